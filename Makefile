@@ -1,0 +1,34 @@
+# A fresh machine needs `make demo` and `make test`; `make check` is what a change must pass besides.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+EXTRAS := train,export,offline,camera
+
+.PHONY: demo test check format clean
+
+demo: $(STAMP)
+	$(BIN)/sp-edge demo
+
+test: $(STAMP)
+	$(BIN)/pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("sp-edge needs Python 3.10 or newer; try make PYTHON=python3.12" * (sys.version_info < (3, 10)))'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --progress-bar off --editable ".[$(EXTRAS)]" --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo runs

@@ -1,0 +1,1 @@
+"""Quantises FP32 ONNX graphs with calibration pictures and reports what it cost."""

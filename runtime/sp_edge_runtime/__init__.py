@@ -1,0 +1,1 @@
+"""Recognises taught classes on pictures and camera streams, without torch."""

@@ -1,0 +1,234 @@
+"""The folder that export writes and the runtime loads: graphs, prompts, golden pictures and the manifest that binds them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.errors import BundleError, InputError
+from sp_edge.files import inside, load_tensors, read_json, sha256, write_json
+from sp_edge.preprocess import Preprocess, load_image
+from sp_edge.prompts import PromptTable, TextSpec
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+PROMPTS = "prompts.safetensors"
+GOLDEN = "golden/features.safetensors"
+PRECISIONS = ("fp32", "fp16", "int8")
+GRAPHS = ("query", "support")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says.
+
+    Attributes:
+        versions: of sp-edge and of what made the graphs.
+        files: name in the folder -> (sha256, bytes), of every other file.
+        graphs: precision -> graph ('query', 'support') -> file name. fp32 is always there.
+        precision: the one that export was asked for; the runtime's default.
+        preprocess: how a picture becomes the graphs' input.
+        feature_dim: D, length of a feature.
+        text: how class names become prompts.
+        temperature: tau that turns cosines into confidences.
+        threshold: least cosine at which a class is believed, unless a bank says otherwise; measured at export.
+        training: provenance and accuracy, as the checkpoint recorded them.
+        stages: what export measured of each step against the one before.
+    """
+
+    versions: Mapping[str, str]
+    files: Mapping[str, tuple[str, int]]
+    graphs: Mapping[str, Mapping[str, str]]
+    precision: str
+    preprocess: Preprocess
+    feature_dim: int
+    text: TextSpec
+    temperature: float
+    threshold: float
+    training: Mapping[str, Any]
+    stages: tuple[Mapping[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content."""
+        size, dim = self.preprocess.image_size, self.feature_dim
+        image = {"dtype": "uint8", "shape": ["N", size, size, 3]}
+        return {
+            "kind": "sp-edge bundle",
+            "schema": SCHEMA,
+            "versions": dict(self.versions),
+            "precision": self.precision,
+            "graphs": {precision: dict(files) for precision, files in self.graphs.items()},
+            "io": {
+                "query": {"image": image, "feature": {"dtype": "float32", "shape": ["N", dim]}},
+                "support": {
+                    "image": image,
+                    "prompt": {"dtype": "float32", "shape": ["N", self.text.dim]},
+                    "feature": {"dtype": "float32", "shape": ["N", dim]},
+                },
+            },
+            "preprocess": self.preprocess.to_json(),
+            "feature_dim": dim,
+            "text": self.text.to_json(),
+            "matching": {"temperature": self.temperature, "threshold": self.threshold},
+            "training": dict(self.training),
+            "stages": [dict(stage) for stage in self.stages],
+            "files": {name: {"sha256": digest, "bytes": size} for name, (digest, size) in self.files.items()},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
+        """Reads `to_json`.
+
+        Raises:
+            BundleError: of another kind or schema, or a field is missing or impossible.
+        """
+        if value.get("kind") != "sp-edge bundle":
+            raise BundleError("not the manifest of a bundle", expected="kind: sp-edge bundle", got=repr(value.get("kind"))[:80])
+        if value.get("schema") != SCHEMA:
+            raise BundleError(
+                "the bundle has another schema",
+                expected=str(SCHEMA),
+                got=repr(value.get("schema"))[:80],
+                next_step="export it again with this version of sp-edge",
+            )
+        try:
+            manifest = cls(
+                versions={str(k): str(v) for k, v in value["versions"].items()},
+                files={str(k): (str(v["sha256"]), int(v["bytes"])) for k, v in value["files"].items()},
+                graphs={str(p): {str(g): str(f) for g, f in files.items()} for p, files in value["graphs"].items()},
+                precision=str(value["precision"]),
+                preprocess=Preprocess(
+                    image_size=int(value["preprocess"]["image_size"]), resize_ratio=float(value["preprocess"]["resize_ratio"])
+                ),
+                feature_dim=int(value["feature_dim"]),
+                text=TextSpec.from_json(value["text"]),
+                temperature=float(value["matching"]["temperature"]),
+                threshold=float(value["matching"]["threshold"]),
+                training=dict(value["training"]),
+                stages=tuple(dict(stage) for stage in value["stages"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, InputError) as cause:
+            raise BundleError(
+                "the manifest is incomplete", expected=f"schema {SCHEMA}", got=f"{type(cause).__name__}: {cause}"
+            ) from cause
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        if "fp32" not in self.graphs or self.precision not in self.graphs or not set(self.graphs) <= set(PRECISIONS):
+            raise BundleError("the manifest's precisions do not fit", expected="fp32 and the chosen one", got=str(list(self.graphs)))
+        for precision, files in self.graphs.items():
+            if set(files) != set(GRAPHS) or not set(files.values()) <= set(self.files):
+                raise BundleError(f"the manifest's {precision} graphs do not fit", expected=", ".join(GRAPHS), got=str(dict(files)))
+        missing = {PROMPTS, GOLDEN} - set(self.files)
+        if missing:
+            raise BundleError("the manifest does not list every part", expected=", ".join(sorted(missing)), got="not listed")
+        if not (self.temperature > 0 and self.feature_dim > 0 and -1 <= self.threshold <= 1):
+            raise BundleError(
+                "the manifest's numbers are out of range",
+                expected="temperature > 0, feature_dim > 0, threshold -1 to 1",
+                got=f"{self.temperature}, {self.feature_dim}, {self.threshold}",
+            )
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Pictures with the features that PyTorch gave for them, so that any device can check itself.
+
+    Attributes:
+        images: uint8 (n, H, W, 3) RGB, preprocessed.
+        prompts: float32 (n, T).
+        query: float32 (n, D), expected from the query graph.
+        support: float32 (n, D), expected from the support graph.
+    """
+
+    images: NDArray[np.uint8]
+    prompts: NDArray[np.float32]
+    query: NDArray[np.float32]
+    support: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An exported model, checked."""
+
+    path: Path
+    manifest: Manifest
+    prompts: PromptTable
+
+    @classmethod
+    def load(cls, path: Path) -> Bundle:
+        """Opens a bundle and checks every file against the manifest.
+
+        Raises:
+            BundleError: not a bundle, of another schema, or a file is missing, added to or changed.
+        """
+        if not path.is_dir():
+            raise BundleError(
+                f"no bundle at {path}", expected="the folder that `sp-edge export` wrote", got="a file" if path.exists() else "nothing"
+            )
+        manifest = Manifest.from_json(read_json(path / MANIFEST, BundleError))
+        for name, (digest, size) in manifest.files.items():
+            file = inside(path, name, BundleError)
+            if not file.is_file():
+                raise BundleError(f"a file of the bundle is missing: {name}", next_step="copy or export the bundle again")
+            if file.stat().st_size != size or sha256(file) != digest:
+                raise BundleError(
+                    f"a file of the bundle has changed: {name}",
+                    expected=f"{size} bytes, sha256 {digest[:12]}...",
+                    got=f"{file.stat().st_size} bytes, sha256 {sha256(file)[:12]}...",
+                    next_step="copy or export the bundle again",
+                )
+        prompts = PromptTable.load(path / PROMPTS)
+        if prompts.text != manifest.text:
+            raise BundleError("the prompt table is of another text encoder", expected=str(manifest.text), got=str(prompts.text))
+        return cls(path, manifest, prompts)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the features: bundles whose fp32 graphs are the same share banks, whatever precision runs."""
+        files = self.manifest.files
+        both = "".join(files[self.manifest.graphs["fp32"][graph]][0] for graph in GRAPHS)
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    def graph(self, name: str, precision: str | None = None) -> Path:
+        """File of a graph ('query' or 'support').
+
+        Raises:
+            BundleError: the bundle was not exported in that precision.
+        """
+        chosen = precision or self.manifest.precision
+        if chosen not in self.manifest.graphs:
+            raise BundleError(
+                f"the bundle has no {chosen} graphs",
+                expected=" or ".join(self.manifest.graphs),
+                got=chosen,
+                next_step=f"sp-edge export --precision {chosen}",
+            )
+        return self.path / self.manifest.graphs[chosen][name]
+
+    def golden(self) -> Golden:
+        """The golden pictures, read from their PNG files, with their expected features."""
+        tensors, metadata = load_tensors(self.path / GOLDEN, BundleError)
+        try:
+            images = np.stack([load_image(inside(self.path, name, BundleError)) for name in metadata["images"]])
+            return Golden(images, tensors["prompts"], tensors["query"], tensors["support"])
+        except (KeyError, TypeError, ValueError) as cause:
+            raise BundleError("the golden pictures do not fit together", got=f"{type(cause).__name__}: {cause}") from cause
+
+
+def file_entries(folder: Path) -> dict[str, tuple[str, int]]:
+    """Name, digest and size of every file below a folder but the manifest, for the manifest."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {p.relative_to(folder).as_posix(): (sha256(p), p.stat().st_size) for p in files}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes the manifest; the last step of building a bundle."""
+    write_json(folder / MANIFEST, manifest.to_json())

@@ -1,0 +1,122 @@
+"""Turns any picture into what the network takes. Evaluation, calibration and the runtime all use this one definition."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from sp_edge.errors import ImageError, SettingsError
+
+MAX_PIXELS = 200_000_000
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize with antialiasing, centre crop, uint8 RGB. Normalisation is the network's own first step.
+
+    Attributes:
+        image_size: side of the result, pixels.
+        resize_ratio: the shorter side is resized to `image_size * resize_ratio` before the crop (1.1 in Semantic Prompt).
+    """
+
+    image_size: int
+    resize_ratio: float = 1.1
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or not 1 <= self.resize_ratio <= 4:
+            raise SettingsError(
+                "the preprocessing is out of range", expected="image_size >= 1 and resize_ratio 1 to 4", got=repr(self)
+            )
+
+    def __call__(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Prepares one picture.
+
+        Args:
+            image_rgb: uint8 (H, W, 3), any size.
+
+        Returns:
+            uint8 (image_size, image_size, 3) RGB. Resize and crop are one step: the crop's box, in the picture's own
+            pixels, is resized with Pillow's antialiased bilinear filter.
+
+        Raises:
+            ImageError: not such an array.
+        """
+        if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8 or 0 in image_rgb.shape:
+            got = f"{image_rgb.dtype} {image_rgb.shape}"
+            raise ImageError("not an RGB picture", expected="uint8 (H, W, 3)", got=got)
+        height, width = image_rgb.shape[:2]
+        if (height, width) == (self.image_size, self.image_size) and self.resize_ratio == 1:
+            return image_rgb
+        side = min(height, width) / self.resize_ratio
+        left, top = (width - side) / 2, (height - side) / 2
+        # Only what the filter can reach is handed over, so that a large frame costs no more than its centre.
+        reach = math.ceil(max(1.0, side / self.image_size)) + 1
+        x0, y0 = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
+        x1, y1 = min(width, math.ceil(left + side) + reach), min(height, math.ceil(top + side) + reach)
+        window = Image.fromarray(np.ascontiguousarray(image_rgb[y0:y1, x0:x1]))
+        box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
+        return np.asarray(window.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR, box=box))
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest records it."""
+        return {
+            "image_size": self.image_size,
+            "resize_ratio": self.resize_ratio,
+            "filter": "bilinear, antialiased",
+            "crop": "centre",
+            "layout": "NHWC",
+            "colour": "RGB",
+            "dtype": "uint8",
+        }
+
+
+def load_image(source: Path | bytes) -> NDArray[np.uint8]:
+    """Reads a picture upright and in RGB, whatever it was stored as.
+
+    EXIF rotation is applied; grey, palette, CMYK and 16-bit pictures are converted; transparency is laid on white; of an
+    animation the first frame counts.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
+
+    Raises:
+        ImageError: unreadable, truncated, empty, or above 200 million pixels.
+    """
+    name = "the picture" if isinstance(source, bytes) else str(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                size = f"{opened.width}x{opened.height}"
+                raise ImageError(f"{name} is too large", expected=f"at most {MAX_PIXELS:,} pixels", got=size)
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(opened)))
+    except ImageError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, Image.DecompressionBombError) as cause:
+        raise ImageError(
+            f"cannot read {name}", expected="a JPEG, PNG or other picture", got=str(cause) or type(cause).__name__
+        ) from cause
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
+        if image.mode.startswith("I"):
+            values = values / 257 if values.max(initial=0) > 255 else values
+        return Image.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The pictures directly in a folder, sorted by name; hidden files are passed over."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file())

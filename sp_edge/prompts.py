@@ -1,0 +1,160 @@
+"""The class-prompt table: names and the text vectors that steer the encoding of their support pictures."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.errors import PromptError
+from sp_edge.files import load_tensors, save_tensors
+
+MAX_NAME = 512
+
+
+def clean_name(name: str) -> str:
+    """The one spelling of a class name: NFC Unicode, single spaces, no underscores.
+
+    Raises:
+        PromptError: empty, longer than 512 characters, or with control characters.
+    """
+    spaced = " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
+    if not spaced:
+        raise PromptError("a class needs a name", expected="at least one visible character", got=repr(name))
+    if len(spaced) > MAX_NAME:
+        raise PromptError("a class name is too long", expected=f"at most {MAX_NAME} characters", got=f"{len(spaced)}: {spaced[:40]}...")
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in spaced):
+        raise PromptError("a class name holds control characters", expected="printable text", got=repr(spaced))
+    return spaced
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """How names were turned into vectors. Vectors of different specs must not meet in one network.
+
+    Attributes:
+        encoder: the text encoder's name.
+        revision: digest of the encoder's weights.
+        template: the sentence, with `{name}`.
+        norm: the length of every vector.
+        dim: T, how many numbers a vector has.
+    """
+
+    encoder: str
+    revision: str
+    template: str
+    norm: float
+    dim: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As manifests and checkpoints record it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: object) -> TextSpec:
+        """Reads `to_json`.
+
+        Raises:
+            PromptError: a field is missing or of the wrong kind.
+        """
+        kinds = {"encoder": str, "revision": str, "template": str, "norm": (int, float), "dim": int}
+        if not isinstance(value, dict) or not all(isinstance(value.get(k), kind) for k, kind in kinds.items()):
+            raise PromptError("not the description of a text encoder", expected=", ".join(kinds), got=repr(value)[:200])
+        return cls(**{k: value[k] for k in kinds})
+
+
+@dataclass(frozen=True)
+class PromptTable:
+    """Names and vectors, row by row.
+
+    Attributes:
+        text: how the vectors were made.
+        names: n distinct clean names.
+        vectors: float32 (n, T), as they enter the prompt's projectors.
+    """
+
+    text: TextSpec
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.vectors.shape != (len(self.names), self.text.dim) or self.vectors.dtype != np.float32:
+            raise PromptError(
+                "the prompt table does not fit together",
+                expected=f"float32 ({len(self.names)}, {self.text.dim})",
+                got=f"{self.vectors.dtype} {self.vectors.shape}",
+            )
+        if len(set(self.names)) != len(self.names):
+            raise PromptError("a name stands twice in the prompt table", expected="distinct names")
+        if not np.isfinite(self.vectors).all():
+            raise PromptError("a prompt is not finite", expected="finite numbers")
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.names)}
+
+    def __contains__(self, name: str) -> bool:
+        return clean_name(name) in self._rows
+
+    def vector(self, name: str) -> NDArray[np.float32]:
+        """The prompt of one class: float32 (T,).
+
+        Raises:
+            PromptError: the name is not in the table; the nearest names are listed.
+        """
+        clean = clean_name(name)
+        if clean not in self._rows:
+            near = difflib.get_close_matches(clean, self.names, n=3, cutoff=0.4)
+            raise PromptError(
+                f"the prompt table has no class '{clean[:80]}'",
+                expected=f"one of its {len(self.names)} names" + (f", such as {', '.join(near)}" if near else ""),
+                next_step=f"sp-edge prompts '{clean[:80]}' --out names.safetensors, then add --prompts names.safetensors",
+            )
+        return self.vectors[self._rows[clean]]
+
+    def select(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """The prompts of several classes: float32 (len(names), T)."""
+        return np.stack([self.vector(name) for name in names]) if names else np.empty((0, self.text.dim), np.float32)
+
+    def with_table(self, other: PromptTable) -> PromptTable:
+        """Both tables in one; where both know a name, `other` counts.
+
+        Raises:
+            PromptError: made by different encoders, templates or norms.
+        """
+        if other.text != self.text:
+            raise PromptError(
+                "the prompt tables were made in different ways", expected=str(self.text.to_json()), got=str(other.text.to_json())
+            )
+        kept = [row for row, name in enumerate(self.names) if name not in other._rows]
+        return PromptTable(
+            self.text,
+            tuple(self.names[row] for row in kept) + other.names,
+            np.concatenate([self.vectors[kept], other.vectors]),
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes the table as one safetensors file, atomically."""
+        save_tensors(path, {"vectors": self.vectors}, {"kind": "prompts", "text": self.text.to_json(), "names": self.names})
+
+    @classmethod
+    def load(cls, path: Path) -> PromptTable:
+        """Reads what `save` wrote.
+
+        Raises:
+            PromptError: damaged, or not a prompt table.
+        """
+        tensors, metadata = load_tensors(path, PromptError)
+        names = metadata.get("names")
+        if metadata.get("kind") != "prompts" or "vectors" not in tensors or not isinstance(names, list):
+            raise PromptError(f"{path} is not a prompt table", expected="a file that `sp-edge prompts` wrote")
+        if not all(isinstance(name, str) for name in names):
+            raise PromptError(f"{path} is not a prompt table", expected="names that are text")
+        return cls(TextSpec.from_json(metadata.get("text")), tuple(names), tensors["vectors"])
