@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from sp_edge.bundle import Bundle
-from sp_edge.errors import BankError
+from sp_edge.errors import BankError, PromptError
 from sp_edge.files import load_tensors, save_tensors
-from sp_edge.matching import prototype, unit
+from sp_edge.matching import UNKNOWN, prototype, unit
 from sp_edge.prompts import clean_name
 
 SCHEMA = 1
@@ -23,6 +24,21 @@ THUMBNAIL = 64
 def thumbnail(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A shot as a person recognises it: uint8 (H, W, 3) RGB -> (64, 64, 3)."""
     return np.asarray(Image.fromarray(image_rgb).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
+
+
+def _check_name(name: str) -> None:
+    try:
+        clean = clean_name(name)
+    except PromptError as cause:
+        raise BankError("the bank holds a name that cannot be one", got=str(cause)) from cause
+    if clean != name:
+        raise BankError("the bank holds a name that is not clean", expected=repr(clean), got=repr(name))
+    if name == UNKNOWN:
+        raise BankError(
+            f"a class cannot be called '{UNKNOWN}'",
+            expected="another name",
+            got="what a picture is called that fits no class",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +66,21 @@ class Bank:
     version: int = 0
 
     def __post_init__(self) -> None:
-        classes, shots = len(self.names), len(self.features)
-        forms = {
+        classes, shots = len(self.names), self.features.shape[:1]
+        forms: dict[str, tuple[NDArray[Any], Any, tuple[int, ...], int]] = {
             "prompts": (self.prompts, np.float32, (classes, *self.prompts.shape[1:]), 2),
             "thresholds": (self.thresholds, np.float32, (classes,), 1),
-            "features": (self.features, np.float32, (shots, *self.features.shape[1:]), 2),
-            "owners": (self.owners, np.int64, (shots,), 1),
-            "thumbnails": (self.thumbnails, np.uint8, (shots, THUMBNAIL, THUMBNAIL, 3), 4),
+            "features": (self.features, np.float32, (*shots, *self.features.shape[1:]), 2),
+            "owners": (self.owners, np.int64, shots, 1),
+            "thumbnails": (self.thumbnails, np.uint8, (*shots, THUMBNAIL, THUMBNAIL, 3), 4),
         }
         for name, (value, dtype, shape, ndim) in forms.items():
             if value.dtype != dtype or value.shape != shape or value.ndim != ndim:
                 raise BankError(
                     f"the bank's {name} do not fit", expected=f"{np.dtype(dtype)} {shape}", got=f"{value.dtype} {value.shape}"
                 )
+        for name in self.names:
+            _check_name(name)
         if len(set(self.names)) != classes:
             raise BankError("a class stands twice in the bank", expected="distinct names")
         if sorted(set(self.owners.tolist())) != list(range(classes)):
@@ -107,12 +125,26 @@ class Bank:
         """Teaches shots of a class, new or known.
 
         Args:
+            name: of the class, in any spelling.
             prompt: float32 (T,) with which the shots were encoded; a known class must have the same.
             features: float32 (K, D).
             thumbnails: uint8 (K, 64, 64, 3) RGB.
             threshold: of a new class; a known class keeps its own.
+
+        Raises:
+            BankError: shapes that do not fit the bank, no shots, or another prompt than the class has.
+            PromptError: not a name.
         """
         clean = clean_name(name)
+        k = features.shape[:1]
+        shapes = [self.prompts.shape[1:], k + self.features.shape[1:], k + self.thumbnails.shape[1:]]
+        got = [prompt.shape, features.shape, thumbnails.shape]
+        if 0 in k or got != shapes:
+            raise BankError(
+                f"the shots of '{clean}' do not fit the bank",
+                expected=f"at least one shot; prompt, features and thumbnails of {shapes}",
+                got=str(got),
+            )
         if clean in self.names:
             index, names, prompts, thresholds = self._index(clean), self.names, self.prompts, self.thresholds
             if not np.allclose(prompts[index], prompt, atol=1e-4):
@@ -148,7 +180,11 @@ class Bank:
             raise BankError(f"the class '{name}' has no such shot", expected=f"0 to {len(own) - 1}", got=str(shot))
         keep = np.ones(len(self.owners), bool)
         keep[own if shot is None else own[shot]] = False
-        bank = {"features": self.features[keep], "thumbnails": self.thumbnails[keep], "version": self.version + 1}
+        bank: dict[str, Any] = {
+            "features": self.features[keep],
+            "thumbnails": self.thumbnails[keep],
+            "version": self.version + 1,
+        }
         if shot is not None and len(own) > 1:
             return replace(self, owners=self.owners[keep], **bank)
         classes = np.arange(len(self.names)) != index
@@ -171,7 +207,13 @@ class Bank:
     def save(self, path: Path) -> None:
         """Writes the bank as one safetensors file, atomically."""
         tensors = {n: getattr(self, n) for n in ("prompts", "thresholds", "features", "owners", "thumbnails")}
-        described = {"kind": "bank", "schema": SCHEMA, "fingerprint": self.fingerprint, "names": self.names, "version": self.version}
+        described = {
+            "kind": "bank",
+            "schema": SCHEMA,
+            "fingerprint": self.fingerprint,
+            "names": self.names,
+            "version": self.version,
+        }
         save_tensors(path, tensors, described)
 
     @classmethod

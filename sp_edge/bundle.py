@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.errors import BundleError, InputError
+from sp_edge.errors import BundleError, ImageError, InputError, PromptError
 from sp_edge.files import inside, load_tensors, read_json, sha256, write_json
 from sp_edge.preprocess import Preprocess, load_image
 from sp_edge.prompts import PromptTable, TextSpec
@@ -122,14 +123,18 @@ class Manifest:
 
     def _check(self) -> None:
         if "fp32" not in self.graphs or self.precision not in self.graphs or not set(self.graphs) <= set(PRECISIONS):
-            raise BundleError("the manifest's precisions do not fit", expected="fp32 and the chosen one", got=str(list(self.graphs)))
+            raise BundleError(
+                "the manifest's precisions do not fit", expected="fp32 and the chosen one", got=str(list(self.graphs))
+            )
         for precision, files in self.graphs.items():
             if set(files) != set(GRAPHS) or not set(files.values()) <= set(self.files):
-                raise BundleError(f"the manifest's {precision} graphs do not fit", expected=", ".join(GRAPHS), got=str(dict(files)))
+                raise BundleError(
+                    f"the manifest's {precision} graphs do not fit", expected=", ".join(GRAPHS), got=str(dict(files))
+                )
         missing = {PROMPTS, GOLDEN} - set(self.files)
         if missing:
             raise BundleError("the manifest does not list every part", expected=", ".join(sorted(missing)), got="not listed")
-        if not (self.temperature > 0 and self.feature_dim > 0 and -1 <= self.threshold <= 1):
+        if not (0 < self.temperature < math.inf and self.feature_dim > 0 and -1 <= self.threshold <= 1):
             raise BundleError(
                 "the manifest's numbers are out of range",
                 expected="temperature > 0, feature_dim > 0, threshold -1 to 1",
@@ -167,25 +172,34 @@ class Bundle:
         """Opens a bundle and checks every file against the manifest.
 
         Raises:
-            BundleError: not a bundle, of another schema, or a file is missing, added to or changed.
+            BundleError: not a bundle, of another schema, or a file is missing or changed. Files that the manifest does not
+                list, such as engines built for this device, are left alone and never read.
         """
         if not path.is_dir():
             raise BundleError(
-                f"no bundle at {path}", expected="the folder that `sp-edge export` wrote", got="a file" if path.exists() else "nothing"
+                f"no bundle at {path}",
+                expected="the folder that `sp-edge export` wrote",
+                got="a file" if path.exists() else "nothing",
             )
         manifest = Manifest.from_json(read_json(path / MANIFEST, BundleError))
         for name, (digest, size) in manifest.files.items():
             file = inside(path, name, BundleError)
-            if not file.is_file():
-                raise BundleError(f"a file of the bundle is missing: {name}", next_step="copy or export the bundle again")
-            if file.stat().st_size != size or sha256(file) != digest:
+            got = _entry(file)
+            if got is None:
+                raise BundleError(
+                    f"a file of the bundle is missing or unreadable: {name}", next_step="copy or export the bundle again"
+                )
+            if got != (digest, size):
                 raise BundleError(
                     f"a file of the bundle has changed: {name}",
                     expected=f"{size} bytes, sha256 {digest[:12]}...",
-                    got=f"{file.stat().st_size} bytes, sha256 {sha256(file)[:12]}...",
+                    got=f"{got[1]} bytes, sha256 {got[0][:12]}...",
                     next_step="copy or export the bundle again",
                 )
-        prompts = PromptTable.load(path / PROMPTS)
+        try:
+            prompts = PromptTable.load(path / PROMPTS)
+        except PromptError as cause:
+            raise BundleError("the bundle's prompt table cannot be used", got=str(cause)) from cause
         if prompts.text != manifest.text:
             raise BundleError("the prompt table is of another text encoder", expected=str(manifest.text), got=str(prompts.text))
         return cls(path, manifest, prompts)
@@ -214,19 +228,38 @@ class Bundle:
         return self.path / self.manifest.graphs[chosen][name]
 
     def golden(self) -> Golden:
-        """The golden pictures, read from their PNG files, with their expected features."""
+        """The golden pictures, read from their PNG files, with their expected features.
+
+        Raises:
+            BundleError: a part is missing or of the wrong shape.
+        """
         tensors, metadata = load_tensors(self.path / GOLDEN, BundleError)
         try:
             images = np.stack([load_image(inside(self.path, name, BundleError)) for name in metadata["images"]])
-            return Golden(images, tensors["prompts"], tensors["query"], tensors["support"])
-        except (KeyError, TypeError, ValueError) as cause:
+            golden = Golden(images, tensors["prompts"], tensors["query"], tensors["support"])
+        except (KeyError, TypeError, ValueError, ImageError) as cause:
             raise BundleError("the golden pictures do not fit together", got=f"{type(cause).__name__}: {cause}") from cause
+        count, side, dim = len(images), self.manifest.preprocess.image_size, self.manifest.feature_dim
+        shapes = {"images": (side, side, 3), "prompts": (self.manifest.text.dim,), "query": (dim,), "support": (dim,)}
+        for part, shape in shapes.items():
+            got = getattr(golden, part).shape
+            if got != (count, *shape):
+                raise BundleError(f"the golden {part} do not fit", expected=str((count, *shape)), got=str(got))
+        return golden
 
 
 def file_entries(folder: Path) -> dict[str, tuple[str, int]]:
     """Name, digest and size of every file below a folder but the manifest, for the manifest."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
     return {p.relative_to(folder).as_posix(): (sha256(p), p.stat().st_size) for p in files}
+
+
+def _entry(file: Path) -> tuple[str, int] | None:
+    """Digest and size of a file, or None where none can be read."""
+    try:
+        return (sha256(file), file.stat().st_size) if file.is_file() else None
+    except OSError:
+        return None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

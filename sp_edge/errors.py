@@ -17,6 +17,9 @@ SpEdgeError
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class SpEdgeError(Exception):
     """Says what went wrong, what was expected, what was there instead, and what to do next."""
@@ -78,6 +81,12 @@ class MissingExtraError(InputError):
         super().__init__(
             what, expected=f"the package {package}", got="not installed", next_step=f"pip install 'sp-edge[{extra}]'"
         )
+        self.package = package
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets a worker process hand the error to its parent."""
+        return partial(type(self), self.what, package=self.package, extra=self.extra), ()
 
 
 class ExportError(SpEdgeError):

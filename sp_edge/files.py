@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,42 +24,46 @@ from sp_edge.errors import InputError
 def atomic_file(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; it takes the name `path` once the block ends, and vanishes if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(path)
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Gives a temporary folder beside `path`; it replaces `path` once the block ends, and vanishes if it fails."""
+    """Gives a temporary folder beside `path`; it replaces `path` once the block ends, and vanishes if it fails.
+
+    Raises:
+        NotADirectoryError: a file is at `path`.
+    """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"not a folder: {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", dir=path.parent))
+    temporary, aside = _beside(path), _beside(path)
+    old = aside / "replaced"
     try:
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.old.", dir=path.parent))
-            os.replace(path, old / "replaced")
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
+            aside.mkdir()
+            path.replace(old)
+        temporary.replace(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.replace(path)
+        for leftover in (temporary, aside):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _beside(path: Path) -> Path:
+    """A hidden name in the same folder that nothing has yet; short, since a file's name has at most 255 bytes."""
+    return path.parent / f".{path.name[:20]}.{secrets.token_hex(8)}{path.suffix}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -80,7 +84,7 @@ def read_json(path: Path, error: type[InputError]) -> dict[str, Any]:
         error: missing, not JSON, or not an object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as cause:
         raise error(f"cannot read {path}", expected="a JSON file", got=str(cause)) from cause
     if not isinstance(value, dict):
@@ -88,20 +92,31 @@ def read_json(path: Path, error: type[InputError]) -> dict[str, Any]:
     return value
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
+    digest = hashlib.sha256()
     with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def inside(folder: Path, name: str, error: type[InputError]) -> Path:
     """The path of `name` in `folder`; a name read from a file must not lead out of its folder.
 
     Raises:
-        error: the name is absolute, climbs out, or reaches out through a link.
+        error: the name is absolute, climbs out, reaches out through a link, or cannot be a file's name.
     """
     path = folder / name
-    if not name or "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        stays = bool(name) and "\0" not in name and path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # too long, not encodable, a loop of links
+        stays = False
+    if not stays:
         raise error("a file name leads out of its folder", expected=f"a file in {folder}", got=repr(name))
     return path
 
@@ -122,7 +137,8 @@ def load_tensors(path: Path, error: type[InputError]) -> tuple[dict[str, NDArray
     try:
         with safe_open(path, framework="np") as content:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-            metadata = {key: json.loads(value) for key, value in (content.metadata() or {}).items()}
-    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as cause:
+            metadata = {key: json.loads(value, parse_constant=_refuse) for key, value in (content.metadata() or {}).items()}
+    # AttributeError: safetensors looks for eight-bit floats in numpy, which has none.
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as cause:
         raise error(f"cannot read {path}", expected="a safetensors file written by sp-edge", got=str(cause)) from cause
     return tensors, metadata

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,11 @@ from PIL import Image, ImageOps
 
 from sp_edge.errors import ImageError, SettingsError
 
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 178_956_970  # Pillow's own limit
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
+# Without this list Pillow tries every format it knows, and hands what looks like EPS to Ghostscript.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+_filters = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -82,35 +89,51 @@ def load_image(source: Path | bytes) -> NDArray[np.uint8]:
     """Reads a picture upright and in RGB, whatever it was stored as.
 
     EXIF rotation is applied; grey, palette, CMYK and 16-bit pictures are converted; transparency is laid on white; of an
-    animation the first frame counts.
+    animation the first frame counts. A picture of floats is refused: nothing says which value is white.
 
     Returns:
         uint8 (H, W, 3) RGB.
 
     Raises:
-        ImageError: unreadable, truncated, empty, or above 200 million pixels.
+        ImageError: unreadable, truncated, empty, of floats, or above 178 million pixels.
     """
     name = "the picture" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+        with _quiet():
+            opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+        with opened:
             if opened.width * opened.height > MAX_PIXELS:
                 size = f"{opened.width}x{opened.height}"
                 raise ImageError(f"{name} is too large", expected=f"at most {MAX_PIXELS:,} pixels", got=size)
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(opened)))
+            opened.load()  # the long part, which threads do side by side
+            with _quiet():
+                upright = ImageOps.exif_transpose(opened)
+            return np.asarray(_to_rgb(upright, name))
     except ImageError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, Image.DecompressionBombError) as cause:
+    except Exception as cause:  # Pillow's decoders raise whatever they stumble over: struct.error, KeyError, MemoryError, ...
         raise ImageError(
             f"cannot read {name}", expected="a JPEG, PNG or other picture", got=str(cause) or type(cause).__name__
         ) from cause
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Pillow's warnings about odd metadata to itself; filters are the whole process's, so one thread at a time."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        if image.mode.startswith("I"):
-            values = values / 257 if values.max(initial=0) > 255 else values
-        return Image.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image)
+        low, high = values.min(), values.max()
+        if image.mode == "F" or low < 0 or high > 65535:
+            raise ImageError(f"cannot use {name}", expected="8 or 16 bits a channel", got=f"mode {image.mode}, {low} to {high}")
+        # Older Pillow opens a 16-bit PNG as "I", which may also hold 8 bits.
+        values = values // 257 if image.mode.startswith("I;16") or high > 255 else values
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

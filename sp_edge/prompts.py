@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,10 +27,12 @@ def clean_name(name: str) -> str:
         PromptError: empty, longer than 512 characters, or with control characters.
     """
     spaced = " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
-    if not spaced:
+    if all(unicodedata.category(c) in ("Cf", "Zs") for c in spaced):  # empty, or nothing but joiners and direction marks
         raise PromptError("a class needs a name", expected="at least one visible character", got=repr(name))
     if len(spaced) > MAX_NAME:
-        raise PromptError("a class name is too long", expected=f"at most {MAX_NAME} characters", got=f"{len(spaced)}: {spaced[:40]}...")
+        raise PromptError(
+            "a class name is too long", expected=f"at most {MAX_NAME} characters", got=f"{len(spaced)}: {spaced[:40]}..."
+        )
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in spaced):
         raise PromptError("a class name holds control characters", expected="printable text", got=repr(spaced))
     return spaced
@@ -64,13 +67,13 @@ class TextSpec:
         Raises:
             PromptError: a field is missing or of the wrong kind.
         """
-        kinds = {"encoder": str, "revision": str, "template": str, "norm": (int, float), "dim": int}
+        kinds: dict[str, Any] = {"encoder": str, "revision": str, "template": str, "norm": (int, float), "dim": int}
         if not isinstance(value, dict) or not all(isinstance(value.get(k), kind) for k, kind in kinds.items()):
             raise PromptError("not the description of a text encoder", expected=", ".join(kinds), got=repr(value)[:200])
         return cls(**{k: value[k] for k in kinds})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PromptTable:
     """Names and vectors, row by row.
 
@@ -91,6 +94,8 @@ class PromptTable:
                 expected=f"float32 ({len(self.names)}, {self.text.dim})",
                 got=f"{self.vectors.dtype} {self.vectors.shape}",
             )
+        if any(clean_name(name) != name for name in self.names):
+            raise PromptError("a name in the prompt table is not spelt as clean_name spells it", expected="clean names")
         if len(set(self.names)) != len(self.names):
             raise PromptError("a name stands twice in the prompt table", expected="distinct names")
         if not np.isfinite(self.vectors).all():
@@ -115,9 +120,9 @@ class PromptTable:
             raise PromptError(
                 f"the prompt table has no class '{clean[:80]}'",
                 expected=f"one of its {len(self.names)} names" + (f", such as {', '.join(near)}" if near else ""),
-                next_step=f"sp-edge prompts '{clean[:80]}' --out names.safetensors, then add --prompts names.safetensors",
+                next_step=f"sp-edge prompts {shlex.quote(clean)} --out names.safetensors, then add --prompts names.safetensors",
             )
-        return self.vectors[self._rows[clean]]
+        return np.asarray(self.vectors[self._rows[clean]])
 
     def select(self, names: Sequence[str]) -> NDArray[np.float32]:
         """The prompts of several classes: float32 (len(names), T)."""
@@ -131,7 +136,9 @@ class PromptTable:
         """
         if other.text != self.text:
             raise PromptError(
-                "the prompt tables were made in different ways", expected=str(self.text.to_json()), got=str(other.text.to_json())
+                "the prompt tables were made in different ways",
+                expected=str(self.text.to_json()),
+                got=str(other.text.to_json()),
             )
         kept = [row for row, name in enumerate(self.names) if name not in other._rows]
         return PromptTable(

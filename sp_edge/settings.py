@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import types
-import typing
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from sp_edge.errors import SettingsError
 
-if typing.TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def _require(condition: bool, name: str, expected: str, got: object) -> None:
@@ -60,7 +62,7 @@ class TextSettings:
     """How a class name becomes a prompt vector.
 
     Attributes:
-        encoder: name in `sp_edge.text.ENCODERS`.
+        encoder: the text encoder; minilm works without a download.
         template: sentence about the class; must hold `{name}`.
         norm: length to which every vector is rescaled (the release's choice for sentence encoders is 9).
     """
@@ -70,6 +72,7 @@ class TextSettings:
     norm: float = 9.0
 
     def __post_init__(self) -> None:
+        _choice("text.encoder", self.encoder, ("minilm",))
         _require("{name}" in self.template, "text.template", "a sentence with {name}", self.template)
         _require(self.norm > 0, "text.norm", "a positive number", self.norm)
 
@@ -144,3 +147,132 @@ class TuneSettings:
         _require(self.lr >= 0, "tune.lr", "0 or more", self.lr)
         _require(self.prompt_lr > 0, "tune.prompt_lr", "a positive number", self.prompt_lr)
         _require(self.temperature > 0, "tune.temperature", "a positive number", self.temperature)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where the pictures come from.
+
+    Attributes:
+        source: 'scenes' for the drawn set, else a folder that holds train/, val/ and test/ with one folder a class.
+        resize_ratio: see `sp_edge.preprocess.Preprocess`; of no effect on scenes, which are drawn at the network's size.
+        per_class: scenes to draw for each class and group of the training split.
+        test_per_class: the same for the validation and test splits.
+    """
+
+    source: str = "scenes"
+    resize_ratio: float = 1.1
+    per_class: int = 20
+    test_per_class: int = 20
+
+    def __post_init__(self) -> None:
+        _require(bool(self.source), "data.source", "scenes or a folder", self.source)
+        _require(1 <= self.resize_ratio <= 4, "data.resize_ratio", "1 to 4", self.resize_ratio)
+        _require(self.per_class >= 1, "data.per_class", "1 or more", self.per_class)
+        _require(self.test_per_class >= 2, "data.test_per_class", "2 or more", self.test_per_class)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of a run.
+
+    Attributes:
+        seed: from which every random choice follows.
+        precision: of the arithmetic in training: fp32, bf16, or auto, which takes bf16 where the processor has it.
+    """
+
+    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    text: TextSettings = field(default_factory=TextSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    pretrain: PretrainSettings = field(default_factory=PretrainSettings)
+    tune: TuneSettings = field(default_factory=TuneSettings)
+    seed: int = 0
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        _choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        _require(self.seed >= 0, "seed", "0 or more", self.seed)
+
+    def to_json(self) -> dict[str, Any]:
+        """As checkpoints record it; `from_mapping` reads it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
+        """Builds settings from nested tables, as a recipe or a checkpoint holds them; what is absent keeps its default.
+
+        Raises:
+            SettingsError: unknown name, wrong kind of value, or out of range.
+        """
+        result: Settings = _build(cls, values, "")
+        return result
+
+    @classmethod
+    def load(cls, recipe: str, overrides: Sequence[str] = ()) -> Settings:
+        """Reads a recipe and applies overrides.
+
+        Args:
+            recipe: name of a shipped recipe ('scenes', 'folder'), or path of a TOML file.
+            overrides: 'section.name=value' texts; values are TOML, and bare words count as text.
+
+        Raises:
+            SettingsError: no such recipe, not TOML, or a setting that does not exist or is out of range.
+        """
+        values = _read_recipe(recipe)
+        for override in overrides:
+            name, equals, text = override.partition("=")
+            if not equals or not name.strip():
+                raise SettingsError("not a setting", expected="section.name=value", got=override)
+            *path, last = name.strip().split(".")
+            table = values
+            for part in path:
+                table = table.setdefault(part, {})
+                if not isinstance(table, dict):
+                    raise SettingsError("not a setting", expected="section.name=value", got=override)
+            table[last] = _parse_value(text.strip())
+        return cls.from_mapping(values)
+
+
+def recipes() -> list[str]:
+    """Names of the shipped recipes."""
+    folder = resources.files("sp_edge") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _read_recipe(recipe: str) -> dict[str, Any]:
+    try:
+        if recipe in recipes():
+            return tomllib.loads((resources.files("sp_edge") / "recipes" / f"{recipe}.toml").read_text("utf-8"))
+        return tomllib.loads(Path(recipe).read_text("utf-8"))
+    except (OSError, ValueError) as cause:
+        names = ", ".join(recipes())
+        raise SettingsError(f"cannot read the recipe {recipe}", expected=f"{names}, or a TOML file", got=str(cause)) from cause
+
+
+def _parse_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _build(kind: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"the setting {prefix or 'recipe'} is of the wrong kind", expected="a table", got=repr(values))
+    hints = get_type_hints(kind)
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        full = f"{prefix}{name}"
+        if name not in hints:
+            raise SettingsError(f"there is no setting {full}", expected=", ".join(f"{prefix}{n}" for n in hints), got=full)
+        wanted = hints[name]
+        if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
+            arguments[name] = _build(wanted, value, f"{full}.")
+        elif wanted is float and type(value) is int:
+            arguments[name] = float(value)
+        elif type(value) is not wanted:
+            raise SettingsError(f"the setting {full} is of the wrong kind", expected=wanted.__name__, got=repr(value))
+        else:
+            arguments[name] = value
+    return kind(**arguments)

@@ -1,4 +1,4 @@
-"""Draws few-shot episodes: N classes, K support and Q query pictures each."""
+"""Few-shot episodes: N classes, K support and Q query pictures each, and the accuracy on them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import DataError
+from sp_edge.matching import cosine, prototype
 
 
 @dataclass(frozen=True)
@@ -60,3 +61,57 @@ class EpisodeSampler:
         ways = rng.choice(len(self.classes), self.n_way, replace=False)
         pictures = np.stack([rng.choice(self._members[w], self.n_shot + self.n_query, replace=False) for w in ways])
         return Episode(self.classes[ways], pictures[:, : self.n_shot], pictures[:, self.n_shot :])
+
+
+@dataclass(frozen=True)
+class Features:
+    """Every picture of a set, encoded both ways.
+
+    Attributes:
+        query: float32 (n, D), without prompt.
+        support: float32 (n, D), with the prompt of the picture's class.
+    """
+
+    query: NDArray[np.float32]
+    support: NDArray[np.float32]
+
+    def only(self, rows: NDArray[np.int64]) -> Features:
+        """The features of some pictures."""
+        return Features(self.query[rows], self.support[rows])
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Mean accuracy over episodes, 0 to 1, and the half-width of its 95 % confidence interval."""
+
+    mean: float
+    interval: float
+    episodes: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f} ± {100 * self.interval:.1f}"
+
+
+def episode_accuracy(
+    features: Features, labels: NDArray[np.int64], *, n_way: int, n_shot: int, n_query: int, episodes: int, seed: int
+) -> Accuracy:
+    """Classifies the queries of many episodes by the nearest prototype in cosine.
+
+    Since a picture's prompt is that of its own class, features are computed once and shared by all episodes.
+
+    Args:
+        labels: (n,) class of every picture.
+
+    Raises:
+        DataError: as `EpisodeSampler`.
+    """
+    sampler = EpisodeSampler(labels, n_way=n_way, n_shot=n_shot, n_query=n_query, seed=seed)
+    ways = np.arange(n_way)[:, None]
+    hits = np.empty(episodes)
+    for index in range(episodes):
+        episode = sampler.episode(index)
+        prototypes = np.stack([prototype(features.support[shots]) for shots in episode.support])
+        similarities = cosine(features.query[episode.query.ravel()], prototypes)
+        hits[index] = (similarities.argmax(axis=1).reshape(n_way, n_query) == ways).mean()
+    spread = hits.std(ddof=1) if episodes > 1 else 0.0
+    return Accuracy(float(hits.mean()), float(1.96 * spread / np.sqrt(episodes)), episodes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sp_edge.errors import DataError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PictureSet:
     """One split of a data set.
 
@@ -33,6 +33,9 @@ class PictureSet:
             raise DataError("pictures of the wrong form", expected="uint8 (n, H, W, 3)", got=got)
         if self.labels.shape != (len(self.images),):
             raise DataError("labels do not match the pictures", expected=f"({len(self.images)},)", got=str(self.labels.shape))
+        if not set(np.unique(self.labels).tolist()) <= set(range(len(self.class_names))):
+            got = f"{self.labels.min()} to {self.labels.max()}"
+            raise DataError("a label has no class name", expected=f"0 to {len(self.class_names) - 1}", got=got)
         if len(set(self.class_names)) != len(self.class_names):
             twice = sorted({n for n in self.class_names if self.class_names.count(n) > 1})
             raise DataError("two classes have one name", expected="distinct class names", got=", ".join(twice))

@@ -7,8 +7,11 @@ set is the same everywhere and any part of it can be drawn in any order, by any 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +24,15 @@ COLOURS = {
     "orange": (245, 140, 30),
     "yellow": (245, 220, 60),
     "green": (50, 160, 70),
+    "cyan": (40, 190, 200),
     "blue": (45, 90, 210),
     "purple": (140, 60, 180),
     "pink": (245, 150, 190),
     "white": (245, 245, 245),
+    "black": (25, 25, 28),
 }
-PATTERNS = ("plain", "striped", "dotted", "checked")
-SPLIT_SIZES = {"train": 208, "val": 48, "test": 64}
+PATTERNS = ("plain", "striped", "dotted", "checked", "ringed")
+SPLIT_SIZES = {"train": 456, "val": 48, "test": 96}
 GROUPS = ("clutter", "clean")
 _SPLIT_SEED = 20230313
 
@@ -62,7 +67,7 @@ def _heart(u: Array, v: Array) -> Array:
     return np.minimum(lobes, _polygon(u, v, [(-0.9, -0.13), (0, -0.5), (0.9, -0.13), (0, 0.95)]))
 
 
-SHAPES = {
+SHAPES: dict[str, Callable[[Array, Array], Any]] = {
     "circle": lambda u, v: np.hypot(u, v) - 0.9,
     "square": lambda u, v: np.maximum(np.abs(u), np.abs(v)) - 0.78,
     "triangle": lambda u, v: _polygon(u, v, _regular(3)),
@@ -74,6 +79,10 @@ SHAPES = {
     "heart": _heart,
     "diamond": lambda u, v: (np.abs(u) * 1.5 + np.abs(v) - 0.95) / 1.8,
     "crescent": lambda u, v: np.maximum(np.hypot(u, v) - 0.92, 0.72 - np.hypot(u - 0.42, v)),
+    "hexagon": lambda u, v: _polygon(u, v, _regular(6, 0.95)),
+    "bolt": lambda u, v: _polygon(
+        u, v, [(0.25, -0.95), (-0.65, 0.15), (-0.1, 0.15), (-0.3, 0.95), (0.65, -0.2), (0.1, -0.2), (0.55, -0.95)]
+    ),
     "arrow": lambda u, v: _polygon(
         u, v, [(0, -0.95), (0.85, -0.05), (0.3, -0.05), (0.3, 0.9), (-0.3, 0.9), (-0.3, -0.05), (-0.85, -0.05)]
     ),
@@ -90,11 +99,12 @@ class SceneClass:
 
     @property
     def name(self) -> str:
+        """Such as 'striped red star'."""
         return f"{self.pattern} {self.colour} {self.shape}"
 
 
 def split_classes() -> dict[str, tuple[SceneClass, ...]]:
-    """The 320 classes divided into base (`train`), validation (`val`) and novel (`test`) classes; fixed for good."""
+    """The 600 classes divided into base (`train`), validation (`val`) and novel (`test`) classes; fixed for good."""
     every = [SceneClass(*parts) for parts in product(PATTERNS, COLOURS, SHAPES)]
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(every))
     splits, start = {}, 0
@@ -124,7 +134,8 @@ def draw_object(canvas: Array, what: SceneClass, centre: tuple[float, float], ra
     u, v = cos * x + sin * y, cos * y - sin * x
     mask = np.clip(0.5 - SHAPES[what.shape](u, v) * radius, 0, 1)[..., None]
     colour = np.asarray(COLOURS[what.colour], dtype=np.float32)
-    paint = colour - (_ink(what.pattern, u, v, radius) * np.float32(0.72))[..., None] * colour
+    ink = np.float32(230) if what.colour == "black" else np.float32(0)
+    paint = colour + (_ink(what.pattern, u, v, radius) * np.float32(0.72))[..., None] * (ink - colour)
     region = canvas[top:bottom, left:right]
     region += mask * (paint - region)
 
@@ -137,14 +148,17 @@ def _ink(pattern: str, u: Array, v: Array, radius: float) -> Array:
         return np.clip(0.5 + (np.abs((v * 2.0) % 1 - 0.5) - 0.25) * radius * 0.5, 0, 1)
     if pattern == "dotted":
         return np.clip(0.5 + (0.15 - np.hypot((u + 0.2) % 0.4 - 0.2, (v + 0.2) % 0.4 - 0.2)) * radius, 0, 1)
+    if pattern == "ringed":
+        return np.clip(0.5 + (np.abs((np.hypot(u, v) * 2.2) % 1 - 0.5) - 0.25) * radius * 0.45, 0, 1)
     same = np.sin(u * np.float32(2.2 * np.pi)) * np.sin(v * np.float32(2.2 * np.pi))
     return np.clip(0.5 + same * radius * 0.15, 0, 1)
 
 
 def draw_background(rng: np.random.Generator, height: int, width: int) -> Array:
     """A busy ground: smooth random colours, a few soft strokes and grain. Float32 (height, width, 3) RGB in 0..255."""
-    coarse = rng.uniform(30, 225, (5, 5, 3)).astype(np.float32)
-    ground = np.einsum("yi,ijc,xj->yxc", _stretch(height), coarse, _stretch(width), optimize=True)
+    coarse = (rng.uniform(50, 190, (5, 5, 1)) + rng.uniform(-45, 45, (5, 5, 3))).astype(np.float32)
+    columns = np.matmul(_stretch(width), coarse)
+    ground = (_stretch(height) @ columns.reshape(5, -1)).reshape(height, width, 3)
     y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
     for _ in range(3):
         angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.4, 0.4)
@@ -156,6 +170,7 @@ def draw_background(rng: np.random.Generator, height: int, width: int) -> Array:
     return np.asarray(ground, dtype=np.float32)
 
 
+@lru_cache(maxsize=8)
 def _stretch(length: int) -> Array:
     """Matrix (length, 5) that interpolates five values linearly over `length` pixels."""
     at = np.linspace(0, 4, length, dtype=np.float32)[:, None]

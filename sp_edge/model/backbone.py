@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import timm
 from timm.models.visformer import Visformer
@@ -15,7 +17,7 @@ _mini = partial(
     Visformer,
     init_channels=16,
     embed_dim=96,
-    depth=(2, 2, 3),
+    depth=(1, 2, 3),
     num_heads=3,
     mlp_ratio=4.0,
     group=8,
@@ -25,7 +27,7 @@ _mini = partial(
     embed_norm=nn.BatchNorm2d,
     conv_init=True,
 )
-BACKBONES = {
+BACKBONES: dict[str, Callable[..., Any]] = {
     "visformer_tiny": partial(timm.create_model, "visformer_tiny"),
     "visformer_mini": _mini,
 }
@@ -44,5 +46,7 @@ def build_backbone(name: str, image_size: int) -> Visformer:
     if name not in BACKBONES:
         raise SettingsError("unknown backbone", expected=", ".join(BACKBONES), got=name)
     if image_size < 64 or image_size % 32:
-        raise SettingsError("the network cannot take this picture size", expected="a multiple of 32, at least 64", got=str(image_size))
+        raise SettingsError(
+            "the network cannot take this picture size", expected="a multiple of 32, at least 64", got=str(image_size)
+        )
     return BACKBONES[name](num_classes=0, img_size=image_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 
 import torch
 from timm.models.visformer import Visformer
@@ -57,11 +58,12 @@ class PromptedVisformer(nn.Module):
 
     def begin(self, image: Tensor) -> Tensor:
         """The part before the prompt, the same for support and query: (B, 3, H, W) -> tokens (B, C, h, w)."""
-        net = self.backbone
+        net: Any = self.backbone
         x = net.stage1(net.pos_drop(net.patch_embed1(net.stem(image)) + net.pos_embed1))
         x = net.stage2(net.pos_drop(net.patch_embed2(x) + net.pos_embed2))
         x = net.pos_drop(net.patch_embed3(x) + net.pos_embed3)
-        return net.stage3[: self.layer](x)
+        tokens: Tensor = net.stage3[: self.layer](x)
+        return tokens
 
     def finish(self, tokens: Tensor, prompt: Tensor | None = None) -> Tensor:
         """The part from the prompt on: tokens (B, C, h, w) and, for support, prompts (B, T) -> features (B, D)."""

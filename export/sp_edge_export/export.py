@@ -1,0 +1,191 @@
+"""From a checkpoint to a verified bundle: every stage is measured against the one before, and nothing else is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image
+
+import sp_edge
+from sp_edge.bundle import GOLDEN, PROMPTS, Bundle, Manifest, file_entries, write_manifest
+from sp_edge.data import sets
+from sp_edge.data.episodes import Features
+from sp_edge.data.pictures import PictureSet
+from sp_edge.errors import DataError, SettingsError
+from sp_edge.files import atomic_folder, save_tensors
+from sp_edge.preprocess import Preprocess
+from sp_edge.prompts import PromptTable
+from sp_edge.training.checkpoint import Checkpoint, versions
+from sp_edge.training.evaluate import encode
+from sp_edge_export.onnx import export_graphs
+from sp_edge_export.precision import to_fp16, to_int8
+from sp_edge_export.verify import Parity, Probe, compare, graph_features, threshold_of
+
+GOLDEN_PICTURES = 8
+_PROBE_PICTURES = 480
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to make.
+
+    Attributes:
+        precision: fp32, fp16 or int8; the fp32 graphs are always in the bundle, too.
+        max_drop: accuracy, 0 to 1, that a precision may lose at most.
+        prompts: further names for the prompt table.
+        calibration: uint8 (n, H, W, 3) RGB preprocessed pictures; int8 needs them.
+    """
+
+    precision: str = "fp32"
+    max_drop: float = 0.01
+    prompts: PromptTable | None = None
+    calibration: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "fp16", "int8"):
+            raise SettingsError("unknown precision", expected="fp32, fp16 or int8", got=self.precision)
+        if not 0 <= self.max_drop <= 1:
+            raise SettingsError("max-drop is out of range", expected="0 to 1", got=str(self.max_drop))
+        if self.precision == "int8" and self.calibration is None:
+            raise SettingsError(
+                "int8 needs calibration pictures",
+                expected="--data FOLDER with pictures like those the camera will see",
+                got="no --data",
+            )
+
+
+def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Callable[[str], None] = print) -> Bundle:
+    """Writes the bundle `out`, replacing an earlier one only once the new one is complete and verified.
+
+    Raises:
+        ExportError: a stage does not pass its check; nothing is written.
+        SettingsError: `out` is there and no bundle.
+    """
+    if out.exists() and not (out / "manifest.json").is_file():
+        raise SettingsError(f"{out} is there and is no bundle", expected="a free path or an earlier bundle")
+    settings = checkpoint.settings
+    preprocess = sets.preprocess_of(settings)
+    prompts = checkpoint.prompts if options.prompts is None else checkpoint.prompts.with_table(options.prompts)
+    pictures = _probe_pictures(checkpoint)
+    probe = _probe(pictures, prompts)
+    before = encode(checkpoint.network, probe.images, probe.prompts if checkpoint.network.prompt is not None else None)
+    stages: list[Parity] = []
+    with atomic_folder(out) as folder:
+        say("exporting to ONNX")
+        files = export_graphs(checkpoint.network, preprocess.image_size, prompts.text.dim, folder)
+        graphs = {"fp32": {graph: file.name for graph, file in files.items()}}
+        features = graph_features(files, probe.images, probe.prompts)
+        stages.append(compare("fp32", features, "pytorch", before, probe))
+        if options.precision != "fp32":
+            say(f"converting to {options.precision}")
+            made = _convert(files, options, preprocess, prompts, folder)
+            graphs[options.precision] = {graph: file.name for graph, file in made.items()}
+            converted = graph_features(made, probe.images, probe.prompts)
+            stages.append(compare(options.precision, converted, "fp32", features, probe))
+        for stage in stages:
+            say(_describe(stage))
+            stage.check(options.max_drop)
+        prompts.save(folder / PROMPTS)
+        _write_golden(folder, probe, before)
+        (folder / "README.md").write_text(_card(checkpoint, options.precision), encoding="utf-8")
+        manifest = Manifest(
+            versions={**versions(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+            files=file_entries(folder),
+            graphs=graphs,
+            precision=options.precision,
+            preprocess=preprocess,
+            feature_dim=checkpoint.network.feature_dim,
+            text=prompts.text,
+            temperature=settings.tune.temperature,
+            threshold=threshold_of(features, probe.labels),
+            training={"settings": settings.to_json(), "record": dict(checkpoint.record)},
+            stages=tuple(stage.to_json() for stage in stages),
+        )
+        write_manifest(folder, manifest)
+        Bundle.load(folder)
+    return Bundle.load(out)
+
+
+def _probe_pictures(checkpoint: Checkpoint) -> PictureSet:
+    """Pictures of validation classes, or of base classes where the data set has no validation split."""
+    settings = checkpoint.settings
+    split = "val" if sets.has_split(settings, "val") and len(checkpoint.classes.get("val", ())) > 1 else "train"
+    return sets.load_split(settings, split)
+
+
+def _probe(pictures: PictureSet, prompts: PromptTable) -> Probe:
+    rows = np.random.default_rng(0).permutation(len(pictures))[:_PROBE_PICTURES]
+    counts = np.bincount(pictures.labels[rows], minlength=len(pictures.class_names))
+    able = np.flatnonzero(counts >= 3)
+    if len(able) < 2:
+        raise DataError(
+            "too few pictures to verify the export with", expected="two classes with three pictures", got=str(counts.tolist())
+        )
+    rows = rows[np.isin(pictures.labels[rows], able)]
+    labels = pictures.labels[rows]
+    n_query = int(min(5, counts[able].min() - 1))
+    vectors = prompts.select(pictures.class_names)[labels]
+    return Probe(pictures.images[rows], labels, vectors, n_way=min(5, len(able)), n_query=n_query)
+
+
+def _convert(
+    files: dict[str, Path], options: ExportOptions, preprocess: Preprocess, prompts: PromptTable, folder: Path
+) -> dict[str, Path]:
+    made = {graph: folder / f"{graph}.{options.precision}.onnx" for graph in files}
+    for graph, source in files.items():
+        if options.precision == "fp16":
+            to_fp16(source, made[graph])
+            continue
+        images = options.calibration
+        assert images is not None  # noqa: S101 - ExportOptions has checked it
+        size = preprocess.image_size
+        if images.shape[1:] != (size, size, 3):
+            raise DataError(
+                "the calibration pictures are of another size", expected=f"(n, {size}, {size}, 3)", got=str(images.shape)
+            )
+        inputs: dict[str, NDArray[np.generic]] = {"image": images}
+        if graph == "support":
+            # Any class's prompt may meet any picture: the ranges must hold for all of them.
+            inputs["prompt"] = prompts.vectors[np.arange(len(images)) % len(prompts.names)]
+        to_int8(source, made[graph], inputs)
+    return made
+
+
+def _write_golden(folder: Path, probe: Probe, features: Features) -> None:
+    (folder / "golden").mkdir()
+    rows = range(min(GOLDEN_PICTURES, len(probe.images)))
+    names = [f"golden/{row}.png" for row in rows]
+    for row, name in zip(rows, names, strict=True):
+        Image.fromarray(probe.images[row]).save(folder / name)
+    tensors = {"prompts": probe.prompts[rows], "query": features.query[rows], "support": features.support[rows]}
+    save_tensors(folder / GOLDEN, tensors, {"images": names})
+
+
+def _describe(stage: Parity) -> str:
+    return (
+        f"{stage.stage} against {stage.against}: cosine {stage.cosine_mean:.6f} mean, {stage.cosine_min:.6f} least; "
+        f"{stage.accuracy} % against {stage.accuracy_before} %"
+    )
+
+
+def _card(checkpoint: Checkpoint, precision: str) -> str:
+    settings = checkpoint.settings
+    return f"""# sp-edge bundle
+
+Few-shot recognition with Semantic Prompt (arXiv 2303.14123), exported by sp-edge {sp_edge.__version__}.
+
+- network: {settings.model.backbone}, {settings.model.image_size} px
+- prompt: {settings.model.interaction} at {settings.model.layer}
+- precision: {precision} (fp32 graphs included)
+- trained on: {settings.data.source}, {len(checkpoint.classes.get("train", ()))} base classes
+- text encoder: {settings.text.encoder}, "{settings.text.template}"
+
+What it may be used for follows from the licence of the pictures that it was trained on. `manifest.json` holds the figures.
+Check a copy with `sp-edge verify`, teach it with `sp-edge enroll`.
+"""

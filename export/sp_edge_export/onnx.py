@@ -1,0 +1,111 @@
+"""Traces the network to the two graphs of a bundle: `query` (image -> feature) and `support` (image, prompt -> feature)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from sp_edge.errors import ExportError
+from sp_edge.model import PromptedVisformer
+from sp_edge.model.network import normalise
+from sp_edge_export.fold import fold
+
+OPSET = 19
+# With a batch of 1 the exporter takes N for a constant, silently or at run time.
+EXAMPLE_BATCH = 2
+
+
+class QueryGraph(nn.Module):
+    """uint8 pictures to features, without prompt."""
+
+    def __init__(self, network: PromptedVisformer) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) RGB -> float32 (N, D)."""
+        return self.network(normalise(image))
+
+
+class SupportGraph(QueryGraph):
+    """uint8 pictures and prompts to features."""
+
+    def forward(self, image: Tensor, prompt: Tensor) -> Tensor:  # type: ignore[override]
+        """uint8 (N, H, W, 3) RGB, float32 (N, T) -> float32 (N, D)."""
+        return self.network(normalise(image), prompt)
+
+
+def export_graphs(network: PromptedVisformer, image_size: int, prompt_dim: int, folder: Path) -> dict[str, Path]:
+    """Writes `query.onnx` and `support.onnx` in float32, with a batch of any size.
+
+    A network without prompts gets a support graph that takes the prompt and ignores it, so that all bundles are alike.
+
+    Returns:
+        Graph name -> file.
+
+    Raises:
+        ExportError: the exporter failed, or its graph is invalid.
+    """
+    folded = fold(network)
+    image = torch.randint(0, 256, (EXAMPLE_BATCH, image_size, image_size, 3), dtype=torch.uint8)
+    prompt = torch.randn(EXAMPLE_BATCH, prompt_dim)
+    support: nn.Module = SupportGraph(folded) if network.prompt is not None else _Unprompted(folded)
+    files = {"query": folder / "query.onnx", "support": folder / "support.onnx"}
+    _export(QueryGraph(folded), {"image": image}, files["query"])
+    _export(support, {"image": image, "prompt": prompt}, files["support"])
+    return files
+
+
+class _Unprompted(QueryGraph):
+    def forward(self, image: Tensor, prompt: Tensor) -> Tensor:  # type: ignore[override]
+        return self.network(normalise(image)) + 0 * prompt.sum(dim=1, keepdim=True)
+
+
+def _export(module: nn.Module, inputs: dict[str, Tensor], file: Path) -> None:
+    batch = torch.export.Dim("N", min=1)
+    said = io.StringIO()
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said):
+            # The exporter warns about its own future; what it made is checked below, and by sp_edge_export.verify.
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                input_names=list(inputs),
+                output_names=["feature"],
+                opset_version=OPSET,
+                dynamo=True,
+                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                external_data=False,
+                verbose=False,
+            )
+        if program is None:
+            raise ExportError("torch.onnx.export returned nothing", got=said.getvalue()[-500:])
+        program.save(file)
+        onnx.checker.check_model(str(file), full_check=True)
+    except ExportError:
+        raise
+    except Exception as cause:  # the exporter's own errors have no common type
+        raise ExportError(f"cannot export {file.name}", got=f"{type(cause).__name__}: {str(cause)[:500]}") from cause
+    finally:
+        logger.setLevel(level)
+    model = onnx.load(file)
+    opset = {entry.domain: entry.version for entry in model.opset_import}.get("", 0)
+    dims = {i.name: i.type.tensor_type.shape.dim[0] for i in (*model.graph.input, *model.graph.output)}
+    fixed = [name for name, dim in dims.items() if not dim.dim_param]
+    if opset < OPSET or fixed:
+        raise ExportError(
+            f"{file.name} is not what was asked for",
+            expected=f"opset >= {OPSET}, dynamic batch",
+            got=f"opset {opset}, fixed batch in {fixed}",
+        )

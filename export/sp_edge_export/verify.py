@@ -1,0 +1,185 @@
+"""Compares what a graph computes with what it was made from: features on real pictures, accuracy on episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from sp_edge.bundle import Bundle
+from sp_edge.data.episodes import Accuracy, Features, episode_accuracy
+from sp_edge.errors import ExportError
+from sp_edge.matching import unit
+
+# Least cosine between a stage's features and the ones before it, as (mean, minimum).
+LIMITS = {"fp32": (0.99999, 0.9999), "fp16": (0.9995, 0.999), "int8": (0.98, 0.9)}
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Parity:
+    """One stage against the stage before it.
+
+    Attributes:
+        stage: such as 'fp32' or 'fp16'.
+        against: the stage before.
+        cosine_mean, cosine_min: over the query and the support features of every picture.
+        largest_difference: of any number of a feature.
+        pictures: how many were compared.
+        accuracy, accuracy_before: on the same episodes.
+    """
+
+    stage: str
+    against: str
+    cosine_mean: float
+    cosine_min: float
+    largest_difference: float
+    pictures: int
+    accuracy: Accuracy
+    accuracy_before: Accuracy
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest records it."""
+        return asdict(self)
+
+    def check(self, max_drop: float) -> None:
+        """Lets the stage pass or not.
+
+        Args:
+            max_drop: accuracy, 0 to 1, that may be lost at most.
+
+        Raises:
+            ExportError: the features or the accuracy are too far from the stage before.
+        """
+        mean, least = LIMITS[self.stage]
+        if self.cosine_mean < mean or self.cosine_min < least:
+            raise ExportError(
+                f"the {self.stage} graphs compute other features than {self.against}",
+                expected=f"cosine at least {mean} on average and {least} everywhere",
+                got=f"{self.cosine_mean:.6f} and {self.cosine_min:.6f}",
+            )
+        drop = self.accuracy_before.mean - self.accuracy.mean
+        if drop > max_drop:
+            raise ExportError(
+                f"the {self.stage} graphs are less accurate than {self.against}",
+                expected=f"a drop of at most {max_drop}",
+                got=f"{drop:.4f} ({self.accuracy_before} to {self.accuracy} %)",
+                next_step="another --precision, or more calibration pictures",
+            )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The pictures on which stages are compared.
+
+    Attributes:
+        images: uint8 (n, H, W, 3) RGB, preprocessed.
+        labels: int64 (n,).
+        prompts: float32 (n, T), of each picture's class.
+        n_way, n_shot, n_query, episodes: of the accuracy.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    prompts: NDArray[np.float32]
+    n_way: int
+    n_shot: int = 1
+    n_query: int = 5
+    episodes: int = 600
+
+    def accuracy(self, features: Features) -> Accuracy:
+        """Of features of these pictures."""
+        return episode_accuracy(
+            features, self.labels, n_way=self.n_way, n_shot=self.n_shot, n_query=self.n_query, episodes=self.episodes, seed=0
+        )
+
+
+def compare(stage: str, features: Features, against: str, before: Features, probe: Probe) -> Parity:
+    """Measures how far `features` are from the stage `before`."""
+    ours = np.concatenate([features.query, features.support])
+    theirs = np.concatenate([before.query, before.support])
+    cosines = (unit(ours) * unit(theirs)).sum(axis=1)
+    return Parity(
+        stage=stage,
+        against=against,
+        cosine_mean=float(cosines.mean()),
+        cosine_min=float(cosines.min()),
+        largest_difference=float(np.abs(ours - theirs).max()),
+        pictures=len(features.query),
+        accuracy=probe.accuracy(features),
+        accuracy_before=probe.accuracy(before),
+    )
+
+
+def graph_features(files: Mapping[str, Path], images: NDArray[np.uint8], prompts: NDArray[np.float32]) -> Features:
+    """Features of pictures through ONNX Runtime on the CPU.
+
+    Args:
+        files: 'query' and 'support' -> graph.
+        images: uint8 (n, H, W, 3) RGB.
+        prompts: float32 (n, T).
+    """
+    query, support = (_session_of(files[graph]) for graph in ("query", "support"))
+    return Features(_batched(query, {"image": images}), _batched(support, {"image": images, "prompt": prompts}))
+
+
+def _session_of(file: Path) -> Callable[[dict[str, NDArray[Any]]], NDArray[np.float32]]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(["feature"], inputs)[0]
+
+
+def _batched(
+    run: Callable[[dict[str, NDArray[Any]]], NDArray[np.float32]], inputs: dict[str, NDArray[Any]]
+) -> NDArray[np.float32]:
+    count = len(inputs["image"])
+    return np.concatenate([run({n: v[s : s + _BATCH] for n, v in inputs.items()}) for s in range(0, count, _BATCH)])
+
+
+def check_golden(bundle: Bundle) -> dict[str, float]:
+    """Runs the golden pictures through every graph of a bundle on this machine.
+
+    Returns:
+        Least cosine to the expected features, for each precision.
+
+    Raises:
+        ExportError: a graph's features are not the expected ones.
+    """
+    golden = bundle.golden()
+    expected = unit(np.concatenate([golden.query, golden.support]))
+    found = {}
+    for precision in bundle.manifest.graphs:
+        files = {graph: bundle.graph(graph, precision) for graph in ("query", "support")}
+        features = graph_features(files, golden.images, golden.prompts)
+        least = float((unit(np.concatenate([features.query, features.support])) * expected).sum(axis=1).min())
+        if least < LIMITS[precision][1]:
+            raise ExportError(
+                f"the {precision} graphs give other features here than where they were exported",
+                expected=f"cosine at least {LIMITS[precision][1]}",
+                got=f"{least:.6f}",
+                next_step="export again, or report the version of ONNX Runtime that you use",
+            )
+        found[precision] = least
+    return found
+
+
+def threshold_of(features: Features, labels: NDArray[np.int64], *, accept: float = 0.95, draws: int = 2000) -> float:
+    """The cosine at which this share of true pairs (one support, one query of the same class) is believed.
+
+    Raises:
+        ExportError: no class has two pictures.
+    """
+    rng = np.random.default_rng(0)
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    members = [m for m in members if len(m) > 1]
+    if not members:
+        raise ExportError("no class has two pictures to measure the threshold with")
+    pairs = np.stack([rng.choice(members[rng.integers(len(members))], 2, replace=False) for _ in range(draws)])
+    cosines = (unit(features.support[pairs[:, 0]]) * unit(features.query[pairs[:, 1]])).sum(axis=1)
+    return float(np.quantile(cosines, 1 - accept))

@@ -1,0 +1,236 @@
+"""Recognises the classes that it was taught: image -> preprocess -> backend -> matching -> label."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.bank import Bank, thumbnail
+from sp_edge.bundle import Bundle
+from sp_edge.errors import BackendError, BankError, PromptError, SettingsError
+from sp_edge.matching import Match, cosine, match
+from sp_edge.prompts import clean_name
+from sp_edge_runtime.backend import Backend, open_backend
+from sp_edge_runtime.camera import open_source
+from sp_edge_runtime.frames import Source
+from sp_edge_runtime.stream import FrameResult, results
+
+BATCH = 8  # shots encoded at once: enrolling a large folder must not take a small board's memory
+
+
+@dataclass(frozen=True)
+class Prediction(Match):
+    """What one image was recognised as, and what that took.
+
+    Attributes:
+        class_index: row of the best class in the bank, also where the label is 'unknown'; None when no class was taught.
+        speed: milliseconds of 'preprocess', 'inference' and 'postprocess'; of a batch, each image's share.
+        bank_version: of the bank that decided.
+    """
+
+    class_index: int | None
+    speed: Mapping[str, float]
+    bank_version: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields under the names that other tools use; `name` is the label."""
+        return {
+            "name": self.label,
+            "class": self.class_index,
+            "confidence": self.confidence,
+            "unknown": self.unknown,
+            "margin": self.margin,
+            "similarity": self.similarity,
+            "topk": [{"name": name, "confidence": confidence} for name, confidence in self.top],
+            "speed": dict(self.speed),
+            "bank_version": self.bank_version,
+        }
+
+
+class Recognizer:
+    """A model with the classes that it was taught. One thread may classify while others teach.
+
+    Args:
+        bundle: the exported model.
+        bank: the taught classes; `Bank.empty(bundle)` to begin with none.
+        backend: what runs the bundle's graphs; `close` closes it.
+        threshold: least cosine, -1 to 1, at which any class is believed; the bank's, class by class, by default.
+        topk: how many classes a prediction lists.
+
+    Raises:
+        BankError: the bank was made with another bundle.
+        SettingsError: threshold or topk is out of range.
+    """
+
+    def __init__(self, bundle: Bundle, bank: Bank, backend: Backend, *, threshold: float | None = None, topk: int = 5) -> None:
+        if threshold is not None and not -1 <= threshold <= 1:
+            raise SettingsError("the threshold is out of range", expected="a cosine, -1 to 1", got=str(threshold))
+        if topk < 1:
+            raise SettingsError("topk is out of range", expected="1 or more", got=str(topk))
+        self.bundle = bundle
+        self.backend = backend
+        self._threshold = threshold
+        self._topk = topk
+        self._teaching = threading.Lock()
+        self.bank = bank
+
+    @classmethod
+    def load(
+        cls,
+        bundle_path: str | Path,
+        *,
+        bank: str | Path | None = None,
+        device: str = "auto",
+        precision: str | None = None,
+        threshold: float | None = None,
+        topk: int = 5,
+    ) -> Recognizer:
+        """Opens a bundle, and a bank where one is given, on a device; see `open_backend` for `device` and `precision`.
+
+        Raises:
+            BundleError, BankError, BackendError, SettingsError: what cannot be opened.
+        """
+        bundle = Bundle.load(Path(bundle_path))
+        taught = Bank.empty(bundle) if bank is None else Bank.load(Path(bank), bundle)
+        return cls(bundle, taught, open_backend(bundle, device, precision), threshold=threshold, topk=topk)
+
+    @property
+    def bank(self) -> Bank:
+        """The taught classes. Assigning another bank changes them from the next image on."""
+        return self._bank
+
+    @bank.setter
+    def bank(self, bank: Bank) -> None:
+        if bank.fingerprint != self.bundle.fingerprint:
+            raise BankError(
+                "the bank was made with another bundle",
+                expected=f"bundle {self.bundle.fingerprint[:12]}",
+                got=f"bundle {bank.fingerprint[:12]}",
+                next_step="enrol its classes again, from their pictures",
+            )
+        self._bank = bank
+
+    def classify(self, image_rgb: NDArray[np.uint8]) -> Prediction:
+        """Recognises one image: uint8 (H, W, 3) RGB of any size.
+
+        Raises:
+            ImageError: not such an array.
+            BackendError: the inference engine failed.
+        """
+        return self.classify_batch([image_rgb])[0]
+
+    def classify_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Recognises images in one run of the query graph: each uint8 (H, W, 3) RGB, sizes may differ."""
+        if len(images) == 0:
+            return []
+        bank = self.bank  # one look, so that teaching meanwhile cannot mix two banks
+        started = time.perf_counter()
+        prepared = [self.bundle.manifest.preprocess(image) for image in images]
+        preprocessed = time.perf_counter()
+        features = self._features("query", {"image": np.stack(prepared)})
+        inferred = time.perf_counter()
+        thresholds = bank.thresholds if self._threshold is None else np.full(len(bank.names), self._threshold, np.float32)
+        temperature = self.bundle.manifest.temperature
+        matches = [
+            match(row, bank.names, thresholds, temperature=temperature, topk=self._topk)
+            for row in cosine(features, bank.prototypes)
+        ]
+        times = (started, preprocessed, inferred, time.perf_counter())
+        stages = zip(("preprocess", "inference", "postprocess"), times, times[1:], strict=False)
+        speed = {stage: (end - begin) * 1000 / len(images) for stage, begin, end in stages}
+        return [
+            Prediction(
+                **vars(found),
+                class_index=bank.names.index(found.name) if found.name else None,
+                speed=speed,
+                bank_version=bank.version,
+            )
+            for found in matches
+        ]
+
+    def enroll(self, name: str, images: Sequence[NDArray[np.uint8]], *, prompt: NDArray[np.float32] | None = None) -> None:
+        """Teaches a class, or further shots of one; it is recognised from the next image on.
+
+        Args:
+            name: of the class.
+            images: K >= 1 shots, each uint8 (H, W, 3) RGB.
+            prompt: float32 (T,) as the prompt table holds them. By default a class that the bank knows keeps its own, and a
+                new one takes the bundle's for its name.
+
+        Raises:
+            BankError: no image, or the class was taught with another prompt.
+            PromptError: no prompt is known for the name, or it is not such an array.
+            ImageError: an image is not such an array.
+            BackendError: the inference engine failed.
+        """
+        if len(images) == 0:
+            raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
+        if prompt is None:
+            prompt = self._prompt(name)
+        dim = self.bundle.manifest.text.dim
+        if prompt.shape != (dim,) or prompt.dtype != np.float32 or not np.isfinite(prompt).all():
+            got = f"{prompt.dtype} {prompt.shape}"
+            raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
+        prepared = np.stack([self.bundle.manifest.preprocess(image) for image in images])
+        batches = (prepared[i : i + BATCH] for i in range(0, len(prepared), BATCH))
+        features = [self._features("support", {"image": b, "prompt": np.tile(prompt, (len(b), 1))}) for b in batches]
+        thumbnails = np.stack([thumbnail(image) for image in images])
+        threshold = self.bundle.manifest.threshold
+        with self._teaching:
+            self.bank = self.bank.add(name, prompt, np.concatenate(features), thumbnails, threshold=threshold)
+
+    def forget(self, name: str) -> None:
+        """Takes a class out of the bank.
+
+        Raises:
+            BankError: no such class.
+        """
+        with self._teaching:
+            self.bank = self.bank.remove(name)
+
+    def stream(
+        self, source: str | Source, *, max_frames: int | None = None, max_fps: float | None = None
+    ) -> Iterator[FrameResult]:
+        """Recognises every frame of a source, which is closed when the frames end or the iteration stops.
+
+        Args:
+            source: as `open_source` takes it, or an open source.
+            max_frames: after which to stop.
+            max_fps: frames a second at most.
+        """
+        with open_source(source) if isinstance(source, str) else source as frames:
+            yield from results(self, frames, max_frames=max_frames, max_fps=max_fps)
+
+    def close(self) -> None:
+        """Closes the backend."""
+        self.backend.close()
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _prompt(self, name: str) -> NDArray[np.float32]:
+        bank, clean = self.bank, clean_name(name)
+        return bank.prompts[bank.names.index(clean)] if clean in bank.names else self.bundle.prompts.vector(clean)
+
+    def _features(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        features = self.backend.run(graph, inputs)["feature"]
+        expected = (len(inputs["image"]), self.bundle.manifest.feature_dim)
+        if features.shape != expected or not np.isfinite(features).all():
+            raise BackendError(
+                f"the {graph} graph gave features that cannot be used",
+                expected=f"finite float32 {expected}",
+                got=f"{features.dtype} {features.shape}" + ("" if np.isfinite(features).all() else ", not all finite"),
+                next_step="--precision fp32, and sp-edge verify to find the stage that broke",
+            )
+        return features

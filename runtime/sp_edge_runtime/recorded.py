@@ -1,0 +1,100 @@
+"""Reads frames from files, all of them and in order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sp_edge.errors import SourceError
+from sp_edge.preprocess import EXTENSIONS, load_image
+from sp_edge_runtime.frames import Capture, Source, VideoFrame, claimed_fps, retrieve_rgb
+from sp_edge_runtime.opencv import opencv
+
+
+class PictureSource(Source):
+    """Picture files, one a frame.
+
+    Args:
+        paths: at least one.
+        name: what the user asked for.
+        vid_stride: take every how manieth, from the first on.
+        loop: begin again after the last; the frames' numbers count on.
+    """
+
+    def __init__(self, paths: Sequence[Path], name: str, *, vid_stride: int = 1, loop: bool = False) -> None:
+        super().__init__(name)
+        self._paths = paths
+        self._stride = vid_stride
+        self._loop = loop
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """The pictures in order; one that cannot be read raises ImageError with its path."""
+        for lap in itertools.count() if self._loop else range(1):
+            for index in range(0, len(self._paths), self._stride):
+                if self._closed.is_set():
+                    return
+                yield VideoFrame(load_image(self._paths[index]), lap * len(self._paths) + index, 0.0)
+
+
+class VideoFileSource(Source):
+    """A video file.
+
+    Args:
+        path: of the file.
+        vid_stride: take every how manieth frame, from the first on.
+        loop: begin again after the last; the frames' numbers count on, the timestamps begin again.
+
+    Raises:
+        SourceError: OpenCV cannot read it, or it holds no frame.
+        MissingExtraError: OpenCV is not installed.
+    """
+
+    def __init__(self, path: Path, *, vid_stride: int = 1, loop: bool = False) -> None:
+        super().__init__(str(path))
+        self._cv2 = opencv("a video")
+        self._path = path
+        self._stride = vid_stride
+        self._loop = loop
+        capture = self._open()
+        try:
+            if not capture.grab():
+                raise SourceError(f"the video {path} ends before its first frame", expected="at least one frame")
+            self.fps = claimed_fps(capture, self._cv2)
+        finally:
+            capture.release()
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """The frames from the file's first on; one that does not decode raises SourceError."""
+        number = 0
+        while True:
+            first, capture = number, self._open()
+            try:
+                while not self._closed.is_set() and capture.grab():
+                    if (number - first) % self._stride == 0:
+                        yield self._frame(capture, number)
+                    number += 1
+            finally:
+                capture.release()
+            if self._closed.is_set() or not self._loop:
+                return
+            if number == first:
+                raise SourceError(f"the video {self.name} has no frames any more", expected="at least one frame")
+
+    def _frame(self, capture: Capture, number: int) -> VideoFrame:
+        position = capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
+        image_rgb = retrieve_rgb(capture, self._cv2)
+        if image_rgb is None:
+            raise SourceError(f"frame {number} of {self.name} is damaged", expected="a frame that decodes")
+        return VideoFrame(image_rgb, number, position)
+
+    def _open(self) -> Capture:
+        capture = self._cv2.VideoCapture(str(self._path))
+        if not capture.isOpened():
+            capture.release()
+            raise SourceError(
+                f"{self._path} is no video that OpenCV can read",
+                expected=f"a video, or a picture ({', '.join(sorted(EXTENSIONS))})",
+                next_step=f"ffmpeg -i '{self._path}' -pix_fmt yuv420p readable.mp4",
+            )
+        return capture

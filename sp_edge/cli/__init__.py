@@ -1,0 +1,45 @@
+"""The `sp-edge` command. Modules here import what they need when a command runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from sp_edge import __version__
+from sp_edge.cli.common import Command, run
+from sp_edge.cli.demo import demo
+from sp_edge.cli.recognise import classify, stream
+from sp_edge.cli.ship import export, verify
+from sp_edge.cli.teach import bank, enroll
+from sp_edge.cli.train import evaluate, prompts, train
+
+
+class Ordered(click.Group):
+    """Lists the commands in the order of work."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="sp-edge")
+def cli() -> None:
+    """Few-shot recognition that a camera learns from a name and one to five pictures.
+
+    The commands follow one another: train, eval, export, enroll, classify, stream. Each goes on from the newest run in
+    runs/ unless told otherwise.
+    """
+
+
+for command in (demo, train, evaluate, prompts, export, verify, enroll, bank, classify, stream):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(run(cli, sys.argv[1:]))
+
+
+__all__ = ["Command", "cli", "main"]

@@ -1,0 +1,106 @@
+"""What every command shares: how errors are shown, and how the defaults of a run are found."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sp_edge import runs
+from sp_edge.errors import BundleError, CheckpointError, SpEdgeError
+
+
+class Command(click.Command):
+    """A command that takes `--debug`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(["--debug"], is_flag=True, expose_value=False, callback=_keep_debug, help="Show tracebacks of errors.")
+        )
+
+
+_debug = False
+
+
+def _keep_debug(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    global _debug  # noqa: PLW0603 - one flag for the process, read where errors are shown
+    _debug = value
+
+
+def run(group: click.Group, arguments: Sequence[str]) -> int:
+    """Runs a command line.
+
+    Returns:
+        The exit code: 0; 2 for what the user gave; 1 for what failed on our side; 130 after Ctrl-C.
+    """
+    try:
+        code = group.main(args=list(arguments), prog_name="sp-edge", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `| head`; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SpEdgeError as error:
+        return _show(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _show(f"the disk is full: {error}", 1)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+            return _show(str(error), 2)
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def _show(message: str, code: int) -> int:
+    if _debug:
+        traceback.print_exc()
+    click.echo(f"error: {message}", err=True)
+    return code
+
+
+PATH = click.Path(path_type=Path)
+
+
+def find_checkpoint(given: Path | None) -> Path:
+    """A checkpoint file, from a file, a run's folder, or the newest run."""
+    if given is None:
+        return runs.newest(runs.CHECKPOINT, CheckpointError)
+    return given / runs.CHECKPOINT if given.is_dir() else given
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether an argument names a bundle."""
+    return path.suffix == ".spedge" or (path / "manifest.json").is_file()
+
+
+def split_bundle(arguments: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
+    """Takes the bundle off the front of the arguments, or finds the newest run's."""
+    if arguments and is_bundle(arguments[0]):
+        return arguments[0], arguments[1:]
+    return runs.newest(runs.BUNDLE, BundleError), arguments
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Text in columns, with the first column to the left and the others to the right."""
+    cells = [[str(value) for value in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            value.ljust(width) if i == 0 else value.rjust(width)
+            for i, (value, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+    return "\n".join(line.rstrip() for line in [lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -1,0 +1,118 @@
+"""Commands that recognise: classify, stream."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sp_edge import runs
+from sp_edge.cli.common import PATH, Command, split_bundle, table
+from sp_edge.errors import BankError, SourceError
+
+
+def _shared(function: Any) -> Any:
+    """Options that classify and stream share."""
+    for option in reversed(
+        [
+            click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]"),
+            click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+            click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="[default: the bundle's]"),
+            click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine to believe. [default: the bank's]"),
+            click.option("--topk", default=3, show_default=True, type=click.IntRange(1)),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def _recognizer(path: Path, bank_file: Path | None, **options: Any) -> Any:
+    from sp_edge_runtime.recognizer import Recognizer
+
+    file = bank_file or path.parent / runs.BANK
+    if not file.exists():
+        raise BankError(
+            f"no bank at {file}", expected="a file of taught classes", next_step="sp-edge enroll --name NAME PICTURES"
+        )
+    return Recognizer.load(path, bank=file, **options)
+
+
+@click.command(cls=Command)
+@click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE...")
+@_shared
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON line a picture instead of a table.")
+def classify(arguments: tuple[str, ...], bank_file: Path | None, as_json: bool, **options: Any) -> None:
+    """Recognise pictures: files, folders or globs."""
+    from sp_edge_runtime.camera import open_source, source_kind
+
+    path, sources = split_bundle(tuple(Path(a) for a in arguments))
+    texts = list(arguments[len(arguments) - len(sources) :])
+    if not texts:
+        raise SourceError("nothing to classify", expected="a picture, a folder or a glob", got="no SOURCE")
+    for text in texts:
+        if source_kind(text) != "file":
+            raise SourceError(
+                f"{text} is not a picture", expected="a picture, a folder or a glob", next_step="sp-edge stream for cameras"
+            )
+    rows = []
+    with _recognizer(path, bank_file, **options) as recognizer:
+        for text in texts:
+            with open_source(text) as source:
+                for result in recognizer.stream(source):
+                    prediction = result.prediction
+                    if as_json:
+                        click.echo(json.dumps({"source": text, **result.to_json()}, ensure_ascii=False))
+                    top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)
+                    rows.append([f"{text}#{result.frame.frame_id}", prediction.label, f"{prediction.similarity:.3f}", top])
+    if not as_json:
+        click.echo(table(["picture", "label", "cosine", "best"], rows))
+
+
+@click.command(cls=Command)
+@click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE [OUTPUT]")
+@_shared
+@click.option("--json", "json_file", type=PATH, help="Write a JSON line a frame to a file.")
+@click.option("--headless", is_flag=True, help="Print no line when the label changes.")
+@click.option("--vid-stride", default=1, show_default=True, type=click.IntRange(1), help="Take every n-th frame of a file.")
+@click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("--max-fps", type=click.FloatRange(0, min_open=True), help="Recognise at most so many frames a second.")
+@click.option("--loop", is_flag=True, help="Begin a file again when it ends.")
+def stream(
+    arguments: tuple[str, ...],
+    bank_file: Path | None,
+    json_file: Path | None,
+    headless: bool,
+    vid_stride: int,
+    max_frames: int | None,
+    max_fps: float | None,
+    loop: bool,
+    **options: Any,
+) -> None:
+    """Recognise every frame of a camera, stream, video or folder; OUTPUT gets the annotated video (.mp4 or .webm)."""
+    from sp_edge_runtime.camera import open_source
+    from sp_edge_runtime.sinks import JsonLinesSink, Sink, TerminalSink, VideoSink
+    from sp_edge_runtime.stream import run_stream
+
+    path, places = split_bundle(tuple(Path(a) for a in arguments))
+    texts = arguments[len(arguments) - len(places) :]
+    if not 1 <= len(texts) <= 2:
+        raise SourceError(
+            "stream takes one SOURCE and at most one OUTPUT", expected="[BUNDLE] SOURCE [OUTPUT]", got=" ".join(texts) or "none"
+        )
+    with ExitStack() as stack:
+        recognizer = stack.enter_context(_recognizer(path, bank_file, **options))
+        source = stack.enter_context(open_source(texts[0], vid_stride=vid_stride, loop=loop))
+        click.echo(f"{source.name} through {recognizer.backend.description}", err=True)
+        sinks: list[Sink] = [] if headless else [TerminalSink()]
+        if json_file:
+            sinks.append(JsonLinesSink(json_file))
+        if len(texts) == 2:
+            sinks.append(VideoSink(Path(texts[1]), source.fps or 25.0))
+        summary = run_stream(recognizer, source, sinks, max_frames=max_frames, max_fps=max_fps)
+    click.echo(f"{summary.frames} frames, {summary.dropped} dropped, {summary.fps:.1f} a second", err=True)
+    if summary.stages:
+        rows = [[name, f"{stage.mean_ms:.2f}", f"{stage.median_ms:.2f}"] for name, stage in summary.stages.items()]
+        click.echo(table(["stage", "mean ms", "median ms"], rows), err=True)

@@ -1,0 +1,108 @@
+"""Commands that teach a device: enroll, bank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sp_edge import runs
+from sp_edge.cli.common import PATH, Command, split_bundle, table
+from sp_edge.errors import BankError, DataError
+
+if TYPE_CHECKING:
+    from sp_edge.bank import Bank
+
+
+@click.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
+@click.option("--name", required=True, help="Of the class, as a person would say it.")
+@click.option("--bank", "bank_file", type=PATH, help="File of the taught classes. [default: classes.spbank beside the bundle]")
+@click.option("--prompts", "extra", type=PATH, multiple=True, help="Further class names, from `sp-edge prompts --out`.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="[default: the bundle's]")
+def enroll(
+    arguments: tuple[Path, ...],
+    name: str,
+    bank_file: Path | None,
+    extra: tuple[Path, ...],
+    device: str,
+    precision: str | None,
+) -> None:
+    """Teach a class from one to five pictures, or from a folder of them."""
+    from sp_edge.preprocess import image_files, load_image
+    from sp_edge.prompts import PromptTable
+    from sp_edge_runtime.recognizer import Recognizer
+
+    path, places = split_bundle(arguments)
+    files: list[Path] = []
+    for place in places:
+        files += image_files(place) if place.is_dir() else [place]
+    if not files:
+        raise DataError(
+            f"no pictures to teach '{name}' with",
+            expected="pictures, or a folder that holds some",
+            got=", ".join(map(str, places)) or "none",
+        )
+    images = [load_image(file) for file in files]
+    bank_file = bank_file or path.parent / runs.BANK
+    with Recognizer.load(
+        path, bank=bank_file if bank_file.exists() else None, device=device, precision=precision
+    ) as recognizer:
+        known = recognizer.bundle.prompts
+        for file in extra:
+            known = known.with_table(PromptTable.load(file))
+        prompt = known.vector(name) if extra else None
+        recognizer.enroll(name, images, prompt=prompt)
+        recognizer.bank.save(bank_file)
+        shots = recognizer.bank.shots(name)
+        click.echo(f"taught '{name}' from {len(images)} picture{'s' * (len(images) != 1)}, {shots} in all")
+        click.echo(f"bank: {bank_file} with {len(recognizer.bank.names)} classes")
+
+
+@click.group()
+def bank() -> None:
+    """Look at the taught classes, or forget some."""
+
+
+@bank.command("list", cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
+@click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]")
+@click.option("--json", "json_file", type=PATH, help="Write the list to a file, too.")
+def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
+    """List the taught classes."""
+    from sp_edge.files import write_json
+
+    loaded, file = _load(arguments, bank_file)
+    rows = [
+        (name, loaded.shots(name), f"{threshold:.3f}") for name, threshold in zip(loaded.names, loaded.thresholds, strict=True)
+    ]
+    click.echo(table(["class", "shots", "threshold"], rows))
+    click.echo(f"{file}: version {loaded.version}, {len(loaded.names)} classes, {len(loaded.features)} shots")
+    if json_file:
+        classes = [{"name": n, "shots": s, "threshold": float(t)} for n, s, t in rows]
+        write_json(json_file, {"bank": str(file), "version": loaded.version, "classes": classes})
+
+
+@bank.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
+@click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]")
+@click.option("--name", required=True, help="The class to forget.")
+@click.option("--shot", type=click.IntRange(0), help="Only this shot of it, counted from 0.")
+def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot: int | None) -> None:
+    """Forget a class, or one shot of it."""
+    loaded, file = _load(arguments, bank_file)
+    loaded.remove(name, shot).save(file)
+    click.echo(f"forgot '{name}'" + ("" if shot is None else f", shot {shot}"))
+
+
+def _load(arguments: tuple[Path, ...], bank_file: Path | None) -> tuple[Bank, Path]:
+    from sp_edge.bank import Bank
+    from sp_edge.bundle import Bundle
+
+    path, rest = split_bundle(arguments)
+    if rest:
+        raise BankError("only the bundle is an argument here", expected="[BUNDLE]", got=", ".join(map(str, rest)))
+    file = bank_file or path.parent / runs.BANK
+    return Bank.load(file, Bundle.load(path)), file

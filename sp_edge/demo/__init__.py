@@ -1,0 +1,5 @@
+"""The whole product in one command: draw, train, measure, export, teach, stream, report."""
+
+from sp_edge.demo.run import run_demo
+
+__all__ = ["run_demo"]

@@ -1,0 +1,264 @@
+"""Runs the demo's steps in order, each through the functions that the commands call, and keeps the time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sp_edge import runs
+from sp_edge.data import scenes, sets
+from sp_edge.data.episodes import EpisodeSampler
+from sp_edge.data.pictures import PictureSet
+from sp_edge.demo.report import AttentionPicture, EpisodePictures, FilmFrame, Story, TaughtClass, write_report
+from sp_edge.demo.video import Shot, draw_video
+from sp_edge.errors import SettingsError
+from sp_edge.files import write_json
+from sp_edge.matching import UNKNOWN, cosine, prototype
+from sp_edge.model.attention import attention_map
+from sp_edge.preprocess import load_image
+from sp_edge.settings import Settings
+from sp_edge.training.checkpoint import Checkpoint, versions
+from sp_edge.training.evaluate import class_prompts, encode, evaluate
+from sp_edge.training.run import train
+from sp_edge_export.export import ExportOptions, export
+from sp_edge_runtime.camera import open_source
+from sp_edge_runtime.overlay import annotate
+from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.sinks import JsonLinesSink, Sink, VideoSink
+from sp_edge_runtime.stream import FrameResult, run_stream
+
+TAUGHT = 5
+FPS = 25.0
+VIDEO = "stream.webm"
+RESULTS = "results.jsonl"
+QUICK = ("data.per_class=4", "data.test_per_class=20", "pretrain.steps=60", "tune.steps=60")
+
+
+def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Runs everything and writes it below `out`.
+
+    Returns:
+        The content of `out`/summary.json.
+
+    Raises:
+        SettingsError: `out` is there and holds something else than an earlier demo.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "runs").is_dir():
+        raise SettingsError(f"{out} is not empty and no earlier demo", expected="a new folder", next_step="--out FOLDER")
+    out.mkdir(parents=True, exist_ok=True)
+    clock = Clock(say)
+    settings = Settings.load("scenes", QUICK if quick else ())
+    plain = dataclasses.replace(settings, model=dataclasses.replace(settings.model, interaction="none"))
+
+    with clock("train with prompts"):
+        sp = train(settings, runs.new_run(out / "runs"), say=say)
+    run = runs.newest(runs.CHECKPOINT, SettingsError, out / "runs").parent
+    with clock("train without prompts"):
+        tuned = train(plain, runs.new_run(out / "runs"), init=run / runs.PRETRAINED, say=say)
+    networks = {"pretrained": Checkpoint.load(run / runs.PRETRAINED), "tuned": tuned, "sp": sp}
+    with clock("evaluate"):
+        novel = sets.load_split(settings, "test")
+        accuracy = measure(networks, novel, episodes=100 if quick else 600, say=say)
+    with clock("export"):
+        bundle = export(sp, run / runs.BUNDLE, ExportOptions(), say=say)
+    with Recognizer.load(bundle.path) as recognizer:
+        with clock("enrol"):
+            taught = teach(recognizer, novel, out / "taught", run / runs.BANK, say=say)
+        with clock("stream"):
+            frames, watched = watch(recognizer, novel.class_names, out, frames=12 if quick else 50, say=say)
+    summary = {
+        "accuracy": accuracy,
+        "parity": {"stages": [dict(stage) for stage in bundle.manifest.stages]},
+        "stream": watched,
+        "seconds": clock.seconds,
+        "settings": settings.to_json(),
+        "versions": versions(),
+        "machine": {"processor": _processor(), "cores": os.cpu_count() or 1},
+        "base_classes": len(sp.classes["train"]),
+        "novel_classes": len(sp.classes["test"]),
+        "base_pictures": len(sp.classes["train"]) * settings.data.per_class * len(scenes.GROUPS),
+        "steps": {"pretrain": settings.pretrain.steps, "tune": settings.tune.steps},
+        "checkpoint": str(run / runs.CHECKPOINT),
+        "bundle": str(bundle.path),
+        "bank": str(run / runs.BANK),
+        "video": str(out / VIDEO),
+        "results": str(out / RESULTS),
+    }
+    with clock("report"):
+        story = Story(
+            summary=summary,
+            episode=episode_pictures(sp, tuned, novel),
+            attention=attention_pictures(sp, novel),
+            film=film(frames),
+            video=out / VIDEO,
+            classes=taught,
+        )
+        write_report(out / "report.html", story)
+    write_json(out / "summary.json", summary)
+    say(f"summary: {out / 'summary.json'}")
+    say(f"report: {out / 'report.html'}")
+    return summary
+
+
+class Clock:
+    """Says when a step begins, and keeps how long it took."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._say = say
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Times the block."""
+        self._say(f"\n== {step}")
+        began = time.monotonic()
+        yield
+        self.seconds[step] = round(time.monotonic() - began, 1)
+
+
+def measure(
+    networks: dict[str, Checkpoint], novel: PictureSet, *, episodes: int, say: Callable[[str], None]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Accuracy of every network on the novel classes: network -> shots -> group -> mean, interval, episodes."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, checkpoint in networks.items():
+        prompts = class_prompts(checkpoint.network, novel, checkpoint.prompts) if name == "sp" else None
+        figures = evaluate(checkpoint.network, novel, prompts, episodes=episodes)
+        line = "   ".join(f"{shots} {group} {a}" for shots, groups in figures.items() for group, a in groups.items())
+        say(f"{name:>10}: {line}")
+        found[name] = {s: {g: dataclasses.asdict(a) for g, a in groups.items()} for s, groups in figures.items()}
+    return found
+
+
+def teach(
+    recognizer: Recognizer, novel: PictureSet, folder: Path, bank: Path, *, say: Callable[[str], None]
+) -> list[TaughtClass]:
+    """Teaches five novel classes, each from one cluttered picture, which is first written to a file as a user has it."""
+    folder.mkdir(exist_ok=True)
+    cluttered = novel.only("clutter")
+    taught = []
+    for label in _spread(len(novel.class_names), TAUGHT):
+        name = novel.class_names[label]
+        file = folder / f"{name}.png"
+        Image.fromarray(cluttered.images[cluttered.labels == label][0]).save(file)
+        image = load_image(file)
+        recognizer.enroll(name, [image])
+        taught.append(TaughtClass(name, image))
+        say(f"taught '{name}' from {file}")
+    recognizer.bank.save(bank)
+    return taught
+
+
+def watch(
+    recognizer: Recognizer, names: Sequence[str], out: Path, *, frames: int, say: Callable[[str], None]
+) -> tuple[list[FrameResult], dict[str, Any]]:
+    """Draws a video in which the taught objects pass among others, and recognises every frame of the file."""
+    looks = {c.name: c for c in scenes.split_classes()["test"]}
+    others = [name for name in names if name not in recognizer.bank.names]
+    strangers = [others[i] for i in _spread(len(others), 3)]
+    order = [
+        *recognizer.bank.names[:2],
+        strangers[0],
+        *recognizer.bank.names[2:4],
+        strangers[1],
+        recognizer.bank.names[4],
+        strangers[2],
+    ]
+    truth = draw_video(out / "camera.mp4", [Shot(looks[name], frames) for name in order], fps=FPS)
+    keep = _Keep()
+    with open_source(str(out / "camera.mp4")) as source:
+        sinks: list[Sink] = [JsonLinesSink(out / RESULTS), VideoSink(out / VIDEO, FPS), keep]
+        summary = run_stream(recognizer, source, sinks)
+    labels = [result.prediction.label for result in keep.results]
+    known = [t in recognizer.bank.names for t in truth]
+    watched = {
+        **summary.to_json(),
+        "shown": sum(known),
+        "right": sum(k and label == t for k, label, t in zip(known, labels, truth, strict=True)),
+        "unknown_shown": len(truth) - sum(known),
+        "unknown_right": sum(not k and label == UNKNOWN for k, label in zip(known, labels, strict=True)),
+    }
+    say(f"{summary.frames} frames at {summary.fps:.0f} a second through {recognizer.backend.description}")
+    right, strange = f"{watched['right']} of {watched['shown']}", f"{watched['unknown_right']} of {watched['unknown_shown']}"
+    say(f"taught objects right in {right} frames, others unknown in {strange}")
+    return keep.results, watched
+
+
+class _Keep:
+    """A sink that keeps the results."""
+
+    def __init__(self) -> None:
+        self.results: list[FrameResult] = []
+
+    def write(self, result: FrameResult) -> None:
+        self.results.append(result)
+
+    def close(self) -> None:
+        pass
+
+
+def episode_pictures(sp: Checkpoint, tuned: Checkpoint, novel: PictureSet) -> EpisodePictures:
+    """One 5-way 1-shot episode in clutter, with what SP and the network without prompts made of its queries."""
+    cluttered = novel.only("clutter")
+    episode = EpisodeSampler(cluttered.labels, n_way=5, n_shot=1, n_query=2, seed=0).episode(0)
+    support, query = episode.support[:, 0], episode.query.ravel()
+    rows = np.concatenate([support, query])
+    small = PictureSet(cluttered.images[rows], cluttered.labels[rows], novel.class_names, {})
+
+    def predict(checkpoint: Checkpoint) -> list[int]:
+        features = encode(checkpoint.network, small.images, class_prompts(checkpoint.network, small, sp.prompts))
+        prototypes = np.stack([prototype(features.support[way : way + 1]) for way in range(5)])
+        return [int(way) for way in cosine(features.query[5:], prototypes).argmax(axis=1)]
+
+    return EpisodePictures(
+        names=[novel.class_names[c] for c in episode.classes],
+        support=small.images[:5],
+        queries=small.images[5:],
+        truth=[way for way in range(5) for _ in range(2)],
+        with_prompts=predict(sp),
+        without_prompts=predict(tuned),
+    )
+
+
+def attention_pictures(sp: Checkpoint, novel: PictureSet, count: int = 4) -> list[AttentionPicture]:
+    """Where the network looks in cluttered support pictures of novel classes, without the prompt and with it."""
+    cluttered = novel.only("clutter")
+    pictures = []
+    for label in _spread(len(novel.class_names), count):
+        image = cluttered.images[cluttered.labels == label][1]
+        name = novel.class_names[label]
+        plain = attention_map(sp.network, image, None)
+        pictures.append(AttentionPicture(name, image, plain, attention_map(sp.network, image, sp.prompts.vector(name))))
+    return pictures
+
+
+def film(results: Sequence[FrameResult], count: int = 8) -> list[FilmFrame]:
+    """Some frames of the stream, annotated as in its video: the middle of each shot."""
+    middles = [int((i + 0.5) * len(results) / count) for i in range(count)]
+    return [
+        FilmFrame(annotate(r.frame.image_rgb, r.prediction), r.frame.timestamp, r.prediction.label)
+        for r in (results[i] for i in middles)
+    ]
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Indices spread evenly over a range."""
+    return [int((i + 0.5) * count / wanted) for i in range(wanted)]
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

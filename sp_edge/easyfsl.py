@@ -1,0 +1,177 @@
+"""Semantic Prompt as a method of easyfsl: a `FewShotClassifier` whose support pictures are encoded with class names.
+
+    model = SemanticPromptNetworks.load("runs/1/checkpoint.safetensors")
+    model.process_support_set(images, labels, class_names=["unicycle", "tandem"])
+    scores = model(queries)
+
+easyfsl's own `evaluate(model, loader)` hands a method no names; wrap the loader in `NamedEpisodes`, and it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
+
+from sp_edge.errors import DataError, MissingExtraError
+from sp_edge.model import PromptedVisformer
+from sp_edge.prompts import PromptTable
+from sp_edge.training.checkpoint import Checkpoint
+
+try:
+    from easyfsl.methods import FewShotClassifier
+    from easyfsl.methods.utils import compute_prototypes
+    from easyfsl.samplers import TaskSampler as _TaskSampler
+except ImportError as error:
+    raise MissingExtraError("the easyfsl plug-in needs easyfsl", package="easyfsl", extra="train") from error
+
+__all__ = ["NamedEpisodes", "SemanticPromptNetworks", "TaskSampler"]
+
+
+class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
+    """Wentao Chen, Chenyang Si, Zhang Zhang, Liang Wang, Zilei Wang, Tieniu Tan.
+
+    "Semantic Prompt for Few-Shot Image Recognition." (CVPR 2023) https://arxiv.org/abs/2303.14123
+
+    Support pictures are encoded with the text embedding of their class's name, queries without. A class's prototype is
+    the mean of its support features; a query's scores are its cosines with the prototypes. Without class names, or with
+    a backbone that takes no prompt, it is a prototypical network with cosine scores.
+
+    Args:
+        backbone: a `PromptedVisformer`, or any network from images to (n, D) features.
+        prompts: names and their vectors; names reach the backbone through it.
+        class_names: of the next support set, label by label; can be set at any time, and passed to
+            `process_support_set`, which wins.
+        temperature: tau; with `use_softmax`, probabilities are softmax(cos / tau).
+        use_softmax, feature_centering, feature_normalization: as in every easyfsl method.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | None = None,
+        *,
+        prompts: PromptTable | None = None,
+        class_names: Sequence[str] | None = None,
+        temperature: float = 0.2,
+        use_softmax: bool = False,
+        feature_centering: Tensor | None = None,
+        feature_normalization: float | None = None,
+    ) -> None:
+        super().__init__(
+            backbone,
+            use_softmax=use_softmax,
+            feature_centering=feature_centering,
+            feature_normalization=feature_normalization,
+        )
+        self.prompts = prompts
+        self.class_names = class_names
+        self.temperature = temperature
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, **options: Any) -> SemanticPromptNetworks:
+        """A method around the network that `sp-edge train` left, with its prompts and temperature.
+
+        Args:
+            checkpoint: the file.
+            options: as the constructor's.
+
+        Raises:
+            CheckpointError: not such a file.
+        """
+        loaded = Checkpoint.load(Path(checkpoint))
+        options = {"prompts": loaded.prompts, "temperature": loaded.settings.tune.temperature, **options}
+        return cls(loaded.network, **options)
+
+    def process_support_set(
+        self, support_images: Tensor, support_labels: Tensor, class_names: Sequence[str] | None = None
+    ) -> None:
+        """Computes the prototypes.
+
+        Args:
+            support_images: (n_support, 3, H, W), normalised as the backbone was trained.
+            support_labels: (n_support,) from 0 on without a gap; shots may be unbalanced.
+            class_names: one a label; `self.class_names` by default; None encodes without prompts.
+
+        Raises:
+            DataError: the labels have a gap, or there are not as many names as labels.
+            PromptError: a name has no prompt.
+            ValueError: the features are not one vector a picture (easyfsl's own error).
+        """
+        names = self.class_names if class_names is None else class_names
+        n_way = int(support_labels.max()) + 1 if len(support_labels) else 0
+        if sorted(set(support_labels.tolist())) != list(range(n_way)) or n_way == 0:
+            got = str(sorted(set(support_labels.tolist())))
+            raise DataError("the support labels have a gap", expected="0, 1, ... each with at least one picture", got=got)
+        if names is not None and len(names) != n_way:
+            raise DataError(
+                "there are not as many names as classes", expected=f"{n_way} names", got=f"{len(names)}: {list(names)}"
+            )
+        self.support_labels = support_labels
+        self.support_features = self._support_features(support_images, support_labels, names)
+        self._raise_error_if_features_are_multi_dimensional(self.support_features)
+        self.prototypes = compute_prototypes(self.support_features, support_labels)
+
+    def forward(self, query_images: Tensor) -> Tensor:
+        """Cosines of queries (n_query, 3, H, W) with the prototypes: (n_query, n_way), or probabilities."""
+        features = self.compute_features(query_images)
+        self._raise_error_if_features_are_multi_dimensional(features)
+        cosines = self.cosine_distance_to_prototypes(features)
+        scores: Tensor = self.softmax_if_specified(cosines, temperature=1 / self.temperature)
+        return scores
+
+    @staticmethod
+    def is_transductive() -> bool:
+        """Each query is classified on its own."""
+        return False
+
+    def _support_features(self, images: Tensor, labels: Tensor, names: Sequence[str] | None) -> Tensor:
+        prompted = isinstance(self.backbone, PromptedVisformer) and self.backbone.prompt is not None
+        if names is None or not prompted:
+            plain: Tensor = self.compute_features(images)
+            return plain
+        if self.prompts is None:
+            raise DataError(
+                "names were given, but no prompts", expected="prompts=PromptTable", next_step="SemanticPromptNetworks.load"
+            )
+        vectors = torch.from_numpy(self.prompts.select(list(names))).to(images.device)
+        features: Tensor = self.backbone(images, vectors[labels]) - self.feature_centering
+        if self.feature_normalization is not None:
+            features = nn.functional.normalize(features, p=self.feature_normalization, dim=1)
+        return features
+
+
+class NamedEpisodes:
+    """A loader of episodes that tells a model the names of each one's classes before handing it on.
+
+    Args:
+        loader: yields easyfsl's batches, whose fifth part holds the classes' ids in the order of the labels.
+        model: whose `class_names` is set.
+        class_names: name of every class id of the data set.
+    """
+
+    def __init__(self, loader: DataLoader[Any], model: SemanticPromptNetworks, class_names: Sequence[str]) -> None:
+        self.loader, self.model, self.class_names = loader, model, class_names
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.loader:
+            self.model.class_names = [self.class_names[int(index)] for index in batch[4]]
+            yield batch
+
+
+class TaskSampler(_TaskSampler):  # type: ignore[misc]
+    """easyfsl's sampler of tasks, on every torch: easyfsl 1.5.0 hands an argument to torch that torch 2.15 has dropped."""
+
+    def __init__(self, dataset: Any, n_way: int, n_shot: int, n_query: int, n_tasks: int) -> None:
+        Sampler.__init__(self)
+        self.n_way, self.n_shot, self.n_query, self.n_tasks = n_way, n_shot, n_query, n_tasks
+        self.items_per_label: dict[int, list[int]] = {}
+        for item, label in enumerate(dataset.get_labels()):
+            self.items_per_label.setdefault(label, []).append(item)
+        self._check_dataset_size_fits_sampler_parameters()

@@ -1,0 +1,57 @@
+"""Finds and makes the folders in `runs/`, so that each command can go on from the newest run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sp_edge.errors import InputError, SettingsError
+
+ROOT = Path("runs")
+CHECKPOINT = "checkpoint.safetensors"
+PRETRAINED = "pretrained.safetensors"
+SETTINGS = "settings.json"
+BUNDLE = "model.spedge"
+BANK = "classes.spbank"
+
+
+def new_run(root: Path = ROOT) -> Path:
+    """Makes the next numbered folder: `runs/1`, `runs/2`, ... Safe when two commands start at once."""
+    number = max(_numbers(root), default=0) + 1
+    while True:
+        folder = root / str(number)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def newest(part: str, error: type[InputError], root: Path = ROOT) -> Path:
+    """The path of `part` in the newest run that has it.
+
+    Raises:
+        error: no run has it.
+    """
+    for number in sorted(_numbers(root), reverse=True):
+        if (root / str(number) / part).exists():
+            return root / str(number) / part
+    maker = {CHECKPOINT: "sp-edge train", BUNDLE: "sp-edge export"}.get(part, "sp-edge enroll")
+    raise error(f"no {part} in {root}/", expected="an earlier run, or the path as an argument", next_step=maker)
+
+
+def _numbers(root: Path) -> list[int]:
+    if not root.is_dir():
+        return []
+    return [int(entry.name) for entry in root.iterdir() if entry.is_dir() and re.fullmatch(r"[1-9]\d{0,8}", entry.name)]
+
+
+def check_free(path: Path, *, overwrite: bool = False) -> None:
+    """Refuses to write over something that is there, unless asked to.
+
+    Raises:
+        SettingsError: the path is taken.
+    """
+    if path.exists() and not overwrite:
+        raise SettingsError(f"{path} is already there", expected="a path that is free", next_step="name another, or remove it")

@@ -1,0 +1,1 @@
+"""Pre-training, episodic tuning and evaluation of the SP Visformer."""

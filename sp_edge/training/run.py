@@ -1,0 +1,121 @@
+"""A whole training run: pictures and names in, a folder with checkpoints, prompts and figures out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sp_edge import runs
+from sp_edge.data import sets
+from sp_edge.data.pictures import PictureSet
+from sp_edge.errors import CheckpointError, SettingsError
+from sp_edge.files import read_json, write_json
+from sp_edge.model import PromptedVisformer, build_network
+from sp_edge.settings import Settings
+from sp_edge.text import prompt_table
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.loop import StageLog, make_accelerator
+from sp_edge.training.pretrain import pretrain
+from sp_edge.training.tune import tune
+
+
+def train(
+    settings: Settings,
+    folder: Path,
+    *,
+    device: str = "auto",
+    init: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Checkpoint:
+    """Pre-trains, then tunes in episodes. A run that was cut off goes on where it stood when called again.
+
+    Args:
+        folder: of the run; it gets settings.json, pretrained.safetensors and checkpoint.safetensors.
+        device: auto, cpu or cuda.
+        init: a checkpoint whose backbone to start from, instead of pre-training.
+        say: is told what happens, a line each.
+
+    Raises:
+        SettingsError: the folder holds a run with other settings.
+        DataError, ImageError: the data set cannot be used.
+        CheckpointError: `init` does not fit.
+    """
+    _claim(folder, settings, init)
+    if (folder / runs.CHECKPOINT).exists():
+        say(f"{folder} is complete already")
+        return Checkpoint.load(folder / runs.CHECKPOINT)
+    accelerator = make_accelerator(settings.precision, device)
+    say(f"training on {accelerator.device} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}")
+    classes = sets.class_names(settings)
+    table = prompt_table([name for names in classes.values() for name in names], settings.text)
+    pictures = sets.load_split(settings, "train", progress=True)
+    say(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
+    torch.manual_seed(settings.seed)
+    network = build_network(settings.model, table.text.dim)
+    record: dict[str, Any] = {}
+    pretrained = folder / runs.PRETRAINED
+    if init is not None:
+        _start_from(network, init)
+        record["init"] = init.name
+    elif pretrained.exists():
+        stored = Checkpoint.load(pretrained)
+        network.load_state_dict(stored.network.state_dict())
+        record |= stored.record
+    else:
+        log = pretrain(network, pictures, settings, folder=folder, accelerator=accelerator)
+        record["pretrain"] = dataclasses.asdict(log)
+        _check(network, log, pictures)
+        Checkpoint(network, settings, table, "pretrained", classes, record).save(pretrained)
+        _drop_state(folder, "pretrain")
+    log = tune(network, pictures, table, settings, folder=folder, accelerator=accelerator)
+    _check(network, log, pictures)
+    record["tune"] = dataclasses.asdict(log)
+    checkpoint = Checkpoint(network.cpu().eval(), settings, table, "tuned", classes, record)
+    checkpoint.save(folder / runs.CHECKPOINT)
+    _drop_state(folder, "tune")
+    return checkpoint
+
+
+def _claim(folder: Path, settings: Settings, init: Path | None) -> None:
+    """Writes down what the run is; a folder that holds another run is refused."""
+    described = {"settings": settings.to_json(), "init": None if init is None else str(init)}
+    file = folder / runs.SETTINGS
+    if file.exists() and read_json(file, SettingsError) != described:
+        raise SettingsError(
+            f"{folder} holds a run with other settings",
+            expected="the run's own settings to resume it, or another folder",
+            next_step=f"sp-edge train --resume {folder}",
+        )
+    if folder.exists() and not file.exists() and any(folder.iterdir()):
+        raise SettingsError(f"{folder} is not a run and not empty", expected="a new or empty folder")
+    write_json(file, described)
+
+
+def _start_from(network: PromptedVisformer, init: Path) -> None:
+    """Takes over a checkpoint's backbone, and its prompt where both have one of the same form."""
+    weights = Checkpoint.load(init).network.state_dict()
+    own = network.state_dict()
+    unfit = [n for n in own if n.startswith("backbone.") and (n not in weights or weights[n].shape != own[n].shape)]
+    if unfit:
+        raise CheckpointError(
+            f"{init} has another backbone",
+            expected="the network of these settings",
+            got=f"{len(unfit)} tensors differ, such as {unfit[0]}",
+        )
+    network.load_state_dict({n: weights[n] if n in weights and weights[n].shape == v.shape else v for n, v in own.items()})
+
+
+def _check(network: PromptedVisformer, log: StageLog, pictures: PictureSet) -> None:
+    if not all(torch.isfinite(value).all() for value in network.state_dict().values()) or not np.isfinite(log.loss):
+        raise SettingsError(
+            f"training on {len(pictures):,} pictures diverged", expected="finite weights", next_step="lower the lr"
+        )
+
+
+def _drop_state(folder: Path, stage: str) -> None:
+    (folder / f"{stage}.state.safetensors").unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""The second stage: episodes in which support pictures are encoded with their class's prompt and queries without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sp_edge.data.episodes import EpisodeSampler
+from sp_edge.data.pictures import PictureSet
+from sp_edge.model import PromptedVisformer
+from sp_edge.model.network import normalise
+from sp_edge.prompts import PromptTable
+from sp_edge.settings import Settings
+from sp_edge.training.augment import augment
+from sp_edge.training.loop import ParameterGroup, StageLog, run_stage
+
+
+class EpisodeLoss(nn.Module):
+    """One episode's loss: cross-entropy over cos(query, prototype) / tau (equation 3 of the paper)."""
+
+    def __init__(self, network: PromptedVisformer, *, n_way: int, n_shot: int, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.n_way, self.n_shot, self.temperature = n_way, n_shot, temperature
+
+    def forward(self, images: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy of an episode.
+
+        Args:
+            images: uint8 (n_way * (n_shot + n_query), H, W, 3) RGB: all support by way, then all queries by way.
+            prompts: float32 (n_way, T); (n_way, 0) where the network knows none.
+
+        Returns:
+            Two 0-d tensors.
+        """
+        support = self.n_way * self.n_shot
+        tokens = self.network.begin(normalise(images))
+        each = prompts.repeat_interleave(self.n_shot, dim=0) if self.network.prompt is not None else None
+        shots = self.network.finish(tokens[:support], each).float()
+        prototypes = functional.normalize(shots.reshape(self.n_way, self.n_shot, -1).mean(dim=1), dim=1)
+        queries = functional.normalize(self.network.finish(tokens[support:]).float(), dim=1)
+        logits = queries @ prototypes.T / self.temperature
+        labels = torch.arange(self.n_way, device=logits.device).repeat_interleave(len(queries) // self.n_way)
+        return functional.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
+
+
+def tune(
+    network: PromptedVisformer,
+    pictures: PictureSet,
+    prompts: PromptTable,
+    settings: Settings,
+    *,
+    folder: Path,
+    accelerator: Accelerator,
+) -> StageLog:
+    """Tunes `network` in place on episodes of the base classes.
+
+    Args:
+        pictures: the base classes.
+        prompts: holds every base class's name.
+        folder: of the run.
+    """
+    stage = settings.tune
+    if stage.group != "all":
+        pictures = pictures.only(stage.group)
+    sampler = EpisodeSampler(pictures.labels, n_way=stage.n_way, n_shot=stage.n_shot, n_query=stage.n_query, seed=settings.seed)
+    vectors = torch.from_numpy(prompts.select(pictures.class_names))
+    module = EpisodeLoss(network, n_way=stage.n_way, n_shot=stage.n_shot, temperature=stage.temperature)
+    module.to(memory_format=torch.channels_last)
+
+    def batch(step: int) -> tuple[Tensor, ...]:
+        number = step * accelerator.num_processes + accelerator.process_index
+        episode = sampler.episode(number)
+        chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
+        images = torch.from_numpy(pictures.images[chosen])
+        rng = np.random.default_rng([settings.seed, 3, number])
+        return augment(images, settings.augment, rng), vectors[torch.from_numpy(episode.classes)]
+
+    return run_stage(
+        "tune",
+        module,
+        [
+            ParameterGroup(list(network.backbone.parameters()), stage.lr),
+            ParameterGroup(list(network.prompt.parameters()) if network.prompt else [], stage.prompt_lr),
+        ],
+        batch,
+        steps=stage.steps,
+        weight_decay=stage.weight_decay,
+        seed=settings.seed,
+        folder=folder,
+        accelerator=accelerator,
+    )

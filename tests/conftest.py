@@ -1,0 +1,40 @@
+"""What many tests share: a toy bundle, a short video, a folder of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import toy
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with fp32 graphs; not to be changed."""
+    return toy.make_bundle(tmp_path_factory.mktemp("toy") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def toy_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a red, a green and a blue picture, in this order, beside a text file; not to be changed."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, name in enumerate(toy.COLOURS):
+        Image.fromarray(toy.picture(name, side=48)).save(folder / f"{number} {name}.png")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine frames of 64x48 at 10 a second: three red, three green, three blue; not to be changed."""
+    cv2 = pytest.importorskip("cv2")
+    path = tmp_path_factory.mktemp("video") / "colours.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10.0, (64, 48))
+    assert writer.isOpened()
+    for name in toy.COLOURS:
+        for _ in range(3):
+            writer.write(cv2.cvtColor(toy.picture(name, side=64)[:48], cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path

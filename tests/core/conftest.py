@@ -1,0 +1,84 @@
+"""A small bundle of placeholder graphs: the core hashes graphs and never opens one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sp_edge.bundle import GOLDEN, PROMPTS, Bundle, Manifest, file_entries, write_manifest
+from sp_edge.files import save_tensors
+from sp_edge.preprocess import Preprocess
+from sp_edge.prompts import PromptTable, TextSpec
+
+TEXT = TextSpec("toy", "0" * 64, "A photo of {name}", 9.0, 4)
+FEATURE_DIM, IMAGE_SIZE = 6, 32
+
+BuildBundle = Callable[..., Path]
+
+
+def build_bundle(
+    folder: Path,
+    *,
+    graph: bytes = b"graph",
+    text: TextSpec = TEXT,
+    precisions: tuple[str, ...] = ("fp32",),
+    precision: str = "fp32",
+    golden: int = 2,
+) -> Path:
+    """Writes a bundle into `folder`, which may exist already."""
+    rng = np.random.default_rng(0)
+    (folder / "golden").mkdir(parents=True, exist_ok=True)
+    graphs = {}
+    for name in precisions:
+        suffix = "" if name == "fp32" else f".{name}"
+        graphs[name] = {part: f"{part}{suffix}.onnx" for part in ("query", "support")}
+        for file in graphs[name].values():
+            (folder / file).write_bytes(graph + file.encode())
+    vectors = rng.normal(size=(3, text.dim)).astype(np.float32)
+    PromptTable(text, ("red fox", "polar bear", "café"), vectors).save(folder / PROMPTS)
+    names = [f"golden/{i}.png" for i in range(golden)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)).save(folder / name)
+    floats = {"prompts": text.dim, "query": FEATURE_DIM, "support": FEATURE_DIM}
+    save_tensors(
+        folder / GOLDEN,
+        {part: rng.normal(size=(golden, dim)).astype(np.float32) for part, dim in floats.items()},
+        {"images": names},
+    )
+    manifest = Manifest(
+        versions={"sp-edge": "0.0.0"},
+        files=file_entries(folder),
+        graphs=graphs,
+        precision=precision,
+        preprocess=Preprocess(IMAGE_SIZE, 1.1),
+        feature_dim=FEATURE_DIM,
+        text=text,
+        temperature=0.2,
+        threshold=0.5,
+        training={"source": "scenes", "accuracy": {"test": 0.5}},
+        stages=({"stage": "onnx", "cosine": 1.0},),
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def build() -> BuildBundle:
+    """`build(folder, **changes)` writes a bundle."""
+    return build_bundle
+
+
+@pytest.fixture
+def bundle_path(tmp_path: Path) -> Path:
+    """A bundle of its own for a test that changes it."""
+    return build_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A loaded bundle that nobody changes."""
+    return Bundle.load(build_bundle(tmp_path_factory.mktemp("shared") / "bundle"))

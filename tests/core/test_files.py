@@ -1,0 +1,510 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sp_edge.errors import BankError, BundleError, InputError, PromptError
+from sp_edge.files import (
+    atomic_file,
+    atomic_folder,
+    inside,
+    load_tensors,
+    read_json,
+    save_tensors,
+    sha256,
+    write_bytes,
+    write_json,
+)
+
+OLD, NEW = b"old" * 1000, b"new" * 2000
+
+
+class Interrupted(BaseException):
+    """Stands for a KeyboardInterrupt, which pytest takes for its own."""
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@contextmanager
+def umask(mask: int) -> object:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+# --- atomic_file ---
+
+
+def test_a_file_is_written_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder" / "a.bin"
+    write_bytes(target, OLD)
+    assert content(tmp_path) == {"new/folder/a.bin": OLD}
+    write_bytes(target, NEW)
+    assert content(tmp_path) == {"new/folder/a.bin": NEW}
+
+
+def test_the_file_keeps_its_name_until_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "a.png"
+    target.write_bytes(OLD)
+    with atomic_file(target) as temporary:
+        assert temporary.parent == target.parent, "a rename is atomic only within one file system"
+        assert temporary.suffix == ".png", "writers choose the format by the suffix"
+        assert temporary.name.startswith("."), "whoever lists the folder passes over it"
+        temporary.write_bytes(NEW)
+        assert target.read_bytes() == OLD
+    assert target.read_bytes() == NEW
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit, Interrupted])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_failed_block_leaves_the_old_file_and_no_temporary(tmp_path: Path, error: type[BaseException], there: bool) -> None:
+    target = tmp_path / "a.bin"
+    if there:
+        target.write_bytes(OLD)
+
+    def fail() -> None:
+        with atomic_file(target) as temporary:
+            temporary.write_bytes(NEW)
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert content(tmp_path) == ({"a.bin": OLD} if there else {})
+
+
+def test_a_disk_that_fills_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(OLD)
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        write(self, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(target, NEW)
+    assert content(tmp_path) == {"a.bin": OLD}
+
+
+def test_a_disk_that_reports_its_failure_only_on_sync_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(OLD)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="Input/output"):
+        write_bytes(target, NEW)
+    assert content(tmp_path) == {"a.bin": OLD}
+
+
+def test_a_truly_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    script = tmp_path / "fill.py"
+    script.write_text("""
+import errno, pathlib, sys
+from sp_edge.files import write_bytes
+target = pathlib.Path(sys.argv[1]) / "a.bin"
+write_bytes(target, b"old")
+try:
+    write_bytes(target, bytes(1 << 20))
+except OSError as error:
+    assert error.errno == errno.ENOSPC, error
+else:
+    raise SystemExit("the disk never filled")
+assert [p.name for p in target.parent.iterdir()] == ["a.bin"], list(target.parent.iterdir())
+assert target.read_bytes() == b"old"
+""")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    # A mount namespace of its own: the small disk is gone with the process.
+    command = 'mount -t tmpfs -o size=64k tmpfs "$1" && touch "$1.mounted" && exec "$2" "$3" "$1"'
+    try:
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", command, "sh", str(disk), sys.executable, str(script)],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        pytest.skip("this machine has no unshare")
+    if not (tmp_path / "disk.mounted").exists():
+        pytest.skip(f"may not mount a small disk here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_kill_9_in_the_middle_of_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(OLD)
+    script = """
+import pathlib, sys, time
+from sp_edge.files import atomic_file
+with atomic_file(pathlib.Path(sys.argv[1])) as temporary:
+    with temporary.open("wb") as half:
+        half.write(b"half")
+        half.flush()
+        print("writing", flush=True)
+        time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script, str(target)], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "writing\n"
+        writer.kill()
+    assert target.read_bytes() == OLD
+
+
+def test_a_reader_never_sees_half_a_file_even_when_its_writer_is_killed(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    script = """
+import itertools, pathlib, sys
+from sp_edge.files import write_bytes
+for value in itertools.cycle(b"ab"):
+    write_bytes(pathlib.Path(sys.argv[1]), bytes([value]) * 300_000)
+"""
+    with subprocess.Popen([sys.executable, "-c", script, str(target)]) as writer:
+        deadline = time.monotonic() + 60
+        while not target.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen = {target.read_bytes() for _ in range(200)}
+        writer.kill()
+    seen.add(target.read_bytes())
+    assert seen <= {b"a" * 300_000, b"b" * 300_000}
+
+
+def test_the_users_umask_holds(tmp_path: Path) -> None:
+    with umask(0o027):
+        write_bytes(tmp_path / "a.bin", OLD)
+        with atomic_folder(tmp_path / "folder"):
+            pass
+    assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+def test_the_umask_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def touched(mask: int) -> int:
+        raise AssertionError("the umask is the whole process's: another thread would write with the wrong one")
+
+    monkeypatch.setattr(os, "umask", touched)
+    write_bytes(tmp_path / "a.bin", OLD)
+    with atomic_folder(tmp_path / "folder"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["é" * 120 + ".json", "熊" * 80 + ".bin", "a" * 250 + ".bin", "no suffix", ".hidden"])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path, name: str) -> None:
+    write_bytes(tmp_path / name, OLD)
+    assert content(tmp_path) == {name: OLD}
+    with atomic_folder(tmp_path / "folders" / name) as temporary:
+        (temporary / "a").write_bytes(NEW)
+    assert content(tmp_path) == {name: OLD, f"folders/{name}/a": NEW}
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    with atomic_file(target) as first, atomic_file(target) as second:
+        assert first != second
+        first.write_bytes(OLD)
+        second.write_bytes(NEW)
+    assert content(tmp_path) == {"a.bin": OLD}, "the one that ends last counts"
+
+
+# --- atomic_folder ---
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "bundle"
+    with atomic_folder(target) as temporary:
+        assert temporary.parent == target.parent
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / "a").write_bytes(OLD)
+        (temporary / "only-old").write_bytes(OLD)
+        assert not target.exists()
+    assert content(tmp_path) == {"deep/bundle/sub/a": OLD, "deep/bundle/only-old": OLD}
+    with atomic_folder(target) as temporary:
+        (temporary / "a").write_bytes(NEW)
+        assert content(target) == {"sub/a": OLD, "only-old": OLD}
+    assert content(tmp_path) == {"deep/bundle/a": NEW}
+    assert sorted(p.name for p in target.parent.iterdir()) == ["bundle"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, Interrupted])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_failed_block_leaves_the_old_folder_and_no_temporary(tmp_path: Path, error: type[BaseException], there: bool) -> None:
+    target = tmp_path / "bundle"
+    if there:
+        target.mkdir()
+        (target / "a").write_bytes(OLD)
+
+    def fail() -> None:
+        with atomic_folder(target) as temporary:
+            (temporary / "b").write_bytes(NEW)
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert content(tmp_path) == ({"bundle/a": OLD} if there else {})
+    assert [p.name for p in tmp_path.iterdir()] == (["bundle"] if there else [])
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "a").write_bytes(OLD)
+    replace, calls = Path.replace, []
+
+    def refuse(self: Path, to: Path) -> Path:
+        calls.append(self)
+        if len(calls) == failing:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return replace(self, to)
+
+    def write() -> None:
+        with atomic_folder(target) as temporary:
+            (temporary / "b").write_bytes(NEW)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="Permission"):
+        write()
+    assert content(tmp_path) == {"bundle/a": OLD}
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_file_is_never_replaced_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(OLD)
+    with pytest.raises(NotADirectoryError), atomic_folder(tmp_path / "a"):
+        raise AssertionError("work is not begun that cannot end")
+    assert content(tmp_path) == {"a": OLD}
+
+
+def test_a_link_to_a_folder_is_replaced_and_what_it_led_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a").write_bytes(OLD)
+    (tmp_path / "link").symlink_to("real")
+    with atomic_folder(tmp_path / "link") as temporary:
+        (temporary / "b").write_bytes(NEW)
+    assert content(tmp_path) == {"real/a": OLD, "link/b": NEW}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
+
+
+@pytest.mark.parametrize("write", [atomic_file, atomic_folder])
+def test_the_parent_may_not_be_a_file(tmp_path: Path, write: Callable[[Path], AbstractContextManager[Path]]) -> None:
+    (tmp_path / "file").write_bytes(OLD)
+    with pytest.raises(OSError, match="file"), write(tmp_path / "file" / "a"):
+        pass
+    assert content(tmp_path) == {"file": OLD}
+
+
+# --- JSON ---
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def encodable(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@given(value=st.dictionaries(st.text(), JSON, max_size=4).filter(encodable))
+@settings(deadline=None, max_examples=40)
+def test_json_comes_back_as_it_went(tmp_path_factory: pytest.TempPathFactory, value: dict[str, object]) -> None:
+    path = tmp_path_factory.getbasetemp() / "round.json"
+    write_json(path, value)
+    assert read_json(path, BundleError) == value
+    assert path.read_bytes().endswith(b"}\n")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [{"a": -float("inf")}]])
+def test_json_has_no_nan(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": value})
+    assert content(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b'{"a": 1}{',
+        b"\xff\xfe\x00",
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": ' + b"[" * 200_000,
+        b'{"a": ' + b"9" * 10_000 + b"}",
+        b"[1, 2]",
+        b"null",
+        b'"text"',
+    ],
+)
+def test_what_is_not_a_json_object_is_the_callers_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    with pytest.raises(PromptError, match=r"a\.json") as raised:
+        read_json(path, PromptError)
+    assert "JSON" in raised.value.expected
+    assert raised.value.got
+
+
+def test_a_missing_json_file_is_the_callers_error(tmp_path: Path) -> None:
+    with pytest.raises(BankError, match=r"nothing\.json"):
+        read_json(tmp_path / "nothing.json", BankError)
+    with pytest.raises(BankError, match="cannot read"):
+        read_json(tmp_path, BankError)
+
+
+# --- hashes and names ---
+
+
+@pytest.mark.parametrize("data", [b"", b"abc", bytes(range(256)) * 9000])
+def test_sha256_is_hashlibs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.delattr(hashlib, "file_digest", raising=False)  # Python 3.10, which JetPack 6 has, lacks it
+    (tmp_path / "a").write_bytes(data)
+    assert sha256(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["a", "sub/a", "sub/../a", "./a", "…", "a" * 255, " ", "..a", "not there/b"])
+def test_a_name_in_the_folder_is_allowed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "sub").mkdir()
+    assert inside(tmp_path, name, BundleError) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "..",
+        "../x",
+        "sub/../../x",
+        "/etc/passwd",
+        "//etc/passwd",
+        "\0",
+        "a\0b",
+        "\ud800",
+        "out",
+        "out/passwd",
+        "../bundle2/x",
+    ],
+)
+def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (tmp_path / "bundle2").mkdir()
+    (folder / "out").symlink_to("/etc")
+    with pytest.raises(BundleError, match="out of its folder") as raised:
+        inside(folder, name, BundleError)
+    str(raised.value).encode()  # can be printed
+
+
+def test_a_link_within_the_folder_is_allowed_and_a_loop_never_hangs(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(OLD)
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "loop").symlink_to("loop")
+    assert inside(tmp_path, "link", BundleError).read_bytes() == OLD
+    try:
+        looping = inside(tmp_path, "loop", BundleError)
+    except BundleError:
+        return
+    assert not looping.is_file()
+
+
+def test_a_folder_reached_by_a_link_is_still_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "alias").symlink_to("real")
+    assert inside(tmp_path / "alias", "a", BundleError) == tmp_path / "alias" / "a"
+
+
+# --- tensors ---
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.uint8, bool])
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (0, 4), (1, 0, 2)])
+def test_tensors_come_back_as_they_went(tmp_path: Path, dtype: type, shape: tuple[int, ...]) -> None:
+    value = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
+    described = {"names": ["a", "ü"], "version": 3, "nothing": None, "nested": {"x": [1.5]}}
+    save_tensors(tmp_path / "t.safetensors", {"a": value, "turned": value.T}, described)
+    tensors, metadata = load_tensors(tmp_path / "t.safetensors", BankError)
+    assert metadata == described
+    assert tensors["a"].dtype == dtype
+    np.testing.assert_array_equal(tensors["a"], value)
+    np.testing.assert_array_equal(tensors["turned"], value.T)
+
+
+def safetensors(header: dict[str, object], data: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "I4", "nonsense", "", None, 7])
+def test_a_type_that_numpy_lacks_is_the_callers_error(tmp_path: Path, dtype: object) -> None:
+    path = tmp_path / "t.safetensors"
+    path.write_bytes(safetensors({"a": {"dtype": dtype, "shape": [1], "data_offsets": [0, 1]}}, b"0"))
+    with pytest.raises(BankError, match="cannot read"):
+        load_tensors(path, BankError)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 8,
+        b"\xff" * 64,
+        b"not a tensor file at all",
+        safetensors({"a": {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]}}),
+        safetensors({"a": {"dtype": "F32", "shape": [0] * 80, "data_offsets": [0, 0]}}),
+        safetensors({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 4]}}, bytes(4)),
+        safetensors({"__metadata__": {"names": "not json"}}),
+        safetensors({"__metadata__": {"names": "NaN"}}),
+        safetensors({"__metadata__": {"names": "[" * 200_000}}),
+        safetensors({"__metadata__": {"names": ["a list, which safetensors does not know"]}}),
+    ],
+)
+def test_a_damaged_tensor_file_is_the_callers_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "t.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"cannot read .*t\.safetensors") as raised:
+        load_tensors(path, PromptError)
+    assert type(raised.value) is PromptError
+
+
+def test_a_missing_tensor_file_is_the_callers_error(tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(BankError, match="cannot read"):
+            load_tensors(path, BankError)
+
+
+def test_metadata_without_json_is_refused_on_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save_tensors(tmp_path / "t", {"a": np.zeros(1)}, {"loss": float("nan")})
+    assert content(tmp_path) == {}

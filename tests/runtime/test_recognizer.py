@@ -1,0 +1,321 @@
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import toy
+from sp_edge.bank import Bank
+from sp_edge.bundle import Bundle
+from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError
+from sp_edge.matching import match
+from sp_edge_runtime.recognizer import BATCH, Prediction, Recognizer
+
+
+@pytest.fixture
+def recognizer(toy_bundle: Path) -> Iterator[Recognizer]:
+    with Recognizer.load(toy_bundle, device="cpu") as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def taught(recognizer: Recognizer) -> Recognizer:
+    for name in toy.COLOURS:
+        recognizer.enroll(name, [toy.picture(name, seed=seed) for seed in (1, 2)])
+    return recognizer
+
+
+def test_recognises_what_it_was_taught(taught: Recognizer) -> None:
+    for index, name in enumerate(toy.COLOURS):
+        prediction = taught.classify(toy.picture(name, side=100, seed=9))
+        assert (prediction.label, prediction.name, prediction.class_index) == (name, name, index)
+        assert not prediction.unknown
+        assert prediction.confidence > 0.9
+        assert prediction.similarity > 0.9
+        assert prediction.bank_version == 3
+        assert prediction.top[0][0] == name
+        assert len(prediction.top) == 3
+        assert set(prediction.speed) == {"preprocess", "inference", "postprocess"}
+        assert min(prediction.speed.values()) >= 0
+
+
+def test_the_numbers_are_those_of_the_paper(recognizer: Recognizer) -> None:
+    shots = {name: np.stack([toy.picture(name, seed=seed) for seed in range(3)]) for name in toy.COLOURS}
+    table, crop = toy.prompts(), recognizer.bundle.manifest.preprocess
+    prototypes = []
+    for name, images in shots.items():
+        recognizer.enroll(name, list(images))
+        cropped = np.stack([crop(image) for image in images])
+        mean = toy.features(cropped, table.vector(name)[None]).mean(axis=0)
+        prototypes.append(mean / np.linalg.norm(mean))
+    image = np.random.default_rng(5).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    query = toy.features(crop(image)[None])[0]
+    cosines = np.stack(prototypes) @ (query / np.linalg.norm(query))
+    chances = np.exp(cosines / 0.2) / np.exp(cosines / 0.2).sum()
+    prediction = recognizer.classify(image)
+    assert prediction.class_index == cosines.argmax()
+    assert prediction.similarity == pytest.approx(cosines.max(), abs=1e-4)
+    assert prediction.confidence == pytest.approx(chances.max(), abs=1e-4)
+
+
+def test_the_prompt_takes_part_in_what_is_learnt(recognizer: Recognizer) -> None:
+    shot = toy.picture("red")
+    recognizer.enroll("red", [shot])
+    recognizer.enroll("green", [shot])
+    assert np.abs(recognizer.bank.features[0] - recognizer.bank.features[1]).max() > 0.01
+
+
+def test_a_batch_is_its_images_one_by_one(taught: Recognizer) -> None:
+    images = [toy.picture("blue"), toy.picture("red", side=64), toy.picture("green", side=33)]
+    batch = taught.classify_batch(images)
+    assert [p.label for p in batch] == ["blue", "red", "green"]
+    for image, prediction in zip(images, batch, strict=True):
+        assert prediction.similarity == pytest.approx(taught.classify(image).similarity, abs=1e-5)
+    assert taught.classify_batch([]) == []
+
+
+def test_a_stack_of_images_is_as_good_as_a_list(recognizer: Recognizer) -> None:
+    recognizer.enroll("red", np.stack([toy.picture("red"), toy.picture("red", seed=1)]))
+    assert [p.label for p in recognizer.classify_batch(np.stack([toy.picture("red", seed=2)]))] == ["red"]
+
+
+def test_without_a_class_everything_is_unknown(recognizer: Recognizer) -> None:
+    prediction = recognizer.classify(toy.picture("red"))
+    assert prediction.unknown
+    assert prediction.to_json() == {
+        "name": "unknown",
+        "class": None,
+        "confidence": 0.0,
+        "unknown": True,
+        "margin": 0.0,
+        "similarity": -1.0,
+        "topk": [],
+        "speed": dict(prediction.speed),
+        "bank_version": 0,
+    }
+
+
+def test_what_resembles_no_class_is_unknown(recognizer: Recognizer) -> None:
+    recognizer.enroll("red", [toy.picture("red")])
+    prediction = recognizer.classify(toy.picture("green"))
+    assert (prediction.label, prediction.name, prediction.class_index) == ("unknown", "red", 0)
+    assert prediction.to_json()["name"] == "unknown"
+    assert prediction.to_json()["class"] == 0
+
+
+def test_the_threshold_of_a_new_class_is_the_bundles(tmp_path: Path) -> None:
+    folder = toy.make_bundle(tmp_path / "strict", threshold=0.75)
+    with Recognizer.load(folder) as recognizer:
+        recognizer.enroll("red", [toy.picture("red")])
+        assert recognizer.bank.thresholds.tolist() == [0.75]
+
+
+@pytest.mark.parametrize(("threshold", "label"), [(-1.0, "red"), (1.0, "unknown")])
+def test_a_threshold_overrides_every_class(toy_bundle: Path, threshold: float, label: str) -> None:
+    with Recognizer.load(toy_bundle, threshold=threshold) as recognizer:
+        recognizer.enroll("red", [toy.picture("red")])
+        assert recognizer.classify(toy.picture("green")).label == label
+        assert recognizer.bank.thresholds.tolist() == [0.5]
+
+
+def test_topk(toy_bundle: Path, taught: Recognizer) -> None:
+    with Recognizer(taught.bundle, taught.bank, taught.backend, topk=1) as one:
+        prediction = one.classify(toy.picture("blue"))
+    assert [name for name, _ in prediction.top] == ["blue"]
+
+
+@pytest.mark.parametrize("options", [{"threshold": 1.1}, {"threshold": float("nan")}, {"topk": 0}])
+def test_options_out_of_range(toy_bundle: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        Recognizer.load(toy_bundle, **options)
+
+
+def test_more_shots_of_a_class(recognizer: Recognizer) -> None:
+    recognizer.enroll("naïve café", [toy.picture("red")])
+    recognizer.enroll("naïve_café", [toy.picture("red", seed=1)] * (2 * BATCH))
+    assert recognizer.bank.names == ("naïve café",)
+    assert recognizer.bank.shots("naïve café") == 1 + 2 * BATCH
+    np.testing.assert_allclose(recognizer.bank.features[1:], recognizer.bank.features[[1]].repeat(2 * BATCH, axis=0), atol=1e-5)
+
+
+def test_a_prompt_of_ones_own_stays_with_its_class(recognizer: Recognizer) -> None:
+    own = np.linspace(-3, 3, toy.TEXT.dim, dtype=np.float32)
+    recognizer.enroll("my dog", [toy.picture("red")], prompt=own)
+    recognizer.enroll("my dog", [toy.picture("red", seed=1)])
+    assert recognizer.bank.shots("my dog") == 2
+    np.testing.assert_array_equal(recognizer.bank.prompts[0], own)
+    crop = recognizer.bundle.manifest.preprocess(toy.picture("red"))[None]
+    np.testing.assert_allclose(recognizer.bank.features[0], toy.features(crop, own[None])[0], atol=1e-5)
+
+
+def test_forget(taught: Recognizer) -> None:
+    taught.forget("green")
+    assert taught.bank.names == ("red", "blue")
+    assert taught.classify(toy.picture("blue")).class_index == 1
+    with pytest.raises(BankError, match="no class 'green'"):
+        taught.forget("green")
+
+
+def test_teaching_that_fails_leaves_the_bank_alone(taught: Recognizer) -> None:
+    before = taught.bank
+    good, dim = toy.picture("red"), toy.TEXT.dim
+    with pytest.raises(BankError, match="nothing to learn"):
+        taught.enroll("red", [])
+    with pytest.raises(PromptError, match="no class 'quagga'"):
+        taught.enroll("quagga", [good])
+    with pytest.raises(BankError, match="another prompt"):
+        taught.enroll("red", [good], prompt=np.ones(dim, np.float32))
+    with pytest.raises(BankError, match="unknown"):
+        taught.enroll("unknown", [good], prompt=np.ones(dim, np.float32))
+    for prompt in (np.ones(dim - 1, np.float32), np.ones(dim), np.full(dim, np.nan, np.float32), np.ones((1, dim), np.float32)):
+        with pytest.raises(PromptError, match="does not fit"):
+            taught.enroll("dog", [good], prompt=prompt)
+    with pytest.raises(ImageError):
+        taught.enroll("dark night", [good, good[..., 0]])
+    assert taught.bank is before
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 32, 4), (0, 32, 3)])
+def test_what_is_no_image(taught: Recognizer, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError):
+        taught.classify(np.zeros(shape, np.uint8))
+
+
+def test_a_bank_goes_to_a_file_and_back(taught: Recognizer, toy_bundle: Path, tmp_path: Path) -> None:
+    taught.bank.save(tmp_path / "bank.safetensors")
+    with Recognizer.load(str(toy_bundle), bank=str(tmp_path / "bank.safetensors")) as again:
+        assert again.bank.names == tuple(toy.COLOURS)
+        assert again.classify(toy.picture("green")).label == "green"
+
+
+def test_what_cannot_be_loaded(toy_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError):
+        Recognizer.load(tmp_path / "nothing")
+    with pytest.raises(BankError):
+        Recognizer.load(toy_bundle, bank=tmp_path / "nothing")
+
+
+def test_a_bank_of_another_bundle_is_refused(taught: Recognizer) -> None:
+    before = taught.bank
+    foreign = Bank(**{**vars(Bank.empty(taught.bundle)), "fingerprint": "0" * 64})
+    with pytest.raises(BankError, match="another bundle"):
+        taught.bank = foreign
+    assert taught.bank is before
+    with pytest.raises(BankError, match="another bundle"):
+        Recognizer(taught.bundle, foreign, taught.backend)
+
+
+class FakeBackend:
+    """Answers with given features, and can be made to wait."""
+
+    description = "fake"
+
+    def __init__(self, feature: np.ndarray) -> None:
+        self.feature = feature
+        self.asked, self.go = threading.Event(), threading.Event()
+        self.go.set()
+        self.closed = False
+
+    def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.asked.set()
+        assert self.go.wait(30)
+        return {"feature": self.feature}
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __enter__(self) -> "FakeBackend":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [np.full((1, toy.DIM), np.nan, np.float32), np.full((1, toy.DIM), np.inf, np.float32), np.zeros((2, toy.DIM), np.float32)],
+)
+def test_features_that_cannot_be_used_never_become_a_result(toy_bundle: Path, feature: np.ndarray) -> None:
+    bundle = Bundle.load(toy_bundle)
+    with Recognizer(bundle, Bank.empty(bundle), FakeBackend(feature)) as recognizer:
+        with pytest.raises(BackendError, match="query graph"):
+            recognizer.classify(toy.picture("red"))
+        with pytest.raises(BackendError, match="support graph"):
+            recognizer.enroll("red", [toy.picture("red")])
+        assert recognizer.bank.names == ()
+
+
+def test_one_image_is_judged_by_one_bank(toy_bundle: Path, taught: Recognizer) -> None:
+    """A class that is forgotten while an image is in the network still counts for that image."""
+    backend = FakeBackend(toy.features(toy.picture("blue")[None]))
+    recognizer = Recognizer(taught.bundle, taught.bank, backend)
+    backend.go.clear()
+    found: list[Prediction] = []
+    worker = threading.Thread(target=lambda: found.append(recognizer.classify(toy.picture("blue"))))
+    worker.start()
+    assert backend.asked.wait(30)
+    recognizer.forget("red")
+    recognizer.forget("green")
+    backend.go.set()
+    worker.join()
+    assert (found[0].label, found[0].class_index, found[0].bank_version) == ("blue", 2, 3)
+    after = recognizer.classify(toy.picture("blue"))
+    assert (after.label, after.class_index, after.bank_version) == ("blue", 0, 5)
+
+
+def test_two_threads_may_teach(recognizer: Recognizer) -> None:
+    def teach(name: str) -> None:
+        for seed in range(5):
+            recognizer.enroll(name, [toy.picture("red", seed=seed)])
+
+    workers = [threading.Thread(target=teach, args=[name]) for name in toy.NAMES[:4]]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(recognizer.bank.names) == sorted(toy.NAMES[:4])
+    assert [recognizer.bank.shots(name) for name in toy.NAMES[:4]] == [5] * 4
+    assert recognizer.bank.version == 20
+
+
+def test_closing_closes_the_backend(toy_bundle: Path) -> None:
+    bundle = Bundle.load(toy_bundle)
+    backend = FakeBackend(np.zeros((1, toy.DIM), np.float32))
+    with Recognizer(bundle, Bank.empty(bundle), backend):
+        assert not backend.closed
+    assert backend.closed
+
+
+def test_a_stream_by_its_source_text(taught: Recognizer, toy_pictures: Path) -> None:
+    results = list(taught.stream(str(toy_pictures)))
+    assert [result.prediction.label for result in results] == ["red", "green", "blue"]
+    assert [r.frame.frame_id for r in taught.stream(str(toy_pictures), max_frames=2)] == [0, 1]
+
+
+finite = st.floats(-1, 1, width=32)
+
+
+@given(data=st.data(), cosines=st.lists(finite, max_size=6), temperature=st.floats(0.01, 10), topk=st.integers(1, 8))
+def test_json_is_always_valid(data: st.DataObject, cosines: list[float], temperature: float, topk: int) -> None:
+    count = len(cosines)
+    visible = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1)
+    names = data.draw(st.lists(visible, min_size=count, max_size=count, unique=True))
+    thresholds = np.array(data.draw(st.lists(finite, min_size=count, max_size=count)), np.float32)
+    found = match(np.array(cosines, np.float32), names, thresholds, temperature=temperature, topk=topk)
+    index = names.index(found.name) if found.name else None
+    prediction = Prediction(**vars(found), class_index=index, speed={"preprocess": 0.5}, bank_version=7)
+    read = json.loads(json.dumps(prediction.to_json(), allow_nan=False))
+    assert set(read) == {
+        *("name", "class", "confidence", "unknown", "margin", "similarity", "topk", "speed", "bank_version"),
+    }
+    assert read["unknown"] == (read["name"] == "unknown")
+    assert 0 <= read["confidence"] <= 1
+    assert len(read["topk"]) == min(topk, count)
+    assert all(set(row) == {"name", "confidence"} for row in read["topk"])
+    if count:
+        assert read["topk"][0] == {"name": names[read["class"]], "confidence": read["confidence"]}

@@ -1,0 +1,55 @@
+"""The runtime works where none of training's packages is installed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import importlib, pkgutil, sys
+from pathlib import Path
+
+BLOCKED = {"torch", "torchvision", "timm", "transformers", "open_clip", "easyfsl", "sentence_transformers", "onnx"}
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+for name in BLOCKED:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        continue
+    raise SystemExit(f"{name} is not blocked")
+
+import sp_edge_runtime
+modules = [m.name for m in pkgutil.walk_packages(sp_edge_runtime.__path__, "sp_edge_runtime.")]
+for name in modules:
+    importlib.import_module(name)
+assert "cv2" not in sys.modules, "OpenCV is for cameras and videos alone"
+
+from sp_edge.preprocess import load_image
+from sp_edge_runtime.recognizer import Recognizer
+
+bundle, pictures = sys.argv[1:]
+with Recognizer.load(bundle, device="cpu") as recognizer:
+    for path in sorted(Path(pictures).glob("*.png")):
+        recognizer.enroll(path.stem.split()[1], [load_image(path)])
+    print([result.prediction.label for result in recognizer.stream(pictures)])
+print(sorted(modules))
+"""
+
+
+def test_every_module_imports_and_the_toy_bundle_recognises(toy_bundle: Path, toy_pictures: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM, str(toy_bundle), str(toy_pictures)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stderr == ""
+    labels, modules = ran.stdout.splitlines()
+    assert labels == "['red', 'green', 'blue']"
+    source = Path(__file__).parents[2] / "runtime" / "sp_edge_runtime"
+    assert modules == str(sorted(f"sp_edge_runtime.{path.stem}" for path in source.glob("*.py") if path.stem != "__init__"))

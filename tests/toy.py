@@ -1,0 +1,136 @@
+"""A real bundle that needs no torch: two small ONNX graphs, prompts, golden pictures and their manifest.
+
+The toy network averages the picture over a 4x4 grid: 48 numbers, scaled to -1..1. Its support graph adds a small
+projection of the prompt. `features` says the same in numpy, so that tests can know the answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from sp_edge.bundle import GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
+from sp_edge.errors import BundleError
+from sp_edge.files import read_json, save_tensors
+from sp_edge.preprocess import Preprocess
+from sp_edge.prompts import PromptTable, TextSpec
+
+SIDE = 32
+GRID = 4
+DIM = GRID * GRID * 3
+TEXT = TextSpec(encoder="toy", revision="0", template="A photo of {name}", norm=9.0, dim=8)
+NAMES = ("red", "green", "blue", "dark night", "bright day", "Zürcher Kaffeetasse", "赤い 自転車", "naïve café")
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 40, 230)}
+
+
+def picture(name: str, side: int = SIDE, seed: int = 0) -> NDArray[np.uint8]:
+    """A picture of one of COLOURS with some noise: uint8 (side, side, 3) RGB."""
+    noise = np.random.default_rng(seed).integers(-20, 21, (side, side, 3))
+    return np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+
+
+def prompts() -> PromptTable:
+    """A vector of length 9 for each of NAMES, always the same."""
+    vectors = np.random.default_rng(1).normal(size=(len(NAMES), TEXT.dim))
+    vectors *= TEXT.norm / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return PromptTable(TEXT, NAMES, vectors.astype(np.float32))
+
+
+def projection() -> NDArray[np.float32]:
+    """What the support graph multiplies a prompt by: float32 (8, 48)."""
+    return np.random.default_rng(2).normal(scale=0.005, size=(TEXT.dim, DIM)).astype(np.float32)
+
+
+def features(images: NDArray[np.uint8], prompt: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """What the graphs compute, in numpy: uint8 (N, 32, 32, 3) RGB, float32 (N, 8) -> float32 (N, 48)."""
+    cell = SIDE // GRID
+    means = images.reshape(len(images), GRID, cell, GRID, cell, 3).mean(axis=(2, 4)) / 127.5 - 1
+    flat = means.transpose(0, 3, 1, 2).reshape(len(images), DIM)
+    return np.asarray(flat if prompt is None else flat + prompt @ projection(), dtype=np.float32)
+
+
+def graph(name: str, *, half: bool = False, batch: str | int = "N", side: int = SIDE) -> onnx.ModelProto:
+    """The 'query' or 'support' graph; `half` computes in float16, as export's fp16 graphs do."""
+    kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    dtype = np.float16 if half else np.float32
+    constants = {"scale": np.array(1 / 127.5, dtype), "one": np.array(1, dtype), "projection": projection().astype(dtype)}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["numbers"], to=kind),
+        helper.make_node("Mul", ["numbers", "scale"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "one"], ["centred"]),
+        helper.make_node("Transpose", ["centred"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["means"], kernel_shape=[side // GRID] * 2, strides=[side // GRID] * 2),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+    ]
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, side, side, 3])]
+    last = "flat"
+    if name == "support":
+        inputs.append(helper.make_tensor_value_info("prompt", TensorProto.FLOAT, [batch, TEXT.dim]))
+        nodes += [
+            helper.make_node("Cast", ["prompt"], ["words"], to=kind),
+            helper.make_node("MatMul", ["words", "projection"], ["hint"]),
+            helper.make_node("Add", ["flat", "hint"], ["guided"]),
+        ]
+        last = "guided"
+    else:
+        del constants["projection"]
+    nodes.append(helper.make_node("Cast", [last], ["feature"], to=TensorProto.FLOAT))
+    output = helper.make_tensor_value_info("feature", TensorProto.FLOAT, [batch, DIM])
+    initializers = [numpy_helper.from_array(value, key) for key, value in constants.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, name, inputs, [output], initializers),
+        opset_imports=[helper.make_opsetid("", 19)],
+        ir_version=10,
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshold: float = 0.5) -> Path:
+    """Writes a whole bundle into a folder and gives its path; the last of `precisions` is the bundle's own."""
+    (folder / "golden").mkdir(parents=True)
+    graphs = {precision: {name: _file(name, precision) for name in ("query", "support")} for precision in precisions}
+    for precision, files in graphs.items():
+        for name, file in files.items():
+            onnx.save(graph(name, half=precision == "fp16"), folder / file)
+    table = prompts()
+    table.save(folder / PROMPTS)
+    images = np.stack([picture(name, seed=seed) for seed, name in enumerate(COLOURS)])
+    names = [f"golden/{name}.png" for name in COLOURS]
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(image).save(folder / name)
+    prompt = table.select(tuple(COLOURS))
+    expected = {"prompts": prompt, "query": features(images), "support": features(images, prompt)}
+    save_tensors(folder / GOLDEN, expected, {"images": names})
+    manifest = Manifest(
+        versions={"sp-edge": "toy"},
+        files=file_entries(folder),
+        graphs=graphs,
+        precision=precisions[-1],
+        preprocess=Preprocess(image_size=SIDE, resize_ratio=1.1),
+        feature_dim=DIM,
+        text=TEXT,
+        temperature=0.2,
+        threshold=threshold,
+        training={},
+        stages=(),
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+def reseal(folder: Path) -> None:
+    """Makes the manifest fit files that a test has changed, as if they had been exported so."""
+    manifest = Manifest.from_json(read_json(folder / "manifest.json", BundleError))
+    write_manifest(folder, dataclasses.replace(manifest, files=file_entries(folder)))
+
+
+def _file(name: str, precision: str) -> str:
+    return f"{name}.onnx" if precision == "fp32" else f"{name}.{precision}.onnx"
