@@ -138,7 +138,7 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
                 "names were given, but no prompts", expected="prompts=PromptTable", next_step="SemanticPromptNetworks.load"
             )
         vectors = torch.from_numpy(self.prompts.select(list(names))).to(images.device)
-        features: Tensor = self.backbone(images, vectors[labels]) - self.feature_centering
+        features: Tensor = self.backbone(images, vectors[labels.long()]) - self.feature_centering
         if self.feature_normalization is not None:
             features = nn.functional.normalize(features, p=self.feature_normalization, dim=1)
         return features
@@ -149,7 +149,7 @@ class NamedEpisodes:
 
     Args:
         loader: yields easyfsl's batches, whose fifth part holds the classes' ids in the order of the labels.
-        model: whose `class_names` is set.
+        model: whose `class_names` is set for as long as the loader is read, then as it was.
         class_names: name of every class id of the data set.
     """
 
@@ -160,9 +160,13 @@ class NamedEpisodes:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self.loader:
-            self.model.class_names = [self.class_names[int(index)] for index in batch[4]]
-            yield batch
+        before = self.model.class_names
+        try:
+            for batch in self.loader:
+                self.model.class_names = [self.class_names[int(index)] for index in batch[4]]
+                yield batch
+        finally:
+            self.model.class_names = before  # the last episode's names are not the next support set's
 
 
 class TaskSampler(_TaskSampler):  # type: ignore[misc]

@@ -41,12 +41,12 @@ class Match:
 
 def prototype(features: Floats) -> Floats:
     """The class's prototype p = mean_k f(x_k | g(y)): float32 (K, D) raw support features -> (D,)."""
-    return np.asarray(features.mean(axis=0), dtype=np.float32)
+    return np.asarray(features.mean(axis=0, dtype=np.float64), dtype=np.float32)
 
 
 def unit(vectors: Floats) -> Floats:
     """Scales each row to length one; a row of zeros stays so. Float32 (..., D) -> same."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    length = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)  # in float32 the squares would overflow
     return np.asarray(vectors / np.maximum(length, 1e-12), dtype=np.float32)
 
 

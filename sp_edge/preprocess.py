@@ -6,7 +6,7 @@ import io
 import math
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sp_edge.errors import ImageError, SettingsError
+from sp_edge.errors import DataError, ImageError, SettingsError
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
@@ -143,3 +143,20 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 def image_files(folder: Path) -> list[Path]:
     """The pictures directly in a folder, sorted by name; hidden files are passed over."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file())
+
+
+def pictures_at(places: Sequence[Path]) -> list[Path]:
+    """The pictures that a user named: files as they are, folders as the pictures in them.
+
+    Raises:
+        DataError: there are none, or a place does not exist.
+    """
+    files: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise DataError(f"nothing at {place}", expected="a picture, or a folder of pictures")
+        files += image_files(place) if place.is_dir() else [place]
+    if not files:
+        got = ", ".join(map(str, places)) or "nothing"
+        raise DataError("no pictures were named", expected="pictures, or folders that hold some", got=got)
+    return files

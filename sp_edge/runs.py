@@ -17,11 +17,12 @@ BANK = "classes.spbank"
 
 def new_run(root: Path = ROOT) -> Path:
     """Makes the next numbered folder: `runs/1`, `runs/2`, ... Safe when two commands start at once."""
+    root.mkdir(parents=True, exist_ok=True)
     number = max(_numbers(root), default=0) + 1
     while True:
         folder = root / str(number)
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
         except FileExistsError:
             number += 1
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,7 @@ class ModelSettings:
     def __post_init__(self) -> None:
         _choice("model.interaction", self.interaction, ("both", "spatial", "channel", "none"))
         _choice("model.pooling", self.pooling, ("all", "patch", "head"))
-        _require(bool(re.fullmatch(r"3-\d+", self.layer)), "model.layer", "3-0, 3-1, ...", self.layer)
+        _require(bool(re.fullmatch(r"3-[0-9]{1,3}", self.layer)), "model.layer", "3-0, 3-1, ...", self.layer)
 
     @property
     def layer_index(self) -> int:
@@ -115,6 +116,7 @@ class PretrainSettings:
         _require(self.steps >= 1, "pretrain.steps", "1 or more", self.steps)
         _require(self.batch_size >= 2, "pretrain.batch_size", "2 or more", self.batch_size)
         _require(self.lr > 0, "pretrain.lr", "a positive number", self.lr)
+        _require(self.weight_decay >= 0, "pretrain.weight_decay", "0 or more", self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class TuneSettings:
         _require(self.n_query >= 1, "tune.n_query", "1 or more", self.n_query)
         _require(self.lr >= 0, "tune.lr", "0 or more", self.lr)
         _require(self.prompt_lr > 0, "tune.prompt_lr", "a positive number", self.prompt_lr)
+        _require(self.weight_decay >= 0, "tune.weight_decay", "0 or more", self.weight_decay)
         _require(self.temperature > 0, "tune.temperature", "a positive number", self.temperature)
 
 
@@ -192,7 +195,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         _choice("precision", self.precision, ("auto", "fp32", "bf16"))
-        _require(self.seed >= 0, "seed", "0 or more", self.seed)
+        _require(0 <= self.seed < 2**63, "seed", "0 to 2^63 - 1", self.seed)
 
     def to_json(self) -> dict[str, Any]:
         """As checkpoints record it; `from_mapping` reads it."""
@@ -245,7 +248,7 @@ def _read_recipe(recipe: str) -> dict[str, Any]:
         if recipe in recipes():
             return tomllib.loads((resources.files("sp_edge") / "recipes" / f"{recipe}.toml").read_text("utf-8"))
         return tomllib.loads(Path(recipe).read_text("utf-8"))
-    except (OSError, ValueError) as cause:
+    except (OSError, ValueError, RecursionError) as cause:
         names = ", ".join(recipes())
         raise SettingsError(f"cannot read the recipe {recipe}", expected=f"{names}, or a TOML file", got=str(cause)) from cause
 
@@ -253,13 +256,23 @@ def _read_recipe(recipe: str) -> dict[str, Any]:
 def _parse_value(text: str) -> object:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
+
+
+def _number(name: str, value: int | float) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    _require(math.isfinite(number), name, "a finite number", number)
+    return number
 
 
 def _build(kind: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
     if not isinstance(values, Mapping):
-        raise SettingsError(f"the setting {prefix or 'recipe'} is of the wrong kind", expected="a table", got=repr(values))
+        name = prefix.rstrip(".") or "recipe"
+        raise SettingsError(f"the setting {name} is of the wrong kind", expected="a table", got=repr(values))
     hints = get_type_hints(kind)
     arguments: dict[str, Any] = {}
     for name, value in values.items():
@@ -269,8 +282,8 @@ def _build(kind: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
         wanted = hints[name]
         if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
             arguments[name] = _build(wanted, value, f"{full}.")
-        elif wanted is float and type(value) is int:
-            arguments[name] = float(value)
+        elif wanted is float and type(value) in (int, float):
+            arguments[name] = _number(full, value)
         elif type(value) is not wanted:
             raise SettingsError(f"the setting {full} is of the wrong kind", expected=wanted.__name__, got=repr(value))
         else:

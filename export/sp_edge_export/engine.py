@@ -26,7 +26,7 @@ class EngineOptions:
     Attributes:
         flavour: tensorrt, or tensorrt_rtx, which builds ahead of time without a GPU.
         max_batch: the profile reaches from 1 to this; 1 gives a static engine.
-        workspace: GiB of GPU memory that the builder may use.
+        workspace: GiB of GPU memory that the builder may use, up to 1024.
         optimization_level: 0 (fast build) to 5 (fast engine).
     """
 
@@ -38,9 +38,11 @@ class EngineOptions:
     def __post_init__(self) -> None:
         if self.flavour not in FLAVOURS:
             raise SettingsError("unknown TensorRT flavour", expected=" or ".join(FLAVOURS), got=self.flavour)
-        if not (1 <= self.max_batch <= 1024 and self.workspace > 0 and 0 <= self.optimization_level <= 5):
+        if not (1 <= self.max_batch <= 1024 and 0 < self.workspace <= 1024 and 0 <= self.optimization_level <= 5):
             raise SettingsError(
-                "the engine's options are out of range", expected="batch 1 to 1024, workspace > 0, level 0 to 5", got=repr(self)
+                "the engine's options are out of range",
+                expected="batch 1 to 1024, workspace above 0 and up to 1024 GiB, level 0 to 5",
+                got=repr(self),
             )
 
 
@@ -77,6 +79,7 @@ def build_engine(
 
     Raises:
         ExportError: TensorRT refused the graph, or could not build it; its own words are in the message.
+        BaseException: what `progress` raised, which stops the build.
     """
     trt = load_tensorrt(options.flavour)
     source = bundle.graph(graph)
@@ -85,13 +88,17 @@ def build_engine(
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(source)):
-        errors = "; ".join(f"node {parser.get_error(i).node()}: {parser.get_error(i).desc()}" for i in range(parser.num_errors))
-        raise ExportError(f"TensorRT {trt.__version__} cannot read {source.name}", got=errors or "; ".join(log.errors))
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        words = "; ".join(
+            f"{error.node_operator()} node {error.node()} '{error.node_name()}': {error.desc()}" for error in errors
+        )
+        raise ExportError(f"TensorRT {trt.__version__} cannot read {source.name}", got=words or "; ".join(log.errors))
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options.workspace * 2**30))
     config.builder_optimization_level = options.optimization_level
-    if progress is not None:
-        config.progress_monitor = _monitor(trt, progress)
+    monitor = None if progress is None else _monitor(trt, progress)
+    if monitor is not None:
+        config.progress_monitor = monitor
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
@@ -99,6 +106,8 @@ def build_engine(
         profile.set_shape(tensor.name, (1, *rest), (options.max_batch, *rest), (options.max_batch, *rest))
     config.add_optimization_profile(profile)
     built = builder.build_serialized_network(network, config)
+    if monitor is not None and monitor.stopped_by is not None:
+        raise monitor.stopped_by
     if built is None:
         raise ExportError(f"TensorRT {trt.__version__} could not build {source.name}", got="; ".join(log.errors)[-1000:])
     write_bytes(plan, bytes(built))
@@ -148,22 +157,31 @@ def _log(trt: ModuleType) -> Any:
 
 def _monitor(trt: ModuleType, progress: Callable[[str, int, int], None]) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
-        """Hands TensorRT's phases on; never asks it to stop."""
+        """Hands TensorRT's phases on; what `progress` raises, such as Ctrl-C, stops the build and is kept for the caller."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._steps: dict[str, int] = {}
+            self.stopped_by: BaseException | None = None
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self._steps[phase_name] = num_steps
-            progress(phase_name, 0, num_steps)
+            self._tell(phase_name, 0, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            progress(phase_name, step + 1, self._steps.get(phase_name, step + 1))
-            return True
+            self._tell(phase_name, step + 1, self._steps.get(phase_name, step + 1))
+            return self.stopped_by is None
 
         def phase_finish(self, phase_name: str) -> None:
             steps = self._steps.pop(phase_name, 1)
-            progress(phase_name, steps, steps)
+            self._tell(phase_name, steps, steps)
+
+        def _tell(self, phase: str, done: int, steps: int) -> None:
+            # TensorRT would print an exception and report a build that was cancelled.
+            try:
+                if self.stopped_by is None:
+                    progress(phase, done, steps)
+            except BaseException as error:
+                self.stopped_by = error
 
     return Monitor()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sp_edge.errors import MissingExtraError, SourceError
@@ -35,3 +37,20 @@ def opencv(purpose: str) -> Any:
     with suppress(AttributeError):  # absent from some builds
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what a library writes straight to the process's stderr from the terminal, for the moment of one call.
+
+    OpenCV announces every WebM file there, whatever its log level. Its results are checked, so that nothing is lost.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, no path
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sp_edge.bank import Bank, thumbnail
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BackendError, BankError, PromptError, SettingsError
-from sp_edge.matching import Match, cosine, match
+from sp_edge.matching import Match, match, unit
 from sp_edge.prompts import clean_name
 from sp_edge_runtime.backend import Backend, open_backend
 from sp_edge_runtime.camera import open_source
@@ -141,7 +141,7 @@ class Recognizer:
         temperature = self.bundle.manifest.temperature
         matches = [
             match(row, bank.names, thresholds, temperature=temperature, topk=self._topk)
-            for row in cosine(features, bank.prototypes)
+            for row in unit(features) @ bank.prototypes.T  # the prototypes have length one
         ]
         times = (started, preprocessed, inferred, time.perf_counter())
         stages = zip(("preprocess", "inference", "postprocess"), times, times[1:], strict=False)

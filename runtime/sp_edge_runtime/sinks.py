@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from sp_edge.errors import SourceError
 from sp_edge.files import atomic_file
-from sp_edge_runtime.opencv import opencv
+from sp_edge_runtime.opencv import opencv, quiet
 from sp_edge_runtime.overlay import annotate
 from sp_edge_runtime.stream import FrameResult
 
@@ -161,7 +161,8 @@ class VideoSink:
             codecs = CODECS[self._path.suffix.lower()]
             for codec in codecs:
                 fourcc = self._cv2.VideoWriter_fourcc(*codec)
-                writer = self._cv2.VideoWriter(str(temporary), fourcc, self._fps, size_wh)
+                with quiet():
+                    writer = self._cv2.VideoWriter(str(temporary), fourcc, self._fps, size_wh)
                 if writer.isOpened():
                     self._writer, self._temporary, self._size_wh = writer, temporary, size_wh
                     self._file = stack.pop_all()

@@ -13,7 +13,10 @@ from typing import Any
 import click
 
 from sp_edge import runs
-from sp_edge.errors import BundleError, CheckpointError, SpEdgeError
+from sp_edge.errors import BundleError, CheckpointError, MissingExtraError, SpEdgeError
+
+_EXTRAS = dict.fromkeys(("torch", "torchvision", "timm", "accelerate", "matplotlib"), "train")
+_EXTRAS |= dict.fromkeys(("onnx", "onnxscript"), "export")
 
 
 class Command(click.Command):
@@ -24,6 +27,28 @@ class Command(click.Command):
         self.params.append(
             click.Option(["--debug"], is_flag=True, expose_value=False, callback=_keep_debug, help="Show tracebacks of errors.")
         )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; a broken pipe is kept from click, which would end the process with 1.
+
+        Raises:
+            MissingExtraError: an optional package that the command imports is not installed.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as cause:
+            raise _ReaderGoneError from cause
+        except ModuleNotFoundError as cause:
+            package = (cause.name or "").partition(".")[0]
+            if package not in _EXTRAS:
+                raise
+            raise MissingExtraError(
+                f"'sp-edge {ctx.info_name}' cannot run here", package=package, extra=_EXTRAS[package]
+            ) from cause
+
+
+class _ReaderGoneError(Exception):
+    """Nobody reads our output any more, as in `| head`."""
 
 
 _debug = False
@@ -48,8 +73,8 @@ def run(group: click.Group, arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output has gone, as in `| head`; Python would complain once more when it flushes at exit.
+    except _ReaderGoneError:
+        # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SpEdgeError as error:

@@ -41,32 +41,23 @@ def _recognizer(path: Path, bank_file: Path | None, **options: Any) -> Any:
 
 
 @click.command(cls=Command)
-@click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE...")
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
 @_shared
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON line a picture instead of a table.")
-def classify(arguments: tuple[str, ...], bank_file: Path | None, as_json: bool, **options: Any) -> None:
-    """Recognise pictures: files, folders or globs."""
-    from sp_edge_runtime.camera import open_source, source_kind
+def classify(arguments: tuple[Path, ...], bank_file: Path | None, as_json: bool, **options: Any) -> None:
+    """Recognise pictures: files, or folders of them."""
+    from sp_edge.preprocess import load_image, pictures_at
 
-    path, sources = split_bundle(tuple(Path(a) for a in arguments))
-    texts = list(arguments[len(arguments) - len(sources) :])
-    if not texts:
-        raise SourceError("nothing to classify", expected="a picture, a folder or a glob", got="no SOURCE")
-    for text in texts:
-        if source_kind(text) != "file":
-            raise SourceError(
-                f"{text} is not a picture", expected="a picture, a folder or a glob", next_step="sp-edge stream for cameras"
-            )
+    path, places = split_bundle(arguments)
+    files = pictures_at(places)
     rows = []
     with _recognizer(path, bank_file, **options) as recognizer:
-        for text in texts:
-            with open_source(text) as source:
-                for result in recognizer.stream(source):
-                    prediction = result.prediction
-                    if as_json:
-                        click.echo(json.dumps({"source": text, **result.to_json()}, ensure_ascii=False))
-                    top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)
-                    rows.append([f"{text}#{result.frame.frame_id}", prediction.label, f"{prediction.similarity:.3f}", top])
+        for file in files:
+            prediction = recognizer.classify(load_image(file))
+            if as_json:
+                click.echo(json.dumps({"source": str(file), **prediction.to_json()}, ensure_ascii=False))
+            top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)
+            rows.append([file, prediction.label, f"{prediction.similarity:.3f}", top])
     if not as_json:
         click.echo(table(["picture", "label", "cosine", "best"], rows))
 

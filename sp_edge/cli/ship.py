@@ -9,7 +9,7 @@ import click
 
 from sp_edge import runs
 from sp_edge.cli.common import PATH, Command, find_checkpoint, split_bundle
-from sp_edge.errors import DataError, MissingExtraError
+from sp_edge.errors import BundleError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +57,12 @@ def export(
     from sp_edge_export.export import ExportOptions
     from sp_edge_export.export import export as run_export
 
+    build = None
+    if form == "engine":
+        from sp_edge_export.engine import EngineOptions, build_engine, load_tensorrt
+
+        build = EngineOptions("tensorrt_rtx" if target == "rtx" else "tensorrt", batch, workspace)
+        load_tensorrt(build.flavour)  # now, and not after minutes of work
     file = find_checkpoint(checkpoint)
     loaded = Checkpoint.load(file)
     further = None
@@ -67,14 +73,11 @@ def export(
     options = ExportOptions(precision, max_drop, further, pictures)
     bundle = run_export(loaded, out or file.parent / runs.BUNDLE, options, say=click.echo)
     click.echo(f"bundle: {bundle.path}")
-    if form == "engine":
-        from sp_edge_export.engine import EngineOptions, build_engine
-
+    if build is not None:
+        folder = bundle.path.with_suffix("") if bundle.path.suffix == ".spedge" else bundle.path
         for graph in ("query", "support"):
-            plan = bundle.path.with_suffix("") / f"{graph}.{precision}.plan"
-            build_engine(
-                bundle, graph, plan, EngineOptions("tensorrt_rtx" if target == "rtx" else "tensorrt", batch, workspace)
-            )
+            plan = folder / f"{graph}.{precision}.plan"
+            build_engine(bundle, graph, plan, build)
             click.echo(f"engine: {plan}")
 
 
@@ -108,7 +111,9 @@ def verify(bundle: tuple[Path, ...], json_file: Path | None) -> None:
         from sp_edge_export.verify import check_golden
     except ImportError as cause:
         raise MissingExtraError("cannot check the graphs", package=str(cause.name), extra="export") from cause
-    path, _ = split_bundle(bundle)
+    path, rest = split_bundle(bundle)
+    if rest:
+        raise BundleError("not a bundle", expected="[BUNDLE]", got=", ".join(map(str, rest)))
     loaded = Bundle.load(path)
     click.echo(f"{path}: {len(loaded.manifest.files)} files, all as the manifest says")
     found = check_golden(loaded)

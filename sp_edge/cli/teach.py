@@ -9,7 +9,7 @@ import click
 
 from sp_edge import runs
 from sp_edge.cli.common import PATH, Command, split_bundle, table
-from sp_edge.errors import BankError, DataError
+from sp_edge.errors import BankError
 
 if TYPE_CHECKING:
     from sp_edge.bank import Bank
@@ -31,21 +31,12 @@ def enroll(
     precision: str | None,
 ) -> None:
     """Teach a class from one to five pictures, or from a folder of them."""
-    from sp_edge.preprocess import image_files, load_image
+    from sp_edge.preprocess import load_image, pictures_at
     from sp_edge.prompts import PromptTable
     from sp_edge_runtime.recognizer import Recognizer
 
     path, places = split_bundle(arguments)
-    files: list[Path] = []
-    for place in places:
-        files += image_files(place) if place.is_dir() else [place]
-    if not files:
-        raise DataError(
-            f"no pictures to teach '{name}' with",
-            expected="pictures, or a folder that holds some",
-            got=", ".join(map(str, places)) or "none",
-        )
-    images = [load_image(file) for file in files]
+    images = [load_image(file) for file in pictures_at(places)]
     bank_file = bank_file or path.parent / runs.BANK
     with Recognizer.load(
         path, bank=bank_file if bank_file.exists() else None, device=device, precision=precision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def train(
     from sp_edge.settings import Settings
 
     if resume is not None:
-        if data or recipe or overrides or imgsz or out or init:
+        if overrides or any(given is not None for given in (data, recipe, imgsz, out, init)):
             raise SettingsError("--resume takes all settings from the run", expected="--resume alone")
         described = read_json(resume / runs.SETTINGS, CheckpointError)
         settings, folder = Settings.from_mapping(described.get("settings", {})), resume
@@ -48,8 +49,8 @@ def train(
     else:
         if data is None and recipe is None:
             click.echo("no --data: training on the scenes that sp-edge draws itself")
-        extra = [f"data.source={data!r}"] if data else []
-        extra += [f"model.image_size={imgsz}"] if imgsz else []
+        extra = [f"data.source={json.dumps(data, ensure_ascii=False)}"] if data is not None else []  # a TOML text, too
+        extra += [f"model.image_size={imgsz}"] if imgsz is not None else []
         chosen = recipe or ("scenes" if data in (None, "scenes") else "folder")
         settings = Settings.load(chosen, [*overrides, *extra])
         folder = out or runs.new_run()

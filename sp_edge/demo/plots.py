@@ -1,10 +1,12 @@
-"""Draws what the report shows: pictures as data URIs, heat maps of attention, the accuracy bars as an inline SVG."""
+"""Makes the drawn elements of the report's page: pictures, heat maps of attention, bars of accuracy."""
 
 from __future__ import annotations
 
 import base64
+import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -13,6 +15,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+
+Picture = NDArray[np.uint8]
+Map = NDArray[np.float32]
+
+# What is compared: the accuracies' keys, and what a reader is told of the first.
+ROWS = {"pretrained": "pre-trained only", "tuned": "tuned without prompts", "sp": "tuned with prompts"}
+SHOTS = ("1-shot", "5-shot")
+GROUPS = ("clutter", "clean")
 
 # Drawn with these, written as the page's own colours: so the bars follow its light and dark schemes.
 INK, QUIET, GRID = "#010203", "#010204", "#010205"
@@ -26,7 +36,35 @@ _PAGE = {
 _SIZE = (430, 300)  # of one panel, CSS pixels
 _BAR = 0.27  # of the distance between two groups
 _COLOURS = mpl.colormaps["inferno"]
+_COVER = 0.75  # of the picture under the brightest attention
 _HEAT_SIDE = 240  # least width of a heat map, pixels
+
+
+class Html(str):
+    """Text that is markup already; every other text is escaped."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *content: str, **attributes: str | bool) -> Html:
+    """An element. Content that is not `Html` is escaped, as are attributes; `class_` stands for class."""
+    written = "".join(
+        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
+        for key, value in attributes.items()
+    )
+    if name == "img":
+        return Html(f"<{name}{written}>")
+    return Html(f"<{name}{written}>{join(content)}</{name}>")
+
+
+def join(parts: Iterable[str]) -> Html:
+    """Parts one after another, escaped where they are not `Html`."""
+    return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
+
+
+def percent(share: float) -> str:
+    """As in '74.1 %'."""
+    return f"{100 * share:.1f} %"
 
 
 def data_uri(content: bytes, media_type: str) -> str:
@@ -34,14 +72,43 @@ def data_uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def picture_uri(image: NDArray[np.uint8]) -> str:
+def picture_uri(image: Picture) -> str:
     """A picture, uint8 (H, W, 3) RGB, as a JPEG data URI."""
     content = io.BytesIO()
     Image.fromarray(image).save(content, "JPEG", quality=90, subsampling=0)
     return data_uri(content.getvalue(), "image/jpeg")
 
 
-def heat_map(image: NDArray[np.uint8], attention: NDArray[np.float32], peak: float) -> NDArray[np.uint8]:
+def picture(image: Picture, alt: str) -> Html:
+    """A picture, uint8 (H, W, 3) RGB, as an `<img>` that carries it; `alt` says what it shows."""
+    size = {"width": str(image.shape[1]), "height": str(image.shape[0])}
+    return tag("img", src=picture_uri(image), alt=alt, **size)
+
+
+def figure(image: Picture, caption: str, alt: str) -> Html:
+    """A picture with a line below it."""
+    return tag("figure", picture(image, alt), tag("figcaption", caption))
+
+
+def attention_maps(name: str, image: Picture, plain: Map, prompted: Map) -> Html:
+    """A picture beside its attention without and with the prompt, both on one scale.
+
+    Args:
+        name: of the class, which is the prompt.
+        image: uint8 (H, W, 3) RGB.
+        plain, prompted: float32 (h, w), non-negative.
+    """
+    peak = float(max(plain.max(), prompted.max()))
+    panels = (
+        figure(image, "the picture", f"Support picture of {name}"),
+        figure(heat_map(image, plain, peak), "without prompt", "Its attention without a prompt"),
+        figure(heat_map(image, prompted, peak), f"with prompt: {name}", f"Its attention with the prompt {name}"),
+    )
+    scale = ("0", picture(heat_scale(), "dark to bright"), f"{percent(peak)} of the attention in one patch")
+    return tag("div", tag("div", *panels, class_="look"), tag("div", *scale, class_="scale"))
+
+
+def heat_map(image: Picture, attention: Map, peak: float) -> Picture:
     """Lays attention over a picture as a smooth glow; the picture, greyer and darker, stays visible below it.
 
     Args:
@@ -53,25 +120,40 @@ def heat_map(image: NDArray[np.uint8], attention: NDArray[np.float32], peak: flo
         uint8 (s * H, s * W, 3) RGB, s a whole number that makes it wide enough for a smooth map.
     """
     factor = -(-_HEAT_SIDE // image.shape[1])
-    picture = Image.fromarray(image)
-    size_wh = (picture.width * factor, picture.height * factor)
-    base = np.asarray(picture.resize(size_wh, Image.Resampling.BICUBIC), dtype=np.float32)
-    base = 0.6 * base + 0.4 * base.mean(axis=-1, keepdims=True)
+    size_wh = (image.shape[1] * factor, image.shape[0] * factor)
+    base = np.asarray(Image.fromarray(image).resize(size_wh, Image.Resampling.BICUBIC), dtype=np.float32)
+    base = 0.85 * (0.4 * base + 0.6 * base.mean(axis=-1, keepdims=True))
     relative = np.asarray(attention / max(peak, 1e-12), dtype=np.float32)
-    glow = np.clip(Image.fromarray(relative).resize(size_wh, Image.Resampling.BICUBIC), 0, 1)[..., None]
-    colour = np.asarray(_COLOURS(glow[..., 0]))[..., :3] * 255
-    # Little attention darkens the picture, much lets the colour glow on it: neither may cover it.
-    cover = 0.55 + 0.1 * glow
+    glow = np.asarray(Image.fromarray(relative).resize(size_wh, Image.Resampling.BICUBIC)).clip(0, 1)
+    cover = (_COVER * glow)[..., None]
+    colour = np.asarray(_COLOURS(glow))[..., :3] * 255
     return np.clip(base * (1 - cover) + colour * cover, 0, 255).astype(np.uint8)
 
 
-def heat_scale() -> NDArray[np.uint8]:
-    """The colours of `heat_map`, from none to the peak: uint8 (8, 256, 3) RGB."""
-    row = np.asarray(_COLOURS(np.linspace(0, 1, 256)))[:, :3] * 255
-    return np.repeat(row.astype(np.uint8)[None], 8, axis=0)
+def heat_scale() -> Picture:
+    """The colours of `heat_map` on a grey picture, from none to the peak: uint8 (8, 256, 3) RGB."""
+    ramp = np.repeat(np.linspace(0, 1, 256, dtype=np.float32)[None], 8, axis=0)
+    return heat_map(np.full((8, 256, 3), 128, dtype=np.uint8), ramp, 1.0)
 
 
-def accuracy_bars(groups: Mapping[str, Sequence[tuple[float, float]]], *, chance: float, label: str) -> str:
+def accuracy_plot(accuracy: Mapping[str, Any], chance: float) -> Html:
+    """The legend, and bars of every accuracy: a panel for each number of shots.
+
+    Args:
+        accuracy: one of ROWS -> one of SHOTS -> one of GROUPS -> 'mean' and 'interval', 0 to 1.
+        chance: accuracy of guessing, in percent.
+    """
+    panels = []
+    for shots in SHOTS:
+        cells = {group: [accuracy[row][shots][group] for row in ROWS] for group in GROUPS}
+        groups = {group: [(100 * one["mean"], 100 * one["interval"]) for one in row] for group, row in cells.items()}
+        label = f"Bars of the {shots} accuracies with their 95 % intervals; the figures are in the table below."
+        panels.append(tag("div", tag("h3", f"{shots} accuracy"), accuracy_bars(groups, chance=chance, label=label)))
+    items = (tag("li", name, style=f"--series: var(--series-{number})") for number, name in enumerate(ROWS.values(), 1))
+    return join((tag("ul", *items, class_="legend"), tag("div", *panels, class_="panels")))
+
+
+def accuracy_bars(groups: Mapping[str, Sequence[tuple[float, float]]], *, chance: float, label: str) -> Html:
     """Grouped bars with their 95 % intervals, as an `<svg>` element to stand in a page.
 
     The page's style gives the colours --ink, --quiet, --line and --series-1 to --series-3, and the font.
@@ -81,18 +163,20 @@ def accuracy_bars(groups: Mapping[str, Sequence[tuple[float, float]]], *, chance
         chance: accuracy of guessing, in percent.
         label: what a screen reader says of it.
     """
-    figure = Figure(figsize=(_SIZE[0] / 72, _SIZE[1] / 72))  # an SVG has 72 units to the inch
-    axes = figure.add_axes((0.09, 0.1, 0.79, 0.88))
+    drawing = Figure(figsize=(_SIZE[0] / 72, _SIZE[1] / 72))  # an SVG has 72 units to the inch
+    axes = drawing.add_axes((0.1, 0.1, 0.785, 0.88))
     for group, bars in enumerate(groups.values()):
         for series, (mean, half) in enumerate(bars):
             at = group + (series - (len(bars) - 1) / 2) * _BAR
             axes.bar(at, mean, width=_BAR * 0.86, color=SERIES[series], zorder=2)
             _interval(axes, at, mean - half, mean + half)
-            axes.annotate(f"{mean:.1f}", (at, mean + half), (0, 5), textcoords="offset points", ha="center", size=12, color=INK)
+            axes.annotate(
+                f"{mean:.1f}", (at, mean + half), (0, 5), textcoords="offset points", ha="center", size=12, color=INK, zorder=6
+            )
     _dress(axes, list(groups), chance)
     content = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(content, format="svg", transparent=True)
+        drawing.savefig(content, format="svg", transparent=True)
     return _inline(content.getvalue(), label)
 
 
@@ -116,14 +200,14 @@ def _dress(axes: Axes, names: list[str], chance: float) -> None:
 
 
 def _interval(axes: Axes, at: float, low: float, high: float) -> None:
-    """An I-shaped line from `low` to `high`. (Error bars would do, but their caps come as references to ids.)"""
+    """An I-shaped line from `low` to `high`; the caps of Matplotlib's own error bars are references to ids."""
     left, right, gap = at - 0.03, at + 0.03, float("nan")
     x = (at, at, gap, left, right, gap, left, right)
     y = (low, high, gap, low, low, gap, high, high)
     axes.plot(x, y, color=INK, linewidth=1.2, solid_capstyle="butt", zorder=3)
 
 
-def _inline(drawn: str, label: str) -> str:
+def _inline(drawn: str, label: str) -> Html:
     """Turns Matplotlib's SVG file into an element of an HTML page: no ids to collide, no addresses, the page's colours."""
     for colour, name in _PAGE.items():
         drawn = drawn.replace(colour, name)
@@ -137,4 +221,4 @@ def _inline(drawn: str, label: str) -> str:
         for attribute in ("id", "clip-path"):
             element.attrib.pop(attribute, None)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
-    return ET.tostring(root, encoding="unicode")
+    return Html(ET.tostring(root, encoding="unicode"))

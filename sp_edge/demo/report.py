@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.demo import plots
+from sp_edge.demo.plots import GROUPS, ROWS, SHOTS, Html, Picture, figure, percent, picture, tag
 from sp_edge.files import write_bytes
 
-Picture = NDArray[np.uint8]
-
-ROWS = {"pretrained": "pre-trained only", "tuned": "tuned without prompts", "sp": "tuned with prompts"}
-SHOTS = ("1-shot", "5-shot")
-GROUPS = ("clutter", "clean")
 VIDEO_LIMIT = 6_000_000  # bytes of a video that the page carries
 
 
@@ -110,28 +105,6 @@ class Story:
     classes: Sequence[TaughtClass]
 
 
-class Html(str):
-    """Text that is markup already; every other text is escaped."""
-
-    __slots__ = ()
-
-
-def tag(name: str, *content: str, **attributes: str | bool) -> Html:
-    """An element. Content that is not `Html` is escaped, as are attributes; `class_` stands for class."""
-    written = "".join(
-        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
-        for key, value in attributes.items()
-    )
-    if name in {"img", "source"}:
-        return Html(f"<{name}{written}>")
-    return Html(f"<{name}{written}>{join(content)}</{name}>")
-
-
-def join(parts: Iterable[str]) -> Html:
-    """Parts one after another, escaped where they are not `Html`."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
-
-
 def write_report(path: Path, story: Story) -> None:
     """Writes the page atomically. It needs no other file and no network, and holds no figure that is not the story's.
 
@@ -139,23 +112,23 @@ def write_report(path: Path, story: Story) -> None:
         OSError: the file cannot be written, or the video not be read.
     """
     summary = story.summary
-    chance = 100 / len(story.episode.names)
+    names = story.episode.names
+    chance = 100 / len(names)
     page = Template((resources.files("sp_edge.demo") / "report.html").read_text("utf-8")).substitute(
         lead=_lead(summary["accuracy"], chance),
-        example=_picture(story.episode.support[0], f"The name says which object is meant: {story.episode.names[0]}."),
+        example=figure(story.episode.support[0], f"The name says which object is meant: {names[0]}.", "A cluttered picture"),
         steps=_steps(story),
-        legend=_legend(),
-        bars=_bars(summary["accuracy"], chance),
-        accuracy=_accuracy_table(summary["accuracy"], len(story.episode.names)),
-        support=_pictures(zip(story.episode.names, story.episode.support, strict=True)),
-        score=html.escape(_score(story.episode)),
+        bars=plots.accuracy_plot(summary["accuracy"], chance),
+        accuracy=_accuracy_table(summary["accuracy"], len(names)),
+        support=_pictures(zip(names, story.episode.support, strict=True)),
+        score=_score(story.episode),
         queries=_queries(story.episode),
-        attention=tag("div", *(_look(picture) for picture in story.attention), class_="looks"),
+        attention=_attention(story.attention),
         classes=_pictures((c.name, c.image) for c in story.classes),
         stream=_stream(story),
         film=_film(story.film),
         parity=_parity_table(summary["parity"]["stages"]),
-        machine=html.escape(f"{summary['machine']['processor']}, {summary['machine']['cores']} cores"),
+        machine=tag("p", f"{summary['machine']['processor']}, {summary['machine']['cores']} cores", class_="quiet"),
         stages=_stage_table(summary["stream"]["stages"]),
         seconds=_seconds_table(summary["seconds"]),
         files=_details("Files", {key: summary[key] for key in ("checkpoint", "bundle", "bank", "video", "results")}),
@@ -163,3 +136,196 @@ def write_report(path: Path, story: Story) -> None:
         versions=_details("Versions", summary["versions"]),
     )
     write_bytes(path, page.encode())
+
+
+def _accuracy(accuracy: Mapping[str, float]) -> str:
+    """As in '74.1 ± 0.9'."""
+    return f"{100 * accuracy['mean']:.1f} ± {100 * accuracy['interval']:.1f}"
+
+
+def _apart(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether the 95 % intervals do not overlap."""
+    return abs(one["mean"] - other["mean"]) > one["interval"] + other["interval"]
+
+
+def _lead(accuracy: Mapping[str, Any], chance: float) -> Html:
+    """What came out, in a sentence that says no more than the figures do."""
+    ours, theirs = accuracy["sp"]["1-shot"]["clutter"], accuracy["tuned"]["1-shot"]["clutter"]
+    points = f"{100 * abs(ours['mean'] - theirs['mean']):.1f} points"
+    if not _apart(ours, theirs):
+        verdict = "The 95 % intervals overlap, so this run does not tell the two apart"
+    elif ours["mean"] > theirs["mean"]:
+        verdict = f"Prompts are {points} ahead, and the 95 % intervals do not overlap"
+    else:
+        verdict = f"Prompts are {points} behind in this run, and the 95 % intervals do not overlap"
+    said = f"One cluttered picture a class: {percent(ours['mean'])} with prompts against {percent(theirs['mean'])} without."
+    # Not to be broken over two lines.
+    figures = " and ".join(_accuracy(one).replace(" ", "\N{NO-BREAK SPACE}") for one in (ours, theirs))
+    measured = f" ({figures}, tuned for the same number of steps). Guessing would be right in {chance:g} %."
+    return tag("p", said, tag("span", verdict, measured), class_="lead")
+
+
+def _steps(story: Story) -> Html:
+    made = story.summary
+    stages = ", ".join(stage["stage"] for stage in made["parity"]["stages"])
+    lines = (
+        f"Drew {made['base_pictures']:,} pictures of {made['base_classes']} base classes to train on. "
+        f"The {made['novel_classes']} novel classes were kept away from training.",
+        f"Pre-trained the network for {made['steps']['pretrain']:,} steps, then tuned it in episodes for "
+        f"{made['steps']['tune']:,} steps: once with prompts, and from the same start without.",
+        f"Exported the network with prompts to ONNX ({stages}), each stage compared with the one before.",
+        f"Taught the export {len(story.classes)} novel classes, each by its name and one cluttered picture.",
+        f"Recognised {made['stream']['frames']:,} frames of a video, {made['stream']['fps']:.0f} a second.",
+    )
+    return tag("ol", *(tag("li", line) for line in lines), class_="steps")
+
+
+def _accuracy_table(accuracy: Mapping[str, Any], way: int) -> Html:
+    counts = [accuracy[row][shots][group]["episodes"] for row in ROWS for shots in SHOTS for group in GROUPS]
+    rows = []
+    for shots in SHOTS:
+        for group in GROUPS:
+            figures = {row: accuracy[row][shots][group] for row in ROWS}
+            ours, theirs = figures["sp"], figures["tuned"]
+            points = round(100 * (ours["mean"] - theirs["mean"]), 1) + 0.0  # no minus before a zero
+            gain = f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
+            gain = gain if _apart(ours, theirs) else f"({gain})"
+            rows.append((f"{shots}, {group}", *map(_accuracy, figures.values()), gain))
+    episodes = " to ".join(f"{count:,}" for count in dict.fromkeys((min(counts), max(counts))))
+    caption = (
+        f"{way}-way accuracy in percent: mean of {episodes} episodes ± half the 95 % interval. "
+        "Gain: with prompts less without, in brackets where the intervals overlap."
+    )
+    return _table(caption, ("", *ROWS.values(), "gain"), rows)
+
+
+def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
+    """A table whose first column names the rows; it scrolls by itself where the screen is too narrow."""
+    header = tag("tr", *(tag("th", text, scope="col") if text else tag("td") for text in head))
+    body = (tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows)
+    whole = tag("table", tag("caption", caption), tag("thead", header), tag("tbody", *body))
+    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def _pictures(named: Iterable[tuple[str, Picture]]) -> Html:
+    return tag("div", *(figure(image, name, f"Support picture of {name}") for name, image in named), class_="grid five")
+
+
+def _score(episode: EpisodePictures) -> Html:
+    ours, theirs = (
+        sum(what == truth for what, truth in zip(said, episode.truth, strict=True))
+        for said in (episode.with_prompts, episode.without_prompts)
+    )
+    said = f"Of these {len(episode.truth)} queries, {ours} are recognised rightly with prompts and {theirs} without. "
+    return tag("p", said, "This is one episode to look at; the figures above are the mean of many.", class_="after")
+
+
+def _queries(episode: EpisodePictures) -> Html:
+    cards = []
+    for image, truth, *said in zip(episode.queries, episode.truth, episode.with_prompts, episode.without_prompts, strict=True):
+        lines = (
+            _said(how, episode.names[what], what == truth) for how, what in zip(("with prompts", "without"), said, strict=True)
+        )
+        name = episode.names[truth]
+        caption = tag("figcaption", tag("b", name), *lines)
+        cards.append(tag("figure", picture(image, f"Query picture of {name}"), caption, class_="card"))
+    return tag("div", *cards, class_="grid")
+
+
+def _said(how: str, what: str, right: bool) -> Html:
+    word, mark = ("right", "✓") if right else ("wrong", "✗")
+    spoken = tag("span", f" ({word})", class_="unseen")
+    return tag(
+        "div",
+        tag("span", mark, class_="mark", aria_hidden="true"),
+        tag("span", tag("small", how), what, spoken),
+        class_=f"said {word}",
+    )
+
+
+def _attention(pictures: Sequence[AttentionPicture]) -> Html:
+    drawn = (plots.attention_maps(one.name, one.image, one.plain, one.prompted) for one in pictures)
+    return tag("div", *drawn, class_="looks")
+
+
+def _stream(story: Story) -> Html:
+    watched = story.summary["stream"]
+    counts = [
+        (percent(watched[right] / watched[shown]), f"of the frames with {what} ({watched[right]:,} of {watched[shown]:,})")
+        for right, shown, what in (
+            ("right", "shown", "a taught object are named rightly"),
+            ("unknown_right", "unknown_shown", "an object that was never taught are called unknown"),
+        )
+        if watched[shown]
+    ]
+    counts.append((f"{watched['fps']:.0f} fps", f"recognised frames a second, {watched['frames']:,} frames in all"))
+    items = (tag("li", tag("span", share, class_="count"), tag("span", what, class_="quiet")) for share, what in counts)
+    return tag("div", _video(story), tag("ul", *items, class_="counts"), class_="watched")
+
+
+def _video(story: Story) -> Html:
+    file = story.video
+    if file is None or not file.is_file():
+        return tag("p", "There is no video of this stream.", class_="quiet")
+    if file.suffix.lower() != ".webm" or file.stat().st_size >= VIDEO_LIMIT:
+        return tag("p", "The video is too large for this page, or no webm: ", tag("code", str(file)), class_="quiet")
+    poster = {"poster": plots.picture_uri(story.film[0].image)} if story.film else {}
+    source = plots.data_uri(file.read_bytes(), "video/webm")
+    video = tag("video", src=source, controls=True, loop=True, muted=True, playsinline=True, **poster)
+    return tag("figure", video, tag("figcaption", "The whole stream, annotated."))
+
+
+def _film(frames: Sequence[FilmFrame]) -> Html:
+    shown = (
+        figure(f.image, f"{f.second:.1f} s: {f.label}", f"Frame at {f.second:.1f} seconds, recognised as {f.label}")
+        for f in frames
+    )
+    return tag("div", *shown, class_="grid film")
+
+
+def _parity_table(stages: Sequence[Mapping[str, Any]]) -> Html:
+    head = ("stage", "cosine, mean", "least", "largest difference", "accuracy", "before", "pictures")
+    rows = [
+        (
+            f"{stage['stage']} against {stage['against']}",
+            f"{stage['cosine_mean']:.6f}",
+            f"{stage['cosine_min']:.6f}",
+            f"{stage['largest_difference']:.1e}",
+            _accuracy(stage["accuracy"]),
+            _accuracy(stage["accuracy_before"]),
+            f"{stage['pictures']:,}",
+        )
+        for stage in stages
+    ]
+    return _table("Features and accuracy in percent, stage by stage", head, rows)
+
+
+def _stage_table(stages: Mapping[str, Mapping[str, float]]) -> Html:
+    rows = [(name, f"{time['mean_ms']:.2f}", f"{time['median_ms']:.2f}") for name, time in stages.items()]
+    return _table("A frame of the stream, in milliseconds", ("stage", "mean", "median"), rows)
+
+
+def _seconds_table(seconds: Mapping[str, float]) -> Html:
+    rows = [(step, _duration(taken)) for step, taken in seconds.items()]
+    return _table("The demo's steps", ("step", "time"), [*rows, ("all together", _duration(sum(seconds.values())))])
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
+
+
+def _details(title: str, values: Mapping[str, Any]) -> Html:
+    listed = (part for key, text in _flat(values) for part in (tag("dt", key), tag("dd", tag("code", text))))
+    return tag("details", tag("summary", title), tag("dl", *listed))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested values as 'section.name' and text."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((prefix + key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    return rows

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from sp_edge import runs
+from sp_edge.cli.common import table
 from sp_edge.data import scenes, sets
 from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
@@ -40,6 +41,7 @@ TAUGHT = 5
 FPS = 25.0
 VIDEO = "stream.webm"
 RESULTS = "results.jsonl"
+ROWS = {"pretrained": "pre-trained only", "tuned": "tuned without prompts", "sp": "tuned with prompts (SP)"}
 QUICK = ("data.per_class=4", "data.test_per_class=20", "pretrain.steps=60", "tune.steps=60")
 
 
@@ -130,12 +132,15 @@ def measure(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Accuracy of every network on the novel classes: network -> shots -> group -> mean, interval, episodes."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
+    rows = []
     for name, checkpoint in networks.items():
         prompts = class_prompts(checkpoint.network, novel, checkpoint.prompts) if name == "sp" else None
         figures = evaluate(checkpoint.network, novel, prompts, episodes=episodes)
-        line = "   ".join(f"{shots} {group} {a}" for shots, groups in figures.items() for group, a in groups.items())
-        say(f"{name:>10}: {line}")
+        rows.append([ROWS[name], *(str(a) for groups in figures.values() for a in groups.values())])
         found[name] = {s: {g: dataclasses.asdict(a) for g, a in groups.items()} for s, groups in figures.items()}
+    header = ["", *(f"{shots}, {group}" for shots, groups in found["sp"].items() for group in groups)]
+    say(f"{len(novel.class_names)} novel classes, 5-way, {episodes} episodes, % with 95 % interval")
+    say(table(header, rows))
     return found
 
 

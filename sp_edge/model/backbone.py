@@ -38,15 +38,15 @@ def build_backbone(name: str, image_size: int) -> Visformer:
 
     Args:
         name: one of `BACKBONES`.
-        image_size: side of its square input in pixels, a multiple of 32 (the last stage's stride).
+        image_size: side of its square input in pixels, a multiple of 32 (the last stage's stride) from 64 to 2048.
 
     Raises:
         SettingsError: unknown name, or a size that the network cannot take.
     """
     if name not in BACKBONES:
         raise SettingsError("unknown backbone", expected=", ".join(BACKBONES), got=name)
-    if image_size < 64 or image_size % 32:
+    if not 64 <= image_size <= 2048 or image_size % 32:
         raise SettingsError(
-            "the network cannot take this picture size", expected="a multiple of 32, at least 64", got=str(image_size)
+            "the network cannot take this picture size", expected="a multiple of 32, 64 to 2048", got=str(image_size)
         )
     return BACKBONES[name](num_classes=0, img_size=image_size)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sp_edge.errors import PromptError, SettingsError
 from sp_edge.prompts import PromptTable, TextSpec, clean_name
 from sp_edge.settings import TextSettings
 from sp_edge.text.minilm import MiniLM
@@ -37,4 +38,8 @@ def extend_table(table: PromptTable, names: Sequence[str]) -> PromptTable:
     if not missing:
         return table
     text = table.text
-    return table.with_table(prompt_table(missing, TextSettings(text.encoder, text.template, text.norm)))
+    try:
+        settings = TextSettings(text.encoder, text.template, text.norm)
+    except SettingsError as cause:
+        raise PromptError("the table was made in a way that is unknown here", expected=cause.expected, got=cause.got) from cause
+    return table.with_table(prompt_table(missing, settings))

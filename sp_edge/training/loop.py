@@ -57,7 +57,7 @@ def make_accelerator(precision: str, device: str) -> Accelerator:
         device: auto, cpu or cuda.
 
     Raises:
-        SettingsError: cuda without a CUDA GPU.
+        SettingsError: cuda without a CUDA GPU, or this process has trained in another way before.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise SettingsError("unknown device", expected="auto, cpu or cuda", got=device)
@@ -68,7 +68,15 @@ def make_accelerator(precision: str, device: str) -> Accelerator:
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     if precision == "auto":
         precision = "bf16" if _computes_bf16(on_cpu) else "fp32"
-    return Accelerator(cpu=on_cpu, mixed_precision="bf16" if precision == "bf16" else "no")
+    try:
+        return Accelerator(cpu=on_cpu, mixed_precision="bf16" if precision == "bf16" else "no")
+    except ValueError as cause:
+        raise SettingsError(
+            "one process trains on one device and in one precision",
+            expected="those it trained with before",
+            got=f"{precision} on {device}",
+            next_step="train in another process",
+        ) from cause
 
 
 def _computes_bf16(on_cpu: bool) -> bool:
@@ -184,7 +192,9 @@ def _load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer)
     moments: dict[int, dict[str, Any]] = {}
     for key, value in values.items():
         if key.startswith("optimizer."):
-            _, index, name = key.split(".")
+            _, index, name = key.split(".", 2)
+            if not index.isdecimal():
+                raise CheckpointError(f"{path} is not a training state", got=key)
             moments.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return step

@@ -21,7 +21,7 @@ from sp_edge.text import prompt_table
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.loop import StageLog, make_accelerator
 from sp_edge.training.pretrain import pretrain
-from sp_edge.training.tune import tune
+from sp_edge.training.tune import base_episodes, tune
 
 
 def train(
@@ -47,6 +47,7 @@ def train(
     """
     _claim(folder, settings, init)
     if (folder / runs.CHECKPOINT).exists():
+        _drop_state(folder, "tune")
         say(f"{folder} is complete already")
         return Checkpoint.load(folder / runs.CHECKPOINT)
     accelerator = make_accelerator(settings.precision, device)
@@ -55,6 +56,7 @@ def train(
     table = prompt_table([name for names in classes.values() for name in names], settings.text)
     pictures = sets.load_split(settings, "train", progress=True)
     say(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
+    base_episodes(pictures, settings)  # what the second stage cannot use is found before the first has taken its hours
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, table.text.dim)
     record: dict[str, Any] = {}
@@ -71,7 +73,7 @@ def train(
         record["pretrain"] = dataclasses.asdict(log)
         _check(network, log, pictures)
         Checkpoint(network, settings, table, "pretrained", classes, record).save(pretrained)
-        _drop_state(folder, "pretrain")
+    _drop_state(folder, "pretrain")
     log = tune(network, pictures, table, settings, folder=folder, accelerator=accelerator)
     _check(network, log, pictures)
     record["tune"] = dataclasses.asdict(log)
@@ -91,7 +93,9 @@ def _claim(folder: Path, settings: Settings, init: Path | None) -> None:
             expected="the run's own settings to resume it, or another folder",
             next_step=f"sp-edge train --resume {folder}",
         )
-    if folder.exists() and not file.exists() and any(folder.iterdir()):
+    # A run killed while it wrote its very first file has left nothing but that file's hidden beginning.
+    begun = f".{runs.SETTINGS}."
+    if folder.exists() and not file.exists() and not all(entry.name.startswith(begun) for entry in folder.iterdir()):
         raise SettingsError(f"{folder} is not a run and not empty", expected="a new or empty folder")
     write_json(file, described)
 

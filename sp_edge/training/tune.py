@@ -49,6 +49,19 @@ class EpisodeLoss(nn.Module):
         return functional.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
 
 
+def base_episodes(pictures: PictureSet, settings: Settings) -> tuple[PictureSet, EpisodeSampler]:
+    """The base pictures that the stage uses, and the sampler of its episodes.
+
+    Raises:
+        DataError: no such group, or too few classes or pictures for an episode.
+    """
+    stage = settings.tune
+    if stage.group != "all":
+        pictures = pictures.only(stage.group)
+    sampler = EpisodeSampler(pictures.labels, n_way=stage.n_way, n_shot=stage.n_shot, n_query=stage.n_query, seed=settings.seed)
+    return pictures, sampler
+
+
 def tune(
     network: PromptedVisformer,
     pictures: PictureSet,
@@ -66,9 +79,7 @@ def tune(
         folder: of the run.
     """
     stage = settings.tune
-    if stage.group != "all":
-        pictures = pictures.only(stage.group)
-    sampler = EpisodeSampler(pictures.labels, n_way=stage.n_way, n_shot=stage.n_shot, n_query=stage.n_query, seed=settings.seed)
+    pictures, sampler = base_episodes(pictures, settings)
     vectors = torch.from_numpy(prompts.select(pictures.class_names))
     module = EpisodeLoss(network, n_way=stage.n_way, n_shot=stage.n_shot, temperature=stage.temperature)
     module.to(memory_format=torch.channels_last)

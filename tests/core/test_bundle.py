@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,16 @@ def test_a_manifest_that_is_none_is_a_bundle_error(bundle_path: Path, content: b
         Bundle.load(bundle_path)
 
 
+@pytest.mark.parametrize("field", ["feature_dim", "image_size"])
+def test_a_number_beyond_all_is_a_bundle_error(bundle_path: Path, field: str) -> None:
+    manifest = (bundle_path / MANIFEST).read_text()
+    value = {"feature_dim": 6, "image_size": 32}[field]
+    assert f'"{field}": {value}' in manifest
+    (bundle_path / MANIFEST).write_text(manifest.replace(f'"{field}": {value}', f'"{field}": 1e400'))
+    with pytest.raises(BundleError):
+        Bundle.load(bundle_path)
+
+
 @pytest.mark.parametrize("schema", [0, 2, "1", None, [1], 1.5])
 def test_another_schema_is_refused_with_the_way_on(bundle_path: Path, schema: object) -> None:
     edit(bundle_path, lambda m: m.update(schema=schema))
@@ -196,8 +207,18 @@ def test_a_graph_is_never_a_link_out_of_the_bundle(bundle_path: Path) -> None:
 def test_a_pipe_in_the_place_of_a_file_does_not_hang(bundle_path: Path) -> None:
     (bundle_path / "query.onnx").unlink()
     os.mkfifo(bundle_path / "query.onnx")
-    with pytest.raises(BundleError, match=r"query\.onnx"):
-        Bundle.load(bundle_path)
+
+    def hangs(signal_number: int, frame: object) -> None:
+        raise AssertionError("waits for somebody to write into the pipe")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(20)
+    try:
+        with pytest.raises(BundleError, match=r"query\.onnx"):
+            Bundle.load(bundle_path)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_graph_must_be_a_listed_file(bundle_path: Path) -> None:
@@ -234,6 +255,8 @@ def test_every_part_must_be_listed(bundle_path: Path, part: str) -> None:
         lambda m: m.update(feature_dim=0),
         lambda m: m["preprocess"].update(image_size=0),
         lambda m: m["preprocess"].update(resize_ratio=5),
+        lambda m: m["preprocess"].update(resize_ratio=10**400),
+        lambda m: m["matching"].update(threshold=10**400),
         lambda m: m["files"]["query.onnx"].update(bytes=5),
         lambda m: m["files"]["query.onnx"].update(sha256=""),
         lambda m: m["files"].update(more={"sha256": "0", "bytes": 1}),

@@ -39,6 +39,12 @@ def test_unit_vectors_by_hand() -> None:
     np.testing.assert_allclose(unit(np.array([3, 4], np.float32)), [0.6, 0.8], atol=1e-7)
 
 
+def test_large_numbers_do_not_overflow() -> None:
+    large = np.array([[3e30, -4e30], [3e38, 3e38]], np.float32)
+    np.testing.assert_allclose(unit(large), [[0.6, -0.8], [0.70710678, 0.70710678]], atol=1e-6)
+    assert prototype(np.full((4, 1), 3e38, np.float32)).tolist() == [np.float32(3e38)]
+
+
 def test_cosines_by_hand() -> None:
     queries = np.array([[1, 0], [0, 0]], np.float32)
     prototypes = np.array([[1, 1], [0, 2], [-3, 0]], np.float32)
@@ -94,6 +100,13 @@ def test_of_equals_the_class_taught_first_counts() -> None:
     assert found.label == "class 1"
     assert found.margin == 0.0
     assert [name for name, _ in found.top] == ["class 1", "class 2", "class 3", "class 0"]
+
+
+def test_of_many_equals_the_class_taught_first_counts() -> None:
+    similarities = np.full(300, 0.5, np.float32)
+    similarities[:7] = 0.1
+    found = match(similarities, names(300), np.zeros(300, np.float32), temperature=0.2, topk=3)
+    assert [name for name, _ in found.top] == ["class 7", "class 8", "class 9"]
 
 
 def test_a_picture_without_features_is_not_believed() -> None:

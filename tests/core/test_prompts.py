@@ -272,6 +272,13 @@ def test_metadata_of_the_wrong_kind_is_a_prompt_error(
             PromptTable.load(path)
 
 
+@pytest.mark.parametrize("names", [["red fox", 3], ["red fox", None], ["red fox", ["café"]], [{}, {}], "ab", {"a": 1, "b": 2}])
+def test_names_that_are_no_text_are_a_prompt_error(tmp_path: Path, names: object) -> None:
+    save_tensors(tmp_path / "t", {"vectors": np.zeros((2, 4), np.float32)}, {**DESCRIBED, "names": names})
+    with pytest.raises(PromptError, match="not a prompt table"):
+        PromptTable.load(tmp_path / "t")
+
+
 @pytest.mark.parametrize("key", DESCRIBED)
 def test_missing_metadata_is_a_prompt_error(tmp_path: Path, key: str) -> None:
     save_tensors(tmp_path / "t", {"vectors": np.zeros((2, 4), np.float32)}, {k: v for k, v in DESCRIBED.items() if k != key})

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from sp_edge.cli import cli
+from sp_edge.cli.common import Command, run, split_bundle, table
+from sp_edge.errors import BackendError, BundleError, SettingsError
+
+Raiser = Callable[[BaseException], click.Group]
+
+
+@pytest.fixture
+def raising() -> Raiser:
+    """`raising(error)` is a group whose command `go` raises it."""
+
+    def group_of(error: BaseException) -> click.Group:
+        group = click.Group()
+
+        @group.command(cls=Command)
+        def go() -> None:
+            raise error
+
+        return group
+
+    return group_of
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (
+            SettingsError("bad value", expected="1", got="2", next_step="try 1"),
+            2,
+            "error: bad value\n  expected: 1\n  got: 2\n  next: try 1\n",
+        ),
+        (BackendError("engine failed"), 1, "error: engine failed\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.json"), 1, "error: the disk is full: [Errno 28]"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.json"), 2, "Permission denied: 'a.json'"),
+        (OSError(errno.EROFS, "Read-only file system"), 2, "Read-only file system"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a"), 2, "Not a directory: 'a'"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), 2, "Is a directory: 'a'"),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), 2, "File name too long"),
+        (click.UsageError("no such thing"), 2, "no such thing"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_errors_are_messages_and_exit_codes(
+    raising: Raiser, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, words: str
+) -> None:
+    assert run(raising(error), ["go"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_where_and_only_then(raising: Raiser, capsys: pytest.CaptureFixture[str]) -> None:
+    group = raising(SettingsError("bad value"))
+    assert run(group, ["go", "--debug"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "in go" in err
+    assert err.endswith("error: bad value\n")
+    assert run(group, ["go"]) == 2
+    assert "Traceback" not in capsys.readouterr().err, "one command's --debug is not the next one's"
+
+
+def test_a_fault_of_ours_is_not_hidden(raising: Raiser) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(raising(ZeroDivisionError()), ["go"])
+    with pytest.raises(FileNotFoundError):
+        run(raising(FileNotFoundError(errno.ENOENT, "No such file")), ["go"])
+
+
+def test_success_is_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    group = click.Group()
+
+    @group.command(cls=Command)
+    def go() -> str:
+        click.echo("done")
+        return "a value that is no exit code"
+
+    assert run(group, ["go"]) == 0
+    assert run(cli, ["--version"]) == 0
+    assert "sp-edge, version" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["clasify"], "No such command 'clasify'"),
+        (["train", "--no-such"], "--no-such"),
+        (["enroll"], "--name"),
+        (["bank", "remove"], "--name"),
+        (["stream", "x", "--max-frames", "0"], "--max-frames"),
+        (["classify", "x", "--threshold", "2"], "--threshold"),
+        (["export", "--precision", "fp8"], "fp8"),
+    ],
+)
+def test_what_cannot_be_parsed_is_the_users(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+    assert run(cli, arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert "Usage: sp-edge" in err
+
+
+def test_tables_align(capsys: pytest.CaptureFixture[str]) -> None:
+    assert table(["class", "shots"], [("a", 1), ("longer", 10)]).splitlines() == [
+        "class   shots",
+        "------  -----",
+        "a           1",
+        "longer     10",
+    ]
+
+
+def test_the_bundle_is_taken_off_the_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_bundle: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert split_bundle((Path("x.spedge"), Path("y.png"))) == (Path("x.spedge"), (Path("y.png"),))
+    assert split_bundle((toy_bundle,)) == (toy_bundle, ())
+    with pytest.raises(BundleError, match=r"no model\.spedge in runs/[\s\S]*sp-edge export"):
+        split_bundle((Path("y.png"),))
+    for number in ("1", "2", "10"):
+        (tmp_path / "runs" / number / "model.spedge").mkdir(parents=True)
+    (tmp_path / "runs" / "11").mkdir()
+    assert split_bundle((Path("y.png"),)) == (Path("runs/10/model.spedge"), (Path("y.png"),))
+
+
+# --- as a process ---
+
+COMMAND = [sys.executable, "-W", "error", "-c", "from sp_edge.cli import main; main()"]
+MANY = """
+import click, sys
+from sp_edge.cli.common import Command, run
+group = click.Group()
+@group.command(cls=Command)
+def go():
+    for _ in range(100_000):
+        click.echo("a line of output")
+sys.exit(run(group, ["go"]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices")
+def test_a_reader_that_leaves_is_no_error() -> None:
+    with subprocess.Popen([sys.executable, "-c", MANY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "a line of output\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_behind_the_output() -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run([sys.executable, "-c", MANY], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: the disk is full")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="no folder that not even root may write to")
+def test_a_folder_that_may_not_be_written(toy_bundle: Path, toy_pictures: Path) -> None:
+    arguments = ["enroll", str(toy_bundle), str(toy_pictures), "--name", "red", "--bank", "/sys/kernel/b.spbank"]
+    ran = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: [Errno ")
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_unknown_command_as_a_process() -> None:
+    ran = subprocess.run([*COMMAND, "recognize"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "No such command 'recognize'" in ran.stderr

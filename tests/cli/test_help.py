@@ -1,0 +1,103 @@
+"""The command line answers, and runs a bundle, where none of training's packages is installed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from sp_edge.cli import cli
+
+PROGRAM = """
+import importlib, json, sys
+
+BLOCKED = {"torch", "torchvision", "timm", "transformers", "open_clip", "sentence_transformers", "easyfsl", "onnx"}
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Blocker())
+for name in BLOCKED:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        continue
+    raise SystemExit(f"{name} is not blocked")
+
+from sp_edge.cli import cli
+from sp_edge.cli.common import run
+heavy = {"numpy", "onnxruntime", "PIL", "cv2", "safetensors"} & set(sys.modules)
+assert not heavy, f"{heavy} are imported before a command runs"
+for arguments in json.loads(sys.argv[1]):
+    print(">", *arguments, flush=True)
+    print("<", run(cli, arguments), flush=True)
+"""
+
+
+def blocked(*commands: list[str], cwd: Path, errors: bool = False) -> list[tuple[str, str, int]]:
+    """Runs command lines one after another in one process: what was typed, said (with errors if asked for), returned."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM, json.dumps(commands)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if errors else subprocess.PIPE,
+        text=True,
+        check=False,
+        cwd=cwd,
+    )
+    assert ran.returncode == 0, ran.stderr
+    answers = []
+    for answer in ran.stdout.split("> ")[1:]:
+        typed, _, rest = answer.partition("\n")
+        said, _, code = rest.rpartition("< ")
+        answers.append((typed, said, int(code)))
+    assert len(answers) == len(commands)
+    return answers
+
+
+def test_every_command_explains_itself(tmp_path: Path) -> None:
+    names = [[name] for name in cli.commands] + [["bank", name] for name in ("list", "remove")]
+    assert len(names) >= 12
+    for typed, said, code in blocked(["--help"], ["-h"], *([*name, "--help"] for name in names), cwd=tmp_path):
+        assert code == 0, typed
+        assert said.startswith("Usage: sp-edge"), typed
+        assert "Options:" in said
+        assert "--debug" in said or typed in ("--help", "-h", "bank --help")
+    assert not list(tmp_path.iterdir())
+
+
+def test_commands_stand_in_the_order_of_work(tmp_path: Path) -> None:
+    ((_, said, _),) = blocked(["--help"], cwd=tmp_path)
+    places = [said.index(f"\n  {name} ") for name in ("train", "eval", "export", "enroll", "classify", "stream")]
+    assert places == sorted(places)
+
+
+def test_teaching_and_recognising_need_no_torch(toy_bundle: Path, toy_pictures: Path, tmp_path: Path) -> None:
+    bank = ["--bank", "classes.spbank"]
+    answers = blocked(
+        ["enroll", str(toy_bundle), str(toy_pictures / "0 red.png"), "--name", "red", *bank],
+        ["enroll", str(toy_bundle), str(toy_pictures / "2 blue.png"), "--name", "blue", *bank],
+        ["classify", str(toy_bundle), str(toy_pictures), "--json", *bank],
+        ["stream", str(toy_bundle), str(toy_pictures), "--json", "frames.jsonl", *bank],
+        ["bank", "list", str(toy_bundle), *bank],
+        ["verify", str(toy_bundle)],
+        cwd=tmp_path,
+    )
+    assert [code for _, _, code in answers] == [0] * 6
+    assert [json.loads(line)["topk"][0]["name"] for line in answers[2][1].splitlines()][::2] == ["red", "blue"]
+    assert len((tmp_path / "frames.jsonl").read_text("utf-8").splitlines()) == 3
+    assert "2 classes, 2 shots" in answers[4][1]
+
+
+def test_commands_that_need_torch_say_what_to_install(toy_bundle: Path, toy_pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy_pictures, tmp_path / "data" / "train" / "red")
+    (tmp_path / "checkpoint.safetensors").touch()
+    commands = [["eval", "."], ["export", "."], ["prompts", "--like", "."], ["train", "--data", "data"], ["demo"]]
+    for typed, said, code in blocked(*commands, cwd=tmp_path, errors=True):
+        assert code == 2, said
+        assert f"error: 'sp-edge {typed.split()[0]}' cannot run here\n  expected: the package " in said
+        assert "next: pip install 'sp-edge[train]'" in said
+        assert "Traceback" not in said

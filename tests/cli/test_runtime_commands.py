@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import toy
+from sp_edge.bank import Bank
+from sp_edge.bundle import Bundle
+from sp_edge.cli import cli
+from sp_edge.cli.common import run
+from sp_edge.prompts import PromptTable
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """`call('bank', 'list')` gives exit code, output and errors."""
+
+    def sp_edge(*arguments: object) -> tuple[int, str, str]:
+        code = run(cli, [str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return sp_edge
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_bundle: Path) -> Path:
+    """The working directory, with runs/1 and runs/2; the newer one has the bundle."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "1").mkdir(parents=True)
+    shutil.copytree(toy_bundle, tmp_path / "runs" / "2" / "model.spedge")
+    return tmp_path
+
+
+@pytest.fixture
+def taught(place: Path, call: Call, toy_pictures: Path) -> Path:
+    """The working directory with a bank of red, green and blue beside the bundle."""
+    for number, name in enumerate(toy.COLOURS):
+        assert call("enroll", "--name", name, toy_pictures / f"{number} {name}.png")[0] == 0
+    return place
+
+
+BANK = Path("runs/2/classes.spbank")
+BUNDLE = Path("runs/2/model.spedge")
+
+
+# --- bare, in a folder with runs ---
+
+
+def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
+    code, out, err = call("enroll", "--name", "red", toy_pictures / "0 red.png")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == ["taught 'red' from 1 picture, 1 in all", f"bank: {BANK} with 1 classes"]
+    code, out, _ = call("enroll", "--name", "red", toy_pictures / "0 red.png", toy_pictures / "0 red.png")
+    assert code == 0
+    assert out.splitlines()[0] == "taught 'red' from 2 pictures, 3 in all"
+    bank = Bank.load(BANK, Bundle.load(BUNDLE))
+    assert (bank.names, bank.shots("red"), bank.version) == (("red",), 3, 2)
+    image = np.asarray(Image.open(toy_pictures / "0 red.png"))
+    expected = toy.features(Bundle.load(BUNDLE).manifest.preprocess(image)[None], toy.prompts().vector("red")[None])
+    np.testing.assert_allclose(bank.features, np.repeat(expected, 3, axis=0), atol=1e-5)
+    assert sorted(p.name for p in (place / "runs" / "2").iterdir()) == ["classes.spbank", "model.spedge"]
+
+
+def test_enroll_a_folder_under_any_spelling(place: Path, call: Call, toy_pictures: Path) -> None:
+    assert place.is_dir()
+    code, out, _ = call("enroll", "--name", " Zürcher_Kaffeetasse ", toy_pictures)
+    assert code == 0
+    assert "from 3 pictures" in out
+    assert Bank.load(BANK, Bundle.load(BUNDLE)).names == ("Zürcher Kaffeetasse",)
+
+
+def test_bank_list(taught: Path, call: Call) -> None:
+    code, out, err = call("bank", "list", "--json", "list.json")
+    assert (code, err) == (0, "")
+    assert [line.split() for line in out.splitlines()[2:5]] == [[name, "1", "0.500"] for name in toy.COLOURS]
+    assert out.splitlines()[5] == f"{BANK}: version 3, 3 classes, 3 shots"
+    described = json.loads((taught / "list.json").read_text("utf-8"))
+    assert described["classes"] == [{"name": name, "shots": 1, "threshold": 0.5} for name in toy.COLOURS]
+    assert (described["version"], described["bank"]) == (3, str(BANK))
+
+
+def test_bank_remove(taught: Path, call: Call, toy_pictures: Path) -> None:
+    assert taught.is_dir()
+    assert call("enroll", "--name", "red", toy_pictures / "0 red.png")[0] == 0
+    assert call("bank", "remove", "--name", "red", "--shot", 1)[1] == "forgot 'red', shot 1\n"
+    assert "red" in call("bank", "list")[1]
+    assert call("bank", "remove", "--name", "red") == (0, "forgot 'red'\n", "")
+    assert Bank.load(BANK, Bundle.load(BUNDLE)).names == ("green", "blue")
+    code, _, err = call("bank", "remove", "--name", "red")
+    assert code == 2
+    assert "no class 'red'" in err
+    assert "green, blue" in err
+    code, _, err = call("bank", "remove", "--name", "green", "--shot", 1)
+    assert code == 2
+    assert "no such shot" in err
+
+
+def test_classify(taught: Path, call: Call, toy_pictures: Path) -> None:
+    code, out, err = call("classify", toy_pictures, taught / "runs" / "2" / "model.spedge" / "golden" / "red.png")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["picture", "label", "cosine", "best"]
+    labels = [line.partition(".png ")[2].split()[0] for line in lines[2:]]
+    assert labels == [*toy.COLOURS, "red"]
+
+
+def test_classify_as_json_lines(taught: Path, call: Call, toy_pictures: Path) -> None:
+    assert taught.is_dir()
+    code, out, _ = call("classify", "--json", "--topk", 2, toy_pictures)
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["name"] for line in lines] == list(toy.COLOURS)
+    assert [line["source"] for line in lines] == [str(toy_pictures / f"{i} {n}.png") for i, n in enumerate(toy.COLOURS)]
+    assert all(len(line["topk"]) == 2 and not line["unknown"] and line["bank_version"] == 3 for line in lines)
+    code, out, _ = call("classify", "--json", "--threshold", 1, toy_pictures)
+    assert {json.loads(line)["name"] for line in out.splitlines()} == {"unknown"}
+
+
+def test_stream(taught: Path, call: Call, toy_pictures: Path) -> None:
+    code, out, err = call("stream", toy_pictures, "--json", "frames.jsonl")
+    assert code == 0
+    assert [line.split(" (")[0] for line in out.splitlines()] == [f"frame {i}: {n}" for i, n in enumerate(toy.COLOURS)]
+    assert "3 frames, 0 dropped" in err
+    assert "ONNX Runtime" in err
+    lines = [json.loads(line) for line in (taught / "frames.jsonl").read_text("utf-8").splitlines()]
+    assert [(line["frame_id"], line["name"]) for line in lines] == list(enumerate(toy.COLOURS))
+    assert all(line.keys() >= {"confidence", "margin", "frame_timestamp", "frame_age_ms", "speed"} for line in lines)
+
+
+def test_stream_to_a_video(taught: Path, call: Call, toy_video: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    code, out, _ = call("stream", toy_video, "out.mp4", "--headless")
+    assert (code, out) == (0, "")
+    capture = cv2.VideoCapture(str(taught / "out.mp4"))
+    frames = 0
+    while capture.grab():
+        frames += 1
+    capture.release()
+    assert frames == 9
+    code, _, err = call("stream", toy_video, "--vid-stride", 2, "--max-frames", 3, "--headless")
+    assert code == 0
+    assert "3 frames" in err
+
+
+# --- with every path given ---
+
+
+def test_explicit_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call, toy_bundle: Path, toy_pictures: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    bank = tmp_path / "elsewhere" / "mine.spbank"
+    for number, name in enumerate(toy.COLOURS):
+        picture = toy_pictures / f"{number} {name}.png"
+        assert call("enroll", toy_bundle, picture, "--name", name, "--bank", bank, "--device", "cpu")[0] == 0
+    assert f"{bank}: version 3" in call("bank", "list", toy_bundle, "--bank", bank)[1]
+    code, out, _ = call("classify", toy_bundle, toy_pictures / "1 green.png", "--bank", bank, "--precision", "fp32", "--json")
+    assert (code, json.loads(out)["name"]) == (0, "green")
+    code, out, _ = call("stream", toy_bundle, toy_pictures / "2 blue.png", "--bank", bank, "--device", "cpu")
+    assert (code, out.split()[2]) == (0, "blue")
+    assert call("bank", "remove", toy_bundle, "--name", "red", "--bank", bank)[0] == 0
+    assert not list((tmp_path / "empty").iterdir())
+    assert not (toy_bundle.parent / "classes.spbank").exists()
+
+
+def test_enroll_with_further_prompts(place: Path, call: Call, toy_pictures: Path) -> None:
+    vector = np.full((1, toy.TEXT.dim), 9 / 8**0.5, np.float32)
+    PromptTable(toy.TEXT, ("my mug",), vector).save(place / "names.safetensors")
+    code, _, err = call("enroll", "--name", "my mug", toy_pictures)
+    assert code == 2
+    assert "sp-edge prompts 'my mug' --out names.safetensors, then add --prompts names.safetensors" in err
+    assert call("enroll", "--name", "my mug", "--prompts", "names.safetensors", toy_pictures)[0] == 0
+    np.testing.assert_array_equal(Bank.load(BANK, Bundle.load(BUNDLE)).prompts, vector)
+    # The bank knows the prompt now.
+    assert call("enroll", "--name", "my mug", toy_pictures)[0] == 0
+
+
+# --- bad input ---
+
+
+def test_an_unknown_class_lists_near_names(place: Path, call: Call, toy_pictures: Path) -> None:
+    code, _, err = call("enroll", "--name", "brigt day", toy_pictures / "0 red.png")
+    assert code == 2
+    assert "has no class 'brigt day'" in err
+    assert "bright day" in err.splitlines()[1]
+    assert "next: sp-edge prompts 'brigt day' --out" in err
+    assert not (place / BANK).exists()
+
+
+@pytest.mark.parametrize("command", ["enroll", "classify"])
+def test_no_pictures(taught: Path, call: Call, command: str) -> None:
+    (taught / "nothing").mkdir()
+    before = BANK.read_bytes()
+    name = ["--name", "red"] if command == "enroll" else []
+    for places, words in (
+        ([], "no pictures were named"),
+        (["nothing"], "no pictures"),
+        (["absent.png"], "nothing at absent.png"),
+    ):
+        code, out, err = call(command, *name, *places)
+        assert (code, out) == (2, ""), places
+        assert words in err
+    assert BANK.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [["enroll", "--name", "red"], ["classify"], ["classify", "--json"], ["stream"]])
+def test_a_truncated_picture_is_named(taught: Path, call: Call, toy_pictures: Path, arguments: list[str]) -> None:
+    content = (toy_pictures / "0 red.png").read_bytes()
+    (taught / "cut.png").write_bytes(content[: len(content) // 2])
+    before = BANK.read_bytes()
+    code, _, err = call(*arguments, "cut.png")
+    assert code == 2
+    assert "cannot read cut.png" in err
+    assert BANK.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["absent.mp4"], ["a", "b.mp4", "c"], ["ftp://camera/1"], [""]])
+def test_stream_without_a_usable_source(taught: Path, call: Call, arguments: list[str]) -> None:
+    code, _, err = call("stream", *arguments, "--json", "frames.jsonl")
+    assert code == 2
+    assert "expected:" in err
+    assert not (taught / "frames.jsonl").exists()
+
+
+def test_stream_to_something_that_is_no_video(taught: Path, call: Call, toy_pictures: Path) -> None:
+    code, _, err = call("stream", toy_pictures, "out.avi")
+    assert code == 2
+    assert ".mp4 or .webm" in err
+    assert not (taught / "out.avi").exists()
+
+
+def test_a_bundle_with_a_changed_byte(taught: Path, call: Call, toy_pictures: Path) -> None:
+    file = taught / BUNDLE / "support.onnx"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    for arguments in (
+        ["enroll", "--name", "red", toy_pictures],
+        ["classify", toy_pictures],
+        ["stream", toy_pictures],
+        ["bank", "list"],
+        ["bank", "remove", "--name", "red"],
+        ["verify"],
+    ):
+        code, out, err = call(*arguments)
+        assert (code, out) == (2, ""), arguments
+        assert "a file of the bundle has changed: support.onnx" in err
+        assert "next: copy or export the bundle again" in err
+
+
+def test_a_bank_of_another_bundle(taught: Path, call: Call, toy_pictures: Path) -> None:
+    other = taught / "other.spedge"
+    toy.make_bundle(other)
+    import onnx
+
+    model = onnx.load(other / "query.onnx")
+    model.doc_string = "another network"
+    onnx.save(model, other / "query.onnx")
+    toy.reseal(other)
+    before = BANK.read_bytes()
+    for arguments in (
+        ["enroll", other, "--name", "red", toy_pictures],
+        ["classify", other, toy_pictures],
+        ["stream", other, toy_pictures],
+        ["bank", "list", other],
+        ["bank", "remove", other, "--name", "red"],
+    ):
+        code, out, err = call(*arguments, "--bank", BANK)
+        assert (code, out) == (2, ""), arguments
+        assert "was made with another bundle" in err
+        assert "enrol its classes again" in err
+    assert BANK.read_bytes() == before
+
+
+def test_without_a_bank(place: Path, call: Call, toy_pictures: Path) -> None:
+    for arguments in (["classify", toy_pictures], ["stream", toy_pictures]):
+        code, _, err = call(*arguments)
+        assert code == 2
+        assert f"no bank at {BANK}" in err
+        assert "sp-edge enroll --name NAME PICTURES" in err
+    assert call("bank", "list")[0] == 2
+    assert call("bank", "remove", "--name", "red")[0] == 2
+    assert not (place / BANK).exists()
+
+
+def test_a_bank_that_is_none(taught: Path, call: Call, toy_pictures: Path) -> None:
+    BANK.write_bytes(b"not a bank")
+    for arguments in (["enroll", "--name", "red", toy_pictures], ["classify", toy_pictures], ["bank", "list"]):
+        code, _, err = call(*arguments)
+        assert code == 2
+        assert "cannot read" in err
+    assert (taught / BANK).read_bytes() == b"not a bank"
+
+
+def test_outside_of_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call, toy_pictures: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["classify", toy_pictures], ["stream", toy_pictures], ["verify"], ["bank", "list"]):
+        code, _, err = call(*arguments)
+        assert code == 2
+        assert "no model.spedge in runs/" in err
+        assert "next: sp-edge export" in err
+    for arguments in (["eval"], ["export"], ["prompts"]):
+        code, _, err = call(*arguments)
+        assert code == 2
+        assert "no checkpoint.safetensors in runs/" in err
+        assert "next: sp-edge train" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_verify_checks_what_was_named_and_nothing_else(taught: Path, call: Call) -> None:
+    code, out, _ = call("verify", "--json", "verified.json")
+    assert code == 0
+    assert "fp32: golden pictures agree" in out
+    verified = json.loads((taught / "verified.json").read_text("utf-8"))
+    assert verified["bundle"] == str(BUNDLE)
+    assert verified["golden"]["fp32"] > 0.9999
+    for other in ("copied", "copied.spedge"):
+        code, out, err = call("verify", other)
+        assert (code, out) == (2, ""), "the newest run's bundle is not what was named"
+        assert other in err
+
+
+def test_precision_and_device_that_are_not_there(taught: Path, call: Call, toy_pictures: Path) -> None:
+    assert taught.is_dir()
+    code, _, err = call("classify", toy_pictures, "--precision", "int8")
+    assert code == 2
+    assert "sp-edge export --precision int8" in err
+    code, _, err = call("classify", toy_pictures, "--device", "tpu")
+    assert code == 2
+    assert "auto | cpu | cuda" in err
+
+
+@pytest.mark.parametrize("name", ["unknown", "", "  ", "a\tb\x01", "x" * 600])
+def test_names_that_cannot_be(place: Path, call: Call, toy_pictures: Path, name: str) -> None:
+    code, _, err = call("enroll", "--name", name, toy_pictures)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert not (place / BANK).exists()

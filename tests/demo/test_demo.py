@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from sp_edge.bank import Bank
+from sp_edge.bundle import Bundle
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-c", "from sp_edge.cli import main; main()", "demo", "--quick", "--out", "out dir"]
+    ran = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (place / "said").write_text(ran.stdout)
+    return place
+
+
+@pytest.fixture(scope="module")
+def summary(demo: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((demo / "out dir" / "summary.json").read_text())
+    return loaded
+
+
+def test_every_accuracy_is_in_the_summary_and_in_what_was_printed_and_in_the_report(
+    demo: Path, summary: dict[str, Any]
+) -> None:
+    said, report = (demo / "said").read_text(), (demo / "out dir" / "report.html").read_text()
+    assert set(summary["accuracy"]) == {"pretrained", "tuned", "sp"}
+    for shots in summary["accuracy"].values():
+        assert set(shots) == {"1-shot", "5-shot"}
+        for groups in shots.values():
+            assert set(groups) == {"clutter", "clean"}
+            for figure in groups.values():
+                assert 0.2 < figure["mean"] <= 1
+                assert 0 < figure["interval"] < 0.1
+                assert figure["episodes"] == 100
+                printed = f"{100 * figure['mean']:.1f} ± {100 * figure['interval']:.1f}"
+                assert printed in said
+                assert printed in report
+
+
+def test_the_export_equals_pytorch(summary: dict[str, Any]) -> None:
+    (stage,) = summary["parity"]["stages"]
+    assert stage["cosine_min"] >= 0.9999
+    assert abs(stage["accuracy"]["mean"] - stage["accuracy_before"]["mean"]) <= stage["accuracy"]["interval"]
+
+
+def test_the_paths_lead_to_what_they_name(demo: Path, summary: dict[str, Any]) -> None:
+    bundle = Bundle.load(demo / summary["bundle"])
+    bank = Bank.load(demo / summary["bank"], bundle)
+    assert len(bank.names) == 5
+    assert [bank.shots(name) for name in bank.names] == [1] * 5
+    assert (demo / summary["checkpoint"]).is_file()
+    capture = cv2.VideoCapture(str(demo / summary["video"]))
+    opened, frame = capture.read()
+    capture.release()
+    assert opened
+    assert frame.std() > 10
+    results = [json.loads(line) for line in (demo / summary["results"]).read_text().splitlines()]
+    assert [r["frame_id"] for r in results] == list(range(summary["stream"]["frames"]))
+    assert {r["name"] for r in results} <= {*bank.names, "unknown"}
+    assert summary["stream"]["right"] <= summary["stream"]["shown"]
+
+
+def test_each_step_was_timed(summary: dict[str, Any]) -> None:
+    steps = ["train with prompts", "train without prompts", "evaluate", "export", "enrol", "stream"]
+    assert [step for step in summary["seconds"] if step in steps] == steps
+    assert summary["stream"]["fps"] > 0
+    assert {"capture", "preprocess", "inference", "postprocess"} <= set(summary["stream"]["stages"])
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("mine")
+    command = [sys.executable, "-c", "from sp_edge.cli import main; main()", "demo", "--out", str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert "no earlier demo" in ran.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]

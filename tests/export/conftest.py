@@ -1,0 +1,105 @@
+"""A small checkpoint that nobody trained, and the bundle exported from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sp_edge.bundle import Bundle
+from sp_edge.data import scenes
+from sp_edge.model import PromptedVisformer, build_network
+from sp_edge.prompts import PromptTable, TextSpec
+from sp_edge.settings import DataSettings, ModelSettings, Settings
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge_export.export import ExportOptions, export
+
+TEXT = TextSpec("toy", "0", "A photo of {name}", 9.0, 16)
+MODEL = ModelSettings("visformer_mini", 64, "both", "3-1", "all")
+
+BuildNetwork = Callable[..., PromptedVisformer]
+
+
+def build(**changes: str) -> PromptedVisformer:
+    """A network in eval mode whose every weight and BatchNorm statistic is far from its fresh value, always the same."""
+    torch.manual_seed(0)
+    network = build_network(dataclasses.replace(MODEL, **changes), TEXT.dim)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.7, 1.2)
+                module.bias.normal_(0, 0.1)
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.8, 2)
+            elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                module.bias.normal_(0, 0.1)
+        if network.prompt is not None:
+            for parameter in network.prompt.parameters():
+                parameter.normal_(0, 0.1)
+    return network.eval()
+
+
+def prompts() -> PromptTable:
+    """A vector for each of the scenes' names that owes nothing to a text encoder."""
+    names = tuple(c.name for classes in scenes.split_classes().values() for c in classes)
+    vectors = np.random.default_rng(0).normal(size=(len(names), TEXT.dim))
+    return PromptTable(TEXT, names, (vectors * TEXT.norm / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
+
+
+def make_checkpoint(**changes: str) -> Checkpoint:
+    model = dataclasses.replace(MODEL, **changes)
+    settings = Settings(data=DataSettings("scenes", per_class=2, test_per_class=2), model=model)
+    classes = {split: tuple(c.name for c in members) for split, members in scenes.split_classes().items()}
+    return Checkpoint(build(**changes), settings, prompts(), "tuned", classes, {"note": "never trained"})
+
+
+@pytest.fixture(scope="session")
+def build_small() -> BuildNetwork:
+    """`build_small(interaction='spatial')` is a network."""
+    return build
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Checkpoint:
+    """Not to be changed."""
+    return make_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def images() -> NDArray[np.uint8]:
+    """24 scenes: uint8 (24, 64, 64, 3) RGB; not to be changed."""
+    drawn = scenes.draw_split("val", size=64, per_class=1, groups=("clutter",)).images[:24]
+    drawn.flags.writeable = False
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The checkpoint exported in fp16, for real; not to be changed."""
+    # An untrained network guesses: its accuracy on a handful of pictures moves by chance with the last bit of a feature.
+    options = ExportOptions("fp16", max_drop=1)
+    return export(checkpoint, tmp_path_factory.mktemp("export") / "model.spedge", options, say=lambda _: None)
+
+
+@pytest.fixture
+def own_bundle(bundle: Bundle, tmp_path: Path) -> Path:
+    """A copy of the bundle for a test that changes it."""
+    return Path(shutil.copytree(bundle.path, tmp_path / "copy.spedge"))
+
+
+@pytest.fixture
+def traced(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes `export` take the graphs of `bundle`, which tracing the same network anew would take half a minute to make."""
+
+    def copy(_network: object, image_size: int, prompt_dim: int, folder: Path) -> dict[str, Path]:
+        assert (image_size, prompt_dim) == (64, TEXT.dim)
+        return {g: Path(shutil.copy(bundle.graph(g, "fp32"), folder / f"{g}.onnx")) for g in ("query", "support")}
+
+    monkeypatch.setattr("sp_edge_export.export.export_graphs", copy)

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sp_edge.bundle import Bundle, file_entries
+from sp_edge.data.pictures import PictureSet
+from sp_edge.errors import DataError, ExportError, PromptError, SettingsError
+from sp_edge.prompts import PromptTable
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.evaluate import encode
+from sp_edge_export import export as module
+from sp_edge_export.export import ExportOptions, export
+from sp_edge_export.verify import check_golden
+from sp_edge_runtime.recognizer import Recognizer
+
+
+def quiet(_: str) -> None:
+    """Says nothing."""
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- what export writes ---
+
+
+def test_the_bundle_says_where_it_comes_from(bundle: Bundle, checkpoint: Checkpoint) -> None:
+    manifest = bundle.manifest
+    assert entries(bundle.path.parent) == ["model.spedge"]
+    assert set(manifest.graphs) == {"fp32", "fp16"}
+    assert manifest.precision == "fp16"
+    assert manifest.feature_dim == 192
+    assert manifest.preprocess.to_json()["image_size"] == 64
+    assert manifest.text == checkpoint.prompts.text
+    assert manifest.temperature == checkpoint.settings.tune.temperature
+    assert -1 < manifest.threshold < 1
+    assert manifest.training["settings"] == checkpoint.settings.to_json()
+    assert manifest.training["record"] == {"note": "never trained"}
+    assert {"sp-edge", "torch", "onnx", "onnxruntime"} <= set(manifest.versions)
+    assert bundle.prompts.names == checkpoint.prompts.names
+    np.testing.assert_array_equal(bundle.prompts.vectors, checkpoint.prompts.vectors)
+    assert {f"golden/{i}.png" for i in range(8)} | {"README.md"} <= set(manifest.files)
+    assert "visformer_mini" in (bundle.path / "README.md").read_text("utf-8")
+
+
+def test_every_stage_is_recorded_against_the_one_before(bundle: Bundle) -> None:
+    stages = json.loads((bundle.path / "manifest.json").read_text("utf-8"))["stages"]
+    assert [(stage["stage"], stage["against"]) for stage in stages] == [("fp32", "pytorch"), ("fp16", "fp32")]
+    for stage in stages:
+        assert stage["pictures"] == 192
+        assert 0.999 < stage["cosine_min"] <= stage["cosine_mean"] <= 1.000001
+        assert stage["largest_difference"] > 0
+        assert stage["accuracy"]["episodes"] == stage["accuracy_before"]["episodes"] == 600
+        assert 0.2 < stage["accuracy_before"]["mean"] <= 1
+    assert stages[0]["accuracy"] == stages[1]["accuracy_before"]
+    assert stages[1]["largest_difference"] > stages[0]["largest_difference"]
+
+
+def test_golden_pictures_are_pytorchs_and_reproduce(bundle: Bundle, checkpoint: Checkpoint) -> None:
+    golden = bundle.golden()
+    features = encode(checkpoint.network, golden.images, golden.prompts)
+    np.testing.assert_allclose(golden.query, features.query, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(golden.support, features.support, rtol=1e-4, atol=1e-4)
+    assert len(np.unique(golden.query, axis=0)) == 8
+    check_golden(bundle)
+
+
+def test_the_runtime_takes_it(bundle: Bundle, images: NDArray[np.uint8]) -> None:
+    with Recognizer.load(bundle.path, device="cpu") as recognizer:
+        names = bundle.prompts.names[:2]
+        for name, image in zip(names, images, strict=False):
+            recognizer.enroll(name, [image])
+        assert recognizer.bank.names == names
+        assert recognizer.classify(images[0]).name in names
+
+
+@pytest.mark.usefixtures("traced")
+def test_fp32_alone(checkpoint: Checkpoint, bundle: Bundle, tmp_path: Path) -> None:
+    said: list[str] = []
+    made = export(checkpoint, tmp_path / "deep" / "er" / "model.spedge", ExportOptions(), say=said.append)
+    assert made.path == tmp_path / "deep" / "er" / "model.spedge"
+    assert set(made.manifest.graphs) == {"fp32"}
+    assert [stage["stage"] for stage in made.manifest.stages] == ["fp32"]
+    assert made.fingerprint == bundle.fingerprint, "banks go with either"
+    assert said[0] == "exporting to ONNX"
+    assert said[1].startswith("fp32 against pytorch: cosine 1.0000")
+
+
+@pytest.mark.usefixtures("traced")
+def test_int8(checkpoint: Checkpoint, images: NDArray[np.uint8], tmp_path: Path) -> None:
+    made = export(checkpoint, tmp_path / "b", ExportOptions("int8", max_drop=1, calibration=images), say=quiet)
+    assert made.manifest.graphs["int8"] == {"query": "query.int8.onnx", "support": "support.int8.onnx"}
+    assert [stage["stage"] for stage in made.manifest.stages] == ["fp32", "int8"]
+    assert 0.98 < made.manifest.stages[1]["cosine_mean"] < 0.999999
+    assert set(check_golden(made)) == {"fp32", "int8"}
+    assert entries(tmp_path) == ["b"]
+
+
+@pytest.mark.usefixtures("traced")
+def test_further_prompts(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    text = checkpoint.prompts.text
+    known = checkpoint.prompts.names[0]
+    further = PromptTable(text, ("my mug", known), np.full((2, text.dim), 2.25, np.float32))
+    made = export(checkpoint, tmp_path / "b", ExportOptions(prompts=further), say=quiet)
+    assert set(made.prompts.names) == {*checkpoint.prompts.names, "my mug"}
+    for name in ("my mug", known):
+        np.testing.assert_array_equal(made.prompts.vector(name), further.vectors[0])
+    other = PromptTable(dataclasses.replace(text, norm=1.0), ("my mug",), np.zeros((1, text.dim), np.float32))
+    with pytest.raises(PromptError, match="made in different ways"):
+        export(checkpoint, tmp_path / "c", ExportOptions(prompts=other), say=quiet)
+    assert entries(tmp_path) == ["b"]
+
+
+# --- what it refuses ---
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"precision": "fp8"}, "unknown precision"),
+        ({"max_drop": -0.1}, "max-drop"),
+        ({"max_drop": 1.1}, "max-drop"),
+        ({"max_drop": float("nan")}, "max-drop"),
+        ({"precision": "int8"}, r"int8 needs calibration pictures[\s\S]*--data"),
+    ],
+)
+def test_options_that_cannot_be(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        ExportOptions(**change)
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize(
+    ("shape", "words"), [((15, 64, 64, 3), "too few calibration pictures"), ((16, 32, 32, 3), "of another size")]
+)
+def test_calibration_pictures_that_cannot_be(
+    checkpoint: Checkpoint, tmp_path: Path, shape: tuple[int, ...], words: str
+) -> None:
+    options = ExportOptions("int8", max_drop=1, calibration=np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match=words):
+        export(checkpoint, tmp_path / "b", options, say=quiet)
+    assert not entries(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "empty folder"])
+def test_what_is_no_bundle_is_not_replaced(checkpoint: Checkpoint, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "photos"
+    if kind == "file":
+        out.write_text("precious")
+    else:
+        out.mkdir()
+        if kind == "folder":
+            (out / "holiday.jpg").write_text("precious")
+    with pytest.raises(SettingsError, match="is there and is no bundle"):
+        export(checkpoint, out, ExportOptions(), say=quiet)
+    assert entries(tmp_path) == ["photos"]
+    assert out.read_text() == "precious" if kind == "file" else entries(out) == (["holiday.jpg"] if kind == "folder" else [])
+
+
+def test_too_few_pictures_to_verify_with(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = checkpoint.prompts.names[:2]
+    labels = np.array([0, 0, 0, 1, 1])
+    pictures = PictureSet(np.zeros((5, 64, 64, 3), np.uint8), labels, names, {"all": np.arange(5)})
+    monkeypatch.setattr(module, "_probe_pictures", lambda _: pictures)
+    with pytest.raises(DataError, match=r"two classes with three pictures[\s\S]*\[3, 2\]"):
+        export(checkpoint, tmp_path / "b", ExportOptions(), say=quiet)
+    assert not entries(tmp_path)
+
+
+# --- an earlier bundle ---
+
+
+def scramble(folder: Path) -> None:
+    """Makes the exported graphs compute something else, as a faulty exporter would."""
+    import onnx
+    from onnx import numpy_helper
+
+    for graph in ("query", "support"):
+        model = onnx.load(folder / f"{graph}.onnx")
+        weight = [c for c in model.graph.initializer if numpy_helper.to_array(c).ndim == 4][3]
+        values = np.random.default_rng(0).normal(size=numpy_helper.to_array(weight).shape).astype(np.float32)
+        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+        onnx.save(model, folder / f"{graph}.onnx")
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("earlier", [True, False])
+@pytest.mark.parametrize("stage", ["fp32", "fp16", "accuracy", "golden"])
+def test_a_stage_that_fails_leaves_all_as_it_was(
+    checkpoint: Checkpoint, own_bundle: Path, monkeypatch: pytest.MonkeyPatch, stage: str, earlier: bool
+) -> None:
+    out = own_bundle if earlier else own_bundle.with_name("new.spedge")
+    options, error, words = ExportOptions("fp16", max_drop=1), ExportError, f"the {stage} graphs compute other features"
+    if stage == "fp32":
+        traced = module.export_graphs
+
+        def faulty(network: Any, size: int, dim: int, folder: Path) -> dict[str, Path]:
+            files = traced(network, size, dim, folder)
+            scramble(folder)
+            return files
+
+        monkeypatch.setattr(module, "export_graphs", faulty)
+    elif stage == "fp16":
+
+        def worse(source: Path, target: Path) -> None:
+            target.write_bytes((source.parent / "query.onnx").read_bytes())
+            if source.name == "support.onnx":
+                target.write_bytes(source.read_bytes())
+                scramble(source.parent)
+                target.write_bytes(source.read_bytes())
+
+        monkeypatch.setattr(module, "to_fp16", worse)
+    elif stage == "accuracy":
+        words = "the fp16 graphs are less accurate than fp32"
+        compare = module.compare
+
+        def drop(stage: str, *rest: Any) -> Any:
+            parity = compare(stage, *rest)
+            return dataclasses.replace(parity, accuracy=dataclasses.replace(parity.accuracy, mean=0.0))
+
+        monkeypatch.setattr(module, "compare", lambda s, *r: drop(s, *r) if s == "fp16" else compare(s, *r))
+        options = ExportOptions("fp16", max_drop=0.05)
+    else:
+        error, words = OSError, "disk"  # type: ignore[assignment]
+
+        def full(*_: object) -> None:
+            raise OSError("the disk is full")
+
+        monkeypatch.setattr(module, "_write_golden", full)
+    before, there = file_entries(own_bundle), entries(own_bundle.parent)
+    with pytest.raises(error, match=words):
+        export(checkpoint, out, options, say=quiet)
+    assert entries(own_bundle.parent) == there
+    assert file_entries(own_bundle) == before
+    Bundle.load(own_bundle)
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_new_bundle_replaces_the_earlier_one_as_a_whole(checkpoint: Checkpoint, own_bundle: Path) -> None:
+    (own_bundle / "query.plan").write_text("built for this device")
+    made = export(checkpoint, own_bundle, ExportOptions(), say=quiet)
+    assert set(made.manifest.graphs) == {"fp32"}
+    assert not (own_bundle / "query.fp16.onnx").exists()
+    assert not (own_bundle / "query.plan").exists(), "an engine of the earlier graphs must not stand beside new ones"
+    assert entries(own_bundle.parent) == [own_bundle.name]
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from sp_edge_export import export as module
+from sp_edge.training.checkpoint import Checkpoint
+
+checkpoint, bundle, out, how = sys.argv[1:]
+
+def copy(network, size, dim, folder):
+    return {g: Path(shutil.copy(Path(bundle) / f"{g}.onnx", folder / f"{g}.onnx")) for g in ("query", "support")}
+
+def stop(*_):
+    os.kill(os.getpid(), getattr(signal, how))
+
+module.export_graphs = copy
+module._write_golden = stop
+module.export(Checkpoint.load(Path(checkpoint)), Path(out), module.ExportOptions(), say=lambda _: None)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+def test_a_kill_in_the_middle_leaves_nothing_half_written(
+    checkpoint: Checkpoint, bundle: Bundle, own_bundle: Path, tmp_path: Path, how: str
+) -> None:
+    checkpoint.save(tmp_path / "checkpoint.safetensors")
+    before = file_entries(own_bundle)
+    out = own_bundle if how == "SIGKILL" else tmp_path / "new.spedge"
+    arguments = [str(tmp_path / "checkpoint.safetensors"), str(bundle.path), str(out), how]
+    ran = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
+    assert ran.returncode == -getattr(signal, how), ran.stderr
+    assert file_entries(own_bundle) == before
+    Bundle.load(own_bundle)
+    visible = [name for name in entries(tmp_path) if not name.startswith(".")]
+    assert visible == ["checkpoint.safetensors", "copy.spedge"]
+    if how == "SIGINT":
+        assert visible == entries(tmp_path), "Ctrl-C cleans up, too"

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from sp_edge.bundle import Bundle
+from sp_edge.errors import ExportError
+from sp_edge_export.half import halve_trunk
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+
+
+def small(
+    *,
+    named: bool = True,
+    pooled: bool = True,
+    quantised: bool = False,
+    constant: float = 1.0,
+    weight: float = 1.0,
+    weight_scale: float = 0.01,
+    shared: bool = False,
+) -> onnx.ModelProto:
+    """uint8 (N, 6, 6, 3) -> normalise -> Conv -> Mul -> Conv -> mean -> feature (N, 4)."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "mean": np.array([120, 121, 122], np.float32),
+        "std": np.array(60, np.float32),
+        "w1": rng.normal(size=(4, 3, 3, 3)).astype(np.float32),
+        "b1": rng.normal(size=4).astype(np.float32),
+        "w2": (weight * rng.normal(size=(4, 4, 1, 1))).astype(np.float32),
+        "axes": np.array([2, 3], np.int64),
+    }
+    nodes: list[tuple[str, Sequence[str], str, dict[str, object]]] = [
+        ("Cast", ["image"], "floats", {"to": FLOAT}),
+        ("Sub", ["floats", "mean"], "centred", {}),
+        ("Div", ["centred", "std"], "scaled", {}),
+        ("Transpose", ["scaled"], "planes", {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["planes", "w1", "b1"], "first", {}),
+        ("Constant", [], "factor", {"value": numpy_helper.from_array(np.array(constant, np.float32))}),
+        ("Mul", ["first", "std" if shared else "factor"], "louder", {}),
+    ]
+    data, kernel = "louder", "w2"
+    if quantised:
+        constants |= {"s": np.array(0.05, np.float32), "z": np.array(0, np.int8)}
+        constants |= {"ws": np.full(4, weight_scale, np.float32), "wz": np.zeros(4, np.int8)}
+        nodes += [
+            ("QuantizeLinear", ["louder", "s", "z"], "louder_q", {}),
+            ("DequantizeLinear", ["louder_q", "s", "z"], "louder_dq", {}),
+            ("QuantizeLinear", ["w2", "ws", "wz"], "w2_q", {"axis": 0}),
+            ("DequantizeLinear", ["w2_q", "ws", "wz"], "w2_dq", {"axis": 0}),
+        ]
+        data, kernel = "louder_dq", "w2_dq"
+    nodes.append(("Conv", [data, kernel], "second", {}))
+    if pooled:
+        nodes.append(("ReduceMean", ["second", "axes"], "feature", {"keepdims": 0}))
+    else:
+        constants |= {"zero": np.array(0, np.int64)}
+        nodes += [("Gather", ["second", "zero"], "row", {"axis": 3}), ("Gather", ["row", "zero"], "feature", {"axis": 2})]
+        del constants["axes"]
+    graph = helper.make_graph(
+        [
+            helper.make_node(kind, list(inputs), [output], name=output if named else "", **attributes)
+            for kind, inputs, output, attributes in nodes
+        ],
+        "small",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 6, 6, 3])],
+        [helper.make_tensor_value_info("feature", FLOAT, ["N", 4])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["feature"], {"image": images})[0])
+
+
+def kinds(model: onnx.ModelProto) -> dict[str, int]:
+    """Type of every tensor, inferred anew."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    found = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    return found | {c.name: c.data_type for c in graph.initializer}
+
+
+@pytest.fixture
+def pictures() -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_graph_made_by_hand(pictures: NDArray[np.uint8], named: bool, pooled: bool, quantised: bool) -> None:
+    model = small(named=named, pooled=pooled, quantised=quantised)
+    expected = run(model, pictures)
+    half = halve_trunk(model)
+    onnx.checker.check_model(half, full_check=True)
+    got = run(half, pictures)
+    assert got.dtype == np.float32
+    assert 0 < np.abs(got - expected).max() < (0.1 if quantised else 5e-3) * np.abs(expected).max()
+    convolutions = [node for node in half.graph.node if node.op_type == "Conv"]
+    typed = kinds(half)
+    assert [typed[name] for node in convolutions for name in (*node.input, *node.output)] == [HALF] * 7
+
+
+def test_normalisation_and_pooling_stay_whole() -> None:
+    half = halve_trunk(small())
+    typed = kinds(half)
+    for node in half.graph.node:
+        if node.op_type in ("Sub", "Div", "Transpose", "ReduceMean"):
+            assert [typed[name] for name in node.output] == [FLOAT], node.op_type
+    assert typed["image"] == TensorProto.UINT8
+    assert typed["feature"] == FLOAT
+
+
+def test_scales_of_q_and_dq_are_half_and_integers_stay() -> None:
+    half = halve_trunk(small(quantised=True))
+    typed = kinds(half)
+    pairs = [node for node in half.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(pairs) == 4
+    for node in pairs:
+        assert typed[node.input[1]] == HALF
+        assert typed[node.input[2]] == TensorProto.INT8
+
+
+def test_a_scale_too_small_for_half_does_not_become_zero(pictures: NDArray[np.uint8]) -> None:
+    # A channel that training has switched off has weights, and so a scale, of next to nothing. TensorRT refuses zero.
+    half = halve_trunk(small(quantised=True, weight_scale=1e-9))
+    scales = {c.name: numpy_helper.to_array(c) for c in half.graph.initializer}
+    assert (scales["ws_half"] > 0).all()
+    assert np.isfinite(run(half, pictures)).all()
+
+
+@pytest.mark.parametrize("change", [{"constant": 65505 * 2.0}, {"weight": 1e6}, {"weight": np.nan}, {"constant": np.inf}])
+def test_a_constant_beyond_the_range_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ExportError, match=r"does not fit float16[\s\S]*65504"):
+        halve_trunk(small(**change))  # type: ignore[arg-type]
+
+
+def test_the_largest_half_is_still_taken() -> None:
+    assert numpy_helper.to_array(
+        next(n for n in halve_trunk(small(constant=65504)).graph.node if n.op_type == "Constant").attribute[0].t
+    ) == np.float16(65504)
+
+
+def test_a_constant_that_both_sides_use_keeps_both_forms(pictures: NDArray[np.uint8]) -> None:
+    model = small(shared=True)
+    expected = run(model, pictures)
+    half = halve_trunk(model)
+    assert {c.name for c in half.graph.initializer} >= {"std", "std_half"}
+    np.testing.assert_allclose(run(half, pictures), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
+
+
+def test_a_graph_without_convolution_is_refused() -> None:
+    values = [helper.make_tensor_value_info(name, FLOAT, ["N", 4]) for name in ("image", "feature")]
+    graph = helper.make_graph([helper.make_node("Relu", ["image"], ["feature"])], "g", values[:1], values[1:])
+    with pytest.raises(ExportError, match="convolution"):
+        halve_trunk(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9))
+
+
+@pytest.mark.parametrize("graph", ["query", "support"])
+def test_the_network_is_half_from_the_first_to_the_last_convolution(bundle: Bundle, graph: str) -> None:
+    model = onnx.load(bundle.graph(graph, "fp16"))
+    onnx.checker.check_model(model, full_check=True)
+    typed = kinds(model)
+    kind_of = [(node.op_type, {typed[name] for name in node.output}) for node in model.graph.node]
+    for operator in ("Conv", "MatMul", "Softmax", "Erf"):
+        assert [outputs for name, outputs in kind_of if name == operator], f"no {operator} in the graph"
+        assert all(outputs == {HALF} for name, outputs in kind_of if name == operator)
+    assert [outputs for name, outputs in kind_of if name == "ReduceMean"][-1] == {FLOAT}
+    assert sum(name == "Cast" for name, _ in kind_of) <= 4, "no casts to and fro inside the trunk"
+    assert not any(c.data_type == FLOAT and numpy_helper.to_array(c).size > 3 for c in model.graph.initializer)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from sp_edge.bundle import Bundle
+from sp_edge.errors import ExportError
+from sp_edge.model import PromptedVisformer
+from sp_edge.model.network import normalise
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge_export.onnx import export_graphs
+
+
+def run(file: Path, **inputs: NDArray[np.generic]) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["feature"], inputs)[0])
+
+
+def prompts_of(checkpoint: Checkpoint, count: int) -> NDArray[np.float32]:
+    return checkpoint.prompts.vectors[:count]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@torch.no_grad()
+def test_any_batch_agrees_with_pytorch(bundle: Bundle, checkpoint: Checkpoint, images: NDArray[np.uint8], count: int) -> None:
+    batch, prompts = images[:count].copy(), prompts_of(checkpoint, count)
+    pixels = normalise(torch.from_numpy(batch))
+    for graph, prompt in (("query", None), ("support", prompts)):
+        expected = checkpoint.network(pixels, None if prompt is None else torch.from_numpy(prompt)).numpy()
+        got = run(bundle.graph(graph, "fp32"), image=batch, **({} if prompt is None else {"prompt": prompt}))
+        assert got.dtype == np.float32
+        assert got.shape == expected.shape == (count, 192)
+        assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_one_row_does_not_depend_on_the_others(bundle: Bundle, checkpoint: Checkpoint, images: NDArray[np.uint8]) -> None:
+    prompts = prompts_of(checkpoint, 8)
+    file = bundle.graph("support", "fp32")
+    together = run(file, image=images[:8], prompt=prompts)
+    alone = np.concatenate([run(file, image=images[i : i + 1], prompt=prompts[i : i + 1]) for i in range(8)])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5 * np.abs(alone).max())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(("graph", "inputs"), [("query", ["image"]), ("support", ["image", "prompt"])])
+def test_the_graphs_say_what_they_take(bundle: Bundle, graph: str, inputs: list[str], precision: str) -> None:
+    model = onnx.load(bundle.graph(graph, precision))
+    kinds = {"image": (TensorProto.UINT8, [64, 64, 3]), "prompt": (TensorProto.FLOAT, [16])}
+    kinds["feature"] = (TensorProto.FLOAT, [192])
+    values = [*model.graph.input, *model.graph.output]
+    assert [v.name for v in values] == [*inputs, "feature"]
+    for value in values:
+        first, *rest = value.type.tensor_type.shape.dim
+        assert first.dim_param == "N"
+        assert (value.type.tensor_type.elem_type, [dim.dim_value for dim in rest]) == kinds[value.name]
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] >= 19
+    assert not any(node.op_type == "BatchNormalization" for node in model.graph.node[:-8]), "folded into convolutions"
+    assert not list(bundle.path.glob("*.data")), "the weights are inside"
+
+
+def test_a_network_without_prompts_has_a_support_graph_too(
+    build_small: Callable[..., PromptedVisformer], images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    network = build_small(interaction="none")
+    files = export_graphs(network, 64, 16, tmp_path)
+    batch, rng = images[:3].copy(), np.random.default_rng(0)
+    with torch.no_grad():
+        expected = network(normalise(torch.from_numpy(batch))).numpy()
+    for scale in (0, 5):
+        prompt = (rng.normal(size=(3, 16)) * scale).astype(np.float32)
+        got = run(files["support"], image=batch, prompt=prompt)
+        assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_what_cannot_be_traced_is_an_export_error(
+    build_small: Callable[..., PromptedVisformer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(ExportError, match=r"cannot export query\.onnx[\s\S]*RuntimeError: no such operator"):
+        export_graphs(build_small(), 64, 16, tmp_path)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: None)
+    with pytest.raises(ExportError, match="returned nothing"):
+        export_graphs(build_small(), 64, 16, tmp_path)
+
+
+@pytest.mark.parametrize(("opset", "batch"), [(19, 2), (18, "N")])
+def test_a_graph_that_is_not_what_was_asked_for_is_refused(
+    build_small: Callable[..., PromptedVisformer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    opset: int,
+    batch: int | str,
+) -> None:
+    class Program:
+        def save(self, file: Path) -> None:
+            values = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 2]) for name in ("image", "feature")]
+            node = onnx.helper.make_node("Relu", ["image"], ["feature"])
+            graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
+            opsets = [onnx.helper.make_opsetid("", opset)]
+            onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), file)
+
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: Program())
+    with pytest.raises(ExportError, match=r"is not what was asked for") as caught:
+        export_graphs(build_small(), 64, 16, tmp_path)
+    assert f"opset {opset}" in caught.value.got
+    assert ("image" in caught.value.got) == (batch == 2)
+
+
+def test_warnings_outside_are_heard_again_afterwards(
+    build_small: Callable[..., PromptedVisformer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(ExportError):
+        export_graphs(build_small(), 64, 16, tmp_path)
+    with pytest.warns(UserWarning, match="still heard"):
+        warnings.warn("still heard", stacklevel=1)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+import toy
+from sp_edge.bundle import Bundle
+from sp_edge.data.episodes import Accuracy, Features
+from sp_edge.errors import ExportError
+from sp_edge_export.verify import LIMITS, Parity, Probe, check_golden, compare, graph_features, threshold_of
+
+GOOD = Parity("fp16", "fp32", 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600))
+
+
+def floats(*rows: list[float]) -> NDArray[np.float32]:
+    return np.array(rows, np.float32)
+
+
+def probe(count: int = 8, **changes: int) -> Probe:
+    """Two classes by turns."""
+    return Probe(
+        np.zeros((count, 1, 1, 3), np.uint8),
+        np.arange(count, dtype=np.int64) % 2,
+        np.zeros((count, 1), np.float32),
+        n_way=2,
+        n_query=2,
+        **changes,
+    )
+
+
+def two_sides(count: int = 8) -> NDArray[np.float32]:
+    """Features that tell the two classes apart."""
+    return floats(*([1.0, 0.1] if i % 2 else [0.1, 1.0] for i in range(count)))
+
+
+def test_compare_measures_by_hand() -> None:
+    before = Features(two_sides(), two_sides())
+    turned = two_sides()
+    turned[0] = [1.0, -0.1]  # at a right angle to (0.1, 1)
+    parity = compare("fp16", Features(turned, two_sides() * 3), "fp32", before, probe())
+    assert parity.cosine_min == pytest.approx(0, abs=1e-6)
+    assert parity.cosine_mean == pytest.approx(15 / 16), "a feature three times as long points the same way"
+    assert parity.largest_difference == pytest.approx(2)
+    assert parity.pictures == 8
+    assert parity.accuracy_before == Accuracy(1.0, 0.0, 600)
+    assert parity.accuracy.mean < 1
+    assert (parity.stage, parity.against) == ("fp16", "fp32")
+    assert parity.to_json()["accuracy_before"] == {"mean": 1.0, "interval": 0.0, "episodes": 600}
+
+
+def test_both_stages_are_measured_on_the_same_episodes() -> None:
+    noise = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    features = Features(noise, noise[::-1].copy())
+    parity = compare("fp32", features, "pytorch", features, probe())
+    assert parity.accuracy == parity.accuracy_before
+    assert 0 < parity.accuracy.mean < 1
+
+
+@pytest.mark.parametrize("stage", LIMITS)
+def test_a_stage_passes_up_to_each_limit_and_not_beyond(stage: str) -> None:
+    mean, least = LIMITS[stage]
+    edge = dataclasses.replace(GOOD, stage=stage, cosine_mean=mean, cosine_min=least)
+    edge.check(0.01)
+    for change in ({"cosine_mean": mean - 1e-6}, {"cosine_min": least - 1e-6}, {"cosine_mean": np.nan}, {"cosine_min": np.nan}):
+        with pytest.raises(ExportError, match=f"the {stage} graphs compute other features than fp32"):
+            dataclasses.replace(edge, **change).check(0.01)
+
+
+def test_a_stage_may_lose_so_much_accuracy_and_no_more() -> None:
+    worse = dataclasses.replace(GOOD, accuracy=Accuracy(0.75, 0.01, 600))
+    worse.check(0.0501)
+    with pytest.raises(ExportError, match=r"the fp16 graphs are less accurate than fp32[\s\S]*0\.0500 .*80\.0 .* to 75\.0"):
+        worse.check(0.0499)
+    dataclasses.replace(GOOD, accuracy=Accuracy(0.9, 0.01, 600)).check(0)
+
+
+def test_features_that_are_not_numbers_do_not_pass() -> None:
+    before = Features(two_sides(), two_sides())
+    for bad in (np.nan, np.inf):
+        query = two_sides()
+        query[3, 0] = bad
+        with np.errstate(invalid="ignore"), pytest.raises(ExportError, match="compute other features"):
+            compare("fp16", Features(query, two_sides()), "fp32", before, probe()).check(1.0)
+
+
+def test_threshold_by_hand() -> None:
+    # Within class 0 every pair is at cosine 0.6, within class 1 at 1: half of the pairs drawn lie at each.
+    query = floats([0.6, 0.8], [0.6, 0.8], [0, 1], [0, 1])
+    support = floats([1, 0], [1, 0], [0, 1], [0, 1])
+    labels = np.array([0, 0, 1, 1])
+    assert threshold_of(Features(query, support), labels) == pytest.approx(0.6)
+    assert threshold_of(Features(query, support), labels, accept=0.25) == pytest.approx(1)
+
+
+def test_threshold_pairs_a_picture_with_another_of_its_class_alone() -> None:
+    # Each picture's own pair has cosine 1, pairs across classes -1; what is asked for lies at 0.
+    query = floats([1, 0], [0, 1], [-1, 0])
+    assert threshold_of(Features(query, query), np.array([0, 0, 1]), accept=0.5) == pytest.approx(0)
+    with pytest.raises(ExportError, match="no class has two pictures"):
+        threshold_of(Features(query, query), np.array([0, 1, 2]))
+
+
+def test_graph_features_in_batches(tmp_path: Path) -> None:
+    bundle = Bundle.load(toy.make_bundle(tmp_path / "toy"))
+    images = np.random.default_rng(0).integers(0, 256, (70, toy.SIDE, toy.SIDE, 3), dtype=np.uint8)
+    prompts = np.random.default_rng(1).normal(size=(70, toy.TEXT.dim)).astype(np.float32)
+    got = graph_features({g: bundle.graph(g) for g in ("query", "support")}, images, prompts)
+    np.testing.assert_allclose(got.query, toy.features(images), atol=1e-5)
+    np.testing.assert_allclose(got.support, toy.features(images, prompts), atol=1e-5)
+
+
+def test_golden_pictures_agree_for_every_precision(bundle: Bundle) -> None:
+    found = check_golden(bundle)
+    assert list(found) == ["fp32", "fp16"]
+    assert 0.99999 < found["fp32"] <= 1.000001
+    assert 0.999 < found["fp16"] <= 1.000001
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("graph", ["query", "support"])
+def test_golden_pictures_find_a_graph_with_other_weights(own_bundle: Path, graph: str, precision: str) -> None:
+    file = Bundle.load(own_bundle).graph(graph, precision)
+    model = onnx.load(file)
+    weights = [c for c in model.graph.initializer if numpy_helper.to_array(c).ndim == 4]
+    values = numpy_helper.to_array(weights[-1]).copy()
+    weights[-1].CopyFrom(numpy_helper.from_array(values[:, ::-1].copy(), weights[-1].name))
+    onnx.save(model, file)
+    toy.reseal(own_bundle)
+    with pytest.raises(ExportError, match=f"the {precision} graphs give other features here"):
+        check_golden(Bundle.load(own_bundle))
+
+
+@pytest.mark.parametrize("content", ["query", "nonsense"])
+def test_golden_pictures_find_what_is_no_such_graph(own_bundle: Path, content: str) -> None:
+    if content == "query":
+        shutil.copy(own_bundle / "query.onnx", own_bundle / "support.onnx")
+    else:
+        (own_bundle / "support.onnx").write_bytes(b"nonsense")
+    toy.reseal(own_bundle)
+    with pytest.raises(ExportError, match=r"support\.onnx"):
+        check_golden(Bundle.load(own_bundle))
+
+
+def test_golden_pictures_find_features_that_are_not_numbers(own_bundle: Path) -> None:
+    model = onnx.load(own_bundle / "query.onnx")
+    weights = next(c for c in model.graph.initializer if numpy_helper.to_array(c).ndim == 4)
+    weights.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(weights), np.nan), weights.name))
+    onnx.save(model, own_bundle / "query.onnx")
+    toy.reseal(own_bundle)
+    with pytest.raises(ExportError, match="the fp32 graphs give other features here"):
+        check_golden(Bundle.load(own_bundle))

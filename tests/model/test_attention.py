@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sp_edge.errors import SettingsError
+from sp_edge.model import build_network
+from sp_edge.model.attention import attention_map
+from sp_edge.model.network import normalise
+from sp_edge.settings import ModelSettings
+
+TEXT_DIM = 5
+IMAGE = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+PROMPT = np.random.default_rng(1).normal(size=TEXT_DIM).astype(np.float32) * 3
+
+
+def network(**changes: Any) -> Any:
+    torch.manual_seed(0)
+    built = build_network(ModelSettings("visformer_mini", 96, **{"layer": "3-1", **changes}), TEXT_DIM).eval()
+    with torch.no_grad():
+        # Fresh weights look everywhere alike.
+        built.backbone.stage3[-1].attn.qkv.weight.normal_(0, 0.1)
+    return built
+
+
+def expected(net: Any, prompt: np.ndarray | None) -> np.ndarray:
+    """The same, in float64 numpy, from the tokens that enter the last block's attention."""
+    seen: list[torch.Tensor] = []
+    hook = net.backbone.stage3[-1].attn.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        net(normalise(torch.from_numpy(IMAGE[None])), None if prompt is None else torch.from_numpy(prompt[None]))
+    hook.remove()
+    tokens = seen[0][0].flatten(1).double().numpy()
+    weight = net.backbone.stage3[-1].attn.qkv.weight[:, :, 0, 0].detach().double().numpy()
+    query, key, _ = (weight @ tokens).reshape(3, 3, 64, -1)
+    maps = []
+    for q, k in zip(query, key, strict=True):
+        scores = q.T @ k / 8
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        maps.append(scores / scores.sum(axis=1, keepdims=True))
+    mean = np.mean(maps, axis=0)
+    row = mean[0, 1:] if len(mean) == 10 else mean.mean(axis=0)
+    return np.asarray((row / row.sum()).reshape(3, 3))
+
+
+@pytest.mark.parametrize("prompt", [None, PROMPT], ids=["plain", "prompted"])
+@pytest.mark.parametrize("changes", [{}, {"layer": "3-2"}, {"interaction": "channel"}, {"pooling": "head"}], ids=str)
+def test_it_is_the_last_blocks_attention(changes: dict[str, Any], prompt: np.ndarray | None) -> None:
+    net = network(**changes)
+    share = attention_map(net, IMAGE, prompt)
+    assert (share.shape, share.dtype) == ((3, 3), np.float32)
+    assert share.min() >= 0
+    assert share.sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(share, expected(net, prompt), atol=1e-5)
+    assert share.std() > 1e-3
+
+
+def test_the_prompt_changes_where_it_looks() -> None:
+    net = network()
+    maps = [attention_map(net, IMAGE, prompt) for prompt in (None, PROMPT, -PROMPT)]
+    assert np.abs(maps[0] - maps[1]).max() > 1e-3
+    assert np.abs(maps[1] - maps[2]).max() > 1e-3
+
+
+def test_it_leaves_the_network_as_it_was() -> None:
+    net = network()
+    attention_map(net, IMAGE, PROMPT)
+    assert not net.backbone.stage3[-1].attn.qkv._forward_hooks
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
+
+
+def test_a_network_without_prompts_refuses_one_and_keeps_no_hook() -> None:
+    net = network(interaction="none")
+    assert attention_map(net, IMAGE, None).shape == (3, 3)
+    with pytest.raises(SettingsError, match="without prompts"):
+        attention_map(net, IMAGE, PROMPT)
+    assert not net.backbone.stage3[-1].attn.qkv._forward_hooks

@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sp_edge import runs
+from sp_edge.errors import CheckpointError, DataError, SettingsError
+from sp_edge.settings import Settings
+from sp_edge.training import loop
+from sp_edge.training import run as run_module
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.pretrain import BaseClassifier
+from sp_edge.training.run import train
+from sp_edge.training.tune import EpisodeLoss
+
+Quick = Callable[..., Settings]
+
+
+class Stopped(BaseException):
+    """Stands for whatever ends a process in the middle of a step."""
+
+
+def go(settings: Settings, folder: Path, **options: Any) -> Checkpoint:
+    return train(settings, folder, device="cpu", say=options.pop("say", lambda _: None), **options)
+
+
+def weights(checkpoint: Checkpoint | Path) -> dict[str, bytes]:
+    loaded = Checkpoint.load(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+    return {name: value.numpy().tobytes() for name, value in loaded.network.state_dict().items()}
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def whole(quick: Quick, tmp_path: Path) -> Path:
+    """A run of the quick settings that nothing disturbed."""
+    go(quick(), tmp_path / "whole")
+    return tmp_path / "whole"
+
+
+# --- a run ---
+
+
+def test_a_run_leaves_its_settings_two_checkpoints_and_events(tiny_run: Path, tiny: Checkpoint) -> None:
+    assert files(tiny_run) == {"settings.json", "pretrained.safetensors", "checkpoint.safetensors", "events"}
+    described = json.loads((tiny_run / "settings.json").read_text())
+    assert described == {"settings": tiny.settings.to_json(), "init": None}
+    for stage in ("pretrain", "tune"):
+        assert [path.stat().st_size > 0 for path in (tiny_run / "events" / stage).glob("events.out.tfevents.*")] == [True]
+    assert (tiny.stage, Checkpoint.load(tiny_run / runs.PRETRAINED).stage) == ("tuned", "pretrained")
+    assert {split: len(names) for split, names in tiny.classes.items()} == {"train": 456, "val": 48, "test": 96}
+    assert set(tiny.prompts.names) == {name for names in tiny.classes.values() for name in names}
+    assert tiny.prompts.text.encoder == "minilm"
+    for stage in ("pretrain", "tune"):
+        assert tiny.record[stage]["steps"] == 12
+        assert np.isfinite(tiny.record[stage]["loss"])
+    assert not tiny.network.training
+
+
+def test_tuning_moves_the_backbone_a_little_and_the_prompt(tiny_run: Path, tiny: Checkpoint) -> None:
+    before, after = Checkpoint.load(tiny_run / runs.PRETRAINED).network.state_dict(), tiny.network.state_dict()
+    assert set(before) == set(after)
+    trained = [name for name in after if not name.endswith("num_batches_tracked")]
+    assert all(not torch.equal(before[name], after[name]) for name in trained)
+
+
+def test_pre_training_leaves_the_prompt_alone(quick: Quick, whole: Path) -> None:
+    settings = quick()
+    torch.manual_seed(settings.seed)
+    fresh = run_module.build_network(settings.model, 8).state_dict()
+    after = Checkpoint.load(whole / runs.PRETRAINED).network.state_dict()
+    for name, value in fresh.items():
+        assert torch.equal(value, after[name]) == (name.startswith("prompt.")), name
+
+
+def test_a_finished_run_is_not_done_again(quick: Quick, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    before = (whole / runs.CHECKPOINT).read_bytes()
+    monkeypatch.setattr(run_module, "make_accelerator", lambda *_: pytest.fail("trains again"))
+    assert weights(go(quick(), whole, say=said.append)) == weights(whole / runs.CHECKPOINT)
+    assert said == [f"{whole} is complete already"]
+    assert (whole / runs.CHECKPOINT).read_bytes() == before
+
+
+def test_it_says_what_it_does(quick: Quick, tmp_path: Path) -> None:
+    said: list[str] = []
+    go(quick(), tmp_path / "run", say=said.append)
+    assert said == ["training on cpu in fp32", "24 pictures of 6 base classes"]
+
+
+def test_another_seed_gives_another_network(quick: Quick, tmp_path: Path, whole: Path) -> None:
+    go(quick(seed=1), tmp_path / "other")
+    assert weights(tmp_path / "other" / runs.CHECKPOINT) != weights(whole / runs.CHECKPOINT)
+
+
+def test_without_interaction_nothing_is_prompted(quick: Quick, tmp_path: Path) -> None:
+    checkpoint = go(quick(model={"interaction": "none"}), tmp_path / "run")
+    assert checkpoint.network.prompt is None
+    assert not [name for name in checkpoint.network.state_dict() if name.startswith("prompt.")]
+    assert weights(tmp_path / "run" / runs.CHECKPOINT) == weights(checkpoint)
+    assert checkpoint.record["tune"]["steps"] == 5
+
+
+@pytest.mark.parametrize(
+    "model", [{"interaction": "spatial", "pooling": "head"}, {"interaction": "channel"}, {"layer": "3-0", "pooling": "patch"}], ids=str
+)
+def test_every_form_of_the_prompt_can_be_trained(quick: Quick, tmp_path: Path, model: dict[str, str]) -> None:
+    checkpoint = go(quick(model=model, pretrain={"steps": 1}, tune={"steps": 2}), tmp_path / "run")
+    assert weights(tmp_path / "run" / runs.CHECKPOINT) == weights(checkpoint)
+
+
+def test_a_batch_may_be_larger_than_the_data_set(quick: Quick, tmp_path: Path) -> None:
+    go(quick(pretrain={"batch_size": 1000, "steps": 2}, tune={"steps": 1}), tmp_path / "run")
+    assert (tmp_path / "run" / runs.CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "tune"])
+def test_a_stage_sees_its_group_alone(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """Scenes have groups; here all pictures of the set are found again in what each stage's augmentation is handed."""
+    seen: dict[str, set[bytes]] = {"pretrain": set(), "tune": set()}
+    for name, pictures in seen.items():
+
+        def record(images: torch.Tensor, *_: object, pictures: set[bytes] = pictures) -> torch.Tensor:
+            pictures.update(image.numpy().tobytes() for image in images)
+            return images
+
+        monkeypatch.setattr(f"sp_edge.training.{name}.augment", record)
+    settings = quick(
+        data={"source": "scenes", "per_class": 4},
+        pretrain={"steps": 2, "batch_size": 64},
+        tune={"steps": 2, "n_way": 8, "n_query": 3},
+        **{},
+    )
+    tables = settings.to_json()
+    tables[stage]["group"] = "clean"
+    settings = Settings.from_mapping(tables)
+    drawn = run_module.sets.scenes.draw_split("val", size=64, per_class=4)
+    monkeypatch.setattr(run_module.sets, "load_split", lambda *_, **__: drawn)
+    monkeypatch.setattr(
+        run_module.sets, "class_names", lambda _: {"train": drawn.class_names}
+    )
+    go(settings, tmp_path / "run")
+    clean = {image.tobytes() for image in drawn.only("clean").images}
+    other = "tune" if stage == "pretrain" else "pretrain"
+    assert seen[stage]
+    assert seen[stage] <= clean
+    assert not seen[other] <= clean
+
+
+# --- cut off and started again ---
+
+
+@pytest.mark.parametrize("saving", [True, False])
+@pytest.mark.parametrize(("stage", "at"), [(BaseClassifier, 0), (BaseClassifier, 3), (EpisodeLoss, 0), (EpisodeLoss, 4)])
+def test_a_run_that_was_cut_off_ends_with_the_same_bits(
+    quick: Quick, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, stage: type[Any], at: int, saving: bool
+) -> None:
+    forward, calls = stage.forward, iter(range(1000))
+
+    def cut(self: Any, *arguments: Any) -> Any:
+        if next(calls) == at:
+            raise Stopped
+        return forward(self, *arguments)
+
+    folder = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "SAVE_EVERY_S", -1.0 if saving else 1e9)
+        patch.setattr(stage, "forward", cut)
+        with pytest.raises(Stopped):
+            go(quick(), folder)
+    assert runs.CHECKPOINT not in files(folder)
+    assert (runs.PRETRAINED in files(folder)) == (stage is EpisodeLoss)
+    finished = go(quick(), folder)
+    assert weights(finished) == weights(whole / runs.CHECKPOINT)
+    assert weights(folder / runs.PRETRAINED) == weights(whole / runs.PRETRAINED)
+    assert files(folder) == files(whole)
+    assert finished.record["pretrain"]["steps"] == 5, "what was noted before the interruption is kept"
+
+
+@pytest.mark.parametrize("file", [runs.PRETRAINED, runs.CHECKPOINT])
+def test_a_run_that_was_cut_off_beside_a_checkpoint_leaves_no_state_behind(
+    quick: Quick, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    save = Checkpoint.save
+
+    def cut(self: Checkpoint, path: Path) -> None:
+        save(self, path)
+        if path.name == file:
+            raise Stopped
+
+    folder = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", cut)
+        with pytest.raises(Stopped):
+            go(quick(), folder)
+    assert weights(go(quick(), folder)) == weights(whole / runs.CHECKPOINT)
+    assert files(folder) == files(whole)
+
+
+KILLED = """
+import os, pathlib, runpy, sys, time
+import torch
+torch.set_num_threads(1)
+helpers = runpy.run_path(sys.argv[1])
+from sp_edge.training import loop, run
+run.prompt_table = helpers["fake_table"]
+loop.SAVE_EVERY_S = -1.0
+folder, stage, nth = pathlib.Path(sys.argv[3]), sys.argv[4], int(sys.argv[5])
+fsync, writes = os.fsync, 0
+def hang_in_the_middle_of_a_write(file):
+    global writes
+    begun = [path for path in folder.glob(f".{stage}*") if path.stat().st_size]
+    writes += bool(begun)
+    if writes == nth:
+        os.truncate(begun[0], begun[0].stat().st_size // 2)
+        print("writing", flush=True)
+        time.sleep(600)
+    fsync(file)
+os.fsync = hang_in_the_middle_of_a_write
+run.train(helpers["quick_settings"](pathlib.Path(sys.argv[2])), folder, device="cpu", say=lambda _: None)
+"""
+
+
+@pytest.mark.parametrize(("stage", "nth"), [("tune.state", 3), ("settings", 1)])
+def test_a_process_killed_while_it_writes_loses_nothing_that_was_written(
+    quick: Quick, pictures: Path, tmp_path: Path, whole: Path, stage: str, nth: int
+) -> None:
+    folder = tmp_path / "killed"
+    helpers = Path(__file__).parent / "conftest.py"
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, helpers, pictures, folder, stage, str(nth)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+    finally:
+        process.kill()
+        _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors.decode()
+    hidden = [name for name in files(folder) if name.startswith(".")]
+    assert len(hidden) == 1, "half a file was left"
+    assert (runs.PRETRAINED in files(folder)) == (stage == "tune.state")
+    started: list[int] = []
+    step_seed = loop._step_seed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_step_seed", lambda seed, step: started.append(step) or step_seed(seed, step))
+        finished = go(quick(), folder)
+    assert started == ([2, 3, 4] if stage == "tune.state" else [0, 1, 2, 3, 4] * 2)
+    assert weights(finished) == weights(whole / runs.CHECKPOINT)
+    assert files(folder) - set(hidden) == files(whole)
+
+
+# --- folders that are not ours ---
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"tune": {"steps": 6}}, {"model": {"pooling": "head"}}], ids=str)
+def test_a_folder_with_a_run_of_other_settings_is_refused(quick: Quick, whole: Path, change: dict[str, Any]) -> None:
+    before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    with pytest.raises(SettingsError, match="other settings") as raised:
+        go(quick(**change), whole)
+    assert "--resume" in raised.value.next_step
+    assert {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()} == before
+
+
+def test_a_run_from_another_start_is_refused(quick: Quick, whole: Path) -> None:
+    with pytest.raises(SettingsError, match="other settings"):
+        go(quick(), whole, init=whole / runs.PRETRAINED)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".git", "checkpoint.safetensors", ".settingsXjson"])
+def test_a_folder_of_something_else_is_refused(quick: Quick, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("mine")
+    with pytest.raises(SettingsError, match="not a run and not empty"):
+        go(quick(), tmp_path / "mine")
+    assert files(tmp_path / "mine") == {name}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff"])
+def test_settings_that_cannot_be_read_are_refused(quick: Quick, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"settings\.json"):
+        go(quick(), tmp_path)
+
+
+# --- what goes wrong ---
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "tune"])
+def test_divergence_is_said_clearly_and_leaves_no_checkpoint(quick: Quick, tmp_path: Path, stage: str) -> None:
+    settings = quick(**{stage: {"lr": 1e9, "steps": 12}})
+    for _ in range(2):  # the second time goes on from what the first has left
+        with pytest.raises(SettingsError, match="diverged") as raised:
+            go(settings, tmp_path / "run")
+        assert raised.value.next_step == "lower the lr"
+        kept = {"pretrain": set(), "tune": {runs.PRETRAINED}}[stage]
+        assert {name for name in files(tmp_path / "run") if name.endswith(".safetensors") and "state" not in name} == kept
+
+
+def test_weights_that_are_lost_in_the_last_step_are_found(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then no loss has seen them."""
+
+    def spoil(network: Any, *_: object, **__: object) -> loop.StageLog:
+        with torch.no_grad():
+            network.backbone.pos_embed1[0, 0, 0, 0] = np.nan
+        return loop.StageLog(1, 1.0, 0.5, 0.5)
+
+    monkeypatch.setattr(run_module, "pretrain", spoil)
+    with pytest.raises(SettingsError, match="diverged"):
+        go(quick(), tmp_path / "run")
+    assert files(tmp_path / "run") == {"settings.json"}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"tune": {"n_way": 7}}, "fewer classes than ways"),
+        ({"tune": {"n_shot": 3, "n_query": 2}}, "too few pictures"),
+        ({"tune": {"group": "clean"}}, "no such group"),
+        ({"pretrain": {"group": "clean"}}, "no such group"),
+    ],
+    ids=str,
+)
+def test_what_the_data_cannot_give_is_said_before_any_training(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], what: str
+) -> None:
+    monkeypatch.setattr(BaseClassifier, "forward", lambda *_: pytest.fail("trains"))
+    with pytest.raises(DataError, match=what):
+        go(quick(**change), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"model": {"layer": "3-3"}}, "layer does not exist"),
+        ({"model": {"backbone": "resnet"}}, "unknown backbone"),
+        ({"model": {"image_size": 65}}, "picture size"),
+    ],
+    ids=str,
+)
+def test_a_network_that_cannot_be_built_is_refused(quick: Quick, tmp_path: Path, change: dict[str, Any], what: str) -> None:
+    with pytest.raises(SettingsError, match=what):
+        go(quick(**change), tmp_path / "run")
+
+
+def test_a_data_set_that_is_not_there_is_refused(quick: Quick, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        go(quick(data={"source": str(tmp_path / "nowhere")}), tmp_path / "run")
+
+
+def test_a_damaged_state_is_named(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", lambda *_: (_ for _ in ()).throw(Stopped))
+        with pytest.raises(Stopped):
+            go(quick(), folder)
+    state = folder / "pretrain.state.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"pretrain\.state\.safetensors"):
+        go(quick(), folder)
+
+
+# --- init ---
+
+
+def test_a_run_can_start_from_anothers_backbone(quick: Quick, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BaseClassifier, "forward", lambda *_: pytest.fail("pre-trains"))
+    first = whole / runs.PRETRAINED
+    checkpoint = go(quick(), tmp_path / "run", init=first)
+    assert weights(checkpoint) == weights(whole / runs.CHECKPOINT), "the same start, the same episodes"
+    assert checkpoint.record["init"] == runs.PRETRAINED
+    assert "pretrain" not in checkpoint.record
+    assert files(tmp_path / "run") == {"settings.json", "checkpoint.safetensors", "events"}
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["init"] == str(first)
+
+
+def test_the_start_is_the_others_weights(quick: Quick, tmp_path: Path, whole: Path) -> None:
+    """At a rate of almost nothing, and of exactly nothing for the backbone, tuning leaves them as they were."""
+    settings = quick(tune={"steps": 1, "lr": 0.0, "prompt_lr": 1e-30})
+    checkpoint = go(settings, tmp_path / "run", init=whole / runs.CHECKPOINT)
+    other = Checkpoint.load(whole / runs.CHECKPOINT).network.state_dict()
+    for name, value in checkpoint.network.state_dict().items():
+        if "running" not in name and "tracked" not in name:
+            assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("interaction", ["none", "spatial"])
+def test_a_start_without_these_prompts_gives_the_backbone(quick: Quick, tmp_path: Path, whole: Path, interaction: str) -> None:
+    model = {"interaction": interaction}
+    go(quick(model=model, pretrain={"steps": 1}, tune={"steps": 1}), tmp_path / "first")
+    settings = quick(tune={"steps": 1, "lr": 0.0, "prompt_lr": 1e-30})
+    checkpoint = go(settings, tmp_path / "run", init=tmp_path / "first" / runs.CHECKPOINT)
+    first = Checkpoint.load(tmp_path / "first" / runs.CHECKPOINT).network.state_dict()
+    now = checkpoint.network.state_dict()
+    assert checkpoint.network.prompt is not None
+    assert all(torch.equal(now[name], value) for name, value in first.items() if "running" not in name and "tracked" not in name)
+    assert set(now) == {name for name in Checkpoint.load(whole / runs.CHECKPOINT).network.state_dict()}
+
+
+@pytest.mark.parametrize("change", [{"backbone": "visformer_tiny"}, {"image_size": 96}], ids=str)
+def test_a_start_with_another_backbone_is_refused(quick: Quick, tmp_path: Path, whole: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="another backbone") as raised:
+        go(quick(model=change), tmp_path / "run", init=whole / runs.CHECKPOINT)
+    assert "backbone." in raised.value.got
+    assert runs.CHECKPOINT not in files(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"x" * 100])
+def test_a_start_that_is_no_checkpoint_is_refused(quick: Quick, tmp_path: Path, content: bytes | None) -> None:
+    first = tmp_path / "first.safetensors"
+    if content is not None:
+        first.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"first\.safetensors"):
+        go(quick(), tmp_path / "run", init=first)
+
+
+def test_bf16_gives_a_checkpoint_in_fp32(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.state import AcceleratorState
+
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # one precision a process, but for this test
+    said: list[str] = []
+    checkpoint = go(quick(precision="bf16", pretrain={"steps": 2}, tune={"steps": 2}), tmp_path / "run", say=said.append)
+    assert said[0] == "training on cpu in bf16"
+    assert {value.dtype for value in checkpoint.network.state_dict().values()} == {torch.float32, torch.int64}
+    assert weights(tmp_path / "run" / runs.CHECKPOINT) == weights(checkpoint)

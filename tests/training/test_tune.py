@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sp_edge.model.network import MEAN, STD
+from sp_edge.training.tune import EpisodeLoss
+
+
+class Known(nn.Module):
+    """Features from a list: a picture's red says which; a prompt is added."""
+
+    def __init__(self, features: list[tuple[float, float]], *, prompted: bool = True) -> None:
+        super().__init__()
+        self.prompt = nn.Identity() if prompted else None
+        self.features = torch.tensor(features)
+
+    def begin(self, images: Tensor) -> Tensor:
+        return (images[:, 0, 0, 0] * STD[0] + MEAN[0]).round().long()
+
+    def finish(self, tokens: Tensor, prompt: Tensor | None = None) -> Tensor:
+        return self.features[tokens] + (0 if prompt is None else prompt)
+
+
+def loss_of(features: list[tuple[float, float]], prompts: Tensor, **options: Any) -> tuple[float, float]:
+    known = Known(features, prompted=options.pop("prompted", True))
+    images = torch.arange(len(features), dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3)
+    loss, accuracy = EpisodeLoss(known, **options)(images, prompts)  # type: ignore[arg-type]
+    return float(loss), float(accuracy)
+
+
+# Two ways of two shots. With the prompts (1, 1) and (-2, 0): (1, 2), (5, -2) with mean (3, 0); (0, 1), (0, 3) with mean (0, 2).
+SUPPORT = [(0.0, 1.0), (4.0, -3.0), (2.0, 1.0), (2.0, 3.0)]
+PROMPTS = torch.tensor([[1.0, 1.0], [-2.0, 0.0]])
+# A query each, of cosines (.6, .8) and (5/13, 12/13) with the prototypes: the first is taken for the second class.
+QUERIES = [(3.0, 4.0), (5.0, 12.0)]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.2])
+def test_the_loss_is_cross_entropy_over_cosines(temperature: float) -> None:
+    loss, accuracy = loss_of(SUPPORT + QUERIES, PROMPTS, n_way=2, n_shot=2, temperature=temperature)
+    first = math.log(1 + math.exp((0.8 - 0.6) / temperature))
+    second = math.log(1 + math.exp((5 - 12) / 13 / temperature))
+    assert loss == pytest.approx((first + second) / 2, rel=1e-5)
+    assert accuracy == 0.5
+
+
+def test_queries_come_by_way_and_see_no_prompt() -> None:
+    far = PROMPTS.clone()
+    support = [(a - p[0], b - p[1]) for (a, b), p in zip([(1, 0), (0, 1)], far.tolist(), strict=True)]
+    queries = [(2.0, 0.0), (1.0, 0.0), (3.0, 0.0), (0.0, 1.0), (0.0, 2.0), (1.0, 0.0)]
+    loss, accuracy = loss_of(support + queries, far, n_way=2, n_shot=1, temperature=1.0)
+    right, wrong = math.log(1 + math.exp(-1)), math.log(1 + math.e)
+    assert loss == pytest.approx((5 * right + wrong) / 6, rel=1e-5)
+    assert accuracy == pytest.approx(5 / 6)
+
+
+def test_a_network_without_prompts_gets_none() -> None:
+    support = [(1.0, 0.0), (0.0, 1.0)]
+    loss, accuracy = loss_of([*support, *support], torch.full((2, 2), 1e6), n_way=2, n_shot=1, temperature=1.0, prompted=False)
+    assert loss == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-5)
+    assert accuracy == 1
