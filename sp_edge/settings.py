@@ -39,6 +39,8 @@ class ModelSettings:
         interaction: which of the prompt's interactions take part: both, spatial, channel or none.
         layer: where the prompt enters, as stage-block counted from 0 within the stage; '3-2' is the paper's choice.
         pooling: tokens that make the feature: all, patch or head.
+        prompt_strength: share of the prompted feature in a support feature, the rest being the unprompted one; 1 as in the
+            paper, 0 without prompts. Training may choose it (`tune.choose_strength`).
     """
 
     backbone: str = "visformer_tiny"
@@ -46,10 +48,12 @@ class ModelSettings:
     interaction: str = "both"
     layer: str = "3-2"
     pooling: str = "all"
+    prompt_strength: float = 1.0
 
     def __post_init__(self) -> None:
         _choice("model.interaction", self.interaction, ("both", "spatial", "channel", "none"))
         _choice("model.pooling", self.pooling, ("all", "patch", "head"))
+        _require(0 <= self.prompt_strength <= 1, "model.prompt_strength", "0 to 1", self.prompt_strength)
         _require(bool(re.fullmatch(r"3-[0-9]{1,3}", self.layer)), "model.layer", "3-0, 3-1, ...", self.layer)
 
     @property
@@ -129,6 +133,7 @@ class TuneSettings:
         prompt_lr: for the prompt's projectors and channel MLP.
         temperature: tau that divides the cosine in the loss and in the confidence.
         group: as in `PretrainSettings`.
+        choose_strength: set `model.prompt_strength` at the end, by what serves the validation classes best.
     """
 
     steps: int = 5_000
@@ -140,6 +145,7 @@ class TuneSettings:
     weight_decay: float = 0.05
     temperature: float = 0.2
     group: str = "all"
+    choose_strength: bool = True
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "tune.steps", "1 or more", self.steps)

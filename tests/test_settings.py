@@ -254,7 +254,8 @@ def test_what_is_no_override_is_refused(override: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["pretrain=3", "tune.lr=", "tune.lr=small", "model.size=3", "tune..lr=3", "seed=1979-05-27", f"seed={9999 * chr(91)}"]
+    "override",
+    ["pretrain=3", "tune.lr=", "tune.lr=small", "model.size=3", "tune..lr=3", "seed=1979-05-27", f"seed={9999 * chr(91)}"],
 )
 def test_an_override_is_checked_as_any_setting(override: str) -> None:
     with pytest.raises(SettingsError):

@@ -26,9 +26,12 @@ class PromptedVisformer(nn.Module):
         prompt: the semantic prompt, or None for a network that knows no prompts.
         layer: the block of stage 3 before which the prompt enters, from 0.
         pooling: 'all' averages the last layer's tokens with the prompt's, 'patch' without it, 'head' takes it alone.
+        strength: s in s f(x | g(y)) + (1 - s) f(x), the support feature in eval mode; training sees the prompted one alone.
     """
 
-    def __init__(self, backbone: Visformer, prompt: SemanticPrompt | None, *, layer: int, pooling: str = "all") -> None:
+    def __init__(
+        self, backbone: Visformer, prompt: SemanticPrompt | None, *, layer: int, pooling: str = "all", strength: float = 1.0
+    ) -> None:
         super().__init__()
         if not 0 <= layer < len(backbone.stage3):
             raise SettingsError(
@@ -38,6 +41,7 @@ class PromptedVisformer(nn.Module):
         self.prompt = prompt
         self.layer = layer
         self.pooling = pooling
+        self.strength = strength
 
     @property
     def feature_dim(self) -> int:
@@ -67,12 +71,21 @@ class PromptedVisformer(nn.Module):
 
     def finish(self, tokens: Tensor, prompt: Tensor | None = None) -> Tensor:
         """The part from the prompt on: tokens (B, C, h, w) and, for support, prompts (B, T) -> features (B, D)."""
-        if prompt is not None:
-            if self.prompt is None:
-                raise SettingsError("this network was built without prompts", expected="prompt=None", got="a prompt")
-            tokens = self.prompt(tokens, prompt)
-        tokens = self.backbone.norm(self.backbone.stage3[self.layer :](tokens))
-        if prompt is not None and self.prompt is not None and self.prompt.spatial is not None:
+        if prompt is None:
+            return self._last_blocks(tokens).mean(dim=(2, 3))
+        if self.prompt is None:
+            raise SettingsError("this network was built without prompts", expected="prompt=None", got="a prompt")
+        prompted = self._pool(self._last_blocks(self.prompt(tokens, prompt)))
+        if self.training or self.strength == 1:
+            return prompted
+        return self.strength * prompted + (1 - self.strength) * self.finish(tokens)
+
+    def _last_blocks(self, tokens: Tensor) -> Tensor:
+        return self.backbone.norm(self.backbone.stage3[self.layer :](tokens))
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        """Prompted tokens (B, C, M or M + 1, 1) -> (B, C)."""
+        if self.prompt is not None and self.prompt.spatial is not None:
             if self.pooling == "head":
                 return tokens[:, :, 0, 0]
             if self.pooling == "patch":
@@ -91,7 +104,9 @@ def build_network(settings: ModelSettings, text_dim: int) -> PromptedVisformer:
             spatial=settings.interaction in ("spatial", "both"),
             channel=settings.interaction in ("channel", "both"),
         )
-    return PromptedVisformer(backbone, prompt, layer=settings.layer_index, pooling=settings.pooling)
+    return PromptedVisformer(
+        backbone, prompt, layer=settings.layer_index, pooling=settings.pooling, strength=settings.prompt_strength
+    )
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -16,11 +16,13 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.files import read_json, write_json
 from sp_edge.model import PromptedVisformer, build_network
+from sp_edge.prompts import PromptTable
 from sp_edge.settings import Settings
 from sp_edge.text import prompt_table
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.loop import StageLog, make_accelerator
 from sp_edge.training.pretrain import pretrain
+from sp_edge.training.strength import choose_strength
 from sp_edge.training.tune import base_episodes, tune
 
 
@@ -77,10 +79,26 @@ def train(
     log = tune(network, pictures, table, settings, folder=folder, accelerator=accelerator)
     _check(network, log, pictures)
     record["tune"] = dataclasses.asdict(log)
-    checkpoint = Checkpoint(network.cpu().eval(), settings, table, "tuned", classes, record)
+    network.cpu().eval()
+    if network.prompt is not None and settings.tune.choose_strength:
+        settings = _with_strength(network, table, settings, record, say)
+    checkpoint = Checkpoint(network, settings, table, "tuned", classes, record)
     checkpoint.save(folder / runs.CHECKPOINT)
     _drop_state(folder, "tune")
     return checkpoint
+
+
+def _with_strength(
+    network: PromptedVisformer, table: PromptTable, settings: Settings, record: dict[str, Any], say: Callable[[str], None]
+) -> Settings:
+    if not sets.has_split(settings, "val"):
+        say("no validation classes: prompts keep their full strength")
+        return settings
+    found = choose_strength(network, sets.load_split(settings, "val", progress=True), table)
+    record["strength"] = found
+    network.strength = found["strength"]
+    say(f"prompt strength {network.strength}, which served the validation classes best")
+    return dataclasses.replace(settings, model=dataclasses.replace(settings.model, prompt_strength=network.strength))
 
 
 def _claim(folder: Path, settings: Settings, init: Path | None) -> None:

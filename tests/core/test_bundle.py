@@ -357,6 +357,14 @@ def test_the_fingerprint_is_of_the_fp32_graphs_alone(build: Any, tmp_path: Path)
     assert len(one.fingerprint) == 64
 
 
+@pytest.mark.parametrize("graph", ["query.onnx", "support.onnx"])
+def test_the_fingerprint_is_of_both_graphs(bundle_path: Path, graph: str) -> None:
+    before = Bundle.load(bundle_path).fingerprint
+    (bundle_path / graph).write_bytes(b"retrained")
+    rebind(bundle_path)
+    assert Bundle.load(bundle_path).fingerprint != before
+
+
 # --- golden pictures ---
 
 

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageFile
 
-from sp_edge.errors import ImageError, SettingsError
-from sp_edge.preprocess import EXTENSIONS, Preprocess, image_files, load_image
+from sp_edge.errors import DataError, ImageError, SettingsError
+from sp_edge.preprocess import EXTENSIONS, Preprocess, image_files, load_image, pictures_at
 
 Picture = np.ndarray
 
@@ -533,6 +533,24 @@ def test_pictures_of_a_folder_are_sorted_and_nothing_else(tmp_path: Path) -> Non
     (tmp_path / "folder.png" / "inner.png").write_bytes(b"")
     (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
     assert [p.name for p in image_files(tmp_path)] == ["a.png", "b.JPG", "c.Jpeg", "z.webp"]
+
+
+def test_pictures_are_named_one_by_one_or_by_their_folder(tmp_path: Path) -> None:
+    folder, lone = tmp_path / "folder", tmp_path / "lone.data"
+    folder.mkdir()
+    for path in (folder / "b.png", folder / "a.jpg", folder / "notes.txt", lone):
+        path.write_bytes(b"")
+    assert pictures_at([lone, folder]) == [lone, folder / "a.jpg", folder / "b.png"]
+
+
+def test_pictures_that_are_not_there_are_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_bytes(b"")
+    with pytest.raises(DataError, match=r"nothing at .*missing\.png"):
+        pictures_at([tmp_path, tmp_path / "missing.png"])
+    for nowhere in ([], [tmp_path]):
+        with pytest.raises(DataError, match="no pictures were named") as raised:
+            pictures_at(nowhere)
+        assert raised.value.got == (str(tmp_path) if nowhere else "nothing")
 
 
 def test_every_extension_can_be_read(tmp_path: Path) -> None:

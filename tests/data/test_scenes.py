@@ -111,13 +111,13 @@ def test_colours_differ(pair: tuple[str, str]) -> None:
     assert np.abs(np.subtract(COLOURS[pair[0]], COLOURS[pair[1]])).max() >= 40
 
 
-@pytest.mark.parametrize(("angle", "tip"), [(0, (60, 24)), (np.pi / 2, (96, 60)), (np.pi, (60, 96)), (-np.pi / 2, (24, 60))])
-def test_an_object_turns_clockwise(angle: float, tip: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("angle", "ahead"), [(0, (0, -1)), (np.pi / 2, (1, 0)), (np.pi, (0, 1)), (-np.pi / 2, (-1, 0))])
+def test_an_object_turns_clockwise(angle: float, ahead: tuple[int, int]) -> None:
     mask = painted(alone(SceneClass("plain", "red", "arrow"), angle=angle))
-    x, y = tip
-    assert mask[y - 2 : y + 3, x - 2 : x + 3].any(), "the head's tip"
-    opposite = painted(alone(SceneClass("plain", "red", "arrow"), angle=angle + np.pi))
-    assert (mask != opposite).any()
+    x, y = ahead
+    for side in (-26, 26):  # the head is this broad, the shaft is not
+        assert mask[60 + 6 * y + side * x, 60 + 6 * x + side * y]
+        assert not mask[60 - 6 * y + side * x, 60 - 6 * x + side * y]
 
 
 @pytest.mark.parametrize("centre", [(0, 0), (119, 60), (60, 119), (-30, 60), (60, 140)])
@@ -171,6 +171,9 @@ def test_a_distractor_stands_elsewhere_and_leaves_the_object_alone() -> None:
         object_at = (clean != scene(SceneClass("plain", "white", "circle"), seed)).any(axis=-1)
         assert 0.05 < changed.mean() < 0.3, "as large as the object"
         assert (changed & object_at).sum() < 0.25 * object_at.sum()
+        repainted = (cluttered != scene(what, seed, SceneClass("plain", "yellow", "square"))).any(axis=-1)
+        assert repainted.mean() > 0.05, "the distractor is what was asked for"
+        assert (repainted & ~changed).mean() < 0.01
 
 
 def test_objects_stand_in_every_quarter() -> None:
@@ -212,6 +215,12 @@ def test_no_picture_comes_twice(val: Any) -> None:
     other_split = draw_split("test", size=32, per_class=1, groups=("clean",))
     known = {picture.tobytes() for picture in val.images}
     assert not known & {picture.tobytes() for picture in [*other_seed.images, *other_split.images]}
+
+
+def test_splits_do_not_share_their_grounds(val: Any) -> None:
+    other = draw_split("test", size=32, per_class=1, groups=("clean",))
+    mine = val.only("clean").images[::2]
+    assert (mine == other.images[: len(mine)]).all(axis=-1).mean() < 0.1
 
 
 def test_any_part_can_be_drawn_alone(val: Any) -> None:

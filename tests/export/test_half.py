@@ -25,6 +25,7 @@ def small(
     weight: float = 1.0,
     weight_scale: float = 0.01,
     shared: bool = False,
+    gated: bool = False,
 ) -> onnx.ModelProto:
     """uint8 (N, 6, 6, 3) -> normalise -> Conv -> Mul -> Conv -> mean -> feature (N, 4)."""
     rng = np.random.default_rng(0)
@@ -46,6 +47,9 @@ def small(
         ("Mul", ["first", "std" if shared else "factor"], "louder", {}),
     ]
     data, kernel = "louder", "w2"
+    if gated:
+        nodes += [("ReduceMean", ["louder", "axes"], "gate", {}), ("Add", ["louder", "gate"], "gated", {})]
+        data = "gated"
     if quantised:
         constants |= {"s": np.array(0.05, np.float32), "z": np.array(0, np.int8)}
         constants |= {"ws": np.full(4, weight_scale, np.float32), "wz": np.zeros(4, np.int8)}
@@ -62,7 +66,8 @@ def small(
     else:
         constants |= {"zero": np.array(0, np.int64)}
         nodes += [("Gather", ["second", "zero"], "row", {"axis": 3}), ("Gather", ["row", "zero"], "feature", {"axis": 2})]
-        del constants["axes"]
+        if not gated:
+            del constants["axes"]
     graph = helper.make_graph(
         [
             helper.make_node(kind, list(inputs), [output], name=output if named else "", **attributes)
@@ -119,6 +124,15 @@ def test_normalisation_and_pooling_stay_whole() -> None:
             assert [typed[name] for name in node.output] == [FLOAT], node.op_type
     assert typed["image"] == TensorProto.UINT8
     assert typed["feature"] == FLOAT
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_mean_inside_the_trunk_is_not_taken_for_the_pooling(pooled: bool) -> None:
+    # Such as the channel interaction's; with pooling 'head' it is the graph's only one.
+    half = halve_trunk(small(gated=True, pooled=pooled))
+    typed = kinds(half)
+    assert {typed["gate"], typed["gated"]} == {HALF}
+    assert [typed[name] for node in half.graph.node if node.op_type == "Conv" for name in node.output] == [HALF] * 2
 
 
 def test_scales_of_q_and_dq_are_half_and_integers_stay() -> None:

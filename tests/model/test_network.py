@@ -218,9 +218,7 @@ def test_pictures_are_encoded_on_their_own(pictures: Tensor, texts: Tensor) -> N
 
 @pytest.mark.parametrize("pooling", ["all", "patch", "head"])
 @pytest.mark.parametrize("interaction", ["both", "spatial", "channel"])
-def test_gradients_reach_every_parameter_with_a_prompt(
-    pictures: Tensor, texts: Tensor, interaction: str, pooling: str
-) -> None:
+def test_gradients_reach_every_parameter_with_a_prompt(pictures: Tensor, texts: Tensor, interaction: str, pooling: str) -> None:
     network = random_network(interaction=interaction, pooling=pooling).train()
     network(pictures, texts).square().sum().backward()
     missing = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]

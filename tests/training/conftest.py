@@ -78,7 +78,7 @@ def fake_table(names: Sequence[str], settings: TextSettings) -> PromptTable:
     clean = tuple(dict.fromkeys(clean_name(name) for name in names))
     sentences = [settings.template.replace("{name}", name) for name in clean]
     rngs = [np.random.default_rng(list(hashlib.sha256(s.encode()).digest())) for s in sentences]
-    vectors = np.array([rng.normal(size=8) for rng in rngs])
+    vectors = np.array([rng.normal(size=8) for rng in rngs]).reshape(-1, 8)
     vectors *= settings.norm / np.linalg.norm(vectors, axis=1, keepdims=True)
     return PromptTable(TextSpec("fake", "0", settings.template, settings.norm, 8), clean, vectors.astype(np.float32))
 
@@ -88,6 +88,16 @@ def quick(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sett
     """`quick(**tables)` gives settings of a run that takes a second; `train` gets by without a text encoder."""
     monkeypatch.setattr("sp_edge.training.run.prompt_table", fake_table)
     return lambda **tables: quick_settings(pictures, **tables)
+
+
+@pytest.fixture(scope="session")
+def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the quick settings that nothing disturbed; not to be changed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sp_edge.training.run.prompt_table", fake_table)
+        train(quick_settings(pictures), folder, device="cpu", say=lambda _: None)
+    return folder
 
 
 def quick_settings(source: Path, **tables: Any) -> Settings:

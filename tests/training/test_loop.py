@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_the_rate_warms_up_and_then_falls_to_nothing() -> None:
     assert rates[8] == 1
     assert rates[54] == pytest.approx(0.5)
     assert rates[31] == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 4))
-    assert all(a > b for a, b in zip(rates[8:], rates[9:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[8:]))
     assert 0 < rates[-1] < 0.001
 
 

@@ -42,13 +42,6 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.fixture
-def whole(quick: Quick, tmp_path: Path) -> Path:
-    """A run of the quick settings that nothing disturbed."""
-    go(quick(), tmp_path / "whole")
-    return tmp_path / "whole"
-
-
 # --- a run ---
 
 
@@ -113,7 +106,9 @@ def test_without_interaction_nothing_is_prompted(quick: Quick, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "model", [{"interaction": "spatial", "pooling": "head"}, {"interaction": "channel"}, {"layer": "3-0", "pooling": "patch"}], ids=str
+    "model",
+    [{"interaction": "spatial", "pooling": "head"}, {"interaction": "channel"}, {"layer": "3-0", "pooling": "patch"}],
+    ids=str,
 )
 def test_every_form_of_the_prompt_can_be_trained(quick: Quick, tmp_path: Path, model: dict[str, str]) -> None:
     checkpoint = go(quick(model=model, pretrain={"steps": 1}, tune={"steps": 2}), tmp_path / "run")
@@ -140,17 +135,12 @@ def test_a_stage_sees_its_group_alone(quick: Quick, tmp_path: Path, monkeypatch:
         data={"source": "scenes", "per_class": 4},
         pretrain={"steps": 2, "batch_size": 64},
         tune={"steps": 2, "n_way": 8, "n_query": 3},
-        **{},
-    )
-    tables = settings.to_json()
-    tables[stage]["group"] = "clean"
-    settings = Settings.from_mapping(tables)
+    ).to_json()
+    settings[stage]["group"] = "clean"
     drawn = run_module.sets.scenes.draw_split("val", size=64, per_class=4)
     monkeypatch.setattr(run_module.sets, "load_split", lambda *_, **__: drawn)
-    monkeypatch.setattr(
-        run_module.sets, "class_names", lambda _: {"train": drawn.class_names}
-    )
-    go(settings, tmp_path / "run")
+    monkeypatch.setattr(run_module.sets, "class_names", lambda _: {"train": drawn.class_names})
+    go(Settings.from_mapping(settings), tmp_path / "run")
     clean = {image.tobytes() for image in drawn.only("clean").images}
     other = "tune" if stage == "pretrain" else "pretrain"
     assert seen[stage]
@@ -239,7 +229,9 @@ def test_a_process_killed_while_it_writes_loses_nothing_that_was_written(
     folder = tmp_path / "killed"
     helpers = Path(__file__).parent / "conftest.py"
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, helpers, pictures, folder, stage, str(nth)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", KILLED, helpers, pictures, folder, stage, str(nth)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         assert process.stdout is not None
@@ -308,7 +300,9 @@ def test_divergence_is_said_clearly_and_leaves_no_checkpoint(quick: Quick, tmp_p
         assert {name for name in files(tmp_path / "run") if name.endswith(".safetensors") and "state" not in name} == kept
 
 
-def test_weights_that_are_lost_in_the_last_step_are_found(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_lost_in_the_last_step_are_found(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Then no loss has seen them."""
 
     def spoil(network: Any, *_: object, **__: object) -> loop.StageLog:
@@ -374,7 +368,9 @@ def test_a_damaged_state_is_named(quick: Quick, tmp_path: Path, monkeypatch: pyt
 # --- init ---
 
 
-def test_a_run_can_start_from_anothers_backbone(quick: Quick, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_can_start_from_anothers_backbone(
+    quick: Quick, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(BaseClassifier, "forward", lambda *_: pytest.fail("pre-trains"))
     first = whole / runs.PRETRAINED
     checkpoint = go(quick(), tmp_path / "run", init=first)
@@ -404,8 +400,10 @@ def test_a_start_without_these_prompts_gives_the_backbone(quick: Quick, tmp_path
     first = Checkpoint.load(tmp_path / "first" / runs.CHECKPOINT).network.state_dict()
     now = checkpoint.network.state_dict()
     assert checkpoint.network.prompt is not None
-    assert all(torch.equal(now[name], value) for name, value in first.items() if "running" not in name and "tracked" not in name)
-    assert set(now) == {name for name in Checkpoint.load(whole / runs.CHECKPOINT).network.state_dict()}
+    assert all(
+        torch.equal(now[name], value) for name, value in first.items() if "running" not in name and "tracked" not in name
+    )
+    assert set(now) == set(weights(whole / runs.CHECKPOINT))
 
 
 @pytest.mark.parametrize("change", [{"backbone": "visformer_tiny"}, {"image_size": 96}], ids=str)

@@ -1,0 +1,393 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from easyfsl.datasets import FewShotDataset, SupportSetFolder, WrapFewShotDataset
+from easyfsl.methods import FewShotClassifier, PrototypicalNetworks
+from easyfsl.utils import evaluate as easyfsl_evaluate
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2 as transforms
+
+from sp_edge.data.episodes import EpisodeSampler
+from sp_edge.data.pictures import PictureSet
+from sp_edge.easyfsl import NamedEpisodes, SemanticPromptNetworks, TaskSampler
+from sp_edge.errors import CheckpointError, DataError, PromptError
+from sp_edge.model import PromptedVisformer, build_network
+from sp_edge.model.network import normalise
+from sp_edge.prompts import PromptTable, TextSpec
+from sp_edge.settings import ModelSettings, Settings
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.evaluate import class_prompts, evaluate
+
+NAMES = ("ant", "bee", "cat", "polar bear", "elk", "fox")
+
+
+def make_network(**changes: str) -> PromptedVisformer:
+    torch.manual_seed(0)
+    network = build_network(ModelSettings("visformer_mini", 64, **{"layer": "3-1", **changes}), 8)
+    if network.prompt is not None:
+        with torch.no_grad():
+            for value in network.prompt.parameters():
+                value.normal_(0, 0.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def network() -> PromptedVisformer:
+    return make_network()
+
+
+@pytest.fixture(scope="module")
+def table() -> PromptTable:
+    vectors = np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32)
+    return PromptTable(TextSpec("fake", "0", "{name}", 1.0, 8), NAMES[::-1], vectors)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> PictureSet:
+    """Six classes of eight pictures: noise on a colour that says a little about the class."""
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.arange(6), 8)
+    colours = rng.integers(110, 146, (6, 1, 1, 3))
+    images = np.clip(colours[labels] + rng.integers(-90, 91, (48, 64, 64, 3)), 0, 255).astype(np.uint8)
+    return PictureSet(images, labels, NAMES, {"all": np.arange(48)})
+
+
+class Pictures(FewShotDataset):  # type: ignore[misc]
+    """Our pictures as easyfsl takes them, by the normalisation that the network was trained with."""
+
+    def __init__(self, pictures: PictureSet) -> None:
+        self.images, self.labels = normalise(torch.from_numpy(pictures.images)), pictures.labels.tolist()
+
+    def __getitem__(self, item: int) -> tuple[Tensor, int]:
+        return self.images[item], self.labels[item]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def get_labels(self) -> list[int]:
+        return list(self.labels)
+
+
+class OurEpisodes(TaskSampler):
+    """Hands out the episodes that our own evaluation sees."""
+
+    def __init__(self, dataset: Any, labels: np.ndarray, **protocol: int) -> None:
+        super().__init__(dataset, **protocol)
+        counts = {key: protocol[key] for key in ("n_way", "n_shot", "n_query")}
+        self.episodes = EpisodeSampler(labels, **counts, seed=0)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in range(self.n_tasks):
+            episode = self.episodes.episode(number)
+            yield np.concatenate([episode.support, episode.query], axis=1).ravel().tolist()
+
+
+def loader(dataset: Any, sampler: TaskSampler, workers: int = 0) -> DataLoader[Any]:
+    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=sampler.episodic_collate_fn)
+
+
+def support(pictures: PictureSet, rows: list[int]) -> Tensor:
+    return normalise(torch.from_numpy(pictures.images[rows]))
+
+
+# --- through easyfsl's own evaluate ---
+
+
+@pytest.mark.parametrize("n_shot", [1, 3])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_easyfsls_own_evaluate_gives_the_accuracy_of_ours(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, n_shot: int, workers: int
+) -> None:
+    model = SemanticPromptNetworks(network, prompts=table)
+    dataset = Pictures(pictures)
+    sampler = OurEpisodes(dataset, pictures.labels, n_way=4, n_shot=n_shot, n_query=2, n_tasks=10)
+    named = NamedEpisodes(loader(dataset, sampler, workers), model, NAMES)
+    assert len(named) == 10
+    accuracy = easyfsl_evaluate(model, named, device="cpu", use_tqdm=False)
+    protocol: dict[str, Any] = {"n_way": 4, "shots": [n_shot], "n_query": 2, "episodes": 10, "seed": 0}
+    ours = evaluate(network, pictures, class_prompts(network, pictures, table), **protocol)
+    plain = evaluate(network, pictures, None, **protocol)
+    shots = f"{n_shot}-shot"
+    assert accuracy == pytest.approx(ours[shots]["all"].mean, abs=1.01 / 80), "one query may lie between two roundings"
+    assert abs(ours[shots]["all"].mean - plain[shots]["all"].mean) > 2 / 80, "prompts must matter, or this says nothing"
+
+
+def test_without_names_easyfsls_evaluate_sees_a_prototypical_network(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet
+) -> None:
+    dataset = Pictures(pictures)
+    sampler = OurEpisodes(dataset, pictures.labels, n_way=4, n_shot=2, n_query=2, n_tasks=8)
+    model = SemanticPromptNetworks(network, prompts=table)
+    accuracy = easyfsl_evaluate(model, loader(dataset, sampler), device="cpu", use_tqdm=False)
+    ours = evaluate(network, pictures, None, n_way=4, shots=[2], n_query=2, episodes=8, seed=0)
+    assert accuracy == pytest.approx(ours["2-shot"]["all"].mean, abs=1.01 / 64)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_easyfsls_wrapped_data_sets_and_our_sampler_go_together(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = TensorDataset(normalise(torch.from_numpy(pictures.images)), torch.from_numpy(pictures.labels))
+    wrapped = WrapFewShotDataset([(image, int(label)) for image, label in plain])
+    sampler = TaskSampler(wrapped, n_way=3, n_shot=2, n_query=1, n_tasks=4)
+    assert len(sampler) == 4
+    model = SemanticPromptNetworks(network, prompts=table)
+    seen: list[tuple[list[str], Tensor, Tensor]] = []
+    process = SemanticPromptNetworks.process_support_set
+
+    def spy(self: Any, images: Tensor, labels: Tensor, class_names: Any = None) -> None:
+        process(self, images, labels, class_names)
+        seen.append((list(self.class_names), images, labels))
+
+    monkeypatch.setattr(SemanticPromptNetworks, "process_support_set", spy)
+    random.seed(0)
+    accuracy = easyfsl_evaluate(model, NamedEpisodes(loader(wrapped, sampler, workers), model, NAMES), device="cpu")
+    assert 0 <= accuracy <= 1
+    assert len(seen) == 4
+    for names, images, labels in seen:
+        for image, label in zip(images, labels.tolist(), strict=True):
+            (row,) = [i for i, other in enumerate(plain.tensors[0]) if torch.equal(image, other)]
+            assert names[label] == NAMES[pictures.labels[row]], "each picture's own class"
+
+
+def test_a_sampler_refuses_what_the_data_set_cannot_give(pictures: PictureSet) -> None:
+    with pytest.raises(ValueError, match="7"):
+        TaskSampler(Pictures(pictures), n_way=7, n_shot=1, n_query=1, n_tasks=1)
+    with pytest.raises(ValueError, match="9"):
+        TaskSampler(Pictures(pictures), n_way=2, n_shot=5, n_query=4, n_tasks=1)
+
+
+@pytest.mark.parametrize("before", [None, ["ant", "bee"]])
+def test_the_last_episodes_names_do_not_stay(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, before: list[str] | None
+) -> None:
+    """Otherwise the next support set without names of its own would silently get these."""
+    model = SemanticPromptNetworks(network, prompts=table, class_names=before)
+    dataset = Pictures(pictures)
+    sampler = TaskSampler(dataset, n_way=3, n_shot=1, n_query=1, n_tasks=2)
+    for _ in NamedEpisodes(loader(dataset, sampler), model, NAMES):
+        assert len(model.class_names or ()) == 3
+    assert model.class_names == before
+    episodes = iter(NamedEpisodes(loader(dataset, sampler), model, NAMES))
+    next(episodes)
+    episodes.close()  # type: ignore[attr-defined]
+    assert model.class_names == before, "nor where the reader stops early"
+
+
+# --- names ---
+
+
+def test_names_steer_the_support_and_leave_the_queries(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet
+) -> None:
+    images, labels, queries = support(pictures, [0, 1, 6, 7]), torch.tensor([0, 1, 0, 1]), support(pictures, [12, 13, 18])
+    scores = {}
+    with torch.no_grad():
+        for names in (None, ("ant", "bee"), ("bee", "ant"), ("ant", "polar_bear")):
+            model = SemanticPromptNetworks(network, prompts=table)
+            model.process_support_set(images, labels, names)
+            scores[names] = model(queries)
+        assert all(value.shape == (3, 2) and value.abs().max() <= 1.0001 for value in scores.values())
+        kept = list(scores.values())
+        assert all((a - b).abs().max() > 1e-3 for i, a in enumerate(kept) for b in kept[:i])
+        torch.testing.assert_close(scores["ant", "bee"][:, 0], scores["ant", "polar_bear"][:, 0])
+        vectors = torch.from_numpy(table.select(["ant", "bee"]))
+        shots = network(images, vectors[labels])
+        prototypes = torch.stack([shots[labels == way].mean(0) for way in range(2)])
+        expected = nn.functional.normalize(network(queries)) @ nn.functional.normalize(prototypes).T
+    torch.testing.assert_close(scores["ant", "bee"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_names_come_from_the_call_else_from_the_attribute_else_from_nowhere(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet
+) -> None:
+    images, labels = support(pictures, [0, 1]), torch.tensor([0, 1])
+
+    def prototypes(attribute: Any, argument: Any) -> Tensor:
+        model = SemanticPromptNetworks(network, prompts=table, class_names=attribute)
+        with torch.no_grad():
+            model.process_support_set(images, labels, argument)
+        return model.prototypes
+
+    named = prototypes(None, ["ant", "bee"])
+    assert torch.equal(prototypes(["ant", "bee"], None), named)
+    assert torch.equal(prototypes(["elk", "fox"], ["ant", "bee"]), named)
+    assert not torch.allclose(prototypes(None, None), named, atol=1e-3)
+    model = SemanticPromptNetworks(network, prompts=table)
+    model.class_names = ["ant", "bee"]
+    with torch.no_grad():
+        model.process_support_set(images, labels)
+    assert torch.equal(model.prototypes, named)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.uint8])
+def test_labels_of_any_whole_kind_count(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, kind: torch.dtype
+) -> None:
+    images, labels = support(pictures, [0, 1, 7]), torch.tensor([0, 1, 1])
+    models = [SemanticPromptNetworks(network, prompts=table, class_names=("ant", "bee")) for _ in range(2)]
+    with torch.no_grad():
+        models[0].process_support_set(images, labels)
+        models[1].process_support_set(images, labels.to(kind))
+    assert torch.equal(models[0].prototypes, models[1].prototypes)
+
+
+@pytest.mark.parametrize("names", [[], ["ant"], ["ant", "bee", "cat"]])
+def test_there_are_as_many_names_as_classes(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, names: list[str]
+) -> None:
+    model = SemanticPromptNetworks(network, prompts=table)
+    with pytest.raises(DataError, match="as many names as classes") as raised:
+        model.process_support_set(support(pictures, [0, 1]), torch.tensor([0, 1]), names)
+    assert raised.value.expected == "2 names"
+
+
+def test_a_name_without_a_prompt_is_refused(network: PromptedVisformer, table: PromptTable, pictures: PictureSet) -> None:
+    images, labels = support(pictures, [0, 1]), torch.tensor([0, 1])
+    with pytest.raises(PromptError, match="no class 'aunt'"):
+        SemanticPromptNetworks(network, prompts=table).process_support_set(images, labels, ["aunt", "bee"])
+    with pytest.raises(DataError, match="no prompts") as raised:
+        SemanticPromptNetworks(network).process_support_set(images, labels, ["ant", "bee"])
+    assert raised.value.next_step == "SemanticPromptNetworks.load"
+
+
+@pytest.mark.parametrize("labels", [[0, 2], [1, 2], [-1, 0], [1], []])
+@pytest.mark.parametrize("backbone", [nn.Flatten(), None])
+def test_labels_with_a_gap_are_refused(labels: list[int], backbone: nn.Module | None) -> None:
+    model = SemanticPromptNetworks(backbone)
+    with pytest.raises(DataError, match="gap") as raised:
+        model.process_support_set(torch.rand(len(labels), 12), torch.tensor(labels, dtype=torch.int64))
+    assert raised.value.got == str(labels)
+
+
+# --- as any method of easyfsl ---
+
+
+def test_it_is_a_method_of_easyfsl() -> None:
+    assert issubclass(SemanticPromptNetworks, FewShotClassifier)
+    assert SemanticPromptNetworks.is_transductive() is False
+    model = SemanticPromptNetworks()
+    assert isinstance(model.backbone, nn.Identity)
+    assert not model.use_softmax
+
+
+@pytest.mark.parametrize("names", [None, ["ant", "bee", "cat"]])
+@pytest.mark.parametrize("backbone", [nn.Flatten(), nn.Sequential(nn.Flatten(), nn.Linear(48, 5))], ids=["flatten", "linear"])
+def test_with_an_ordinary_backbone_it_is_a_prototypical_network_with_or_without_names(
+    backbone: nn.Module, names: list[str] | None
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, queries = torch.randn(6, 3, 4, 4, generator=generator), torch.randn(5, 3, 4, 4, generator=generator)
+    labels = torch.tensor([2, 0, 1, 0, 0, 2])  # unbalanced and in any order
+    model, other = SemanticPromptNetworks(backbone, class_names=names), PrototypicalNetworks(backbone)
+    with torch.no_grad():
+        model.process_support_set(images, labels)
+        other.process_support_set(images, labels)
+        assert torch.equal(model.prototypes, other.prototypes)
+        assert torch.equal(model.support_features, other.support_features)
+        assert torch.equal(model.support_labels, labels)
+        scores = model(queries)
+        expected = nn.functional.cosine_similarity(backbone(queries)[:, None], other.prototypes[None], dim=2)
+    assert scores.shape == (5, 3)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_by_hand() -> None:
+    model = SemanticPromptNetworks(nn.Identity())
+    model.process_support_set(torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, 4.0]]), torch.tensor([0, 1, 1]))
+    torch.testing.assert_close(model.prototypes, torch.tensor([[3.0, 0.0], [0.0, 3.0]]))
+    torch.testing.assert_close(model(torch.tensor([[3.0, 4.0], [-1.0, 0.0]])), torch.tensor([[0.6, 0.8], [-1.0, 0.0]]))
+
+
+def test_a_network_without_prompts_takes_names_and_leaves_them(table: PromptTable, pictures: PictureSet) -> None:
+    plain = make_network(interaction="none")
+    images, labels = support(pictures, [0, 1]), torch.tensor([0, 1])
+    model = SemanticPromptNetworks(plain, prompts=table)
+    with torch.no_grad():
+        model.process_support_set(images, labels, ["ant", "bee"])
+        torch.testing.assert_close(model.prototypes, plain(images))
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0])
+def test_softmax_gives_probabilities_at_the_temperature(temperature: float) -> None:
+    model = SemanticPromptNetworks(nn.Identity(), use_softmax=True, temperature=temperature)
+    model.process_support_set(torch.eye(2), torch.tensor([0, 1]))
+    chances = model(torch.tensor([[3.0, 4.0], [5.0, 12.0]]))
+    torch.testing.assert_close(chances.sum(dim=1), torch.ones(2))
+    cosines = torch.tensor([[0.6, 0.8], [5 / 13, 12 / 13]])
+    exponents = torch.exp(cosines / temperature)
+    torch.testing.assert_close(chances, exponents / exponents.sum(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize("prompted", [True, False])
+def test_centring_and_normalisation_are_easyfsls_for_both_ways(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, prompted: bool
+) -> None:
+    centre = torch.linspace(-1, 1, 192)
+    model = SemanticPromptNetworks(network, prompts=table, feature_centering=centre, feature_normalization=2.0)
+    images, labels = support(pictures, [0, 1]), torch.tensor([0, 1])
+    with torch.no_grad():
+        model.process_support_set(images, labels, ["ant", "bee"] if prompted else None)
+        vectors = torch.from_numpy(table.select(["ant", "bee"])) if prompted else None
+        expected = nn.functional.normalize(network(images, vectors) - centre, dim=1)
+    torch.testing.assert_close(model.support_features, expected)
+
+
+def test_features_of_more_dimensions_are_easyfsls_error() -> None:
+    model = SemanticPromptNetworks(nn.Identity())
+    with pytest.raises(ValueError, match="Illegal backbone"):
+        model.process_support_set(torch.rand(2, 3, 4, 4), torch.tensor([0, 1]))
+    model.process_support_set(torch.rand(2, 48), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="Illegal backbone"):
+        model(torch.rand(2, 3, 4, 4))
+
+
+def test_a_support_set_folders_classes_are_names(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, tmp_path: Path
+) -> None:
+    for row, name in [(3, "polar_bear"), (9, "polar_bear"), (0, "ant")]:
+        (tmp_path / name).mkdir(exist_ok=True)
+        Image.fromarray(pictures.images[row]).save(tmp_path / name / f"{row}.png")
+    to_input = transforms.Compose([transforms.PILToTensor(), lambda x: normalise(x.permute(1, 2, 0)[None])[0]])
+    folder = SupportSetFolder(tmp_path, transform=to_input)
+    assert folder.classes == ["ant", "polar_bear"]
+    model = SemanticPromptNetworks(network, prompts=table)
+    with torch.no_grad():
+        model.process_support_set(folder.get_images(), folder.get_labels(), folder.classes)
+        vectors = torch.from_numpy(table.select(["ant", "polar bear", "polar bear"]))
+        features = network(support(pictures, [0, 3, 9]), vectors)
+    expected = torch.stack([features[0], features[1:].mean(0)])
+    torch.testing.assert_close(model.prototypes, expected, rtol=1e-4, atol=1e-4)
+
+
+# --- load ---
+
+
+def test_a_checkpoint_becomes_a_method(
+    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, tmp_path: Path
+) -> None:
+    model_settings = {"backbone": "visformer_mini", "image_size": 64, "layer": "3-1"}
+    settings = Settings.from_mapping({"model": model_settings, "tune": {"temperature": 0.7}})
+    path = tmp_path / "checkpoint.safetensors"
+    Checkpoint(network, settings, table, "tuned", {"train": NAMES}).save(path)
+    model = SemanticPromptNetworks.load(str(path), use_softmax=True)
+    assert model.temperature == 0.7
+    assert model.use_softmax
+    assert not model.training or not model.backbone.training
+    assert SemanticPromptNetworks.load(path, temperature=0.1).temperature == 0.1
+    images, labels = support(pictures, [0, 1]), torch.tensor([0, 1])
+    with torch.no_grad():
+        model.process_support_set(images, labels, ["ant", "bee"])
+        expected = network(images, torch.from_numpy(table.select(["ant", "bee"])))
+    torch.testing.assert_close(model.prototypes, expected)
+    with pytest.raises(CheckpointError):
+        SemanticPromptNetworks.load(tmp_path / "nowhere")
