@@ -59,6 +59,10 @@ def _keep_debug(_context: click.Context, _parameter: click.Parameter, value: boo
     _debug = value
 
 
+# What the system says of a path that cannot be used, as against what breaks on the way.
+_GIVEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+
+
 def run(group: click.Group, arguments: Sequence[str]) -> int:
     """Runs a command line.
 
@@ -82,9 +86,7 @@ def run(group: click.Group, arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return _show(f"the disk is full: {error}", 1)
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
-            return _show(str(error), 2)
-        raise
+        return _show(str(error), 2 if error.errno in _GIVEN else 1)
     return code if isinstance(code, int) else 0
 
 

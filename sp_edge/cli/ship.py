@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,8 +79,27 @@ def export(
         folder = bundle.path.with_suffix("") if bundle.path.suffix == ".spedge" else bundle.path
         for graph in ("query", "support"):
             plan = folder / f"{graph}.{precision}.plan"
-            build_engine(bundle, graph, plan, build)
+            with build_progress(graph) as progress:
+                build_engine(bundle, graph, plan, build, progress=progress)
             click.echo(f"engine: {plan}")
+
+
+@contextmanager
+def build_progress(graph: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for TensorRT's outermost phase, which lasts seconds on a desktop and minutes on a Jetson."""
+    from tqdm import tqdm
+
+    outermost = ""
+    with tqdm(desc=f"building {graph}", leave=False) as bar:
+
+        def progress(phase: str, done: int, total: int) -> None:
+            nonlocal outermost
+            outermost = outermost or phase
+            if phase == outermost:
+                bar.total, bar.n = total, done
+                bar.refresh()
+
+        yield progress
 
 
 def read_pictures(folder: Path, preprocess: Preprocess) -> NDArray[np.uint8]:

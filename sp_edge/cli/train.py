@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -57,7 +58,11 @@ def train(
     click.echo(f"run: {folder}")
     from sp_edge.training.run import train as run_training
 
-    run_training(settings, folder, device=device, init=init, say=click.echo)
+    try:
+        run_training(settings, folder, device=device, init=init, say=click.echo)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # succeeds only if nothing was begun in it
     click.echo(f"checkpoint: {folder / runs.CHECKPOINT}")
 
 

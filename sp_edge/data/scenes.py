@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import trange
 
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
@@ -196,7 +197,9 @@ def draw_scene(
     return np.clip(canvas * np.float32(rng.uniform(0.8, 1.1)), 0, 255).astype(np.uint8)
 
 
-def draw_split(split: str, *, size: int, per_class: int, groups: tuple[str, ...] = GROUPS, seed: int = 0) -> PictureSet:
+def draw_split(
+    split: str, *, size: int, per_class: int, groups: tuple[str, ...] = GROUPS, seed: int = 0, progress: bool = False
+) -> PictureSet:
     """Draws `per_class` pictures of every class of a split for each group ('clutter': with a distractor; 'clean': without).
 
     Raises:
@@ -212,7 +215,7 @@ def draw_split(split: str, *, size: int, per_class: int, groups: tuple[str, ...]
     count = len(classes) * per_class
     images = np.empty((count * len(groups), size, size, 3), dtype=np.uint8)
     for g, group in enumerate(groups):
-        for i in range(count):
+        for i in trange(count, desc=f"drawing {split}, {group}", disable=not progress, leave=False, mininterval=1.0):
             label = i // per_class
             rng = np.random.default_rng([seed, list(SPLIT_SIZES).index(split), GROUPS.index(group), i % per_class, label])
             other = None

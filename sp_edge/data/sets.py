@@ -25,7 +25,7 @@ def load_split(settings: Settings, split: str, *, progress: bool = False) -> Pic
     data = settings.data
     if data.source == "scenes":
         count = data.per_class if split == "train" else data.test_per_class
-        return scenes.draw_split(split, size=settings.model.image_size, per_class=count, seed=settings.seed)
+        return scenes.draw_split(split, size=settings.model.image_size, per_class=count, seed=settings.seed, progress=progress)
     return folder.load_split(Path(data.source), split, preprocess_of(settings), progress=progress)
 
 

@@ -90,21 +90,23 @@ def figure(image: Picture, caption: str, alt: str) -> Html:
     return tag("figure", picture(image, alt), tag("figcaption", caption))
 
 
-def attention_maps(name: str, image: Picture, plain: Map, prompted: Map) -> Html:
-    """A picture beside its attention without and with the prompt, both on one scale.
+def attention_maps(name: str, image: Picture, plain: Map, prompted: Map, token: Map) -> Html:
+    """A picture beside what its feature depends on, without and with the prompt on one scale, and the prompt's attention.
 
     Args:
         name: of the class, which is the prompt.
         image: uint8 (H, W, 3) RGB.
         plain, prompted: float32 (h, w), non-negative.
+        token: float32 (h', w'), attention of the prompt's token, non-negative; drawn on a scale of its own.
     """
     peak = float(max(plain.max(), prompted.max()))
     panels = (
         figure(image, "the picture", f"Support picture of {name}"),
-        figure(heat_map(image, plain, peak), "without prompt", "Its attention without a prompt"),
-        figure(heat_map(image, prompted, peak), f"with prompt: {name}", f"Its attention with the prompt {name}"),
+        figure(heat_map(image, plain, peak), "without prompt", "What its feature depends on without a prompt"),
+        figure(heat_map(image, prompted, peak), f"with prompt: {name}", f"What it depends on with the prompt {name}"),
+        figure(heat_map(image, token, float(token.max())), "the prompt's attention", "Attention of the prompt's token"),
     )
-    scale = ("0", picture(heat_scale(), "dark to bright"), f"{percent(peak)} of the attention in one patch")
+    scale = ("0", picture(heat_scale(), "dark to bright"), f"{percent(peak)} of the feature's change in one place")
     return tag("div", tag("div", *panels, class_="look"), tag("div", *scale, class_="scale"))
 
 

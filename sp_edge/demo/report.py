@@ -46,14 +46,16 @@ class AttentionPicture:
     Attributes:
         name: the class's, which is its prompt.
         image: uint8 (H, W, 3) RGB.
-        plain: float32 (h, w), attention to the patches without a prompt; sums to 1.
-        prompted: float32 (h, w), attention of the prompt's token to the patches; sums to 1.
+        plain: float32 (h, w), what the feature depends on without a prompt; sums to 1.
+        prompted: float32 (h, w), the same with the class's prompt; sums to 1.
+        token: float32 (h', w'), attention of the prompt's token to the patches in the last block; sums to 1.
     """
 
     name: str
     image: Picture
     plain: NDArray[np.float32]
     prompted: NDArray[np.float32]
+    token: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +246,7 @@ def _said(how: str, what: str, right: bool) -> Html:
 
 
 def _attention(pictures: Sequence[AttentionPicture]) -> Html:
-    drawn = (plots.attention_maps(one.name, one.image, one.plain, one.prompted) for one in pictures)
+    drawn = (plots.attention_maps(one.name, one.image, one.plain, one.prompted, one.token) for one in pictures)
     return tag("div", *drawn, class_="looks")
 
 

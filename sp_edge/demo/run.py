@@ -20,11 +20,12 @@ from sp_edge.data import scenes, sets
 from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
 from sp_edge.demo.report import AttentionPicture, EpisodePictures, FilmFrame, Story, TaughtClass, write_report
+from sp_edge.demo.strip import attention_strip
 from sp_edge.demo.video import Shot, draw_video
 from sp_edge.errors import SettingsError
 from sp_edge.files import write_json
 from sp_edge.matching import UNKNOWN, cosine, prototype
-from sp_edge.model.attention import attention_map
+from sp_edge.model.attention import attention_map, dependence_map
 from sp_edge.preprocess import load_image
 from sp_edge.settings import Settings
 from sp_edge.training.checkpoint import Checkpoint, versions
@@ -105,6 +106,7 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
             classes=taught,
         )
         write_report(out / "report.html", story)
+        Image.fromarray(attention_strip(story.attention)).save(out / "attention.png")
     write_json(out / "summary.json", summary)
     say(f"summary: {out / 'summary.json'}")
     say(f"report: {out / 'report.html'}")
@@ -241,8 +243,9 @@ def attention_pictures(sp: Checkpoint, novel: PictureSet, count: int = 4) -> lis
     for label in _spread(len(novel.class_names), count):
         image = cluttered.images[cluttered.labels == label][1]
         name = novel.class_names[label]
-        plain = attention_map(sp.network, image, None)
-        pictures.append(AttentionPicture(name, image, plain, attention_map(sp.network, image, sp.prompts.vector(name))))
+        prompt = sp.prompts.vector(name)
+        plain, prompted = (dependence_map(sp.network, image, p) for p in (None, prompt))
+        pictures.append(AttentionPicture(name, image, plain, prompted, attention_map(sp.network, image, prompt)))
     return pictures
 
 

@@ -1,4 +1,4 @@
-"""Shows where the network looks: the attention of its last block, with and without a prompt."""
+"""Shows where the network looks, with a prompt and without: what its feature depends on, and what its last block attends to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from sp_edge.model.network import PromptedVisformer, normalise
 
@@ -41,4 +42,37 @@ def attention_map(
     prompted = prompt is not None and network.prompt is not None and network.prompt.spatial is not None
     patches = weights[0, 1:] if prompted else weights.mean(dim=0)[-height * width :]
     share: NDArray[np.float32] = (patches / patches.sum()).reshape(height, width).numpy()
+    return share
+
+
+@torch.no_grad()
+def dependence_map(
+    network: PromptedVisformer, image: NDArray[np.uint8], prompt: NDArray[np.float32] | None, *, cells: int = 6
+) -> NDArray[np.float32]:
+    """How much of the feature hangs on each part of a picture, found by covering it (occlusion sensitivity).
+
+    A grey square, two cells wide, covers each cell with its surroundings in turn; the cell's value is how far the feature
+    turns, 1 - cosine. It needs no attention, and its grid can be finer than the network's own.
+
+    Args:
+        image: uint8 (H, W, 3) RGB, preprocessed.
+        prompt: float32 (T,) or None.
+
+    Returns:
+        float32 (cells, cells), non-negative, with sum 1.
+    """
+    height, width = image.shape[:2]
+    mean = image.mean(axis=(0, 1)).astype(np.uint8)
+    pictures = [image]
+    for row in range(cells):
+        for column in range(cells):
+            covered = image.copy()
+            top, left = (int((i - 0.5) * side / cells) for i, side in ((row, height), (column, width)))
+            bottom, right = (int((i + 1.5) * side / cells) for i, side in ((row, height), (column, width)))
+            covered[max(0, top) : bottom, max(0, left) : right] = mean
+            pictures.append(covered)
+    prompts = None if prompt is None else torch.from_numpy(np.tile(prompt, (len(pictures), 1)))
+    features = functional.normalize(network(normalise(torch.from_numpy(np.stack(pictures))), prompts), dim=1)
+    turned = (1 - features[1:] @ features[0]).clamp(min=0)
+    share: NDArray[np.float32] = (turned / turned.sum().clamp(min=1e-12)).reshape(cells, cells).numpy()
     return share

@@ -47,7 +47,8 @@ def train(
         DataError, ImageError: the data set cannot be used.
         CheckpointError: `init` does not fit.
     """
-    _claim(folder, settings, init)
+    described = {"settings": settings.to_json(), "init": None if init is None else str(init)}
+    _check_folder(folder, described)
     if (folder / runs.CHECKPOINT).exists():
         _drop_state(folder, "tune")
         say(f"{folder} is complete already")
@@ -61,10 +62,12 @@ def train(
     base_episodes(pictures, settings)  # what the second stage cannot use is found before the first has taken its hours
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, table.text.dim)
+    if init is not None:
+        _start_from(network, init)
+    write_json(folder / runs.SETTINGS, described)  # only now is the folder a run: nothing of what was asked for is unusable
     record: dict[str, Any] = {}
     pretrained = folder / runs.PRETRAINED
     if init is not None:
-        _start_from(network, init)
         record["init"] = init.name
     elif pretrained.exists():
         stored = Checkpoint.load(pretrained)
@@ -91,19 +94,20 @@ def train(
 def _with_strength(
     network: PromptedVisformer, table: PromptTable, settings: Settings, record: dict[str, Any], say: Callable[[str], None]
 ) -> Settings:
-    if not sets.has_split(settings, "val"):
-        say("no validation classes: prompts keep their full strength")
+    found = None
+    if sets.has_split(settings, "val"):
+        found = choose_strength(network, sets.load_split(settings, "val", progress=True), table)
+    if found is None:
+        say("too few validation pictures to choose the prompts' strength with: it stays as set")
         return settings
-    found = choose_strength(network, sets.load_split(settings, "val", progress=True), table)
     record["strength"] = found
     network.strength = found["strength"]
     say(f"prompt strength {network.strength}, which served the validation classes best")
     return dataclasses.replace(settings, model=dataclasses.replace(settings.model, prompt_strength=network.strength))
 
 
-def _claim(folder: Path, settings: Settings, init: Path | None) -> None:
-    """Writes down what the run is; a folder that holds another run is refused."""
-    described = {"settings": settings.to_json(), "init": None if init is None else str(init)}
+def _check_folder(folder: Path, described: dict[str, Any]) -> None:
+    """Refuses a folder that holds another run, or something else."""
     file = folder / runs.SETTINGS
     if file.exists() and read_json(file, SettingsError) != described:
         raise SettingsError(
@@ -115,7 +119,6 @@ def _claim(folder: Path, settings: Settings, init: Path | None) -> None:
     begun = f".{runs.SETTINGS}."
     if folder.exists() and not file.exists() and not all(entry.name.startswith(begun) for entry in folder.iterdir()):
         raise SettingsError(f"{folder} is not a run and not empty", expected="a new or empty folder")
-    write_json(file, described)
 
 
 def _start_from(network: PromptedVisformer, init: Path) -> None:

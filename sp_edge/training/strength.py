@@ -18,22 +18,23 @@ TOLERANCE = 0.005
 EPISODES = 300
 
 
-def choose_strength(network: PromptedVisformer, pictures: PictureSet, prompts: PromptTable) -> dict[str, Any]:
+def choose_strength(network: PromptedVisformer, pictures: PictureSet, prompts: PromptTable) -> dict[str, Any] | None:
     """Tries strengths on episodes of the validation classes.
 
     Of those that, for every number of shots and every group of pictures, lose at most half a point against no prompts on
     the same episodes, the one with the highest mean accuracy is chosen.
 
     Returns:
-        'strength': the choice; 'tried': strength -> setting ('1-shot clutter') -> accuracy.
+        'strength': the choice; 'tried': strength -> setting ('1-shot clutter') -> accuracy. None where there are too few
+        pictures to tell.
     """
-    network.strength = 1.0
-    features = encode(network, pictures.images, class_prompts(network, pictures, prompts))
     counts = [np.bincount(pictures.labels[rows], minlength=len(pictures.class_names)) for rows in pictures.groups.values()]
     n_query = int(min(10, min(c.min() for c in counts) - max(SHOTS)))
     n_way = min(5, len(pictures.class_names))
     if n_query < 1 or n_way < 2:
-        return {"strength": 1.0, "tried": {}}
+        return None
+    network.strength = 1.0
+    features = encode(network, pictures.images, class_prompts(network, pictures, prompts))
     tried: dict[float, dict[str, Any]] = {}
     for strength in STRENGTHS:
         mixed = Features(features.query, strength * features.support + (1 - strength) * features.query)

@@ -108,7 +108,7 @@ def sample(names: list[str] | None = None, video: Path | None = None, side: int 
             without_prompts=[0, 1, 1, 4, 2, 0, 3, 2, 4, 4],
         ),
         attention=[
-            AttentionPicture(name, image, attention(6, 6, i, 0.2), attention(6, 6, i + 9, 1.0))
+            AttentionPicture(name, image, attention(6, 6, i, 0.2), attention(6, 6, i + 9, 1.0), attention(3, 3, i, 1.0))
             for i, (name, image) in enumerate(zip(names[:4], pictures, strict=False))
         ],
         film=[
@@ -277,7 +277,7 @@ def test_the_page_is_sound(page: tuple[str, Page], story: Story) -> None:
     identities = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
     assert len(identities) == len(set(identities))
     # the hero, support, queries, attention with its scale, taught, film
-    assert len(read.named("img")) == 1 + 5 + 10 + 4 * 4 + 5 + len(story.film)
+    assert len(read.named("img")) == 1 + 5 + 10 + 4 * 5 + 5 + len(story.film)
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

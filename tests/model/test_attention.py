@@ -8,7 +8,7 @@ import torch
 
 from sp_edge.errors import SettingsError
 from sp_edge.model import build_network
-from sp_edge.model.attention import attention_map
+from sp_edge.model.attention import attention_map, dependence_map
 from sp_edge.model.network import normalise
 from sp_edge.settings import ModelSettings
 
@@ -78,3 +78,33 @@ def test_a_network_without_prompts_refuses_one_and_keeps_no_hook() -> None:
     with pytest.raises(SettingsError, match="without prompts"):
         attention_map(net, IMAGE, PROMPT)
     assert not net.backbone.stage3[-1].attn.qkv._forward_hooks
+
+
+class Corner(torch.nn.Module):
+    """A network that sees the upper left quarter alone; with a prompt, the lower right."""
+
+    def forward(self, images: torch.Tensor, prompts: torch.Tensor | None = None) -> torch.Tensor:
+        half = images.shape[-1] // 2
+        part = images[..., :half, :half] if prompts is None else images[..., half:, half:]
+        return torch.nn.functional.adaptive_avg_pool2d(part, 4).flatten(1)
+
+
+@pytest.mark.parametrize(("prompt", "quarter"), [(None, (slice(0, 3), slice(0, 3))), (PROMPT, (slice(3, 6), slice(3, 6)))])
+def test_the_feature_depends_on_what_the_network_sees(prompt: np.ndarray | None, quarter: tuple[slice, slice]) -> None:
+    share = dependence_map(Corner(), IMAGE, prompt)  # type: ignore[arg-type]
+    assert (share.shape, share.dtype) == ((6, 6), np.float32)
+    assert share.min() >= 0
+    assert share.sum() == pytest.approx(1, abs=1e-5)
+    assert share[quarter].sum() > 0.7  # a cover reaches half a cell beyond its own
+    far = share[0:2, 0:2] if prompt is not None else share[4:6, 4:6]
+    assert far.sum() == pytest.approx(0, abs=1e-5)
+
+
+def test_a_network_that_sees_nothing_depends_on_nothing() -> None:
+    class Blind(torch.nn.Module):
+        def forward(self, images: torch.Tensor, _prompts: torch.Tensor | None = None) -> torch.Tensor:
+            return torch.ones(len(images), 4)
+
+    share = dependence_map(Blind(), IMAGE, None, cells=3)  # type: ignore[arg-type]
+    assert share.shape == (3, 3)
+    assert np.isfinite(share).all()
