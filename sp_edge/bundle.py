@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ PROMPTS = "prompts.safetensors"
 GOLDEN = "golden/features.safetensors"
 PRECISIONS = ("fp32", "fp16", "int8")
 GRAPHS = ("query", "support")
+KIND = "sp-edge bundle"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Manifest:
         size, dim = self.preprocess.image_size, self.feature_dim
         image = {"dtype": "uint8", "shape": ["N", size, size, 3]}
         return {
-            "kind": "sp-edge bundle",
+            "kind": KIND,
             "schema": SCHEMA,
             "versions": dict(self.versions),
             "precision": self.precision,
@@ -89,7 +91,7 @@ class Manifest:
         Raises:
             BundleError: of another kind or schema, or a field is missing or impossible.
         """
-        if value.get("kind") != "sp-edge bundle":
+        if value.get("kind") != KIND:
             raise BundleError("not the manifest of a bundle", expected="kind: sp-edge bundle", got=repr(value.get("kind"))[:80])
         if value.get("schema") != SCHEMA:
             raise BundleError(
@@ -206,10 +208,14 @@ class Bundle:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the features: bundles whose fp32 graphs are the same share banks, whatever precision runs."""
-        files = self.manifest.files
-        both = "".join(files[self.manifest.graphs["fp32"][graph]][0] for graph in GRAPHS)
-        return hashlib.sha256(both.encode()).hexdigest()
+        """Identity of the features: bundles of the same fp32 graphs, preprocessing and text encoder share banks.
+
+        The precision that runs does not count, so that a fleet of different devices can.
+        """
+        manifest = self.manifest
+        parts = [manifest.files[manifest.graphs["fp32"][graph]][0] for graph in GRAPHS]
+        parts += [json.dumps(what, sort_keys=True) for what in (manifest.preprocess.to_json(), manifest.text.to_json())]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def graph(self, name: str, precision: str | None = None) -> Path:
         """File of a graph ('query' or 'support').
@@ -246,6 +252,14 @@ class Bundle:
             if got != (count, *shape):
                 raise BundleError(f"the golden {part} do not fit", expected=str((count, *shape)), got=str(got))
         return golden
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder's manifest says that it is a bundle, whole or not."""
+    try:
+        return read_json(folder / MANIFEST, BundleError).get("kind") == KIND
+    except BundleError:
+        return False
 
 
 def file_entries(folder: Path) -> dict[str, tuple[str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 import sys
@@ -129,6 +130,8 @@ class TuneSettings:
 
     Attributes:
         steps: episodes, one an optimiser step.
+        n_way, n_query: of an episode.
+        n_shot: of an episode; several numbers are taken in turn, so that the network learns to be taught with each.
         lr: for the network.
         prompt_lr: for the prompt's projectors and channel MLP.
         temperature: tau that divides the cosine in the loss and in the confidence.
@@ -138,7 +141,7 @@ class TuneSettings:
 
     steps: int = 5_000
     n_way: int = 5
-    n_shot: int = 1
+    n_shot: tuple[int, ...] = (1,)
     n_query: int = 15
     lr: float = 1e-6
     prompt_lr: float = 5e-4
@@ -150,7 +153,7 @@ class TuneSettings:
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "tune.steps", "1 or more", self.steps)
         _require(self.n_way >= 2, "tune.n_way", "2 or more", self.n_way)
-        _require(self.n_shot >= 1, "tune.n_shot", "1 or more", self.n_shot)
+        _require(bool(self.n_shot) and min(self.n_shot) >= 1, "tune.n_shot", "1 or more", list(self.n_shot))
         _require(self.n_query >= 1, "tune.n_query", "1 or more", self.n_query)
         _require(self.lr >= 0, "tune.lr", "0 or more", self.lr)
         _require(self.prompt_lr > 0, "tune.prompt_lr", "a positive number", self.prompt_lr)
@@ -205,7 +208,8 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """As checkpoints record it; `from_mapping` reads it."""
-        return dataclasses.asdict(self)
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return values
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
@@ -266,6 +270,14 @@ def _parse_value(text: str) -> object:
         return text
 
 
+def _integers(name: str, value: object) -> tuple[int, ...]:
+    """One number stands for a list of one."""
+    numbers = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not all(type(number) is int for number in numbers):
+        raise SettingsError(f"the setting {name} is of the wrong kind", expected="a number or a list of them", got=repr(value))
+    return numbers
+
+
 def _number(name: str, value: int | float) -> float:
     try:
         number = float(value)
@@ -290,6 +302,8 @@ def _build(kind: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
             arguments[name] = _build(wanted, value, f"{full}.")
         elif wanted is float and type(value) in (int, float):
             arguments[name] = _number(full, value)
+        elif wanted == tuple[int, ...]:
+            arguments[name] = _integers(full, value)
         elif type(value) is not wanted:
             raise SettingsError(f"the setting {full} is of the wrong kind", expected=wanted.__name__, got=repr(value))
         else:

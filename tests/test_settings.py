@@ -51,7 +51,7 @@ valid = st.builds(
         TuneSettings,
         steps=natural,
         n_way=natural.map(lambda n: n + 1),
-        n_shot=natural,
+        n_shot=st.lists(natural, min_size=1, max_size=3).map(tuple),
         n_query=natural,
         lr=st.floats(0, 1e12),
         prompt_lr=positive,
@@ -101,7 +101,7 @@ def test_nothing_set_gives_the_papers_settings() -> None:
     assert settings == Settings()
     assert (settings.model.backbone, settings.model.image_size, settings.model.layer_index) == ("visformer_tiny", 224, 2)
     assert (settings.tune.lr, settings.tune.prompt_lr, settings.tune.temperature) == (1e-6, 5e-4, 0.2)
-    assert (settings.tune.n_way, settings.tune.n_shot, settings.tune.n_query) == (5, 1, 15)
+    assert (settings.tune.n_way, settings.tune.n_shot, settings.tune.n_query) == (5, (1,), 15)
     assert (settings.text.template, settings.text.norm) == ("A photo of {name}", 9.0)
     assert settings.data.resize_ratio == 1.1
 
@@ -171,6 +171,8 @@ def test_a_value_of_the_wrong_kind_is_refused(values: Any, name: str, kind: str)
         ("tune", "steps", 0),
         ("tune", "n_way", 1),
         ("tune", "n_shot", 0),
+        ("tune", "n_shot", []),
+        ("tune", "n_shot", [1, 0]),
         ("tune", "n_query", 0),
         ("tune", "lr", -1e-6),
         ("tune", "prompt_lr", 0.0),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import sp_edge
-from sp_edge.bundle import GOLDEN, PROMPTS, Bundle, Manifest, file_entries, write_manifest
+from sp_edge.bundle import GOLDEN, PROMPTS, Bundle, Manifest, file_entries, is_bundle, write_manifest
 from sp_edge.data import sets
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
@@ -67,7 +67,7 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
         ExportError: a stage does not pass its check; nothing is written.
         SettingsError: `out` is there and no bundle.
     """
-    if out.exists() and not (out / "manifest.json").is_file():
+    if out.exists() and not is_bundle(out):
         raise SettingsError(f"{out} is there and is no bundle", expected="a free path or an earlier bundle")
     settings = checkpoint.settings
     preprocess = sets.preprocess_of(settings)

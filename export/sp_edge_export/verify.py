@@ -183,17 +183,29 @@ def check_golden(bundle: Bundle) -> dict[str, float]:
     return found
 
 
-def threshold_of(features: Features, labels: NDArray[np.int64], *, accept: float = 0.95, draws: int = 2000) -> float:
-    """The cosine at which this share of true pairs (one support, one query of the same class) is believed.
+def threshold_of(features: Features, labels: NDArray[np.int64], *, others: int = 5, draws: int = 3000) -> float:
+    """The cosine that best tells a taught class from an untaught one.
+
+    Each draw takes a query and one support picture of its class and of up to `others` further classes. Were its class
+    taught, its similarity would be the cosine to its own support; were it not, the largest of the other cosines. The
+    threshold is where the share of the first kind accepted plus the share of the second kind refused is largest.
 
     Raises:
-        ExportError: no class has two pictures.
+        ExportError: fewer than two classes with two pictures.
     """
     rng = np.random.default_rng(0)
     members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
     members = [m for m in members if len(m) > 1]
-    if not members:
-        raise ExportError("no class has two pictures to measure the threshold with")
-    pairs = np.stack([rng.choice(members[rng.integers(len(members))], 2, replace=False) for _ in range(draws)])
-    cosines = (unit(features.support[pairs[:, 0]]) * unit(features.query[pairs[:, 1]])).sum(axis=1)
-    return float(np.quantile(cosines, 1 - accept))
+    if len(members) < 2:
+        raise ExportError("too few pictures to measure the threshold with", expected="two classes with two pictures")
+    query, support = unit(features.query), unit(features.support)
+    taught, untaught = np.empty(draws), np.empty(draws)
+    for draw in range(draws):
+        own, *rest = rng.permutation(len(members))[: others + 1]
+        asked, shown = rng.choice(members[own], 2, replace=False)
+        taught[draw] = query[asked] @ support[shown]
+        untaught[draw] = max(query[asked] @ support[rng.choice(members[c])] for c in rest)
+    levels = np.unique(np.concatenate([taught, untaught]))
+    accepted = 1 - np.searchsorted(np.sort(taught), levels, side="left") / draws
+    refused = np.searchsorted(np.sort(untaught), levels, side="left") / draws
+    return float(levels[(accepted + refused).argmax()])

@@ -14,14 +14,14 @@ from sp_edge.prompts import PromptTable
 from sp_edge.training.evaluate import SHOTS, class_prompts, encode
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-TOLERANCE = 0.005
-EPISODES = 300
+TOLERANCE = 0.01
+EPISODES = 600
 
 
 def choose_strength(network: PromptedVisformer, pictures: PictureSet, prompts: PromptTable) -> dict[str, Any] | None:
     """Tries strengths on episodes of the validation classes.
 
-    Of those that, for every number of shots and every group of pictures, lose at most half a point against no prompts on
+    Of those that, for every number of shots and every group of pictures, lose at most one point against no prompts on
     the same episodes, the one with the highest mean accuracy is chosen.
 
     Returns:

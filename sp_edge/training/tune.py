@@ -23,10 +23,10 @@ from sp_edge.training.loop import ParameterGroup, StageLog, run_stage
 class EpisodeLoss(nn.Module):
     """One episode's loss: cross-entropy over cos(query, prototype) / tau (equation 3 of the paper)."""
 
-    def __init__(self, network: PromptedVisformer, *, n_way: int, n_shot: int, temperature: float) -> None:
+    def __init__(self, network: PromptedVisformer, *, n_query: int, temperature: float) -> None:
         super().__init__()
         self.network = network
-        self.n_way, self.n_shot, self.temperature = n_way, n_shot, temperature
+        self.n_query, self.temperature = n_query, temperature
 
     def forward(self, images: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and accuracy of an episode.
@@ -38,19 +38,20 @@ class EpisodeLoss(nn.Module):
         Returns:
             Two 0-d tensors.
         """
-        support = self.n_way * self.n_shot
+        n_way = len(prompts)
+        support = len(images) - n_way * self.n_query
         tokens = self.network.begin(normalise(images))
-        each = prompts.repeat_interleave(self.n_shot, dim=0) if self.network.prompt is not None else None
+        each = prompts.repeat_interleave(support // n_way, dim=0) if self.network.prompt is not None else None
         shots = self.network.finish(tokens[:support], each).float()
-        prototypes = functional.normalize(shots.reshape(self.n_way, self.n_shot, -1).mean(dim=1), dim=1)
+        prototypes = functional.normalize(shots.reshape(n_way, support // n_way, -1).mean(dim=1), dim=1)
         queries = functional.normalize(self.network.finish(tokens[support:]).float(), dim=1)
         logits = queries @ prototypes.T / self.temperature
-        labels = torch.arange(self.n_way, device=logits.device).repeat_interleave(len(queries) // self.n_way)
+        labels = torch.arange(n_way, device=logits.device).repeat_interleave(self.n_query)
         return functional.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
 
 
-def base_episodes(pictures: PictureSet, settings: Settings) -> tuple[PictureSet, EpisodeSampler]:
-    """The base pictures that the stage uses, and the sampler of its episodes.
+def base_episodes(pictures: PictureSet, settings: Settings) -> tuple[PictureSet, list[EpisodeSampler]]:
+    """The base pictures that the stage uses, and a sampler of its episodes for each number of shots.
 
     Raises:
         DataError: no such group, or too few classes or pictures for an episode.
@@ -58,8 +59,11 @@ def base_episodes(pictures: PictureSet, settings: Settings) -> tuple[PictureSet,
     stage = settings.tune
     if stage.group != "all":
         pictures = pictures.only(stage.group)
-    sampler = EpisodeSampler(pictures.labels, n_way=stage.n_way, n_shot=stage.n_shot, n_query=stage.n_query, seed=settings.seed)
-    return pictures, sampler
+    samplers = [
+        EpisodeSampler(pictures.labels, n_way=stage.n_way, n_shot=n_shot, n_query=stage.n_query, seed=settings.seed)
+        for n_shot in stage.n_shot
+    ]
+    return pictures, samplers
 
 
 def tune(
@@ -79,14 +83,14 @@ def tune(
         folder: of the run.
     """
     stage = settings.tune
-    pictures, sampler = base_episodes(pictures, settings)
+    pictures, samplers = base_episodes(pictures, settings)
     vectors = torch.from_numpy(prompts.select(pictures.class_names))
-    module = EpisodeLoss(network, n_way=stage.n_way, n_shot=stage.n_shot, temperature=stage.temperature)
+    module = EpisodeLoss(network, n_query=stage.n_query, temperature=stage.temperature)
     module.to(memory_format=torch.channels_last)
 
     def batch(step: int) -> tuple[Tensor, ...]:
         number = step * accelerator.num_processes + accelerator.process_index
-        episode = sampler.episode(number)
+        episode = samplers[step % len(samplers)].episode(number)
         chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
         images = torch.from_numpy(pictures.images[chosen])
         rng = np.random.default_rng([settings.seed, 3, number])

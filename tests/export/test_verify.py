@@ -90,21 +90,34 @@ def test_features_that_are_not_numbers_do_not_pass() -> None:
             compare("fp16", Features(query, two_sides()), "fp32", before, probe()).check(1.0)
 
 
-def test_threshold_by_hand() -> None:
-    # Within class 0 every pair is at cosine 0.6, within class 1 at 1: half of the pairs drawn lie at each.
-    query = floats([0.6, 0.8], [0.6, 0.8], [0, 1], [0, 1])
-    support = floats([1, 0], [1, 0], [0, 1], [0, 1])
+def test_threshold_parts_taught_from_untaught_where_that_can_be() -> None:
+    # Two classes, at right angles but for a lean: own pairs have cosine 1, the other class's picture .6.
+    query = floats([1, 0], [1, 0], [0.6, 0.8], [0.6, 0.8])
     labels = np.array([0, 0, 1, 1])
-    assert threshold_of(Features(query, support), labels) == pytest.approx(0.6)
-    assert threshold_of(Features(query, support), labels, accept=0.25) == pytest.approx(1)
+    threshold = threshold_of(Features(query, query), labels)
+    assert 0.6 < threshold <= 1
+    # The support features turned: own pairs .8 and .96, the other class's 0 and .28.
+    support = floats([0.8, 0.6], [0.8, 0.6], [0, 1], [0, 1])
+    assert threshold_of(Features(floats([1, 0], [1, 0], [0.28, 0.96], [0.28, 0.96]), support), labels) > 0.28
 
 
-def test_threshold_pairs_a_picture_with_another_of_its_class_alone() -> None:
-    # Each picture's own pair has cosine 1, pairs across classes -1; what is asked for lies at 0.
+def test_threshold_never_pairs_a_picture_with_itself() -> None:
+    # Itself at cosine 1, the other picture of its class at 0, the other class at -1 and 0: only above -1 can be told apart.
+    query = floats([1, 0], [0, 1], [-1, 0], [0, -1])
+    assert threshold_of(Features(query, query), np.array([0, 0, 1, 1])) == pytest.approx(0)
+
+
+def test_threshold_weighs_both_mistakes() -> None:
+    # The same cosines whether taught or not: nothing is gained anywhere, and the least level accepts all.
+    query = floats(*([1, 0] for _ in range(4)))
+    assert threshold_of(Features(query, query), np.array([0, 0, 1, 1])) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [0, 0, 1]])
+def test_threshold_needs_two_classes_with_two_pictures(labels: list[int]) -> None:
     query = floats([1, 0], [0, 1], [-1, 0])
-    assert threshold_of(Features(query, query), np.array([0, 0, 1]), accept=0.1) == pytest.approx(0)
-    with pytest.raises(ExportError, match="no class has two pictures"):
-        threshold_of(Features(query, query), np.array([0, 1, 2]))
+    with pytest.raises(ExportError, match="too few pictures"):
+        threshold_of(Features(query, query), np.array(labels))
 
 
 def test_graph_features_in_batches(tmp_path: Path) -> None:

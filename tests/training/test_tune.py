@@ -42,7 +42,7 @@ QUERIES = [(3.0, 4.0), (5.0, 12.0)]
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2])
 def test_the_loss_is_cross_entropy_over_cosines(temperature: float) -> None:
-    loss, accuracy = loss_of(SUPPORT + QUERIES, PROMPTS, n_way=2, n_shot=2, temperature=temperature)
+    loss, accuracy = loss_of(SUPPORT + QUERIES, PROMPTS, n_query=1, temperature=temperature)
     first = math.log(1 + math.exp((0.8 - 0.6) / temperature))
     second = math.log(1 + math.exp((5 - 12) / 13 / temperature))
     assert loss == pytest.approx((first + second) / 2, rel=1e-5)
@@ -53,7 +53,7 @@ def test_queries_come_by_way_and_see_no_prompt() -> None:
     far = PROMPTS.clone()
     support = [(a - p[0], b - p[1]) for (a, b), p in zip([(1, 0), (0, 1)], far.tolist(), strict=True)]
     queries = [(2.0, 0.0), (1.0, 0.0), (3.0, 0.0), (0.0, 1.0), (0.0, 2.0), (1.0, 0.0)]
-    loss, accuracy = loss_of(support + queries, far, n_way=2, n_shot=1, temperature=1.0)
+    loss, accuracy = loss_of(support + queries, far, n_query=3, temperature=1.0)
     right, wrong = math.log(1 + math.exp(-1)), math.log(1 + math.e)
     assert loss == pytest.approx((5 * right + wrong) / 6, rel=1e-5)
     assert accuracy == pytest.approx(5 / 6)
@@ -61,6 +61,6 @@ def test_queries_come_by_way_and_see_no_prompt() -> None:
 
 def test_a_network_without_prompts_gets_none() -> None:
     support = [(1.0, 0.0), (0.0, 1.0)]
-    loss, accuracy = loss_of([*support, *support], torch.full((2, 2), 1e6), n_way=2, n_shot=1, temperature=1.0, prompted=False)
+    loss, accuracy = loss_of([*support, *support], torch.full((2, 2), 1e6), n_query=1, temperature=1.0, prompted=False)
     assert loss == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-5)
     assert accuracy == 1
