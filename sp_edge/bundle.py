@@ -183,7 +183,10 @@ class Bundle:
                 expected="the folder that `sp-edge export` wrote",
                 got="a file" if path.exists() else "nothing",
             )
-        manifest = Manifest.from_json(read_json(path / MANIFEST, BundleError))
+        content = read_json(path / MANIFEST, BundleError)
+        manifest = Manifest.from_json(content)
+        if content.get("seal") != _seal(content):
+            raise BundleError("the bundle's manifest has changed", next_step="copy or export the bundle again")
         for name, (digest, size) in manifest.files.items():
             file = inside(path, name, BundleError)
             got = _entry(file)
@@ -278,4 +281,11 @@ def _entry(file: Path) -> tuple[str, int] | None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes the manifest; the last step of building a bundle."""
-    write_json(folder / MANIFEST, manifest.to_json())
+    content = manifest.to_json()
+    write_json(folder / MANIFEST, {**content, "seal": _seal(content)})
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """Digest of a manifest's content, so that a change in the manifest itself is noticed, too."""
+    kept = {key: value for key, value in content.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -13,12 +13,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
+from sp_edge.data.sets import preprocess_of
 from sp_edge.errors import DataError, MissingExtraError
 from sp_edge.model import PromptedVisformer
+from sp_edge.model.network import normalise
+from sp_edge.preprocess import Preprocess
 from sp_edge.prompts import PromptTable
 from sp_edge.training.checkpoint import Checkpoint
 
@@ -29,7 +33,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("the easyfsl plug-in needs easyfsl", package="easyfsl", extra="train") from error
 
-__all__ = ["NamedEpisodes", "SemanticPromptNetworks", "TaskSampler"]
+__all__ = ["NamedEpisodes", "SemanticPromptNetworks", "TaskSampler", "Transform"]
 
 
 class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
@@ -70,6 +74,7 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
         self.prompts = prompts
         self.class_names = class_names
         self.temperature = temperature
+        self.transform: Transform | None = None
 
     @classmethod
     def load(cls, checkpoint: str | Path, **options: Any) -> SemanticPromptNetworks:
@@ -81,10 +86,14 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
 
         Raises:
             CheckpointError: not such a file.
+
+        Its `transform` turns a picture into what the network was trained on; hand it to the data set.
         """
         loaded = Checkpoint.load(Path(checkpoint))
         options = {"prompts": loaded.prompts, "temperature": loaded.settings.tune.temperature, **options}
-        return cls(loaded.network, **options)
+        model = cls(loaded.network, **options)
+        model.transform = Transform(preprocess_of(loaded.settings))
+        return model
 
     def process_support_set(
         self, support_images: Tensor, support_labels: Tensor, class_names: Sequence[str] | None = None
@@ -142,6 +151,18 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
         if self.feature_normalization is not None:
             features = nn.functional.normalize(features, p=self.feature_normalization, dim=1)
         return features
+
+
+class Transform:
+    """A data set's `transform`: an RGB picture of Pillow's, or uint8 (H, W, 3), to the network's float32 (3, S, S)."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+
+    def __call__(self, picture: Any) -> Tensor:
+        """Prepares one picture as evaluation, export and the runtime do."""
+        image = np.array(picture.convert("RGB") if hasattr(picture, "convert") else picture)
+        return normalise(torch.from_numpy(np.array(self.preprocess(image)))[None])[0]
 
 
 class NamedEpisodes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -66,6 +67,15 @@ def _beside(path: Path) -> Path:
     return path.parent / f".{path.name[:20]}.{secrets.token_hex(8)}{path.suffix}"
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a file that several processes read, change and write; others wait their turn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{path.name[:80]}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a whole file atomically."""
     with atomic_file(path) as temporary:
@@ -123,7 +133,7 @@ def inside(folder: Path, name: str, error: type[InputError]) -> Path:
 
 def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, object]) -> None:
     """Writes a safetensors file atomically; each metadata value is stored as JSON."""
-    content = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    content = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     described = {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in metadata.items()}
     write_bytes(path, save(content, described))
 

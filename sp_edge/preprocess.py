@@ -155,8 +155,10 @@ def pictures_at(places: Sequence[Path]) -> list[Path]:
     for place in places:
         if not place.exists():
             raise DataError(f"nothing at {place}", expected="a picture, or a folder of pictures")
-        files += image_files(place) if place.is_dir() else [place]
+        found = image_files(place) if place.is_dir() else [place]
+        if not found:
+            raise DataError(f"no pictures in {place}", expected="JPEG, PNG or other pictures", got="none")
+        files += found
     if not files:
-        got = ", ".join(map(str, places)) or "nothing"
-        raise DataError("no pictures were named", expected="pictures, or folders that hold some", got=got)
+        raise DataError("no pictures were named", expected="pictures, or folders that hold some", got="nothing")
     return files

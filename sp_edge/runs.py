@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sp_edge.errors import InputError, SettingsError
+from sp_edge.errors import InputError
 
 ROOT = Path("runs")
 CHECKPOINT = "checkpoint.safetensors"
@@ -46,13 +46,3 @@ def _numbers(root: Path) -> list[int]:
     if not root.is_dir():
         return []
     return [int(entry.name) for entry in root.iterdir() if entry.is_dir() and re.fullmatch(r"[1-9]\d{0,8}", entry.name)]
-
-
-def check_free(path: Path, *, overwrite: bool = False) -> None:
-    """Refuses to write over something that is there, unless asked to.
-
-    Raises:
-        SettingsError: the path is taken.
-    """
-    if path.exists() and not overwrite:
-        raise SettingsError(f"{path} is already there", expected="a path that is free", next_step="name another, or remove it")

@@ -204,6 +204,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         _choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        if self.model.prompt_strength != 1 and self.tune.choose_strength:
+            raise SettingsError(
+                "model.prompt_strength was set, and training is to choose it", expected="tune.choose_strength=false besides"
+            )
         _require(0 <= self.seed < 2**63, "seed", "0 to 2^63 - 1", self.seed)
 
     def to_json(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sp_edge import runs
-from sp_edge.errors import BankError, BundleError, CheckpointError, SettingsError
+from sp_edge.errors import BankError, BundleError, CheckpointError
 
 
 def test_runs_are_numbered_from_one(tmp_path: Path) -> None:
@@ -73,14 +73,3 @@ def test_where_no_run_has_the_part_the_error_says_what_makes_it(
     with pytest.raises(error, match=part) as raised:
         runs.newest(part, error, root)
     assert raised.value.next_step == command
-
-
-def test_only_a_free_path_may_be_written(tmp_path: Path) -> None:
-    file, folder = tmp_path / "a", tmp_path / "b"
-    runs.check_free(file)
-    file.write_text("")
-    folder.mkdir()
-    for taken in (file, folder):
-        with pytest.raises(SettingsError, match="already there"):
-            runs.check_free(taken)
-        runs.check_free(taken, overwrite=True)

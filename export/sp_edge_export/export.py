@@ -72,7 +72,7 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
     settings = checkpoint.settings
     preprocess = sets.preprocess_of(settings)
     prompts = checkpoint.prompts if options.prompts is None else checkpoint.prompts.with_table(options.prompts)
-    pictures = _probe_pictures(checkpoint)
+    pictures = _probe_pictures(checkpoint, say)
     probe = _probe(pictures, prompts)
     before = encode(checkpoint.network, probe.images, probe.prompts if checkpoint.network.prompt is not None else None)
     stages: list[Parity] = []
@@ -112,11 +112,13 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
     return Bundle.load(out)
 
 
-def _probe_pictures(checkpoint: Checkpoint) -> PictureSet:
+def _probe_pictures(checkpoint: Checkpoint, say: Callable[[str], None]) -> PictureSet:
     """Pictures of validation classes, or of base classes where the data set has no validation split."""
     settings = checkpoint.settings
-    split = "val" if sets.has_split(settings, "val") and len(checkpoint.classes.get("val", ())) > 1 else "train"
-    return sets.load_split(settings, split)
+    if sets.has_split(settings, "val") and len(checkpoint.classes.get("val", ())) > 1:
+        return sets.load_split(settings, "val")
+    say("no validation classes: verifying, and setting the threshold of 'unknown', on base classes, which flatters both")
+    return sets.load_split(settings, "train")
 
 
 def _probe(pictures: PictureSet, prompts: PromptTable) -> Probe:
@@ -181,7 +183,7 @@ def _card(checkpoint: Checkpoint, precision: str) -> str:
 Few-shot recognition with Semantic Prompt (arXiv 2303.14123), exported by sp-edge {sp_edge.__version__}.
 
 - network: {settings.model.backbone}, {settings.model.image_size} px
-- prompt: {settings.model.interaction} at {settings.model.layer}
+- prompt: {settings.model.interaction} at {settings.model.layer}, strength {settings.model.prompt_strength}
 - precision: {precision} (fp32 graphs included)
 - trained on: {settings.data.source}, {len(checkpoint.classes.get("train", ()))} base classes
 - text encoder: {settings.text.encoder}, "{settings.text.template}"

@@ -145,14 +145,14 @@ class OnnxRuntimeBackend:
                 f"ONNX Runtime cannot load {path.name}",
                 expected=f"a graph that version {onnxruntime.__version__} can run",
                 got=str(cause),
-                next_step="sp-edge doctor",
+                next_step="--device cpu",
             ) from cause
         if session.get_providers()[:1] != self._providers[:1]:
             raise BackendError(
                 f"ONNX Runtime did not take {path.name} to {self._providers[0]}",
                 expected=self._providers[0],
                 got=", ".join(session.get_providers()),
-                next_step="its libraries (CUDA, cuDNN) are missing or of another version: sp-edge doctor, or --device cpu",
+                next_step="its libraries (CUDA, cuDNN) are missing or of another version; --device cpu works without",
             )
         self._check(graph, path.name, session)
         return session

@@ -15,8 +15,10 @@ import click
 from sp_edge import runs
 from sp_edge.errors import BundleError, CheckpointError, MissingExtraError, SpEdgeError
 
-_EXTRAS = dict.fromkeys(("torch", "torchvision", "timm", "accelerate", "matplotlib"), "train")
-_EXTRAS |= dict.fromkeys(("onnx", "onnxscript"), "export")
+_EXTRAS = dict.fromkeys(
+    ("torch", "torchvision", "timm", "accelerate", "matplotlib", "tensorboard", "easyfsl", "sentence_transformers"), "train"
+)
+_EXTRAS |= dict.fromkeys(("onnx", "onnxscript"), "export") | {"cv2": "camera"}
 
 
 class Command(click.Command):
@@ -117,6 +119,11 @@ def split_bundle(arguments: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
     if arguments and is_bundle(arguments[0]):
         return arguments[0], arguments[1:]
     return runs.newest(runs.BUNDLE, BundleError), arguments
+
+
+def bank_beside(bundle: Path) -> Path:
+    """Where a bundle's bank is kept unless told otherwise; never inside the bundle, which an export replaces."""
+    return bundle.resolve().parent / runs.BANK if bundle.name in ("", "..") else bundle.parent / runs.BANK
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

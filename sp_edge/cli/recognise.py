@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, split_bundle, table
+from sp_edge.cli.common import PATH, Command, bank_beside, split_bundle, table
 from sp_edge.errors import BankError, SourceError
 
 
@@ -32,7 +32,7 @@ def _shared(function: Any) -> Any:
 def _recognizer(path: Path, bank_file: Path | None, **options: Any) -> Any:
     from sp_edge_runtime.recognizer import Recognizer
 
-    file = bank_file or path.parent / runs.BANK
+    file = bank_file or bank_beside(path)
     if not file.exists():
         raise BankError(
             f"no bank at {file}", expected="a file of taught classes", next_step="sp-edge enroll --name NAME PICTURES"
@@ -52,14 +52,26 @@ def classify(arguments: tuple[Path, ...], bank_file: Path | None, as_json: bool,
     files = pictures_at(places)
     rows = []
     with _recognizer(path, bank_file, **options) as recognizer:
-        for file in files:
-            prediction = recognizer.classify(load_image(file))
-            if as_json:
-                click.echo(json.dumps({"source": str(file), **prediction.to_json()}, ensure_ascii=False))
-            top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)
-            rows.append([file, prediction.label, f"{prediction.similarity:.3f}", top])
-    if not as_json:
-        click.echo(table(["picture", "label", "cosine", "best"], rows))
+        click.echo(f"{path} through {recognizer.backend.description}", err=True)
+        try:
+            for file in files:
+                prediction = recognizer.classify(load_image(file))
+                if as_json:
+                    click.echo(json.dumps({"source": str(file), **prediction.to_json()}, ensure_ascii=False))
+                top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)
+                rows.append([file, prediction.label, f"{prediction.similarity:.3f}", top])
+        finally:  # one bad picture does not take the others' results with it
+            if rows and not as_json:
+                click.echo(table(["picture", "label", "cosine", "best"], rows))
+
+
+def stop_on_sigterm() -> None:
+    """Lets a service manager's stop end a stream as Ctrl-C does: with its files complete and its summary printed."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 @click.command(cls=Command)
@@ -98,10 +110,12 @@ def stream(
         source = stack.enter_context(open_source(texts[0], vid_stride=vid_stride, loop=loop))
         click.echo(f"{source.name} through {recognizer.backend.description}", err=True)
         sinks: list[Sink] = [] if headless else [TerminalSink()]
+        if len(texts) == 2:
+            fps = (source.fps or 25.0) / (1 if source.live else vid_stride)
+            sinks.append(VideoSink(Path(texts[1]), min(fps, max_fps or fps)))
         if json_file:
             sinks.append(JsonLinesSink(json_file))
-        if len(texts) == 2:
-            sinks.append(VideoSink(Path(texts[1]), source.fps or 25.0))
+        stop_on_sigterm()
         summary = run_stream(recognizer, source, sinks, max_frames=max_frames, max_fps=max_fps)
     click.echo(f"{summary.frames} frames, {summary.dropped} dropped, {summary.fps:.1f} a second", err=True)
     if summary.stages:

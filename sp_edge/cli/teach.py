@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, split_bundle, table
+from sp_edge.cli.common import PATH, Command, bank_beside, split_bundle, table
 from sp_edge.errors import BankError
 
 if TYPE_CHECKING:
@@ -31,16 +30,19 @@ def enroll(
     precision: str | None,
 ) -> None:
     """Teach a class from one to five pictures, or from a folder of them."""
+    from sp_edge.files import locked
     from sp_edge.preprocess import load_image, pictures_at
     from sp_edge.prompts import PromptTable
     from sp_edge_runtime.recognizer import Recognizer
 
     path, places = split_bundle(arguments)
     images = [load_image(file) for file in pictures_at(places)]
-    bank_file = bank_file or path.parent / runs.BANK
-    with Recognizer.load(
-        path, bank=bank_file if bank_file.exists() else None, device=device, precision=precision
-    ) as recognizer:
+    bank_file = bank_file or bank_beside(path)
+    with (
+        locked(bank_file),
+        Recognizer.load(path, bank=bank_file if bank_file.exists() else None, device=device, precision=precision) as recognizer,
+    ):
+        click.echo(f"{path} through {recognizer.backend.description}", err=True)
         known = recognizer.bundle.prompts
         for file in extra:
             known = known.with_table(PromptTable.load(file))
@@ -65,7 +67,8 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
     """List the taught classes."""
     from sp_edge.files import write_json
 
-    loaded, file = _load(arguments, bank_file)
+    path, file = _places(arguments, bank_file)
+    loaded = _load(path, file)
     rows = [
         (name, loaded.shots(name), f"{threshold:.3f}") for name, threshold in zip(loaded.names, loaded.thresholds, strict=True)
     ]
@@ -83,17 +86,24 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
 @click.option("--shot", type=click.IntRange(0), help="Only this shot of it, counted from 0.")
 def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot: int | None) -> None:
     """Forget a class, or one shot of it."""
-    loaded, file = _load(arguments, bank_file)
-    loaded.remove(name, shot).save(file)
+    from sp_edge.files import locked
+
+    path, file = _places(arguments, bank_file)
+    with locked(file):
+        _load(path, file).remove(name, shot).save(file)
     click.echo(f"forgot '{name}'" + ("" if shot is None else f", shot {shot}"))
 
 
-def _load(arguments: tuple[Path, ...], bank_file: Path | None) -> tuple[Bank, Path]:
-    from sp_edge.bank import Bank
-    from sp_edge.bundle import Bundle
-
+def _places(arguments: tuple[Path, ...], bank_file: Path | None) -> tuple[Path, Path]:
+    """The bundle, and the file of its bank."""
     path, rest = split_bundle(arguments)
     if rest:
         raise BankError("only the bundle is an argument here", expected="[BUNDLE]", got=", ".join(map(str, rest)))
-    file = bank_file or path.parent / runs.BANK
-    return Bank.load(file, Bundle.load(path)), file
+    return path, bank_file or bank_beside(path)
+
+
+def _load(path: Path, file: Path) -> Bank:
+    from sp_edge.bank import Bank
+    from sp_edge.bundle import Bundle
+
+    return Bank.load(file, Bundle.load(path))

@@ -48,21 +48,30 @@ def train(
         settings, folder = Settings.from_mapping(described.get("settings", {})), resume
         init = Path(described["init"]) if described.get("init") else None
     else:
-        if data is None and recipe is None:
-            click.echo("no --data: training on the scenes that sp-edge draws itself")
+        named = {override.partition("=")[0].strip() for override in overrides}
+        for option, given, setting in (("--data", data, "data.source"), ("--imgsz", imgsz, "model.image_size")):
+            if given is not None and setting in named:
+                raise SettingsError(f"{option} and --set {setting} say the same thing twice", expected="one of them")
         extra = [f"data.source={json.dumps(data, ensure_ascii=False)}"] if data is not None else []  # a TOML text, too
         extra += [f"model.image_size={imgsz}"] if imgsz is not None else []
-        chosen = recipe or ("scenes" if data in (None, "scenes") else "folder")
-        settings = Settings.load(chosen, [*overrides, *extra])
+        settings = Settings.load(recipe or "scenes", [*overrides, *extra])
+        if recipe is None and settings.data.source != "scenes":
+            settings = Settings.load("folder", [*overrides, *extra])
+        if settings.data.source == "scenes" and data is None:
+            click.echo("no --data: training on the scenes that sp-edge draws itself")
         folder = out or runs.new_run()
     click.echo(f"run: {folder}")
     from sp_edge.training.run import train as run_training
 
     try:
         run_training(settings, folder, device=device, init=init, say=click.echo)
+    except KeyboardInterrupt:
+        click.echo(f"\nto go on: sp-edge train --resume {folder}", err=True)
+        raise
     finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # succeeds only if nothing was begun in it
+        if out is None and resume is None:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # succeeds only if nothing was begun in it
     click.echo(f"checkpoint: {folder / runs.CHECKPOINT}")
 
 
@@ -100,7 +109,8 @@ def evaluate(
     settings = loaded.settings
     if data is not None:
         settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, source=data))
-    pictures = sets.load_split(settings, split, progress=True)
+    # The network goes on seeing pictures as its own data set prepared them, and as its bundle will.
+    pictures = sets.load_split(settings, split, preprocess=sets.preprocess_of(loaded.settings), progress=True)
     click.echo(f"{file}: {len(pictures):,} pictures of {len(pictures.class_names)} classes ({split}), {n_way}-way")
     rows = {}
     if loaded.network.prompt is not None:

@@ -16,8 +16,14 @@ def preprocess_of(settings: Settings) -> Preprocess:
     return Preprocess(settings.model.image_size, ratio)
 
 
-def load_split(settings: Settings, split: str, *, progress: bool = False) -> PictureSet:
+def load_split(settings: Settings, split: str, *, preprocess: Preprocess | None = None, progress: bool = False) -> PictureSet:
     """The pictures of 'train', 'val' or 'test'.
+
+    Args:
+        settings: name the data set.
+        split: which part of it.
+        preprocess: of a folder's pictures; the settings' own by default.
+        progress: show a bar.
 
     Raises:
         DataError: the folder does not hold what it should.
@@ -26,7 +32,7 @@ def load_split(settings: Settings, split: str, *, progress: bool = False) -> Pic
     if data.source == "scenes":
         count = data.per_class if split == "train" else data.test_per_class
         return scenes.draw_split(split, size=settings.model.image_size, per_class=count, seed=settings.seed, progress=progress)
-    return folder.load_split(Path(data.source), split, preprocess_of(settings), progress=progress)
+    return folder.load_split(Path(data.source), split, preprocess or preprocess_of(settings), progress=progress)
 
 
 def has_split(settings: Settings, split: str) -> bool:

@@ -28,6 +28,7 @@ from sp_edge.matching import UNKNOWN, cosine, prototype
 from sp_edge.model.attention import attention_map, dependence_map
 from sp_edge.preprocess import load_image
 from sp_edge.settings import Settings
+from sp_edge.text import prompt_table
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge.training.evaluate import class_prompts, encode, evaluate
 from sp_edge.training.run import train
@@ -62,14 +63,18 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
     settings = Settings.load("scenes", QUICK if quick else ())
     plain = dataclasses.replace(settings, model=dataclasses.replace(settings.model, interaction="none"))
 
+    with clock("data"):
+        base = sets.load_split(settings, "train", progress=True)
+        novel = sets.load_split(settings, "test", progress=True)
+    with clock("prompts"):
+        prompts = prompt_table([name for names in sets.class_names(settings).values() for name in names], settings.text)
     with clock("train with prompts"):
-        sp = train(settings, runs.new_run(out / "runs"), say=say)
+        sp = train(settings, runs.new_run(out / "runs"), pictures=base, prompts=prompts, say=say)
     run = runs.newest(runs.CHECKPOINT, SettingsError, out / "runs").parent
     with clock("train without prompts"):
-        tuned = train(plain, runs.new_run(out / "runs"), init=run / runs.PRETRAINED, say=say)
+        tuned = train(plain, runs.new_run(out / "runs"), init=run / runs.PRETRAINED, pictures=base, prompts=prompts, say=say)
     networks = {"pretrained": Checkpoint.load(run / runs.PRETRAINED), "tuned": tuned, "sp": sp}
     with clock("evaluate"):
-        novel = sets.load_split(settings, "test")
         accuracy = measure(networks, novel, episodes=100 if quick else 600, say=say)
     with clock("export"):
         bundle = export(sp, run / runs.BUNDLE, ExportOptions(), say=say)
@@ -83,12 +88,12 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
         "parity": {"stages": [dict(stage) for stage in bundle.manifest.stages]},
         "stream": watched,
         "seconds": clock.seconds,
-        "settings": settings.to_json(),
+        "settings": sp.settings.to_json(),
         "versions": versions(),
         "machine": {"processor": _processor(), "cores": os.cpu_count() or 1},
         "base_classes": len(sp.classes["train"]),
         "novel_classes": len(sp.classes["test"]),
-        "base_pictures": len(sp.classes["train"]) * settings.data.per_class * len(scenes.GROUPS),
+        "base_pictures": len(base),
         "steps": {"pretrain": settings.pretrain.steps, "tune": settings.tune.steps},
         "checkpoint": str(run / runs.CHECKPOINT),
         "bundle": str(bundle.path),
@@ -153,7 +158,7 @@ def teach(
     folder.mkdir(exist_ok=True)
     cluttered = novel.only("clutter")
     taught = []
-    for label in _spread(len(novel.class_names), TAUGHT):
+    for label in _some(len(novel.class_names), TAUGHT):
         name = novel.class_names[label]
         file = folder / f"{name}.png"
         Image.fromarray(cluttered.images[cluttered.labels == label][0]).save(file)
@@ -171,7 +176,7 @@ def watch(
     """Draws a video in which the taught objects pass among others, and recognises every frame of the file."""
     looks = {c.name: c for c in scenes.split_classes()["test"]}
     others = [name for name in names if name not in recognizer.bank.names]
-    strangers = [others[i] for i in _spread(len(others), 3)]
+    strangers = [others[i] for i in _some(len(others), 3)]
     order = [
         *recognizer.bank.names[:2],
         strangers[0],
@@ -240,7 +245,7 @@ def attention_pictures(sp: Checkpoint, novel: PictureSet, count: int = 4) -> lis
     """Where the network looks in cluttered support pictures of novel classes, without the prompt and with it."""
     cluttered = novel.only("clutter")
     pictures = []
-    for label in _spread(len(novel.class_names), count):
+    for label in _some(len(novel.class_names), count):
         image = cluttered.images[cluttered.labels == label][1]
         name = novel.class_names[label]
         prompt = sp.prompts.vector(name)
@@ -258,9 +263,9 @@ def film(results: Sequence[FrameResult], count: int = 8) -> list[FilmFrame]:
     ]
 
 
-def _spread(count: int, wanted: int) -> list[int]:
-    """Indices spread evenly over a range."""
-    return [int((i + 0.5) * count / wanted) for i in range(wanted)]
+def _some(count: int, wanted: int) -> list[int]:
+    """Indices below `count`, drawn once and for all."""
+    return [int(i) for i in np.random.default_rng(0).permutation(count)[:wanted]]
 
 
 def _processor() -> str:

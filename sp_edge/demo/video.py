@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.data.scenes import SceneClass, draw_background, draw_object
 from sp_edge.errors import SourceError
 from sp_edge.files import atomic_file
+from sp_edge_runtime.opencv import opencv
 
 SIDE = 320
 
@@ -38,6 +38,7 @@ def draw_video(path: Path, shots: list[Shot], *, fps: float, seed: int = 0) -> l
     Raises:
         SourceError: this machine's OpenCV cannot write the file.
     """
+    cv2 = opencv("drawing a video")
     truth: list[str] = []
     with atomic_file(path) as temporary:
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, (SIDE, SIDE))

@@ -50,7 +50,7 @@ class StageLog:
 
 
 def make_accelerator(precision: str, device: str) -> Accelerator:
-    """The engine that places, autocasts and parallelises.
+    """The engine that places and autocasts.
 
     Args:
         precision: fp32, bf16, or auto: bf16 where the processor or GPU computes in it, else fp32.
@@ -69,7 +69,7 @@ def make_accelerator(precision: str, device: str) -> Accelerator:
     if precision == "auto":
         precision = "bf16" if _computes_bf16(on_cpu) else "fp32"
     try:
-        return Accelerator(cpu=on_cpu, mixed_precision="bf16" if precision == "bf16" else "no")
+        accelerator = Accelerator(cpu=on_cpu, mixed_precision="bf16" if precision == "bf16" else "no")
     except ValueError as cause:
         raise SettingsError(
             "one process trains on one device and in one precision",
@@ -77,6 +77,11 @@ def make_accelerator(precision: str, device: str) -> Accelerator:
             got=f"{precision} on {device}",
             next_step="train in another process",
         ) from cause
+    if accelerator.num_processes > 1:
+        raise SettingsError(
+            "training in several processes is not there yet", expected="one process", got=str(accelerator.num_processes)
+        )
+    return accelerator
 
 
 def _computes_bf16(on_cpu: bool) -> bool:
@@ -128,10 +133,9 @@ def run_stage(
     losses: deque[float] = deque(maxlen=WINDOW)
     hits: deque[float] = deque(maxlen=WINDOW)
     began = saved = time.monotonic()
-    main = accelerator.is_main_process
-    events = SummaryWriter(str(folder / "events" / name)) if main else None
+    events = SummaryWriter(str(folder / "events" / name))
     try:
-        with tqdm(total=steps, initial=start, desc=name, disable=not main, leave=True, mininterval=1.0) as bar:
+        with tqdm(total=steps, initial=start, desc=name, leave=True, mininterval=1.0) as bar:
             for step in range(start, steps):
                 torch.manual_seed(_step_seed(seed, step))
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
@@ -149,17 +153,14 @@ def run_stage(
                 if step % 10 == 9:
                     mean = {"loss": float(np.mean(losses)), "accuracy": float(np.mean(hits))}
                     bar.set_postfix({k: f"{v:.3f}" for k, v in mean.items()}, refresh=False)
-                    if events is not None:
-                        for key, value in mean.items():
-                            events.add_scalar(key, value, step + 1)
-                if main and time.monotonic() - saved > SAVE_EVERY_S:
+                    for key, value in mean.items():
+                        events.add_scalar(key, value, step + 1)
+                if time.monotonic() - saved > SAVE_EVERY_S:
                     _save_state(state, module, optimizer, step + 1)
                     saved = time.monotonic()
     finally:
-        if events is not None:
-            events.close()
-    if main:
-        _save_state(state, module, optimizer, steps)
+        events.close()
+    _save_state(state, module, optimizer, steps)
     finished = StageLog(steps, time.monotonic() - began, float(np.mean(losses or [0])), float(np.mean(hits or [0])))
     accelerator.free_memory()
     return finished

@@ -49,11 +49,10 @@ def pretrain(
     epoch = max(1, len(pictures) // size)
 
     def batch(step: int) -> tuple[Tensor, ...]:
-        share = accelerator.num_processes
         order = np.random.default_rng([settings.seed, 1, step // epoch]).permutation(len(pictures))
-        chosen = order[(step % epoch) * size :][:size][accelerator.process_index :: share]
+        chosen = order[(step % epoch) * size :][:size]
         images = torch.from_numpy(pictures.images[chosen])
-        rng = np.random.default_rng([settings.seed, 2, step, accelerator.process_index])
+        rng = np.random.default_rng([settings.seed, 2, step])
         return augment(images, settings.augment, rng), torch.from_numpy(pictures.labels[chosen])
 
     return run_stage(

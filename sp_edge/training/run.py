@@ -32,6 +32,8 @@ def train(
     *,
     device: str = "auto",
     init: Path | None = None,
+    pictures: PictureSet | None = None,
+    prompts: PromptTable | None = None,
     say: Callable[[str], None] = print,
 ) -> Checkpoint:
     """Pre-trains, then tunes in episodes. A run that was cut off goes on where it stood when called again.
@@ -40,6 +42,8 @@ def train(
         folder: of the run; it gets settings.json, pretrained.safetensors and checkpoint.safetensors.
         device: auto, cpu or cuda.
         init: a checkpoint whose backbone to start from, instead of pre-training.
+        pictures: the base classes', where they have been read already.
+        prompts: of every class of the data set, where they have been made already.
         say: is told what happens, a line each.
 
     Raises:
@@ -56,8 +60,8 @@ def train(
     accelerator = make_accelerator(settings.precision, device)
     say(f"training on {accelerator.device} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}")
     classes = sets.class_names(settings)
-    table = prompt_table([name for names in classes.values() for name in names], settings.text)
-    pictures = sets.load_split(settings, "train", progress=True)
+    table = prompts or prompt_table([name for names in classes.values() for name in names], settings.text)
+    pictures = pictures or sets.load_split(settings, "train", progress=True)
     say(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
     base_episodes(pictures, settings)  # what the second stage cannot use is found before the first has taken its hours
     torch.manual_seed(settings.seed)
@@ -103,7 +107,11 @@ def _with_strength(
     record["strength"] = found
     network.strength = found["strength"]
     say(f"prompt strength {network.strength}, which served the validation classes best")
-    return dataclasses.replace(settings, model=dataclasses.replace(settings.model, prompt_strength=network.strength))
+    return dataclasses.replace(
+        settings,
+        model=dataclasses.replace(settings.model, prompt_strength=network.strength),
+        tune=dataclasses.replace(settings.tune, choose_strength=False),
+    )
 
 
 def _check_folder(folder: Path, described: dict[str, Any]) -> None:

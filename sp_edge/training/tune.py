@@ -89,11 +89,10 @@ def tune(
     module.to(memory_format=torch.channels_last)
 
     def batch(step: int) -> tuple[Tensor, ...]:
-        number = step * accelerator.num_processes + accelerator.process_index
-        episode = samplers[step % len(samplers)].episode(number)
+        episode = samplers[step % len(samplers)].episode(step)
         chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
         images = torch.from_numpy(pictures.images[chosen])
-        rng = np.random.default_rng([settings.seed, 3, number])
+        rng = np.random.default_rng([settings.seed, 3, step])
         return augment(images, settings.augment, rng), vectors[torch.from_numpy(episode.classes)]
 
     return run_stage(

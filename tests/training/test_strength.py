@@ -39,7 +39,7 @@ def noisy(labels: np.ndarray, noise: np.ndarray, seed: int) -> np.ndarray:
     [
         ((0.1, 0.1), (0.1, 0.1), {1.0}),  # prompted features are better everywhere
         ((3.0, 3.0), (3.0, 3.0), {0.0}),  # and worse everywhere
-        ((0.1, 0.1), (3.0, 3.0), {0.0, 0.25}),  # much better in clutter never buys much worse in the clean
+        ((0.1, 0.1), (3.0, 3.0), {0.0, 0.1, 0.2, 0.3}),  # much better in clutter never buys much worse in the clean
     ],
 )
 def test_the_choice_helps_and_never_hurts(
