@@ -185,7 +185,7 @@ class Bundle:
             )
         content = read_json(path / MANIFEST, BundleError)
         manifest = Manifest.from_json(content)
-        if content.get("seal") != _seal(content):
+        if content.get("seal") != seal(content):
             raise BundleError("the bundle's manifest has changed", next_step="copy or export the bundle again")
         for name, (digest, size) in manifest.files.items():
             file = inside(path, name, BundleError)
@@ -282,10 +282,10 @@ def _entry(file: Path) -> tuple[str, int] | None:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes the manifest; the last step of building a bundle."""
     content = manifest.to_json()
-    write_json(folder / MANIFEST, {**content, "seal": _seal(content)})
+    write_json(folder / MANIFEST, {**content, "seal": seal(content)})
 
 
-def _seal(content: Mapping[str, Any]) -> str:
+def seal(content: Mapping[str, Any]) -> str:
     """Digest of a manifest's content, so that a change in the manifest itself is noticed, too."""
     kept = {key: value for key, value in content.items() if key != "seal"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

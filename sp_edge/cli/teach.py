@@ -42,7 +42,6 @@ def enroll(
         locked(bank_file),
         Recognizer.load(path, bank=bank_file if bank_file.exists() else None, device=device, precision=precision) as recognizer,
     ):
-        click.echo(f"{path} through {recognizer.backend.description}", err=True)
         known = recognizer.bundle.prompts
         for file in extra:
             known = known.with_table(PromptTable.load(file))
@@ -51,6 +50,7 @@ def enroll(
         recognizer.bank.save(bank_file)
         shots = recognizer.bank.shots(name)
         click.echo(f"taught '{name}' from {len(images)} picture{'s' * (len(images) != 1)}, {shots} in all")
+        click.echo(f"bundle: {path}, {recognizer.backend.description}")
         click.echo(f"bank: {bank_file} with {len(recognizer.bank.names)} classes")
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,7 +61,9 @@ BUNDLE = Path("runs/2/model.spedge")
 def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
     code, out, err = call("enroll", "--name", "red", toy_pictures / "0 red.png")
     assert (code, err) == (0, "")
-    assert out.splitlines() == ["taught 'red' from 1 picture, 1 in all", f"bank: {BANK} with 1 classes"]
+    first, bundle_line, last = out.splitlines()
+    assert (first, last) == ("taught 'red' from 1 picture, 1 in all", f"bank: {BANK} with 1 classes")
+    assert bundle_line.startswith(f"bundle: {BUNDLE}, ONNX Runtime")
     code, out, _ = call("enroll", "--name", "red", toy_pictures / "0 red.png", toy_pictures / "0 red.png")
     assert code == 0
     assert out.splitlines()[0] == "taught 'red' from 2 pictures, 3 in all"
@@ -68,7 +72,8 @@ def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
     image = np.asarray(Image.open(toy_pictures / "0 red.png"))
     expected = toy.features(Bundle.load(BUNDLE).manifest.preprocess(image)[None], toy.prompts().vector("red")[None])
     np.testing.assert_allclose(bank.features, np.repeat(expected, 3, axis=0), atol=1e-5)
-    assert sorted(p.name for p in (place / "runs" / "2").iterdir()) == ["classes.spbank", "model.spedge"]
+    kept = [p.name for p in (place / "runs" / "2").iterdir() if not p.name.startswith(".")]
+    assert sorted(kept) == ["classes.spbank", "model.spedge"]
 
 
 def test_enroll_a_folder_under_any_spelling(place: Path, call: Call, toy_pictures: Path) -> None:
@@ -107,7 +112,8 @@ def test_bank_remove(taught: Path, call: Call, toy_pictures: Path) -> None:
 
 def test_classify(taught: Path, call: Call, toy_pictures: Path) -> None:
     code, out, err = call("classify", toy_pictures, taught / "runs" / "2" / "model.spedge" / "golden" / "red.png")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.startswith(f"{BUNDLE} through ONNX Runtime")
     lines = out.splitlines()
     assert lines[0].split() == ["picture", "label", "cosine", "best"]
     labels = [line.partition(".png ")[2].split()[0] for line in lines[2:]]
@@ -347,3 +353,36 @@ def test_names_that_cannot_be(place: Path, call: Call, toy_pictures: Path, name:
     assert code == 2
     assert err.startswith("error: ")
     assert not (place / BANK).exists()
+
+
+def test_enrolments_at_once_all_count(place: Path, toy_pictures: Path) -> None:
+    command = [sys.executable, "-c", "from sp_edge.cli import main; main()", "enroll"]
+    running = [
+        subprocess.Popen([*command, "--name", colour, str(toy_pictures / f"{i} {colour}.png")])
+        for i, colour in enumerate(("red", "green", "blue"))
+    ]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert set(Bank.load(BANK, Bundle.load(BUNDLE)).names) == {"red", "green", "blue"}
+
+
+def test_an_output_of_the_wrong_kind_leaves_earlier_results_alone(taught: Path, call: Call, toy_pictures: Path) -> None:
+    results = taught / "r.jsonl"
+    results.write_text("keep")
+    code, _, _ = call("stream", toy_pictures, "out.avi", "--json", results)
+    assert code == 2
+    assert results.read_text() == "keep"
+
+
+def test_a_folder_without_pictures_is_named(taught: Path, call: Call, toy_pictures: Path) -> None:
+    (taught / "empty").mkdir()
+    code, _, err = call("classify", "empty", toy_pictures)
+    assert code == 2
+    assert "no pictures in empty" in err
+
+
+def test_results_before_a_broken_picture_are_shown(taught: Path, call: Call, toy_pictures: Path) -> None:
+    (taught / "broken.png").write_bytes(b"no picture")
+    code, out, err = call("classify", toy_pictures / "0 red.png", "broken.png")
+    assert code == 2
+    assert "broken.png" in err
+    assert "0 red.png" in out

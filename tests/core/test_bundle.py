@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sp_edge.bundle import GOLDEN, MANIFEST, PROMPTS, Bundle, Manifest, file_entries, write_manifest
+from sp_edge.bundle import GOLDEN, MANIFEST, PROMPTS, Bundle, Manifest, file_entries, seal, write_manifest
 from sp_edge.errors import BundleError
 from sp_edge.files import load_tensors, save_tensors
 from sp_edge.preprocess import load_image
@@ -40,7 +40,7 @@ def edit(folder: Path, change: Any) -> None:
     """Rewrites the manifest as `change(its JSON)` leaves it."""
     value = json.loads((folder / MANIFEST).read_text())
     change(value)
-    (folder / MANIFEST).write_text(json.dumps(value))
+    (folder / MANIFEST).write_text(json.dumps({**value, "seal": seal(value)}))
 
 
 def rebind(folder: Path) -> None:
@@ -69,6 +69,7 @@ def test_a_bundle_loads_with_all_that_export_wrote(bundle_path: Path) -> None:
 
 def test_the_manifest_comes_back_as_it_went(bundle: Bundle) -> None:
     recorded = json.loads((bundle.path / MANIFEST).read_text())
+    assert recorded.pop("seal") == seal(recorded)
     assert recorded == bundle.manifest.to_json()
     assert Manifest.from_json(recorded) == bundle.manifest
     assert recorded["io"]["query"]["image"] == {"dtype": "uint8", "shape": ["N", 32, 32, 3]}
@@ -97,6 +98,20 @@ def test_a_later_manifest_may_say_more(bundle_path: Path) -> None:
 
 
 # --- what does not ---
+
+
+def test_a_change_in_the_manifest_itself_is_noticed(bundle_path: Path) -> None:
+    manifest = bundle_path / MANIFEST
+    sound = manifest.read_text()
+    for old, new in (
+        ('"threshold": 0.5', '"threshold": -0.9'),
+        ('"temperature": 0.2', '"temperature": 0.3'),
+        ('"seal": "', '"seal": "0'),
+    ):
+        assert old in sound
+        manifest.write_text(sound.replace(old, new))
+        with pytest.raises(BundleError, match="manifest has changed"):
+            Bundle.load(bundle_path)
 
 
 def test_every_byte_of_every_file_counts(bundle_path: Path) -> None:
