@@ -170,7 +170,7 @@ def test_a_value_of_the_wrong_kind_is_refused(values: Any, name: str, kind: str)
         ("pretrain", "weight_decay", float("nan")),
         ("tune", "steps", 0),
         ("tune", "n_way", 1),
-        ("tune", "n_shot", 0),
+        ("tune", "n_shot", [0]),
         ("tune", "n_shot", []),
         ("tune", "n_shot", [1, 0]),
         ("tune", "n_query", 0),

@@ -25,6 +25,7 @@ SCENES = [
     "pretrain.batch_size=8",
     "tune.steps=12",
     "tune.n_way=3",
+    "tune.n_shot=1",
     "tune.n_query=1",
     "precision=fp32",
 ]

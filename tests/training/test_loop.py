@@ -260,7 +260,14 @@ def test_auto_takes_bf16_where_the_processor_has_it(
 ) -> None:
     asked: list[dict[str, object]] = []
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    monkeypatch.setattr(loop, "Accelerator", lambda **options: asked.append(options))
+
+    class Alone:
+        num_processes = 1
+
+        def __init__(self, **options: object) -> None:
+            asked.append(options)
+
+    monkeypatch.setattr(loop, "Accelerator", Alone)
     make_accelerator(precision, "cpu")
     assert asked == [{"cpu": True, "mixed_precision": expected}]
 
@@ -270,3 +277,14 @@ def test_a_process_that_has_trained_in_one_precision_says_that_it_cannot_in_anot
     with pytest.raises(SettingsError, match="one precision") as raised:
         make_accelerator("bf16", "cpu")
     assert raised.value.next_step == "train in another process"
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Two:
+        num_processes = 2
+
+        def __init__(self, **_options: object) -> None: ...
+
+    monkeypatch.setattr(loop, "Accelerator", Two)
+    with pytest.raises(SettingsError, match="several processes"):
+        loop.make_accelerator("fp32", "cpu")
