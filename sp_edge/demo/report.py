@@ -17,7 +17,7 @@ from sp_edge.demo import plots
 from sp_edge.demo.plots import GROUPS, ROWS, SHOTS, Html, Picture, figure, percent, picture, tag
 from sp_edge.files import write_bytes
 
-VIDEO_LIMIT = 6_000_000  # bytes of a video that the page carries
+VIDEO_LIMIT = 10_000_000  # bytes of a video that the page carries
 
 
 @dataclass(frozen=True, eq=False)
