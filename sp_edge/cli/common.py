@@ -80,16 +80,24 @@ def run(group: click.Group, arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except _ReaderGoneError:
-        # Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except SpEdgeError as error:
         return _show(str(error), error.exit_code)
     except OSError as error:
         if error.errno == errno.ENOSPC:
+            try:
+                sys.stdout.flush()
+            except OSError:
+                _drop_output()
             return _show(f"the disk is full: {error}", 1)
         return _show(str(error), 2 if error.errno in _GIVEN else 1)
     return code if isinstance(code, int) else 0
+
+
+def _drop_output() -> None:
+    """Lets go of what could not be written; Python would complain of it once more, with its own exit code, when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show(message: str, code: int) -> int:

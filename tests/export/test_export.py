@@ -173,7 +173,7 @@ def test_too_few_pictures_to_verify_with(checkpoint: Checkpoint, tmp_path: Path,
     names = checkpoint.prompts.names[:2]
     labels = np.array([0, 0, 0, 1, 1])
     pictures = PictureSet(np.zeros((5, 64, 64, 3), np.uint8), labels, names, {"all": np.arange(5)})
-    monkeypatch.setattr(module, "_probe_pictures", lambda _: pictures)
+    monkeypatch.setattr(module, "_probe_pictures", lambda *_: pictures)
     with pytest.raises(DataError, match=r"two classes with three pictures[\s\S]*\[3, 2\]"):
         export(checkpoint, tmp_path / "b", ExportOptions(), say=quiet)
     assert not entries(tmp_path)
@@ -264,6 +264,7 @@ from sp_edge_export import export as module
 from sp_edge.training.checkpoint import Checkpoint
 
 checkpoint, bundle, out, how = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 
 def copy(network, size, dim, folder):
     return {g: Path(shutil.copy(Path(bundle) / f"{g}.onnx", folder / f"{g}.onnx")) for g in ("query", "support")}
