@@ -70,6 +70,13 @@ def evaluate(
         DataError: fewer classes than ways, or pictures than shots and queries.
     """
     features = encode(network, pictures.images, prompts)
+    return accuracies(features, pictures, n_way=n_way, shots=shots, n_query=n_query, episodes=episodes, seed=seed)
+
+
+def accuracies(
+    features: Features, pictures: PictureSet, *, n_way: int, shots: Sequence[int], n_query: int, episodes: int, seed: int
+) -> dict[str, dict[str, Accuracy]]:
+    """As `evaluate`, of features that are there already."""
     return {
         f"{n_shot}-shot": {
             group: episode_accuracy(

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sp_edge.data.episodes import Features, episode_accuracy
+from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.model import PromptedVisformer
 from sp_edge.prompts import PromptTable
-from sp_edge.training.evaluate import SHOTS, class_prompts, encode
+from sp_edge.training.evaluate import SHOTS, accuracies, class_prompts, encode
 
 STRENGTHS = tuple(tenths / 10 for tenths in range(11))
 TOLERANCE = 0.01
@@ -38,21 +38,8 @@ def choose_strength(network: PromptedVisformer, pictures: PictureSet, prompts: P
     tried: dict[float, dict[str, Any]] = {}
     for strength in STRENGTHS:
         mixed = Features(features.query, strength * features.support + (1 - strength) * features.query)
-        tried[strength] = {
-            f"{n_shot}-shot {group}": asdict(
-                episode_accuracy(
-                    mixed.only(rows),
-                    pictures.labels[rows],
-                    n_way=n_way,
-                    n_shot=n_shot,
-                    n_query=n_query,
-                    episodes=EPISODES,
-                    seed=0,
-                )
-            )
-            for n_shot in SHOTS
-            for group, rows in pictures.groups.items()
-        }
+        found = accuracies(mixed, pictures, n_way=n_way, shots=SHOTS, n_query=n_query, episodes=EPISODES, seed=0)
+        tried[strength] = {f"{shot} {group}": asdict(a) for shot, groups in found.items() for group, a in groups.items()}
     plain = tried[0.0]
     never_behind = [s for s in STRENGTHS if all(tried[s][k]["mean"] >= plain[k]["mean"] - TOLERANCE for k in plain)]
     best = max(never_behind, key=lambda s: float(np.mean([a["mean"] for a in tried[s].values()])))
