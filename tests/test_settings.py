@@ -93,13 +93,13 @@ def test_anything_else_is_refused_as_a_setting(values: dict[str, Any]) -> None:
         assert error.expected  # noqa: PT017 - any value may be accepted, too
     else:
         json.dumps(settings.to_json(), allow_nan=False)
-        assert settings.model.layer_index >= 0
+        assert settings.model.prompt_at is None or settings.model.prompt_at[1] >= 0
 
 
 def test_nothing_set_gives_the_papers_settings() -> None:
     settings = Settings.from_mapping({})
     assert settings == Settings()
-    assert (settings.model.backbone, settings.model.image_size, settings.model.layer_index) == ("visformer_tiny", 224, 2)
+    assert (settings.model.backbone, settings.model.image_size, settings.model.prompt_at) == ("visformer_tiny", 224, (3, 2))
     assert (settings.tune.lr, settings.tune.prompt_lr, settings.tune.temperature) == (1e-6, 5e-4, 0.2)
     assert (settings.tune.n_way, settings.tune.n_shot, settings.tune.n_query) == (5, (1,), 15)
     assert (settings.text.template, settings.text.norm) == ("A photo of {name}", 9.0)
@@ -109,8 +109,8 @@ def test_nothing_set_gives_the_papers_settings() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"modle": {}}, "data, model, text, augment, pretrain, tune, seed, precision"),
-        ({"model": {"size": 64}}, "model.backbone, model.image_size, model.interaction, model.layer, model.pooling"),
+        ({"modle": {}}, "data, model, text, augment, pretrain, tune, eval, expected, seed, precision"),
+        ({"model": {"size": 64}}, "model.backbone, model.image_size, model.interaction, model.layer, model.zero_mean"),
         ({"tune": {"n-way": 5}}, "tune.n_way"),
     ],
 )
@@ -148,13 +148,13 @@ def test_a_value_of_the_wrong_kind_is_refused(values: Any, name: str, kind: str)
     [
         ("model", "interaction", "all"),
         ("model", "pooling", "mean"),
-        ("model", "layer", "2-1"),
+        ("model", "layer", "4-1"),
         ("model", "layer", "3-"),
         ("model", "layer", "3--1"),
         ("model", "layer", "3-1\n"),
-        ("text", "encoder", "clip"),
+        ("text", "encoder", "bert"),
         ("text", "template", "a photo"),
-        ("text", "norm", 0.0),
+        ("text", "norm", -1.0),
         ("text", "norm", -9.0),
         ("text", "norm", float("nan")),
         ("text", "norm", float("inf")),

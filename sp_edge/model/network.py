@@ -105,8 +105,14 @@ def build_network(settings: ModelSettings, text_dim: int) -> PromptedVisformer:
             channel=settings.interaction in ("channel", "both"),
         )
     return PromptedVisformer(
-        backbone, prompt, layer=settings.layer_index, pooling=settings.pooling, strength=settings.prompt_strength
+        backbone, prompt, layer=_layer(settings), pooling=settings.pooling, strength=settings.prompt_strength
     )
+
+
+def _layer(settings: ModelSettings) -> int:
+    if settings.prompt_at is None or settings.prompt_at[0] != 3:
+        raise SettingsError("prompts enter stage 3 only, so far", expected="3-0 to 3-3", got=settings.layer)
+    return settings.prompt_at[1]
 
 
 def normalise(images: Tensor) -> Tensor:

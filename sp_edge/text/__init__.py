@@ -39,7 +39,7 @@ def extend_table(table: PromptTable, names: Sequence[str]) -> PromptTable:
         return table
     text = table.text
     try:
-        settings = TextSettings(text.encoder, text.template, text.norm)
+        settings = TextSettings(text.encoder, template=text.template, norm=text.norm)
     except SettingsError as cause:
         raise PromptError("the table was made in a way that is unknown here", expected=cause.expected, got=cause.got) from cause
     return table.with_table(prompt_table(missing, settings))
