@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,7 +22,7 @@ from sp_edge.training.loop import ParameterGroup, StageLog, run_stage
 
 
 class EpisodeLoss(nn.Module):
-    """One episode's loss: cross-entropy over cos(query, prototype) / tau (equation 3 of the paper)."""
+    """Mean loss of episodes: cross-entropy over cos(query, prototype) / tau (equation 3 of the paper)."""
 
     def __init__(self, network: PromptedVisformer, *, n_query: int, temperature: float) -> None:
         super().__init__()
@@ -29,24 +30,28 @@ class EpisodeLoss(nn.Module):
         self.n_query, self.temperature = n_query, temperature
 
     def forward(self, images: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and accuracy of an episode.
+        """Loss and accuracy of E episodes, whose pictures go through the network together.
 
         Args:
-            images: uint8 (n_way * (n_shot + n_query), H, W, 3) RGB: all support by way, then all queries by way.
-            prompts: float32 (n_way, T); (n_way, 0) where the network knows none.
+            images: uint8 (E * n_way * (n_shot + n_query), H, W, 3) RGB: all support by episode and way, then all queries so.
+            prompts: float32 (E, n_way, T); (E, n_way, 0) where the network knows none.
 
         Returns:
             Two 0-d tensors.
         """
-        n_way = len(prompts)
-        support = len(images) - n_way * self.n_query
+        episodes, n_way = prompts.shape[:2]
+        ways = episodes * n_way
+        support = len(images) - ways * self.n_query
+        n_shot = support // ways
         tokens = self.network.begin(normalise(images))
-        each = prompts.repeat_interleave(support // n_way, dim=0) if self.network.prompt is not None else None
+        each = prompts.flatten(0, 1).repeat_interleave(n_shot, dim=0) if self.network.prompt is not None else None
         shots = self.network.finish(tokens[:support], each).float()
-        prototypes = functional.normalize(shots.reshape(n_way, support // n_way, -1).mean(dim=1), dim=1)
-        queries = functional.normalize(self.network.finish(tokens[support:]).float(), dim=1)
-        logits = queries @ prototypes.T / self.temperature
-        labels = torch.arange(n_way, device=logits.device).repeat_interleave(self.n_query)
+        prototypes = functional.normalize(shots.reshape(episodes, n_way, n_shot, -1).mean(dim=2), dim=2)
+        queries = functional.normalize(self.network.finish(tokens[support:]).float(), dim=1).reshape(
+            episodes, n_way * self.n_query, -1
+        )
+        logits = (queries @ prototypes.transpose(1, 2) / self.temperature).flatten(0, 1)
+        labels = torch.arange(n_way, device=logits.device).repeat_interleave(self.n_query).repeat(episodes)
         return functional.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
 
 
@@ -89,11 +94,19 @@ def tune(
     module.to(memory_format=torch.channels_last)
 
     def batch(step: int) -> tuple[Tensor, ...]:
-        episode = samplers[step % len(samplers)].episode(step)
-        chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
-        images = torch.from_numpy(pictures.images[chosen])
-        rng = np.random.default_rng([settings.seed, 3, step])
-        return augment(images, settings.augment, rng), vectors[torch.from_numpy(episode.classes)]
+        sampler = samplers[step % len(samplers)]
+        support: list[Tensor] = []
+        query: list[Tensor] = []
+        classes: list[NDArray[np.int64]] = []
+        for number in range(step * stage.episodes_per_step, (step + 1) * stage.episodes_per_step):
+            episode = sampler.episode(number)
+            chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
+            rng = np.random.default_rng([settings.seed, 3, number])
+            images = augment(torch.from_numpy(pictures.images[chosen]), settings.augment, rng)
+            support.append(images[: episode.support.size])
+            query.append(images[episode.support.size :])
+            classes.append(episode.classes)
+        return torch.cat([*support, *query]), vectors[torch.from_numpy(np.stack(classes))]
 
     return run_stage(
         "tune",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class Known(nn.Module):
 def loss_of(features: list[tuple[float, float]], prompts: Tensor, **options: Any) -> tuple[float, float]:
     known = Known(features, prompted=options.pop("prompted", True))
     images = torch.arange(len(features), dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3)
-    loss, accuracy = EpisodeLoss(known, **options)(images, prompts)  # type: ignore[arg-type]
+    loss, accuracy = EpisodeLoss(known, **options)(images, prompts[None])  # type: ignore[arg-type]
     return float(loss), float(accuracy)
 
 
@@ -64,3 +65,15 @@ def test_a_network_without_prompts_gets_none() -> None:
     loss, accuracy = loss_of([*support, *support], torch.full((2, 2), 1e6), n_query=1, temperature=1.0, prompted=False)
     assert loss == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-5)
     assert accuracy == 1
+
+
+def test_several_episodes_give_the_mean_of_what_each_gives_alone() -> None:
+    """The second episode's ways are the first's in turn; its queries lie elsewhere."""
+    second = [*SUPPORT[2:], *SUPPORT[:2]], [(1.0, 0.0), (12.0, 5.0)], PROMPTS.flip(0)
+    options = {"n_query": 1, "temperature": 0.5}
+    alone = [loss_of(SUPPORT + QUERIES, PROMPTS, **options), loss_of(second[0] + second[1], second[2], **options)]
+    known = Known([*SUPPORT, *second[0], *QUERIES, *second[1]])
+    images = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3)
+    both = EpisodeLoss(known, **options)(images, torch.stack([PROMPTS, second[2]]))  # type: ignore[arg-type]
+    np.testing.assert_allclose([float(value) for value in both], np.mean(alone, axis=0), rtol=1e-5)
+    assert abs(alone[0][0] - alone[1][0]) > 0.1
