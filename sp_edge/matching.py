@@ -40,8 +40,8 @@ class Match:
 
 
 def prototype(features: Floats) -> Floats:
-    """The class's prototype p = mean_k f(x_k | g(y)): float32 (K, D) raw support features -> (D,)."""
-    return np.asarray(features.mean(axis=0, dtype=np.float64), dtype=np.float32)
+    """The class's prototype p = mean_k f(x_k | g(y)): float32 (..., K, D) raw support features -> (..., D)."""
+    return np.asarray(features.mean(axis=-2, dtype=np.float64), dtype=np.float32)
 
 
 def unit(vectors: Floats) -> Floats:

@@ -11,6 +11,7 @@ ROOT = Path("runs")
 CHECKPOINT = "checkpoint.safetensors"
 PRETRAINED = "pretrained.safetensors"
 SETTINGS = "settings.json"
+EVALUATION = "evaluation.json"
 BUNDLE = "model.spedge"
 BANK = "classes.spbank"
 

@@ -12,9 +12,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sp_edge.bundle import Bundle
-from sp_edge.data.episodes import Accuracy, Features, episode_accuracy
+from sp_edge.data.episodes import Accuracy, EpisodeSampler, Features
 from sp_edge.errors import ExportError
 from sp_edge.matching import unit
+from sp_edge.training.classifier import episode_scores
 
 # Least cosine between a stage's features and the ones before it, as (mean, minimum).
 LIMITS = {"fp32": (0.99999, 0.9999), "fp16": (0.9995, 0.999), "int8": (0.98, 0.9)}
@@ -95,9 +96,8 @@ class Probe:
 
     def accuracy(self, features: Features) -> Accuracy:
         """Of features of these pictures."""
-        return episode_accuracy(
-            features, self.labels, n_way=self.n_way, n_shot=self.n_shot, n_query=self.n_query, episodes=self.episodes, seed=0
-        )
+        sampler = EpisodeSampler(self.labels, n_way=self.n_way, n_shot=self.n_shot, n_query=self.n_query, seed=0)
+        return Accuracy.of(episode_scores(features, sampler.episodes(self.episodes)))
 
 
 def compare(stage: str, features: Features, against: str, before: Features, probe: Probe) -> Parity:

@@ -1,4 +1,4 @@
-"""Few-shot episodes: N classes, K support and Q query pictures each, and the accuracy on them."""
+"""Few-shot episodes: N classes, K support and Q query pictures each, and the values that measure them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import DataError
-from sp_edge.matching import cosine, prototype
+
+Scores = NDArray[np.float64]  # (episodes,) share of each episode's queries that were classified rightly, 0 to 1
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One N-way K-shot task, as indices into a picture set.
+    """One N-way K-shot task, or a stack of E of them with E as the first axis, as indices into a picture set.
 
     Attributes:
         classes: (n_way,) class of each way.
@@ -62,6 +63,12 @@ class EpisodeSampler:
         pictures = np.stack([rng.choice(self._members[w], self.n_shot + self.n_query, replace=False) for w in ways])
         return Episode(self.classes[ways], pictures[:, : self.n_shot], pictures[:, self.n_shot :])
 
+    def episodes(self, count: int) -> Episode:
+        """The first `count` episodes, stacked."""
+        parts = [self.episode(index) for index in range(count)]
+        classes, support, query = (np.stack([getattr(e, part) for e in parts]) for part in ("classes", "support", "query"))
+        return Episode(classes, support, query)
+
 
 @dataclass(frozen=True)
 class Features:
@@ -69,7 +76,7 @@ class Features:
 
     Attributes:
         query: float32 (n, D), without prompt.
-        support: float32 (n, D), with the prompt of the picture's class.
+        support: float32 (n, D), with the prompt of the picture's class; (n, V, D) where it stands in V views.
     """
 
     query: NDArray[np.float32]
@@ -78,6 +85,12 @@ class Features:
     def only(self, rows: NDArray[np.int64]) -> Features:
         """The features of some pictures."""
         return Features(self.query[rows], self.support[rows])
+
+    def mixed(self, strength: float) -> Features:
+        """Weaker prompts, 0 to 1: support features s f(x | g(y)) + (1 - s) f(x) from prompted ones, f(x | g(y))."""
+        if strength == 1:
+            return self
+        return Features(self.query, np.float32(strength) * self.support + np.float32(1 - strength) * self.query)
 
 
 @dataclass(frozen=True)
@@ -88,30 +101,41 @@ class Accuracy:
     interval: float
     episodes: int
 
+    @classmethod
+    def of(cls, scores: Scores) -> Accuracy:
+        """Of episodes' scores (n,)."""
+        return cls(*_mean_and_interval(scores), len(scores))
+
     def __str__(self) -> str:
         return f"{100 * self.mean:.1f} ± {100 * self.interval:.1f}"
 
 
-def episode_accuracy(
-    features: Features, labels: NDArray[np.int64], *, n_way: int, n_shot: int, n_query: int, episodes: int, seed: int
-) -> Accuracy:
-    """Classifies the queries of many episodes by the nearest prototype in cosine.
+@dataclass(frozen=True)
+class Difference:
+    """How far one accuracy is ahead of another on the same episodes, -1 to 1, and the half-width of its 95 % interval.
 
-    Since a picture's prompt is that of its own class, features are computed once and shared by all episodes.
-
-    Args:
-        labels: (n,) class of every picture.
-
-    Raises:
-        DataError: as `EpisodeSampler`.
+    Episodes differ in difficulty far more than two ways of solving the same one: the interval of the paired differences
+    is narrower than the two accuracies' own.
     """
-    sampler = EpisodeSampler(labels, n_way=n_way, n_shot=n_shot, n_query=n_query, seed=seed)
-    ways = np.arange(n_way)[:, None]
-    hits = np.empty(episodes)
-    for index in range(episodes):
-        episode = sampler.episode(index)
-        prototypes = np.stack([prototype(features.support[shots]) for shots in episode.support])
-        similarities = cosine(features.query[episode.query.ravel()], prototypes)
-        hits[index] = (similarities.argmax(axis=1).reshape(n_way, n_query) == ways).mean()
-    spread = hits.std(ddof=1) if episodes > 1 else 0.0
-    return Accuracy(float(hits.mean()), float(1.96 * spread / np.sqrt(episodes)), episodes)
+
+    mean: float
+    interval: float
+    episodes: int
+
+    @classmethod
+    def between(cls, ours: Scores, theirs: Scores) -> Difference:
+        """Of scores (n,) on the same n episodes; positive where ours are higher."""
+        return cls(*_mean_and_interval(ours - theirs), len(ours))
+
+    @property
+    def behind(self) -> bool:
+        """Whether the whole interval is below zero."""
+        return self.mean + self.interval < 0
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:+.1f} ± {100 * self.interval:.1f}"
+
+
+def _mean_and_interval(values: Scores) -> tuple[float, float]:
+    spread = values.std(ddof=1) if len(values) > 1 else 0.0
+    return float(values.mean()), float(1.96 * spread / np.sqrt(len(values)))

@@ -27,10 +27,10 @@ from sp_edge.files import write_json
 from sp_edge.matching import UNKNOWN, cosine, prototype
 from sp_edge.model.attention import attention_map, dependence_map
 from sp_edge.preprocess import load_image
-from sp_edge.settings import Settings
+from sp_edge.settings import EvalSettings, Settings
 from sp_edge.text import prompt_table
 from sp_edge.training.checkpoint import Checkpoint, versions
-from sp_edge.training.evaluate import class_prompts, encode, evaluate
+from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, encode, evaluate
 from sp_edge.training.run import train
 from sp_edge_export.export import ExportOptions, export
 from sp_edge_runtime.camera import open_source
@@ -142,9 +142,10 @@ def measure(
     rows = []
     for name, checkpoint in networks.items():
         prompts = class_prompts(checkpoint.network, novel, checkpoint.prompts) if name == "sp" else None
-        figures = evaluate(checkpoint.network, novel, prompts, episodes=episodes)
-        rows.append([ROWS[name], *(str(a) for groups in figures.values() for a in groups.values())])
-        found[name] = {s: {g: dataclasses.asdict(a) for g, a in groups.items()} for s, groups in figures.items()}
+        measured = evaluate(checkpoint.network, novel, prompts, EvalSettings(episodes=episodes))
+        row = WITH if name == "sp" else WITHOUT
+        rows.append([ROWS[name], *map(str, measured.rows()[row].values())])
+        found[name] = measured.to_json()["rows"][row]
     header = ["", *(f"{shots}, {group}" for shots, groups in found["sp"].items() for group in groups)]
     say(f"{len(novel.class_names)} novel classes, 5-way, {episodes} episodes, % with 95 % interval")
     say(table(header, rows))

@@ -1,47 +1,168 @@
-"""Measures a network on episodes of classes that it has not seen."""
+"""Measures a network on episodes of classes that it has not seen, with prompts and without on the same episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import trange
 
-from sp_edge.data.episodes import Accuracy, Features, episode_accuracy
+from sp_edge.data.episodes import Accuracy, Difference, Episode, EpisodeSampler, Features, Scores
 from sp_edge.data.pictures import PictureSet
+from sp_edge.errors import SettingsError
 from sp_edge.model import PromptedVisformer
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable
+from sp_edge.settings import AugmentSettings, EvalSettings, ExpectedSettings
+from sp_edge.text import extend_table
+from sp_edge.training.augment import augment
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.classifier import CLASSIFIERS, episode_scores
 
-SHOTS = (1, 5)
+WITH, WITHOUT, DIFFERENCE = "with prompts", "without prompts", "difference"
+Setting = tuple[int, str]  # number of shots, group of pictures
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        scores: `WITH` (where the network knows prompts) and `WITHOUT` -> setting -> scores, of the same episodes.
+        protocol: of the episodes.
+        seed: of the episodes.
+        strength: of the prompts.
+        pictures: how many there are.
+        seconds: that 'encoding' the pictures and the 'episodes' took.
+    """
+
+    scores: Mapping[str, Mapping[Setting, Scores]]
+    protocol: EvalSettings
+    seed: int
+    strength: float
+    pictures: int
+    seconds: Mapping[str, float]
+
+    def rows(self) -> dict[str, dict[Setting, Accuracy | Difference]]:
+        """The accuracies, and their paired difference where there are two."""
+        rows: dict[str, dict[Setting, Accuracy | Difference]] = {
+            name: {setting: Accuracy.of(scores) for setting, scores in row.items()} for name, row in self.scores.items()
+        }
+        if WITH in self.scores:
+            ours, theirs = self.scores[WITH], self.scores[WITHOUT]
+            rows[DIFFERENCE] = {setting: Difference.between(ours[setting], theirs[setting]) for setting in theirs}
+        return rows
+
+    def to_json(self) -> dict[str, Any]:
+        """Row -> '1-shot' -> group -> mean, interval and episodes, and how they came about."""
+        rows: dict[str, Any] = {}
+        for name, row in self.rows().items():
+            for (n_shot, group), value in row.items():
+                rows.setdefault(name, {}).setdefault(f"{n_shot}-shot", {})[group] = dataclasses.asdict(value)
+        return {
+            "rows": rows,
+            "protocol": dataclasses.asdict(self.protocol),
+            "seed": self.seed,
+            "strength": self.strength,
+            "pictures": self.pictures,
+            "seconds": dict(self.seconds),
+        }
+
+    def table(self, expected: ExpectedSettings | None = None) -> tuple[list[str], list[list[str]]]:
+        """Header and lines, in %.
+
+        Args:
+            expected: what a recipe's source reports, for the first setting; stands below.
+        """
+        header = ["", *(f"{n_shot}-shot, {group}" for n_shot, group in self.scores[WITHOUT])]
+        lines = [[name, *map(str, row.values())] for name, row in self.rows().items()]
+        if expected is not None and expected.source:
+            reported = ((WITH, expected.with_prompts, expected.interval), (WITHOUT, expected.without_prompts, 0.0))
+            for name, mean, interval in reported:
+                if mean:
+                    figure = f"{mean:.1f} ± {interval:.1f}" if interval else f"{mean:.1f}"
+                    lines.append([f"{expected.source}, {name}", figure, *[""] * (len(header) - 2)])
+        return header, lines
+
+    def __str__(self) -> str:
+        count = len(self.scores[WITHOUT]) * len(self.scores) * self.protocol.episodes
+        return (
+            f"{self.pictures:,} pictures encoded in {self.seconds['encoding']:.1f} s, "
+            f"{count:,} episodes classified in {self.seconds['episodes']:.1f} s"
+        )
 
 
 @torch.no_grad()
 def encode(
-    network: PromptedVisformer, images: NDArray[np.uint8], prompts: NDArray[np.float32] | None, *, batch_size: int = 128
+    network: PromptedVisformer,
+    images: NDArray[np.uint8],
+    prompts: NDArray[np.float32] | None,
+    *,
+    strength: float | None = None,
+    change: Callable[[Tensor], Tensor] | None = None,
+    batch_size: int = 128,
+    progress: bool = False,
 ) -> Features:
     """Encodes every picture once as a query and once as a support, in float32 and eval mode.
 
     Args:
         images: uint8 (n, H, W, 3) RGB.
         prompts: float32 (n, T), each picture's class prompt; None where the support is encoded without.
+        strength: of the prompts, 0 to 1; the network's own by default.
+        change: is applied to each batch, uint8 (b, H, W, 3) RGB, before it is encoded.
     """
-    was_training = network.training
+    own, was_training = network.strength, network.training
     network.eval()
+    network.strength = 1.0  # weaker prompts are mixed below, from features that are there anyway
     device = next(network.parameters()).device
     queries: list[Tensor] = []
     supports: list[Tensor] = []
-    for start in range(0, len(images), batch_size):
-        rows = slice(start, start + batch_size)
-        tokens = network.begin(normalise(torch.from_numpy(images[rows]).to(device)))
-        queries.append(network.finish(tokens).cpu())
-        if prompts is not None:
-            supports.append(network.finish(tokens, torch.from_numpy(prompts[rows]).to(device)).cpu())
-    network.train(was_training)
+    try:
+        for start in trange(0, len(images), batch_size, desc="encoding", disable=not progress, leave=False, mininterval=1.0):
+            rows = slice(start, start + batch_size)
+            batch = torch.from_numpy(images[rows])
+            tokens = network.begin(normalise((batch if change is None else change(batch)).to(device)))
+            queries.append(network.finish(tokens).cpu())
+            if prompts is not None:
+                supports.append(network.finish(tokens, torch.from_numpy(prompts[rows]).to(device)).cpu())
+    finally:
+        network.strength = own
+        network.train(was_training)
     query = torch.cat(queries).numpy()
-    return Features(query, torch.cat(supports).numpy() if prompts is not None else query)
+    if prompts is None:
+        return Features(query, query)
+    return Features(query, torch.cat(supports).numpy()).mixed(own if strength is None else strength)
+
+
+def encode_views(
+    network: PromptedVisformer,
+    images: NDArray[np.uint8],
+    prompts: NDArray[np.float32] | None,
+    *,
+    views: int,
+    settings: AugmentSettings,
+    seed: int,
+    progress: bool = False,
+) -> Features:
+    """Encodes augmented views of every picture, as `encode` does: float32 (n, views, D) each, at full strength.
+
+    Args:
+        settings: of the augmentation; the same settings and seed give the same views.
+    """
+    encoded = []
+    for view in trange(views, desc="views", disable=not progress, leave=False):
+        change = partial(augment, settings=settings, rng=np.random.default_rng([seed, 4, view]))
+        encoded.append(encode(network, images, prompts, strength=1.0, change=change, progress=progress))
+    query, support = (np.stack([getattr(one, part) for one in encoded], axis=1) for part in ("query", "support"))
+    return Features(query, support)
 
 
 def class_prompts(network: PromptedVisformer, pictures: PictureSet, table: PromptTable) -> NDArray[np.float32] | None:
@@ -53,42 +174,126 @@ def evaluate(
     network: PromptedVisformer,
     pictures: PictureSet,
     prompts: NDArray[np.float32] | None,
+    protocol: EvalSettings,
     *,
-    n_way: int = 5,
-    shots: Sequence[int] = SHOTS,
-    n_query: int = 15,
-    episodes: int = 2000,
     seed: int = 0,
-) -> dict[str, dict[str, Accuracy]]:
-    """Accuracy for each number of shots ('1-shot') and each group of pictures ('clutter').
+    strength: float | None = None,
+    augmentation: AugmentSettings | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Accuracy for each number of shots and each group of pictures. Each picture, or view, is encoded once per prompt.
 
     Args:
-        prompts: as in `encode`.
-        n_way, n_query, episodes: of the protocol.
+        prompts: as in `encode`; without, there is no row with prompts.
+        seed: of the episodes.
+        strength: of the prompts, 0 to 1; the network's own by default.
+        augmentation: of the views that logistic regression learns from.
 
     Raises:
         DataError: fewer classes than ways, or pictures than shots and queries.
     """
-    features = encode(network, pictures.images, prompts)
-    return accuracies(features, pictures, n_way=n_way, shots=shots, n_query=n_query, episodes=episodes, seed=seed)
+    episodes = sample(pictures, protocol, seed=seed)  # what is too little for an episode is found before all is encoded
+    began = time.monotonic()
+    strength = network.strength if strength is None else strength
+    regression = protocol.classifier == "lr"
+    shown = encode(network, pictures.images, None if regression else prompts, strength=1.0, progress=progress)
+    query = shown.query
+    if regression:
+        settings = augmentation or AugmentSettings()
+        shown = encode_views(
+            network, pictures.images, prompts, views=protocol.views, settings=settings, seed=seed, progress=progress
+        )
+    rows = {WITHOUT: Features(query, shown.query)}
+    if prompts is not None:
+        rows = {WITH: Features(query, shown.mixed(strength).support), **rows}
+    encoded = time.monotonic()
+    scores = {name: score(features, pictures, episodes, protocol, progress=progress) for name, features in rows.items()}
+    seconds = {"encoding": encoded - began, "episodes": time.monotonic() - encoded}
+    return Evaluation(scores, protocol, seed, strength, len(pictures), seconds)
 
 
-def accuracies(
-    features: Features, pictures: PictureSet, *, n_way: int, shots: Sequence[int], n_query: int, episodes: int, seed: int
-) -> dict[str, dict[str, Accuracy]]:
-    """As `evaluate`, of features that are there already."""
+def evaluate_checkpoint(
+    checkpoint: Checkpoint,
+    pictures: PictureSet,
+    protocol: EvalSettings | None = None,
+    *,
+    seed: int = 0,
+    strength: float | None = None,
+    device: str = "auto",
+    progress: bool = False,
+) -> Evaluation:
+    """Evaluates what training left, with prompts where its network knows them.
+
+    Args:
+        pictures: of any data set; names that the checkpoint has no prompt for are encoded now.
+        protocol: the checkpoint's own by default.
+        seed, strength: as in `evaluate`.
+        device: auto, cpu or cuda.
+
+    Raises:
+        SettingsError: a strength for a network without prompts, or a device that is not there.
+        DataError: as `evaluate`.
+    """
+    network, settings = checkpoint.network, checkpoint.settings
+    if strength is not None and network.prompt is None:
+        raise SettingsError("this network knows no prompts", expected="no strength", got=f"strength {strength}")
+    prompts = None
+    if network.prompt is not None:
+        prompts = class_prompts(network, pictures, extend_table(checkpoint.prompts, pictures.class_names))
+    try:
+        return evaluate(
+            network.to(torch_device(device)),
+            pictures,
+            prompts,
+            settings.eval if protocol is None else protocol,
+            seed=seed,
+            strength=strength,
+            augmentation=settings.augment,
+            progress=progress,
+        )
+    finally:
+        network.cpu()
+
+
+def torch_device(device: str) -> str:
+    """What torch calls a device.
+
+    Raises:
+        SettingsError: not auto, cpu or cuda, or cuda without a CUDA GPU.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise SettingsError("unknown device", expected="auto, cpu or cuda", got=device)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("no CUDA GPU", expected="a GPU that torch can use", got="none", next_step="--device cpu")
+    return "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
+
+
+def sample(pictures: PictureSet, protocol: EvalSettings, *, seed: int) -> dict[Setting, Episode]:
+    """The episodes of every setting.
+
+    Raises:
+        DataError: as `evaluate`.
+    """
     return {
-        f"{n_shot}-shot": {
-            group: episode_accuracy(
-                features.only(rows),
-                pictures.labels[rows],
-                n_way=n_way,
-                n_shot=n_shot,
-                n_query=n_query,
-                episodes=episodes,
-                seed=seed,
-            )
-            for group, rows in pictures.groups.items()
-        }
-        for n_shot in shots
+        (n_shot, group): EpisodeSampler(
+            pictures.labels[rows], n_way=protocol.n_way, n_shot=n_shot, n_query=protocol.n_query, seed=seed
+        ).episodes(protocol.episodes)
+        for n_shot in protocol.n_shot
+        for group, rows in pictures.groups.items()
+    }
+
+
+def score(
+    features: Features,
+    pictures: PictureSet,
+    episodes: Mapping[Setting, Episode],
+    protocol: EvalSettings,
+    *,
+    progress: bool = False,
+) -> dict[Setting, Scores]:
+    """Scores of the pictures' features on the episodes of every setting."""
+    classify = CLASSIFIERS[protocol.classifier]
+    return {
+        setting: episode_scores(features.only(pictures.groups[setting[1]]), stack, classify, progress=progress)
+        for setting, stack in episodes.items()
     }

@@ -12,6 +12,7 @@ import torch
 
 from sp_edge import runs
 from sp_edge.data import sets
+from sp_edge.data.episodes import Difference
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.files import read_json, write_json
@@ -100,13 +101,14 @@ def _with_strength(
 ) -> Settings:
     found = None
     if sets.has_split(settings, "val"):
-        found = choose_strength(network, sets.load_split(settings, "val", progress=True), table)
+        found = choose_strength(network, sets.load_split(settings, "val", progress=True), table, settings.eval)
     if found is None:
         say("too few validation pictures to choose the prompts' strength with: it stays as set")
         return settings
     record["strength"] = found
     network.strength = found["strength"]
-    say(f"prompt strength {network.strength}, which served the validation classes best")
+    ahead = Difference(**found["difference"])
+    say(f"prompt strength {network.strength}, which serves the validation classes best: {ahead} points to no prompts")
     return dataclasses.replace(
         settings,
         model=dataclasses.replace(settings.model, prompt_strength=network.strength),

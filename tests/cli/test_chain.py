@@ -67,13 +67,16 @@ def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, eac
     write_digits(tmp_path / "digits")
     settings = ["model.backbone=visformer_mini", "model.layer=3-1", "precision=fp32"]
     settings += ["pretrain.steps=6", "pretrain.batch_size=16", "pretrain.lr=1e-3"]
-    settings += ["tune.steps=4", "tune.n_query=3", "tune.lr=1e-4"]
+    settings += ["tune.steps=4", "tune.n_query=3", "tune.lr=1e-4", "eval.episodes=20"]
     options = [part for setting in settings for part in ("--set", setting)]
 
     code, out, err = call("train", "--data", "digits", "--imgsz", 64, *options)
     assert code == 0, err
     assert out.splitlines()[0] == f"run: {RUN}"
     assert "120 pictures of 5 base classes" in out
+    assert "120 pictures of 5 novel classes, 5-way, 20 episodes" in out
+    assert [line.split("  ")[0] for line in out.splitlines()[-4:-1]] == ["with prompts", "without prompts", "difference"]
+    assert json.loads((RUN / "evaluation.json").read_text("utf-8"))["rows"].keys() >= {"difference"}
     assert f"checkpoint: {RUN}/checkpoint.safetensors" in out
     assert json.loads((RUN / "settings.json").read_text("utf-8"))["settings"]["model"]["image_size"] == 64
     assert not list(RUN.glob("*.state.safetensors"))
@@ -95,10 +98,20 @@ def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, eac
     assert code == 0, err
     assert "120 pictures of 5 classes (test), 5-way" in out
     figures = json.loads(Path("eval.json").read_text("utf-8"))
-    assert set(figures) == {"with prompts", "without prompts"}
-    for shots in figures.values():
+    assert set(figures["rows"]) == {"with prompts", "without prompts", "difference"}
+    for name, shots in figures["rows"].items():
         assert set(shots) == {"1-shot", "5-shot"}
-        assert all(0.2 < shots[s]["all"]["mean"] <= 1 and shots[s]["all"]["episodes"] == 50 for s in shots)
+        assert all(shots[s]["all"]["episodes"] == 50 for s in shots)
+        assert name == "difference" or all(0.2 < shots[s]["all"]["mean"] <= 1 for s in shots)
+    assert figures["protocol"]["classifier"] == "cosine"
+    assert set(figures["seconds"]) == {"encoding", "episodes"}
+    options = ["--episodes", 4, "--n-shot", 1, "--classifier", "lr", "--views", 2, "--strength", 0, "--json", "eval.json"]
+    code, out, err = call("eval", *options)
+    assert code == 0, err
+    assert "5-way, 4 episodes, lr on 2 views" in out
+    figures = json.loads(Path("eval.json").read_text("utf-8"))
+    assert (figures["protocol"]["n_shot"], figures["strength"]) == ([1], 0)
+    assert figures["rows"]["difference"]["1-shot"]["all"]["mean"] == 0
 
     code, out, err = call("prompts")
     assert code == 0, err
@@ -153,5 +166,13 @@ def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, eac
 
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {"digits", "runs", "eval.json", "names.safetensors", "verify.json", "seven.mp4", "seven.jsonl"}
-    kept = {"settings.json", "pretrained.safetensors", "checkpoint.safetensors", "model.spedge", "classes.spbank", "events"}
+    kept = {
+        "settings.json",
+        "evaluation.json",
+        "pretrained.safetensors",
+        "checkpoint.safetensors",
+        "model.spedge",
+        "classes.spbank",
+        "events",
+    }
     assert {path.name for path in RUN.iterdir() if not path.name.startswith(".")} == kept

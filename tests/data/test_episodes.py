@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sp_edge.data.episodes import Accuracy, Episode, EpisodeSampler, Features, episode_accuracy
+from sp_edge.data.episodes import Accuracy, Difference, Episode, EpisodeSampler, Features
 from sp_edge.errors import DataError
 
 LABELS = np.repeat([3, 7, 8, 10, 20], [6, 5, 9, 5, 30])[np.random.default_rng(0).permutation(55)]
@@ -74,64 +74,60 @@ def test_too_few_pictures_in_any_class_are_refused() -> None:
     assert (raised.value.expected, raised.value.got) == ("n_shot + n_query = 6", "5 pictures")
 
 
-# --- accuracy ---
+def test_stacked_episodes_are_the_single_ones() -> None:
+    sampler = EpisodeSampler(LABELS, n_way=3, n_shot=2, n_query=3, seed=5)
+    stack = sampler.episodes(4)
+    assert (stack.classes.shape, stack.support.shape, stack.query.shape) == ((4, 3), (4, 3, 2), (4, 3, 3))
+    for index in range(4):
+        assert same(Episode(stack.classes[index], stack.support[index], stack.query[index]), sampler.episode(index))
+
+
+# --- values ---
 
 
 def features(query: np.ndarray, support: np.ndarray) -> Features:
     return Features(query.astype(np.float32), support.astype(np.float32))
 
 
-def test_features_that_tell_the_classes_apart_score_one() -> None:
-    one_hot = np.eye(21)[LABELS]
-    result = episode_accuracy(features(one_hot, one_hot * 9), LABELS, n_way=5, n_shot=1, n_query=4, episodes=20, seed=0)
-    assert result == Accuracy(1.0, 0.0, 20)
-
-
-def test_features_that_say_nothing_score_chance() -> None:
-    noise = np.random.default_rng(0).normal(size=(2, len(LABELS), 16))
-    result = episode_accuracy(features(*noise), LABELS, n_way=5, n_shot=1, n_query=4, episodes=300, seed=0)
-    assert result.mean == pytest.approx(0.2, abs=0.05)
-
-
-def test_support_is_encoded_with_the_prompt_and_queries_without() -> None:
-    one_hot, turned = np.eye(21)[LABELS], np.roll(np.eye(21), 1, axis=0)[LABELS]
-    every = {"n_way": 5, "n_shot": 1, "n_query": 4, "episodes": 5, "seed": 0}
-    assert episode_accuracy(features(one_hot, turned), LABELS, **every).mean < 0.7, "7 is taken for 8"
-    assert episode_accuracy(features(turned, turned), LABELS, **every).mean == 1
-
-
-def test_shots_are_averaged_before_they_are_normalised() -> None:
-    labels = np.repeat([0, 1], 3)
-    support = np.array([[10.0, 0], [0, 1], [9, 0], [0, 5], [0, 5], [0, 5]])
-    query = np.array([[1.0, 0.5], [1, 0.5], [1, 0.5], [0, 1], [0, 1], [0, 1]])
-    result = episode_accuracy(features(query, support), labels, n_way=2, n_shot=2, n_query=1, episodes=30, seed=0)
-    assert result.mean == 1
-
-
-def test_the_interval_is_that_of_the_mean() -> None:
-    noise = np.random.default_rng(1).normal(size=(2, len(LABELS), 4))
-    every = {"n_way": 2, "n_shot": 1, "n_query": 2, "seed": 3}
-    result = episode_accuracy(features(*noise), LABELS, episodes=40, **every)
-    hits = []
-    for index in range(40):
-        episode = EpisodeSampler(LABELS, **every).episode(index)
-        right = 0
-        for way, queries in enumerate(episode.query):
-            for picture in queries:
-                one, other = noise[0][picture], noise[1][episode.support[:, 0]]
-                cosines = other @ one / np.linalg.norm(other, axis=1)
-                right += int(cosines.argmax()) == way
-        hits.append(right / 4)
-    assert result.mean == pytest.approx(np.mean(hits))
-    assert result.interval == pytest.approx(1.96 * np.std(hits, ddof=1) / np.sqrt(40))
-    assert result.episodes == 40
-    assert episode_accuracy(features(*noise), LABELS, episodes=1, **every).interval == 0
-
-
-def test_accuracy_reads_as_in_a_paper() -> None:
-    assert str(Accuracy(0.72345, 0.00456, 600)) == "72.3 ± 0.5"
-
-
 def test_features_of_some_pictures() -> None:
     part = features(np.arange(10.0)[:, None], -np.arange(10.0)[:, None]).only(np.array([7, 2]))
     assert (part.query.ravel().tolist(), part.support.ravel().tolist()) == ([7, 2], [-7, -2])
+
+
+def test_weaker_prompts_are_a_mixture() -> None:
+    both = features(np.array([[1.0, 0.0]]), np.array([[0.0, 8.0]]))
+    assert both.mixed(0.25).support.tolist() == [[0.75, 2.0]]
+    assert both.mixed(0.25).support.dtype == np.float32
+    assert both.mixed(0).support.tolist() == both.query.tolist() == both.mixed(0.5).query.tolist()
+    assert both.mixed(1) is both
+
+
+def test_an_accuracy_is_the_mean_with_the_interval_of_the_mean() -> None:
+    scores = np.array([0.2, 0.4, 0.4, 1.0])  # squared deviations from 0.5: 0.09 + 0.01 + 0.01 + 0.25 = 0.36, / 3 = 0.12
+    accuracy = Accuracy.of(scores)
+    assert accuracy.mean == pytest.approx(0.5)
+    assert accuracy.interval == pytest.approx(1.96 * 0.12**0.5 / 2)
+    assert accuracy.episodes == 4
+    assert Accuracy.of(np.array([0.75])) == Accuracy(0.75, 0.0, 1)
+
+
+def test_a_difference_is_paired() -> None:
+    """Episodes are easy or hard for both; their difference, 0.1, 0.1, 0.2, 0.2, hardly varies."""
+    ours, theirs = np.array([0.2, 0.4, 0.7, 1.0]), np.array([0.1, 0.3, 0.5, 0.8])
+    ahead = Difference.between(ours, theirs)
+    assert ahead.mean == pytest.approx(0.15)
+    assert ahead.interval == pytest.approx(1.96 * (0.01 / 3) ** 0.5 / 2)
+    assert ahead.interval < Accuracy.of(ours).interval / 4
+    assert Difference.between(theirs, ours).mean == pytest.approx(-0.15)
+
+
+def test_behind_is_where_the_whole_interval_is() -> None:
+    assert Difference(-0.02, 0.01, 9).behind
+    assert not Difference(-0.02, 0.03, 9).behind
+    assert not Difference(0.0, 0.0, 9).behind
+
+
+def test_figures_read_as_in_a_paper() -> None:
+    assert str(Accuracy(0.72345, 0.00456, 600)) == "72.3 ± 0.5"
+    assert str(Difference(0.02345, 0.00456, 600)) == "+2.3 ± 0.5"
+    assert str(Difference(-0.02345, 0.00456, 600)) == "-2.3 ± 0.5"

@@ -1,18 +1,31 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from sp_edge.data.episodes import EpisodeSampler
+from sp_edge.data.episodes import Difference, EpisodeSampler
 from sp_edge.data.pictures import PictureSet
-from sp_edge.errors import DataError, PromptError
+from sp_edge.errors import DataError, PromptError, SettingsError
 from sp_edge.matching import cosine, prototype
 from sp_edge.model import PromptedVisformer, build_network
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import ModelSettings
-from sp_edge.training.evaluate import class_prompts, encode, evaluate
+from sp_edge.settings import AugmentSettings, EvalSettings, ExpectedSettings, ModelSettings, Settings
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.evaluate import (
+    DIFFERENCE,
+    WITH,
+    WITHOUT,
+    class_prompts,
+    encode,
+    encode_views,
+    evaluate,
+    evaluate_checkpoint,
+    torch_device,
+)
 
 NAMES = tuple("abcdef")
 
@@ -88,9 +101,10 @@ def test_features_computed_once_give_the_accuracy_of_every_episode_on_its_own(
 ) -> None:
     """Here each episode's pictures go through the network anew, support with prompts and queries without."""
     net = network()
-    protocol = {"n_way": 3, "n_query": 1, "episodes": 12, "seed": 5}
-    result = evaluate(net, pictures, class_prompts(net, pictures, table), shots=[n_shot], **protocol)  # type: ignore[arg-type]
-    assert list(result) == [f"{n_shot}-shot"]
+    protocol = EvalSettings(n_way=3, n_shot=(n_shot,), n_query=1, episodes=12)
+    result = evaluate(net, pictures, class_prompts(net, pictures, table), protocol, seed=5).scores
+    assert list(result) == [WITH, WITHOUT]
+    assert list(result[WITH]) == list(result[WITHOUT]) == [(n_shot, "clutter"), (n_shot, "clean")]
     for group, rows in pictures.groups.items():
         sampler = EpisodeSampler(pictures.labels[rows], n_way=3, n_shot=n_shot, n_query=1, seed=5)
         hits, plain = [], []
@@ -104,28 +118,164 @@ def test_features_computed_once_give_the_accuracy_of_every_episode_on_its_own(
                 bare = net(support).numpy().reshape(3, n_shot, -1)
             hits.append(cosine(query, np.stack([prototype(s) for s in shots])).argmax(axis=1) == np.arange(3))
             plain.append(cosine(query, np.stack([prototype(s) for s in bare])).argmax(axis=1) == np.arange(3))
-        assert result[f"{n_shot}-shot"][group].mean == pytest.approx(np.mean(hits), abs=1.01 / 36)
+        assert result[WITH][n_shot, group].mean() == pytest.approx(np.mean(hits), abs=1.01 / 36)
+        assert result[WITHOUT][n_shot, group].mean() == pytest.approx(np.mean(plain), abs=1.01 / 36)
         assert (np.array(hits) != np.array(plain)).sum() > 3, "prompts must decide something here"
 
 
+QUICK = EvalSettings(n_way=2, n_shot=(1, 2), n_query=2, episodes=4)
+
+
 def test_figures_come_by_shots_and_group(pictures: PictureSet) -> None:
-    result = evaluate(network(interaction="none"), pictures, None, n_way=2, shots=(1, 2), n_query=2, episodes=4)
-    assert {shots: list(groups) for shots, groups in result.items()} == {
+    result = evaluate(network(interaction="none"), pictures, None, QUICK)
+    assert list(result.rows()) == [WITHOUT]
+    rows = result.to_json()["rows"][WITHOUT]
+    assert {shots: list(groups) for shots, groups in rows.items()} == {
         "1-shot": ["clutter", "clean"],
         "2-shot": ["clutter", "clean"],
     }
-    assert all(accuracy.episodes == 4 for groups in result.values() for accuracy in groups.values())
+    assert all(accuracy["episodes"] == 4 for groups in rows.values() for accuracy in groups.values())
+
+
+def test_rows_are_paired_on_the_same_episodes(pictures: PictureSet, table: PromptTable) -> None:
+    net = network()
+    result = evaluate(net, pictures, class_prompts(net, pictures, table), dataclasses.replace(QUICK, episodes=30))
+    rows = result.rows()
+    assert list(rows) == [WITH, WITHOUT, DIFFERENCE]
+    for setting, ahead in rows[DIFFERENCE].items():
+        scores = [result.scores[name][setting] for name in (WITH, WITHOUT)]
+        assert ahead == Difference.between(*scores)
+        assert ahead.mean == pytest.approx(rows[WITH][setting].mean - rows[WITHOUT][setting].mean)
+    again = evaluate(net, pictures, None, dataclasses.replace(QUICK, episodes=30))
+    for setting, scores in again.scores[WITHOUT].items():
+        np.testing.assert_array_equal(scores, result.scores[WITHOUT][setting])
+
+
+def test_the_table_sets_rows_beside_what_the_source_reports(pictures: PictureSet, table: PromptTable) -> None:
+    net = network()
+    result = evaluate(net, pictures, class_prompts(net, pictures, table), QUICK)
+    header, lines = result.table(ExpectedSettings("A paper, table 1", 72.31, 65.16, 0.4))
+    assert header == ["", "1-shot, clutter", "1-shot, clean", "2-shot, clutter", "2-shot, clean"]
+    assert [line[0] for line in lines[:3]] == [WITH, WITHOUT, DIFFERENCE]
+    assert lines[3:] == [
+        ["A paper, table 1, with prompts", "72.3 ± 0.4", "", "", ""],
+        ["A paper, table 1, without prompts", "65.2", "", "", ""],
+    ]
+    assert result.table()[1] == lines[:3] == result.table(ExpectedSettings())[1]
+    assert {len(line) for line in lines} == {5}
+
+
+def test_strength_weakens_the_prompts(pictures: PictureSet, table: PromptTable) -> None:
+    net = network()
+    net.strength = 0.4
+    prompts = class_prompts(net, pictures, table)
+    protocol = dataclasses.replace(QUICK, episodes=30)
+    own, full, none = (evaluate(net, pictures, prompts, protocol, strength=strength) for strength in (None, 1.0, 0.0))
+    assert (own.strength, full.strength, net.strength) == (0.4, 1.0, 0.4)
+    for setting in none.scores[WITH]:
+        np.testing.assert_array_equal(none.scores[WITH][setting], none.scores[WITHOUT][setting])
+    assert any((own.scores[WITH][s] != full.scores[WITH][s]).any() for s in own.scores[WITH])
+    features = encode(net, pictures.images[:4], prompts[:4])  # type: ignore[index]
+    with torch.no_grad():
+        mixed = net(normalise(torch.from_numpy(pictures.images[:4])), torch.from_numpy(prompts[:4]))  # type: ignore[index]
+    np.testing.assert_allclose(features.support, mixed, rtol=1e-3, atol=2e-3)
+
+
+def test_each_picture_is_encoded_once_for_all_episodes(
+    pictures: PictureSet, table: PromptTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network()
+    seen = {"begin": 0, "prompted": 0, "plain": 0}
+    begin, finish = net.begin, net.finish
+
+    def count_begin(images: torch.Tensor) -> torch.Tensor:
+        seen["begin"] += len(images)
+        return begin(images)
+
+    def count_finish(tokens: torch.Tensor, prompt: torch.Tensor | None = None) -> torch.Tensor:
+        seen["plain" if prompt is None else "prompted"] += len(tokens)
+        return finish(tokens, prompt)
+
+    monkeypatch.setattr(net, "begin", count_begin)
+    monkeypatch.setattr(net, "finish", count_finish)
+    net.strength = 0.5
+    evaluate(net, pictures, class_prompts(net, pictures, table), dataclasses.replace(QUICK, episodes=50))
+    assert seen == {"begin": 48, "prompted": 48, "plain": 48}
+
+
+def test_views_are_augmented_and_repeatable(pictures: PictureSet, table: PromptTable) -> None:
+    net = network()
+    few = pictures.images[:6]
+    prompts = class_prompts(net, pictures, table)[:6]  # type: ignore[index]
+    every = {"views": 3, "settings": AugmentSettings(shift=0.2), "seed": 0}
+    one, same = (encode_views(net, few, prompts, **every) for _ in range(2))  # type: ignore[arg-type]
+    assert one.query.shape == one.support.shape == (6, 3, 192)
+    np.testing.assert_array_equal(one.support, same.support)
+    assert np.abs(one.query[:, 0] - one.query[:, 1]).max() > 0.01
+    unchanged = encode_views(net, few, prompts, **{**every, "settings": AugmentSettings("none", False, 1, 0, 0)})  # type: ignore[arg-type]
+    plain = encode(net, few, prompts)
+    for view in range(3):
+        np.testing.assert_allclose(unchanged.query[:, view], plain.query, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(unchanged.support[:, view], plain.support, rtol=1e-4, atol=1e-5)
+
+
+def test_logistic_regression_learns_from_views_and_is_asked_about_pictures(pictures: PictureSet, table: PromptTable) -> None:
+    alike = PictureSet(pictures.images[pictures.labels], pictures.labels, NAMES, {"all": np.arange(48)})
+    net = network()
+    protocol = EvalSettings(n_way=3, n_shot=(1,), n_query=3, episodes=4, classifier="lr", views=2)
+    still = AugmentSettings("none", False, 1, 0, 0)
+    result = evaluate(net, alike, class_prompts(net, alike, table), protocol, augmentation=still)
+    assert result.scores[WITHOUT][1, "all"].tolist() == [1.0] * 4
+    assert set(result.scores) == {WITH, WITHOUT}
 
 
 def test_pictures_of_one_class_that_are_alike_are_all_recognised(pictures: PictureSet) -> None:
     alike = PictureSet(pictures.images[pictures.labels], pictures.labels, NAMES, {"all": np.arange(48)})
-    result = evaluate(network(interaction="none"), alike, None, n_way=6, n_query=3, episodes=5)
-    assert {shots: groups["all"].mean for shots, groups in result.items()} == {"1-shot": 1.0, "5-shot": 1.0}
+    result = evaluate(network(interaction="none"), alike, None, EvalSettings(n_way=6, n_query=3, episodes=5))
+    assert {setting: scores.mean() for setting, scores in result.scores[WITHOUT].items()} == {(1, "all"): 1.0, (5, "all"): 1.0}
 
 
-def test_too_few_pictures_or_classes_are_refused(pictures: PictureSet) -> None:
+def test_too_few_pictures_or_classes_are_refused_before_anything_is_encoded(
+    pictures: PictureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net = network(interaction="none")
+    monkeypatch.setattr(net, "begin", None)
     with pytest.raises(DataError, match="too few pictures"):
-        evaluate(net, pictures, None, n_way=2, n_query=15)
+        evaluate(net, pictures, None, EvalSettings(n_way=2))
     with pytest.raises(DataError, match="fewer classes than ways"):
-        evaluate(net, pictures, None, n_way=7, n_query=1, shots=(1,))
+        evaluate(net, pictures, None, EvalSettings(n_way=7, n_query=1, n_shot=(1,)))
+
+
+# --- a checkpoint ---
+
+
+def checkpoint(net: PromptedVisformer, table: PromptTable) -> Checkpoint:
+    settings = Settings.from_mapping({"eval": {"n_way": 2, "n_shot": [2], "n_query": 2, "episodes": 5}})
+    return Checkpoint(net, settings, table, "tuned", {})
+
+
+def test_a_checkpoint_brings_its_protocol_and_prompts(pictures: PictureSet, table: PromptTable) -> None:
+    kept = checkpoint(network(), table)
+    result = evaluate_checkpoint(kept, pictures, device="cpu")
+    assert result.protocol == kept.settings.eval
+    assert list(result.scores[WITH]) == [(2, "clutter"), (2, "clean")]
+    other = evaluate_checkpoint(kept, pictures, QUICK, strength=0.0, device="cpu")
+    assert (other.protocol, other.strength) == (QUICK, 0.0)
+
+
+def test_a_strength_without_prompts_is_refused(pictures: PictureSet, table: PromptTable) -> None:
+    kept = checkpoint(network(interaction="none"), table)
+    assert list(evaluate_checkpoint(kept, pictures, device="cpu").scores) == [WITHOUT]
+    with pytest.raises(SettingsError, match="knows no prompts"):
+        evaluate_checkpoint(kept, pictures, strength=0.5, device="cpu")
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [torch_device(device) for device in ("auto", "cpu")] == ["cpu", "cpu"]
+    with pytest.raises(SettingsError, match="no CUDA GPU"):
+        torch_device("cuda")
+    with pytest.raises(SettingsError, match="unknown device"):
+        torch_device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [torch_device(device) for device in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from sp_edge.data.episodes import Features
+from sp_edge.data.episodes import Difference, Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.model import build_network
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import ModelSettings
+from sp_edge.settings import EvalSettings, ModelSettings
 from sp_edge.training import strength as module
-from sp_edge.training.strength import STRENGTHS, choose_strength
+from sp_edge.training.strength import EPISODES, STRENGTHS, TOLERANCE, choose_strength
 
 CLASSES, EACH, DIM = 6, 12, 24
 
@@ -49,23 +51,58 @@ def test_the_choice_helps_and_never_hurts(
     half = len(pool) // 2
     plain = noisy(pool.labels, np.repeat([0.6, 0.3], half), 1)
     prompted = noisy(pool.labels, np.repeat([clutter[0], clean[0]], half), 2)
-    monkeypatch.setattr(module, "encode", lambda *_: Features(plain, prompted))
+    monkeypatch.setattr(module, "encode", lambda *_, **__: Features(plain, prompted))
     network = build_network(ModelSettings("visformer_mini", 64, layer="3-1"), 4)
-    found = choose_strength(network, pool, table())
+    found = choose_strength(network, pool, table(), EvalSettings())
     assert found is not None
     assert found["strength"] in expected
     assert set(found["tried"]) == {str(s) for s in STRENGTHS}
-    chosen, none = found["tried"][str(found["strength"])], found["tried"]["0.0"]
-    assert all(chosen[k]["mean"] >= none[k]["mean"] - module.TOLERANCE for k in none)
-    assert set(none) == {"1-shot clutter", "1-shot clean", "5-shot clutter", "5-shot clean"}
+    assert (found["protocol"]["n_way"], found["protocol"]["n_query"], found["protocol"]["episodes"]) == (5, 7, EPISODES)
+    safe = {}
+    for strength, row in found["tried"].items():
+        assert set(row) == {"1-shot, clutter", "1-shot, clean", "5-shot, clutter", "5-shot, clean"}
+        ahead = [cell["difference"] for cell in row.values()]
+        if all(d["mean"] + d["interval"] >= 0 and d["mean"] - d["interval"] > -TOLERANCE for d in ahead):
+            safe[float(strength)] = np.mean([cell["accuracy"]["mean"] for cell in row.values()])
+        for cell, none in zip(row.values(), found["tried"]["0.0"].values(), strict=True):
+            assert cell["difference"]["mean"] == pytest.approx(cell["accuracy"]["mean"] - none["accuracy"]["mean"])
+    assert safe[found["strength"]] == max(safe.values())
+    assert found["difference"]["mean"] == pytest.approx(safe[found["strength"]] - safe[0.0])
+    assert json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("mean", "interval", "expected"),
+    [(0.1, 0.02, 1.0), (-0.01, 0.009, 0.0), (-0.001, 0.003, 1.0), (0.001, 0.007, 0.0), (-0.001, 0.0005, 0.0)],
+)
+def test_what_is_safe(monkeypatch: pytest.MonkeyPatch, mean: float, interval: float, expected: float) -> None:
+    """One setting gains 20 points at full strength, and the other has this difference; weaker prompts change nothing."""
+    ahead = iter([Difference(0, 0, 9), Difference(0, 0, 9), Difference(0.2, 0.01, 9), Difference(mean, interval, 9)])
+
+    class Fixed(Difference):
+        @classmethod
+        def between(cls, *_: object) -> Difference:
+            return next(ahead, Difference(0, 0, 9))
+
+    monkeypatch.setattr(module, "STRENGTHS", (0.0, 1.0))
+    monkeypatch.setattr(module, "Difference", Fixed)
+    noise = noisy(pictures().labels, np.ones(2 * CLASSES * EACH), 0)
+    monkeypatch.setattr(module, "encode", lambda *_, **__: Features(noise, noise))
+    network = build_network(ModelSettings("visformer_mini", 64, layer="3-1"), 4)
+    found = choose_strength(network, pictures(), table(), EvalSettings(n_shot=(1,)))
+    assert found is not None
+    assert found["strength"] == expected
 
 
 def test_too_few_pictures_leave_the_strength_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     small = pictures().only("clean")
     few = PictureSet(small.images[::4], small.labels[::4], small.class_names, {"all": np.arange(18)})
-    monkeypatch.setattr(module, "encode", lambda *_: Features(np.zeros((18, DIM), np.float32), np.zeros((18, DIM), np.float32)))
+    monkeypatch.setattr(
+        module, "encode", lambda *_, **__: Features(np.zeros((18, DIM), np.float32), np.zeros((18, DIM), np.float32))
+    )
     network = build_network(ModelSettings("visformer_mini", 64, layer="3-1"), 4)
-    assert choose_strength(network, few, table()) is None
+    assert choose_strength(network, few, table(), EvalSettings()) is None
+    assert choose_strength(network, few, table(), EvalSettings(n_shot=(1,))) is not None, "three a class are enough for one"
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.25, 1.0])
