@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from sp_edge.data.sets import preprocess_of
 from sp_edge.errors import DataError, MissingExtraError
-from sp_edge.model import PromptedVisformer
+from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts import PromptTable
@@ -46,7 +46,7 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
     a backbone that takes no prompt, it is a prototypical network with cosine scores.
 
     Args:
-        backbone: a `PromptedVisformer`, or any network from images to (n, D) features.
+        backbone: a `PromptedNetwork`, or any network from images to (n, D) features.
         prompts: names and their vectors; names reach the backbone through it.
         class_names: of the next support set, label by label; can be set at any time, and passed to
             `process_support_set`, which wins.
@@ -138,7 +138,7 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
         return False
 
     def _support_features(self, images: Tensor, labels: Tensor, names: Sequence[str] | None) -> Tensor:
-        prompted = isinstance(self.backbone, PromptedVisformer) and self.backbone.prompt is not None
+        prompted = isinstance(self.backbone, PromptedNetwork) and self.backbone.prompt is not None
         if names is None or not prompted:
             plain: Tensor = self.compute_features(images)
             return plain

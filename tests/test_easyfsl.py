@@ -20,7 +20,7 @@ from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
 from sp_edge.easyfsl import NamedEpisodes, SemanticPromptNetworks, TaskSampler
 from sp_edge.errors import CheckpointError, DataError, PromptError
-from sp_edge.model import PromptedVisformer, build_network
+from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.settings import ModelSettings, Settings
@@ -30,7 +30,7 @@ from sp_edge.training.evaluate import class_prompts, evaluate
 NAMES = ("ant", "bee", "cat", "polar bear", "elk", "fox")
 
 
-def make_network(**changes: str) -> PromptedVisformer:
+def make_network(**changes: str) -> PromptedNetwork:
     torch.manual_seed(0)
     network = build_network(ModelSettings("visformer_mini", 64, **{"layer": "3-1", **changes}), 8)
     if network.prompt is not None:
@@ -41,7 +41,7 @@ def make_network(**changes: str) -> PromptedVisformer:
 
 
 @pytest.fixture(scope="module")
-def network() -> PromptedVisformer:
+def network() -> PromptedNetwork:
     return make_network()
 
 
@@ -105,7 +105,7 @@ def support(pictures: PictureSet, rows: list[int]) -> Tensor:
 @pytest.mark.parametrize("n_shot", [1, 3])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_easyfsls_own_evaluate_gives_the_accuracy_of_ours(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, n_shot: int, workers: int
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet, n_shot: int, workers: int
 ) -> None:
     model = SemanticPromptNetworks(network, prompts=table)
     dataset = Pictures(pictures)
@@ -122,7 +122,7 @@ def test_easyfsls_own_evaluate_gives_the_accuracy_of_ours(
 
 
 def test_without_names_easyfsls_evaluate_sees_a_prototypical_network(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet
 ) -> None:
     dataset = Pictures(pictures)
     sampler = OurEpisodes(dataset, pictures.labels, n_way=4, n_shot=2, n_query=2, n_tasks=8)
@@ -134,7 +134,7 @@ def test_without_names_easyfsls_evaluate_sees_a_prototypical_network(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_easyfsls_wrapped_data_sets_and_our_sampler_go_together(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, workers: int, monkeypatch: pytest.MonkeyPatch
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = TensorDataset(normalise(torch.from_numpy(pictures.images)), torch.from_numpy(pictures.labels))
     wrapped = WrapFewShotDataset([(image, int(label)) for image, label in plain])
@@ -168,7 +168,7 @@ def test_a_sampler_refuses_what_the_data_set_cannot_give(pictures: PictureSet) -
 
 @pytest.mark.parametrize("before", [None, ["ant", "bee"]])
 def test_the_last_episodes_names_do_not_stay(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, before: list[str] | None
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet, before: list[str] | None
 ) -> None:
     """Otherwise the next support set without names of its own would silently get these."""
     model = SemanticPromptNetworks(network, prompts=table, class_names=before)
@@ -187,7 +187,7 @@ def test_the_last_episodes_names_do_not_stay(
 
 
 def test_names_steer_the_support_and_leave_the_queries(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet
 ) -> None:
     images, labels, queries = support(pictures, [0, 1, 6, 7]), torch.tensor([0, 1, 0, 1]), support(pictures, [12, 13, 18])
     scores = {}
@@ -208,7 +208,7 @@ def test_names_steer_the_support_and_leave_the_queries(
 
 
 def test_names_come_from_the_call_else_from_the_attribute_else_from_nowhere(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet
 ) -> None:
     images, labels = support(pictures, [0, 1]), torch.tensor([0, 1])
 
@@ -231,7 +231,7 @@ def test_names_come_from_the_call_else_from_the_attribute_else_from_nowhere(
 
 @pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.uint8])
 def test_labels_of_any_whole_kind_count(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, kind: torch.dtype
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet, kind: torch.dtype
 ) -> None:
     images, labels = support(pictures, [0, 1, 7]), torch.tensor([0, 1, 1])
     models = [SemanticPromptNetworks(network, prompts=table, class_names=("ant", "bee")) for _ in range(2)]
@@ -243,7 +243,7 @@ def test_labels_of_any_whole_kind_count(
 
 @pytest.mark.parametrize("names", [[], ["ant"], ["ant", "bee", "cat"]])
 def test_there_are_as_many_names_as_classes(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, names: list[str]
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet, names: list[str]
 ) -> None:
     model = SemanticPromptNetworks(network, prompts=table)
     with pytest.raises(DataError, match="as many names as classes") as raised:
@@ -251,7 +251,7 @@ def test_there_are_as_many_names_as_classes(
     assert raised.value.expected == "2 names"
 
 
-def test_a_name_without_a_prompt_is_refused(network: PromptedVisformer, table: PromptTable, pictures: PictureSet) -> None:
+def test_a_name_without_a_prompt_is_refused(network: PromptedNetwork, table: PromptTable, pictures: PictureSet) -> None:
     images, labels = support(pictures, [0, 1]), torch.tensor([0, 1])
     with pytest.raises(PromptError, match="no class 'aunt'"):
         SemanticPromptNetworks(network, prompts=table).process_support_set(images, labels, ["aunt", "bee"])
@@ -330,7 +330,7 @@ def test_softmax_gives_probabilities_at_the_temperature(temperature: float) -> N
 
 @pytest.mark.parametrize("prompted", [True, False])
 def test_centring_and_normalisation_are_easyfsls_for_both_ways(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, prompted: bool
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet, prompted: bool
 ) -> None:
     centre = torch.linspace(-1, 1, 192)
     model = SemanticPromptNetworks(network, prompts=table, feature_centering=centre, feature_normalization=2.0)
@@ -352,7 +352,7 @@ def test_features_of_more_dimensions_are_easyfsls_error() -> None:
 
 
 def test_a_support_set_folders_classes_are_names(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, tmp_path: Path
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet, tmp_path: Path
 ) -> None:
     for row, name in [(3, "polar_bear"), (9, "polar_bear"), (0, "ant")]:
         (tmp_path / name).mkdir(exist_ok=True)
@@ -373,7 +373,7 @@ def test_a_support_set_folders_classes_are_names(
 
 
 def test_a_checkpoint_becomes_a_method(
-    network: PromptedVisformer, table: PromptTable, pictures: PictureSet, tmp_path: Path
+    network: PromptedNetwork, table: PromptTable, pictures: PictureSet, tmp_path: Path
 ) -> None:
     model_settings = {"backbone": "visformer_mini", "image_size": 64, "layer": "3-1"}
     settings = Settings.from_mapping({"model": model_settings, "tune": {"temperature": 0.7}})

@@ -6,10 +6,11 @@ import copy
 from typing import Any
 
 import torch
-from timm.models.visformer import Attention
+from timm.models.visformer import Attention, Visformer
 from torch import Tensor, nn
 
-from sp_edge.model import PromptedVisformer
+from sp_edge.model import PromptedNetwork
+from sp_edge.model.resnet import ResidualBlock
 
 
 class FoldedAttention(nn.Module):
@@ -36,12 +37,23 @@ class FoldedAttention(nn.Module):
         return out
 
 
-def fold(network: PromptedVisformer) -> PromptedVisformer:
-    """A copy of the network, in eval mode on the CPU, that computes the same features with fewer operations."""
+def fold(network: PromptedNetwork) -> PromptedNetwork:
+    """A copy of the network, in eval mode on the CPU, that computes the same features with fewer operations.
+
+    Visformers and ResNet-12 are rewritten; timm's other models stay as they are, and are left to the engines' own fusions.
+    """
     folded = copy.deepcopy(network).cpu().eval()
-    backbone: Any = folded.backbone
-    backbone.stem[0] = _norm_after(backbone.stem[0], backbone.stem[1])
-    backbone.stem[1] = nn.Identity()
+    if isinstance(folded.backbone, Visformer):
+        _fold_visformer(folded.backbone)
+    else:
+        for module in folded.backbone.modules():
+            if isinstance(module, ResidualBlock):
+                _fold_residual(module)
+    return folded
+
+
+def _fold_visformer(backbone: Any) -> None:
+    _fold_sequence(backbone.stem)
     for embed in (backbone.patch_embed1, backbone.patch_embed2, backbone.patch_embed3):
         embed.proj = _norm_after(embed.proj, embed.norm)
         embed.norm = nn.Identity()
@@ -52,7 +64,22 @@ def fold(network: PromptedVisformer) -> PromptedVisformer:
             block.attn = FoldedAttention(block.attn)
         block.mlp.conv1 = _norm_before(block.norm2, block.mlp.conv1)
         block.norm2 = nn.Identity()
-    return folded
+
+
+def _fold_residual(block: Any) -> None:
+    for number in (1, 2, 3):
+        conv, norm = f"conv{number}", f"bn{number}"
+        setattr(block, conv, _norm_after(getattr(block, conv), getattr(block, norm)))
+        setattr(block, norm, nn.Identity())
+    _fold_sequence(block.downsample)
+
+
+def _fold_sequence(layers: nn.Sequential) -> None:
+    """Folds every BatchNorm that follows a convolution."""
+    for i in range(len(layers) - 1):
+        conv, norm = layers[i], layers[i + 1]
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            layers[i], layers[i + 1] = _norm_after(conv, norm), nn.Identity()
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sp_edge.errors import ExportError
-from sp_edge.model import PromptedVisformer
+from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge_export.fold import fold
 
@@ -25,7 +25,7 @@ EXAMPLE_BATCH = 2
 class QueryGraph(nn.Module):
     """uint8 pictures to features, without prompt."""
 
-    def __init__(self, network: PromptedVisformer) -> None:
+    def __init__(self, network: PromptedNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -42,7 +42,7 @@ class SupportGraph(QueryGraph):
         return self.network(normalise(image), prompt)
 
 
-def export_graphs(network: PromptedVisformer, image_size: int, prompt_dim: int, folder: Path) -> dict[str, Path]:
+def export_graphs(network: PromptedNetwork, image_size: int, prompt_dim: int, folder: Path) -> dict[str, Path]:
     """Writes `query.onnx` and `support.onnx` in float32, with a batch of any size.
 
     A network without prompts gets a support graph that takes the prompt and ignores it, so that all bundles are alike.

@@ -1,7 +1,10 @@
-"""The SP Visformer: timm's Visformer, steered by a class prompt."""
+"""Image encoders that a class's prompt steers: Semantic Prompt on timm's Visformer, and on what it is compared with."""
 
 from sp_edge.model.backbone import BACKBONES, build_backbone
-from sp_edge.model.network import PromptedVisformer, build_network
+from sp_edge.model.network import PromptedFeatureMap, PromptedNetwork, PromptedVisformer, build_network
 from sp_edge.model.prompt import SemanticPrompt
 
-__all__ = ["BACKBONES", "PromptedVisformer", "SemanticPrompt", "build_backbone", "build_network"]
+__all__ = [
+    "BACKBONES", "PromptedFeatureMap", "PromptedNetwork", "PromptedVisformer", "SemanticPrompt",
+    "build_backbone", "build_network",
+]  # fmt: skip

@@ -10,24 +10,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from sp_edge.model.network import PromptedVisformer, normalise
+from sp_edge.errors import SettingsError
+from sp_edge.model.network import PromptedNetwork, PromptedVisformer, normalise
 
 
 @torch.no_grad()
 def attention_map(
-    network: PromptedVisformer, image: NDArray[np.uint8], prompt: NDArray[np.float32] | None
+    network: PromptedNetwork, image: NDArray[np.uint8], prompt: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
     """How much each patch is attended to in the last block, averaged over its heads.
 
-    With a prompt, by the prompt's token; without one, by all patches on average.
+    By the prompt's token where that reaches the last block; else by all patches on average.
 
     Args:
+        network: a `PromptedVisformer`.
         image: uint8 (H, W, 3) RGB, preprocessed.
         prompt: float32 (T,) or None.
 
     Returns:
         float32 (h, w), h and w the last stage's grid, non-negative, with sum 1.
+
+    Raises:
+        SettingsError: a network without attention, or a prompt for one that knows none.
     """
+    if not isinstance(network, PromptedVisformer):
+        raise SettingsError(
+            "this network's attention is not known", expected="a Visformer", got=type(network.backbone).__name__
+        )
     seen: list[Tensor] = []
     attention: Any = network.backbone.stage3[-1].attn
     hook = attention.qkv.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
@@ -38,16 +47,16 @@ def attention_map(
         hook.remove()
     query, key, _ = seen[0].reshape(3, attention.num_heads, attention.head_dim, -1).float()
     weights = (query.transpose(1, 2) @ key * attention.scale).softmax(dim=-1).mean(dim=0)
-    height, width = tokens.shape[2:]
-    prompted = prompt is not None and network.prompt is not None and network.prompt.spatial is not None
-    patches = weights[0, 1:] if prompted else weights.mean(dim=0)[-height * width :]
+    height, width = network.backbone.pos_embed3.shape[2:]
+    has_token = len(weights) > height * width
+    patches = weights[0, 1:] if has_token else weights.mean(dim=0)
     share: NDArray[np.float32] = (patches / patches.sum()).reshape(height, width).numpy()
     return share
 
 
 @torch.no_grad()
 def dependence_map(
-    network: PromptedVisformer, image: NDArray[np.uint8], prompt: NDArray[np.float32] | None, *, cells: int = 6
+    network: PromptedNetwork, image: NDArray[np.uint8], prompt: NDArray[np.float32] | None, *, cells: int = 6
 ) -> NDArray[np.float32]:
     """How much of the feature hangs on each part of a picture, found by covering it (occlusion sensitivity).
 

@@ -9,7 +9,7 @@ from timm.models.visformer import Visformer
 from torch import Tensor, nn
 
 from sp_edge.errors import SettingsError
-from sp_edge.model.backbone import build_backbone
+from sp_edge.model.backbone import build_backbone, feature_map_of
 from sp_edge.model.prompt import SemanticPrompt
 from sp_edge.settings import ModelSettings
 
@@ -18,35 +18,29 @@ MEAN = (125.3, 123.0, 113.9)
 STD = (63.0, 62.1, 66.7)
 
 
-class PromptedVisformer(nn.Module):
+class PromptedNetwork(nn.Module):
     """f(x | g(y)): one forward serves both, the prompted support picture and the plain query picture.
 
+    It has two halves, `begin` and `finish`, parted where the prompt enters: what is encoded both ways, or with several
+    prompts, needs the first but once. `PromptedVisformer` and `PromptedFeatureMap` say where that is.
+
     Args:
-        backbone: timm's Visformer; its parameters keep timm's names under `backbone.`.
+        backbone: a timm model, or one with its `forward_features` and `forward_head`; its parameters keep their names
+            under `backbone.`.
         prompt: the semantic prompt, or None for a network that knows no prompts.
-        layer: the block of stage 3 before which the prompt enters, from 0.
-        pooling: 'all' averages the last layer's tokens with the prompt's, 'patch' without it, 'head' takes it alone.
         strength: s in s f(x | g(y)) + (1 - s) f(x), the support feature in eval mode; training sees the prompted one alone.
     """
 
-    def __init__(
-        self, backbone: Visformer, prompt: SemanticPrompt | None, *, layer: int, pooling: str = "all", strength: float = 1.0
-    ) -> None:
+    def __init__(self, backbone: Any, prompt: SemanticPrompt | None, *, strength: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= layer < len(backbone.stage3):
-            raise SettingsError(
-                "the prompt's layer does not exist", expected=f"3-0 to 3-{len(backbone.stage3) - 1}", got=f"3-{layer}"
-            )
         self.backbone = backbone
         self.prompt = prompt
-        self.layer = layer
-        self.pooling = pooling
         self.strength = strength
 
     @property
     def feature_dim(self) -> int:
         """D, the length of a feature."""
-        return int(self.backbone.num_features)
+        return int(self.backbone.head_hidden_size)
 
     def forward(self, image: Tensor, prompt: Tensor | None = None) -> Tensor:
         """Encodes pictures.
@@ -62,57 +56,163 @@ class PromptedVisformer(nn.Module):
 
     def begin(self, image: Tensor) -> Tensor:
         """The part before the prompt, the same for support and query: (B, 3, H, W) -> tokens (B, C, h, w)."""
-        net: Any = self.backbone
-        x = net.stage1(net.pos_drop(net.patch_embed1(net.stem(image)) + net.pos_embed1))
-        x = net.stage2(net.pos_drop(net.patch_embed2(x) + net.pos_embed2))
-        x = net.pos_drop(net.patch_embed3(x) + net.pos_embed3)
-        tokens: Tensor = net.stage3[: self.layer](x)
-        return tokens
+        raise NotImplementedError
 
     def finish(self, tokens: Tensor, prompt: Tensor | None = None) -> Tensor:
         """The part from the prompt on: tokens (B, C, h, w) and, for support, prompts (B, T) -> features (B, D)."""
-        if prompt is None:
-            return self._last_blocks(tokens).mean(dim=(2, 3))
-        if self.prompt is None:
+        if prompt is not None and self.prompt is None:
             raise SettingsError("this network was built without prompts", expected="prompt=None", got="a prompt")
-        prompted = self._pool(self._last_blocks(self.prompt(tokens, prompt)))
-        if self.training or self.strength == 1:
-            return prompted
-        return self.strength * prompted + (1 - self.strength) * self.finish(tokens)
+        feature = self._encode(tokens, prompt)
+        if prompt is None or self.training or self.strength == 1:
+            return feature
+        return self.strength * feature + (1 - self.strength) * self._encode(tokens, None)
 
-    def _last_blocks(self, tokens: Tensor) -> Tensor:
-        return self.backbone.norm(self.backbone.stage3[self.layer :](tokens))
-
-    def _pool(self, tokens: Tensor) -> Tensor:
-        """Prompted tokens (B, C, M or M + 1, 1) -> (B, C)."""
-        if self.prompt is not None and self.prompt.spatial is not None:
-            if self.pooling == "head":
-                return tokens[:, :, 0, 0]
-            if self.pooling == "patch":
-                tokens = tokens[:, :, 1:]
-        return tokens.mean(dim=(2, 3))
+    def _encode(self, tokens: Tensor, prompt: Tensor | None) -> Tensor:
+        """As `finish`, at full strength."""
+        raise NotImplementedError
 
 
-def build_network(settings: ModelSettings, text_dim: int) -> PromptedVisformer:
-    """A network with fresh weights as the settings describe it, for text embeddings of length `text_dim`."""
-    backbone = build_backbone(settings.backbone, settings.image_size)
-    prompt = None
-    if settings.interaction != "none":
-        prompt = SemanticPrompt(
-            text_dim,
-            int(backbone.num_features),
-            spatial=settings.interaction in ("spatial", "both"),
-            channel=settings.interaction in ("channel", "both"),
+class PromptedVisformer(PromptedNetwork):
+    """A Visformer whose prompt enters before a block of its stages 2 or 3, the ones with attention.
+
+    The spatial interaction's token goes through the following blocks beside the patches. At the end of stage 2 it is
+    dropped, since stage 3 begins with a convolution over the grid. In training, BatchNorm counts it as one token; the
+    authors' release counts it as many times as the grid is wide, which in eval mode is the same.
+
+    Args:
+        backbone: timm's Visformer.
+        prompt, strength: as in `PromptedNetwork`.
+        at: stage, 2 or 3, and its block, from 0, before which the prompt enters.
+        pooling: 'all' averages the last layer's tokens with the prompt's, 'patch' without it, 'head' takes it alone.
+    """
+
+    def __init__(
+        self,
+        backbone: Visformer,
+        prompt: SemanticPrompt | None,
+        *,
+        at: tuple[int, int],
+        pooling: str = "all",
+        strength: float = 1.0,
+    ) -> None:
+        super().__init__(backbone, prompt, strength=strength)
+        blocks = {2: len(backbone.stage2), 3: len(backbone.stage3)}
+        self.stage, self.block = at
+        if not 0 <= self.block < blocks.get(self.stage, 0):
+            raise SettingsError(
+                "the prompt's layer does not exist",
+                expected=" or ".join(f"{stage}-0 to {stage}-{count - 1}" for stage, count in blocks.items()),
+                got=f"{self.stage}-{self.block}",
+            )
+        self._token_pooled = prompt is not None and prompt.spatial is not None and self.stage == 3
+        if pooling == "head" and prompt is not None and not self._token_pooled:
+            raise SettingsError(
+                "model.pooling takes the prompt's token, and the last layer has none",
+                expected="all or patch; or the spatial interaction, in stage 3",
+                got="head",
+            )
+        self.pooling = pooling
+
+    def begin(self, image: Tensor) -> Tensor:
+        """The part before the prompt, the same for support and query: (B, 3, H, W) -> tokens (B, C, h, w)."""
+        net = self.backbone
+        x = net.stage1(net.pos_drop(net.patch_embed1(net.stem(image)) + net.pos_embed1))
+        x = net.pos_drop(net.patch_embed2(x) + net.pos_embed2)
+        tokens: Tensor = (
+            net.stage2[: self.block](x) if self.stage == 2 else net.stage3[: self.block](self._to_stage3(net.stage2(x)))
         )
-    return PromptedVisformer(
-        backbone, prompt, layer=_layer(settings), pooling=settings.pooling, strength=settings.prompt_strength
+        return tokens
+
+    def _to_stage3(self, x: Tensor) -> Tensor:
+        net = self.backbone
+        tokens: Tensor = net.pos_drop(net.patch_embed3(x) + net.pos_embed3)
+        return tokens
+
+    def _encode(self, tokens: Tensor, prompt: Tensor | None) -> Tensor:
+        net = self.backbone
+        height, width = tokens.shape[2:]
+        x = tokens if prompt is None or self.prompt is None else self.prompt(tokens, prompt)
+        if self.stage == 2:
+            x = net.stage2[self.block :](x)
+            if prompt is not None:
+                x = x[:, :, -height * width :, 0].unflatten(2, (height, width))
+            x = net.stage3(self._to_stage3(x))
+        else:
+            x = net.stage3[self.block :](x)
+        x = net.norm(x)
+        if prompt is not None and self._token_pooled:
+            if self.pooling == "head":
+                return x[:, :, 0, 0]
+            if self.pooling == "patch":
+                x = x[:, :, 1:]
+        return x.mean(dim=(2, 3))
+
+
+class PromptedFeatureMap(PromptedNetwork):
+    """Any image model, prompted on its last feature map or not at all.
+
+    Only the channel interaction makes sense there: no attention follows that could mix a token in. A model without such a
+    map (a Vision Transformer, say) can be compared with, but not prompted.
+    """
+
+    def begin(self, image: Tensor) -> Tensor:
+        """The whole model but its pooling: (B, 3, H, W) -> what its `forward_features` gives, (B, C, h, w) where prompted."""
+        features: Tensor = self.backbone.forward_features(image)
+        return features
+
+    def _encode(self, tokens: Tensor, prompt: Tensor | None) -> Tensor:
+        if prompt is not None and self.prompt is not None:
+            tokens = self.prompt(tokens, prompt).squeeze(3).unflatten(2, tokens.shape[2:])
+        feature: Tensor = self.backbone.forward_head(tokens, pre_logits=True)
+        return feature
+
+
+def build_network(settings: ModelSettings, text_dim: int) -> PromptedNetwork:
+    """A network with fresh weights as the settings describe it, for text embeddings of length `text_dim`.
+
+    Raises:
+        SettingsError: the backbone cannot be built so, or cannot be prompted so.
+    """
+    backbone: Any = build_backbone(settings.backbone, settings.image_size, settings.drop_path)
+    at = settings.prompt_at
+    if isinstance(backbone, Visformer) and at is not None:
+        dim = int((backbone.pos_embed2 if at[0] == 2 else backbone.pos_embed3).shape[1])
+        prompt = _prompt(settings, text_dim, dim)
+        return PromptedVisformer(backbone, prompt, at=at, pooling=settings.pooling, strength=settings.prompt_strength)
+    if settings.interaction != "none":
+        _check_feature_map(settings, backbone)
+    prompt = _prompt(settings, text_dim, int(backbone.num_features))
+    return PromptedFeatureMap(backbone, prompt, strength=settings.prompt_strength)
+
+
+def _prompt(settings: ModelSettings, text_dim: int, dim: int) -> SemanticPrompt | None:
+    if settings.interaction == "none":
+        return None
+    return SemanticPrompt(
+        text_dim,
+        dim,
+        spatial=settings.interaction in ("spatial", "both"),
+        channel=settings.interaction in ("channel", "both"),
+        projector=settings.projector,
+        zero_mean=settings.zero_mean,
     )
 
 
-def _layer(settings: ModelSettings) -> int:
-    if settings.prompt_at is None or settings.prompt_at[0] != 3:
-        raise SettingsError("prompts enter stage 3 only, so far", expected="3-0 to 3-3", got=settings.layer)
-    return settings.prompt_at[1]
+def _check_feature_map(settings: ModelSettings, backbone: nn.Module) -> None:
+    """Refuses prompts that the last feature map cannot take."""
+    if settings.interaction != "channel" or settings.layer != "last" or settings.pooling == "head":
+        raise SettingsError(
+            f"{settings.backbone} cannot be prompted so",
+            expected="model.interaction = channel, model.layer = last and model.pooling = all; or model.interaction = none",
+            got=f"{settings.interaction}, {settings.layer} and {settings.pooling}",
+        )
+    shape = tuple(feature_map_of(backbone, settings.image_size).shape)
+    if len(shape) != 4 or shape[1] != backbone.num_features:
+        raise SettingsError(
+            f"{settings.backbone} has no feature map for a prompt to enter",
+            expected=f"(B, {backbone.num_features}, h, w) from its forward_features; or model.interaction = none",
+            got=str(shape),
+        )
 
 
 def normalise(images: Tensor) -> Tensor:

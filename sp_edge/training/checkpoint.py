@@ -14,7 +14,7 @@ import torch
 import sp_edge
 from sp_edge.errors import CheckpointError, InputError
 from sp_edge.files import load_tensors, save_tensors
-from sp_edge.model import PromptedVisformer, build_network
+from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.settings import Settings
 
@@ -35,7 +35,7 @@ class Checkpoint:
         record: what training noted: stages, steps, accuracy, versions.
     """
 
-    network: PromptedVisformer
+    network: PromptedNetwork
     settings: Settings
     prompts: PromptTable
     stage: str

@@ -18,7 +18,7 @@ from tqdm import trange
 from sp_edge.data.episodes import Accuracy, Difference, Episode, EpisodeSampler, Features, Scores
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
-from sp_edge.model import PromptedVisformer
+from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable
 from sp_edge.settings import AugmentSettings, EvalSettings, ExpectedSettings
@@ -102,7 +102,7 @@ class Evaluation:
 
 @torch.no_grad()
 def encode(
-    network: PromptedVisformer,
+    network: PromptedNetwork,
     images: NDArray[np.uint8],
     prompts: NDArray[np.float32] | None,
     *,
@@ -143,7 +143,7 @@ def encode(
 
 
 def encode_views(
-    network: PromptedVisformer,
+    network: PromptedNetwork,
     images: NDArray[np.uint8],
     prompts: NDArray[np.float32] | None,
     *,
@@ -165,13 +165,13 @@ def encode_views(
     return Features(query, support)
 
 
-def class_prompts(network: PromptedVisformer, pictures: PictureSet, table: PromptTable) -> NDArray[np.float32] | None:
+def class_prompts(network: PromptedNetwork, pictures: PictureSet, table: PromptTable) -> NDArray[np.float32] | None:
     """Each picture's class prompt, float32 (n, T), or None where the network knows no prompts."""
     return None if network.prompt is None else table.select(pictures.class_names)[pictures.labels]
 
 
 def evaluate(
-    network: PromptedVisformer,
+    network: PromptedNetwork,
     pictures: PictureSet,
     prompts: NDArray[np.float32] | None,
     protocol: EvalSettings,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sp_edge.data.pictures import PictureSet
-from sp_edge.model import PromptedVisformer
+from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.settings import Settings
 from sp_edge.training.augment import augment
@@ -21,7 +21,7 @@ from sp_edge.training.loop import ParameterGroup, StageLog, run_stage
 class BaseClassifier(nn.Module):
     """The network with a linear head on its features; the head is thrown away after the stage."""
 
-    def __init__(self, network: PromptedVisformer, classes: int) -> None:
+    def __init__(self, network: PromptedNetwork, classes: int) -> None:
         super().__init__()
         self.network = network
         self.head = nn.Linear(network.feature_dim, classes)
@@ -33,7 +33,7 @@ class BaseClassifier(nn.Module):
 
 
 def pretrain(
-    network: PromptedVisformer, pictures: PictureSet, settings: Settings, *, folder: Path, accelerator: Accelerator
+    network: PromptedNetwork, pictures: PictureSet, settings: Settings, *, folder: Path, accelerator: Accelerator
 ) -> StageLog:
     """Trains the backbone of `network` in place; the prompt, which sees no gradient here, is left alone.
 

@@ -16,7 +16,7 @@ from sp_edge.data.episodes import Difference
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.files import read_json, write_json
-from sp_edge.model import PromptedVisformer, build_network
+from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.prompts import PromptTable
 from sp_edge.settings import Settings
 from sp_edge.text import prompt_table
@@ -97,7 +97,7 @@ def train(
 
 
 def _with_strength(
-    network: PromptedVisformer, table: PromptTable, settings: Settings, record: dict[str, Any], say: Callable[[str], None]
+    network: PromptedNetwork, table: PromptTable, settings: Settings, record: dict[str, Any], say: Callable[[str], None]
 ) -> Settings:
     found = None
     if sets.has_split(settings, "val"):
@@ -131,7 +131,7 @@ def _check_folder(folder: Path, described: dict[str, Any]) -> None:
         raise SettingsError(f"{folder} is not a run and not empty", expected="a new or empty folder")
 
 
-def _start_from(network: PromptedVisformer, init: Path) -> None:
+def _start_from(network: PromptedNetwork, init: Path) -> None:
     """Takes over a checkpoint's backbone, and its prompt where both have one of the same form."""
     weights = Checkpoint.load(init).network.state_dict()
     own = network.state_dict()
@@ -145,7 +145,7 @@ def _start_from(network: PromptedVisformer, init: Path) -> None:
     network.load_state_dict({n: weights[n] if n in weights and weights[n].shape == v.shape else v for n, v in own.items()})
 
 
-def _check(network: PromptedVisformer, log: StageLog, pictures: PictureSet) -> None:
+def _check(network: PromptedNetwork, log: StageLog, pictures: PictureSet) -> None:
     if not all(torch.isfinite(value).all() for value in network.state_dict().values()) or not np.isfinite(log.loss):
         raise SettingsError(
             f"training on {len(pictures):,} pictures diverged", expected="finite weights", next_step="lower the lr"

@@ -9,7 +9,7 @@ import numpy as np
 
 from sp_edge.data.episodes import Accuracy, Difference
 from sp_edge.data.pictures import PictureSet
-from sp_edge.model import PromptedVisformer
+from sp_edge.model import PromptedNetwork
 from sp_edge.prompts import PromptTable
 from sp_edge.settings import EvalSettings
 from sp_edge.training.evaluate import class_prompts, encode, sample, score
@@ -20,7 +20,7 @@ EPISODES = 1000
 
 
 def choose_strength(
-    network: PromptedVisformer, pictures: PictureSet, prompts: PromptTable, protocol: EvalSettings
+    network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable, protocol: EvalSettings
 ) -> dict[str, Any] | None:
     """Tries strengths on episodes of the validation classes, with the nearest prototype.
 

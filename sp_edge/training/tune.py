@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
-from sp_edge.model import PromptedVisformer
+from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable
 from sp_edge.settings import Settings
@@ -24,7 +24,7 @@ from sp_edge.training.loop import ParameterGroup, StageLog, run_stage
 class EpisodeLoss(nn.Module):
     """Mean loss of episodes: cross-entropy over cos(query, prototype) / tau (equation 3 of the paper)."""
 
-    def __init__(self, network: PromptedVisformer, *, n_query: int, temperature: float) -> None:
+    def __init__(self, network: PromptedNetwork, *, n_query: int, temperature: float) -> None:
         super().__init__()
         self.network = network
         self.n_query, self.temperature = n_query, temperature
@@ -72,7 +72,7 @@ def base_episodes(pictures: PictureSet, settings: Settings) -> tuple[PictureSet,
 
 
 def tune(
-    network: PromptedVisformer,
+    network: PromptedNetwork,
     pictures: PictureSet,
     prompts: PromptTable,
     settings: Settings,

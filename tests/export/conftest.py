@@ -15,7 +15,7 @@ from torch import nn
 
 from sp_edge.bundle import Bundle
 from sp_edge.data import scenes
-from sp_edge.model import PromptedVisformer, build_network
+from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.settings import DataSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
@@ -24,10 +24,10 @@ from sp_edge_export.export import ExportOptions, export
 TEXT = TextSpec("toy", "0", "A photo of {name}", 9.0, 16)
 MODEL = ModelSettings("visformer_mini", 64, "both", "3-1", "all")
 
-BuildNetwork = Callable[..., PromptedVisformer]
+BuildNetwork = Callable[..., PromptedNetwork]
 
 
-def build(**changes: str) -> PromptedVisformer:
+def build(**changes: str) -> PromptedNetwork:
     """A network in eval mode whose every weight and BatchNorm statistic is far from its fresh value, always the same."""
     torch.manual_seed(0)
     network = build_network(dataclasses.replace(MODEL, **changes), TEXT.dim)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sp_edge.model import PromptedVisformer
+from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge_export.fold import FoldedAttention, fold
 
@@ -32,7 +32,7 @@ def inputs(images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
 )
 @torch.no_grad()
 def test_a_folded_network_computes_the_same(
-    build_small: Callable[..., PromptedVisformer], inputs: tuple[Tensor, Tensor], interaction: str, pooling: str, layer: str
+    build_small: Callable[..., PromptedNetwork], inputs: tuple[Tensor, Tensor], interaction: str, pooling: str, layer: str
 ) -> None:
     network = build_small(interaction=interaction, pooling=pooling, layer=layer)
     folded = fold(network)
@@ -44,14 +44,14 @@ def test_a_folded_network_computes_the_same(
 
 @torch.no_grad()
 def test_without_prompts_and_in_the_large_size(
-    build_small: Callable[..., PromptedVisformer], inputs: tuple[Tensor, Tensor]
+    build_small: Callable[..., PromptedNetwork], inputs: tuple[Tensor, Tensor]
 ) -> None:
     for changes in ({"interaction": "none"}, {"backbone": "visformer_tiny", "layer": "3-2"}):
         network = build_small(**changes)
         assert relative(fold(network)(inputs[0]), network(inputs[0])) < 1e-5
 
 
-def test_no_norm_is_left_before_a_convolution(build_small: Callable[..., PromptedVisformer]) -> None:
+def test_no_norm_is_left_before_a_convolution(build_small: Callable[..., PromptedNetwork]) -> None:
     folded = fold(build_small())
     left = [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert left == ["backbone.norm"], "the last one is followed by the pooling, and by nothing to fold it into"
@@ -60,7 +60,7 @@ def test_no_norm_is_left_before_a_convolution(build_small: Callable[..., Prompte
     assert all(isinstance(block.attn, FoldedAttention) for block in blocks)
 
 
-def test_the_original_is_left_as_it_was(build_small: Callable[..., PromptedVisformer]) -> None:
+def test_the_original_is_left_as_it_was(build_small: Callable[..., PromptedNetwork]) -> None:
     network = build_small().train()
     before = copy.deepcopy(network.state_dict())
     folded = fold(network)

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from sp_edge.bundle import Bundle
 from sp_edge.errors import ExportError
-from sp_edge.model import PromptedVisformer
+from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.onnx import export_graphs
@@ -68,7 +68,7 @@ def test_the_graphs_say_what_they_take(bundle: Bundle, graph: str, inputs: list[
 
 
 def test_a_network_without_prompts_has_a_support_graph_too(
-    build_small: Callable[..., PromptedVisformer], images: NDArray[np.uint8], tmp_path: Path
+    build_small: Callable[..., PromptedNetwork], images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     network = build_small(interaction="none")
     files = export_graphs(network, 64, 16, tmp_path)
@@ -82,7 +82,7 @@ def test_a_network_without_prompts_has_a_support_graph_too(
 
 
 def test_what_cannot_be_traced_is_an_export_error(
-    build_small: Callable[..., PromptedVisformer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    build_small: Callable[..., PromptedNetwork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("no such operator")
@@ -97,7 +97,7 @@ def test_what_cannot_be_traced_is_an_export_error(
 
 @pytest.mark.parametrize(("opset", "batch"), [(19, 2), (18, "N")])
 def test_a_graph_that_is_not_what_was_asked_for_is_refused(
-    build_small: Callable[..., PromptedVisformer],
+    build_small: Callable[..., PromptedNetwork],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     opset: int,
@@ -119,7 +119,7 @@ def test_a_graph_that_is_not_what_was_asked_for_is_refused(
 
 
 def test_warnings_outside_are_heard_again_afterwards(
-    build_small: Callable[..., PromptedVisformer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    build_small: Callable[..., PromptedNetwork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError

@@ -47,7 +47,9 @@ def expected(net: Any, prompt: np.ndarray | None) -> np.ndarray:
 
 
 @pytest.mark.parametrize("prompt", [None, PROMPT], ids=["plain", "prompted"])
-@pytest.mark.parametrize("changes", [{}, {"layer": "3-2"}, {"interaction": "channel"}, {"pooling": "head"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"layer": "3-2"}, {"layer": "2-1"}, {"interaction": "channel"}, {"pooling": "head"}], ids=str
+)
 def test_it_is_the_last_blocks_attention(changes: dict[str, Any], prompt: np.ndarray | None) -> None:
     net = network(**changes)
     share = attention_map(net, IMAGE, prompt)
@@ -78,6 +80,14 @@ def test_a_network_without_prompts_refuses_one_and_keeps_no_hook() -> None:
     with pytest.raises(SettingsError, match="without prompts"):
         attention_map(net, IMAGE, PROMPT)
     assert not net.backbone.stage3[-1].attn.qkv._forward_hooks
+
+
+@pytest.mark.parametrize("backbone", ["visformer_mini", "resnet12"])
+def test_a_network_without_tokens_has_no_attention_to_show(backbone: str) -> None:
+    net = build_network(ModelSettings(backbone, 96, "channel", "last"), TEXT_DIM)
+    with pytest.raises(SettingsError, match="attention is not known"):
+        attention_map(net, IMAGE, None)
+    assert dependence_map(net.eval(), IMAGE, PROMPT, cells=2).shape == (2, 2)
 
 
 class Corner(torch.nn.Module):

@@ -4,16 +4,17 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sp_edge.errors import SettingsError
 from sp_edge.model import SemanticPrompt
 
 
 @torch.no_grad()
-def by_hand(*, spatial: bool, channel: bool) -> SemanticPrompt:
+def by_hand(*, spatial: bool, channel: bool, zero_mean: bool = False) -> SemanticPrompt:
     """Two channels, prompts of one number, weights that can be followed on paper."""
-    prompt = SemanticPrompt(1, 2, spatial=spatial, channel=channel)
-    if prompt.spatial is not None:
+    prompt = SemanticPrompt(1, 2, spatial=spatial, channel=channel, zero_mean=zero_mean)
+    if isinstance(prompt.spatial, nn.Linear):
         prompt.spatial.weight.copy_(torch.tensor([[10.0], [20.0]]))
     if prompt.channel is not None and prompt.channel_mlp is not None:
         prompt.channel.weight.copy_(torch.tensor([[5.0], [7.0]]))
@@ -41,6 +42,50 @@ def test_the_channel_interaction_adds_the_same_beta_to_every_patch() -> None:
     tokens = run(by_hand(spatial=False, channel=True))
     assert tokens.shape == (1, 2, 2, 1)
     torch.testing.assert_close(tokens[0, :, :, 0], torch.tensor(PROMPTED), rtol=0, atol=1e-6)
+
+
+def test_a_zero_mean_beta_adds_to_some_channels_what_it_takes_from_others() -> None:
+    # beta = (1/2, 4/5), less its mean 13/20: (-3/20, 3/20).
+    tokens = run(by_hand(spatial=False, channel=True, zero_mean=True))
+    torch.testing.assert_close(tokens[0, :, :, 0], torch.tensor([[-0.15, 1.85], [2.15, 4.15]]), rtol=0, atol=1e-6)
+    assert SemanticPrompt(1, 2).zero_mean, "as the release does"
+
+
+@torch.no_grad()
+def test_mlp_projectors_by_hand() -> None:
+    mlp = SemanticPrompt(2, 1, channel=False, projector="mlp")
+    mlp3 = SemanticPrompt(2, 1, channel=False, projector="mlp3")
+    for prompt in (mlp, mlp3):
+        assert isinstance(prompt.spatial, nn.Sequential)
+        prompt.spatial[0].weight.copy_(torch.tensor([[1.0, 2.0], [-1.0, 0.0]]))
+        prompt.spatial[0].bias.copy_(torch.tensor([0.5, 1.0]))
+        prompt.spatial[-1].weight.copy_(torch.tensor([[3.0, 5.0]]))
+    mlp3.spatial[2].weight.copy_(torch.tensor([[0.0, 1.0], [1.0, -1.0]]))  # type: ignore[index]
+    mlp3.spatial[2].bias.copy_(torch.tensor([-1.0, 2.0]))  # type: ignore[index]
+    tokens, text = torch.zeros(1, 1, 1, 1), torch.tensor([[2.0, -1.0]])
+    # Hidden: (2 - 2 + 1/2, -2 + 1) = (1/2, -1), of which r leaves (1/2, 0). mlp: 3/2.
+    assert mlp(tokens, text).flatten().tolist() == [1.5, 0.0]
+    # mlp3 goes on: (0 - 1, 1/2 + 2) = (-1, 5/2), of which r leaves (0, 5/2): 25/2.
+    assert mlp3(tokens, text).flatten().tolist() == [12.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("projector", "names"),
+    [
+        ("mlp", {"0.weight": (5, 5), "0.bias": (5,), "2.weight": (3, 5)}),
+        ("mlp3", {"0.weight": (5, 5), "0.bias": (5,), "2.weight": (5, 5), "2.bias": (5,), "4.weight": (3, 5)}),
+    ],
+)
+def test_mlp_projectors_change_the_spatial_interaction_alone(projector: str, names: dict[str, tuple[int, ...]]) -> None:
+    found = {name: tuple(value.shape) for name, value in SemanticPrompt(5, 3, projector=projector).named_parameters()}
+    linear = {name: tuple(value.shape) for name, value in SemanticPrompt(5, 3).named_parameters()}
+    del linear["spatial.weight"]
+    assert found == linear | {f"spatial.{name}": shape for name, shape in names.items()}
+
+
+def test_an_unknown_projector_is_refused() -> None:
+    with pytest.raises(SettingsError, match="unknown projector"):
+        SemanticPrompt(5, 3, projector="cubic")
 
 
 def test_the_spatial_interaction_puts_one_token_first_and_leaves_the_patches() -> None:
@@ -71,7 +116,7 @@ def test_the_two_projectors_are_separate_and_without_bias() -> None:
 @pytest.mark.parametrize(("text_dim", "projector"), [(512, 196_608), (768, 294_912), (300, 115_200)])
 def test_parameter_counts_are_the_papers(text_dim: int, projector: int) -> None:
     prompt = SemanticPrompt(text_dim, 384)
-    assert prompt.spatial is not None
+    assert isinstance(prompt.spatial, nn.Linear)
     assert prompt.channel is not None
     assert prompt.channel_mlp is not None
     assert prompt.spatial.weight.numel() == prompt.channel.weight.numel() == projector

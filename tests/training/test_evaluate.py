@@ -10,7 +10,7 @@ from sp_edge.data.episodes import Difference, EpisodeSampler
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, PromptError, SettingsError
 from sp_edge.matching import cosine, prototype
-from sp_edge.model import PromptedVisformer, build_network
+from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.settings import AugmentSettings, EvalSettings, ExpectedSettings, ModelSettings, Settings
@@ -30,7 +30,7 @@ from sp_edge.training.evaluate import (
 NAMES = tuple("abcdef")
 
 
-def network(**changes: str) -> PromptedVisformer:
+def network(**changes: str) -> PromptedNetwork:
     torch.manual_seed(0)
     built = build_network(ModelSettings("visformer_mini", 64, **{"layer": "3-1", **changes}), 8)
     if built.prompt is not None:
@@ -249,7 +249,7 @@ def test_too_few_pictures_or_classes_are_refused_before_anything_is_encoded(
 # --- a checkpoint ---
 
 
-def checkpoint(net: PromptedVisformer, table: PromptTable) -> Checkpoint:
+def checkpoint(net: PromptedNetwork, table: PromptTable) -> Checkpoint:
     settings = Settings.from_mapping({"eval": {"n_way": 2, "n_shot": [2], "n_query": 2, "episodes": 5}})
     return Checkpoint(net, settings, table, "tuned", {})
 
