@@ -18,7 +18,7 @@ from sp_edge.files import inside, load_tensors, read_json, sha256, write_json
 from sp_edge.preprocess import Preprocess, load_image
 from sp_edge.prompts import PromptTable, TextSpec
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 PROMPTS = "prompts.safetensors"
 GOLDEN = "golden/features.safetensors"
@@ -41,6 +41,7 @@ class Manifest:
         text: how class names become prompts.
         temperature: tau that turns cosines into confidences.
         threshold: least cosine at which a class is believed, unless a bank says otherwise; measured at export.
+        strength: s, 0 to 1, of the prompts in the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
         training: provenance and accuracy, as the checkpoint recorded them.
         stages: what export measured of each step against the one before.
     """
@@ -54,6 +55,7 @@ class Manifest:
     text: TextSpec
     temperature: float
     threshold: float
+    strength: float
     training: Mapping[str, Any]
     stages: tuple[Mapping[str, Any], ...]
 
@@ -78,7 +80,7 @@ class Manifest:
             "preprocess": self.preprocess.to_json(),
             "feature_dim": dim,
             "text": self.text.to_json(),
-            "matching": {"temperature": self.temperature, "threshold": self.threshold},
+            "matching": {"temperature": self.temperature, "threshold": self.threshold, "strength": self.strength},
             "training": dict(self.training),
             "stages": [dict(stage) for stage in self.stages],
             "files": {name: {"sha256": digest, "bytes": size} for name, (digest, size) in self.files.items()},
@@ -113,6 +115,7 @@ class Manifest:
                 text=TextSpec.from_json(value["text"]),
                 temperature=float(value["matching"]["temperature"]),
                 threshold=float(value["matching"]["threshold"]),
+                strength=float(value["matching"]["strength"]),
                 training=dict(value["training"]),
                 stages=tuple(dict(stage) for stage in value["stages"]),
             )
@@ -136,11 +139,12 @@ class Manifest:
         missing = {PROMPTS, GOLDEN} - set(self.files)
         if missing:
             raise BundleError("the manifest does not list every part", expected=", ".join(sorted(missing)), got="not listed")
-        if not (0 < self.temperature < math.inf and self.feature_dim > 0 and -1 <= self.threshold <= 1):
+        within = -1 <= self.threshold <= 1 and 0 <= self.strength <= 1
+        if not (0 < self.temperature < math.inf and self.feature_dim > 0 and within):
             raise BundleError(
                 "the manifest's numbers are out of range",
-                expected="temperature > 0, feature_dim > 0, threshold -1 to 1",
-                got=f"{self.temperature}, {self.feature_dim}, {self.threshold}",
+                expected="temperature > 0, feature_dim > 0, threshold -1 to 1, strength 0 to 1",
+                got=f"{self.temperature}, {self.feature_dim}, {self.threshold}, {self.strength}",
             )
 
 

@@ -1,7 +1,7 @@
 """A real bundle that needs no torch: two small ONNX graphs, prompts, golden pictures and their manifest.
 
 The toy network averages the picture over a 4x4 grid: 48 numbers, scaled to -1..1. Its support graph adds a small
-projection of the prompt. `features` says the same in numpy, so that tests can know the answer.
+projection of the prompt, times its strength. `features` says the same in numpy, so that tests can know the answer.
 """
 
 from __future__ import annotations
@@ -56,11 +56,15 @@ def features(images: NDArray[np.uint8], prompt: NDArray[np.float32] | None = Non
     return np.asarray(flat if prompt is None else flat + prompt @ projection(), dtype=np.float32)
 
 
-def graph(name: str, *, half: bool = False, batch: str | int = "N", side: int = SIDE) -> onnx.ModelProto:
+def graph(name: str, *, half: bool = False, batch: str | int = "N", side: int = SIDE, strength: float = 1.0) -> onnx.ModelProto:
     """The 'query' or 'support' graph; `half` computes in float16, as export's fp16 graphs do."""
     kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     dtype = np.float16 if half else np.float32
-    constants = {"scale": np.array(1 / 127.5, dtype), "one": np.array(1, dtype), "projection": projection().astype(dtype)}
+    constants = {
+        "scale": np.array(1 / 127.5, dtype),
+        "one": np.array(1, dtype),
+        "projection": (strength * projection()).astype(dtype),
+    }
     nodes = [
         helper.make_node("Cast", ["image"], ["numbers"], to=kind),
         helper.make_node("Mul", ["numbers", "scale"], ["scaled"]),
@@ -93,13 +97,13 @@ def graph(name: str, *, half: bool = False, batch: str | int = "N", side: int = 
     return model
 
 
-def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshold: float = 0.5) -> Path:
+def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshold: float = 0.5, strength: float = 1.0) -> Path:
     """Writes a whole bundle into a folder and gives its path; the last of `precisions` is the bundle's own."""
     (folder / "golden").mkdir(parents=True)
     graphs = {precision: {name: _file(name, precision) for name in ("query", "support")} for precision in precisions}
     for precision, files in graphs.items():
         for name, file in files.items():
-            onnx.save(graph(name, half=precision == "fp16"), folder / file)
+            onnx.save(graph(name, half=precision == "fp16", strength=strength), folder / file)
     table = prompts()
     table.save(folder / PROMPTS)
     images = np.stack([picture(name, seed=seed) for seed, name in enumerate(COLOURS)])
@@ -107,7 +111,7 @@ def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshol
     for name, image in zip(names, images, strict=True):
         Image.fromarray(image).save(folder / name)
     prompt = table.select(tuple(COLOURS))
-    expected = {"prompts": prompt, "query": features(images), "support": features(images, prompt)}
+    expected = {"prompts": prompt, "query": features(images), "support": features(images, strength * prompt)}
     save_tensors(folder / GOLDEN, expected, {"images": names})
     manifest = Manifest(
         versions={"sp-edge": "toy"},
@@ -119,6 +123,7 @@ def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshol
         text=TEXT,
         temperature=0.2,
         threshold=threshold,
+        strength=strength,
         training={},
         stages=(),
     )

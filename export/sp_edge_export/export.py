@@ -104,6 +104,7 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
             text=prompts.text,
             temperature=settings.tune.temperature,
             threshold=threshold_of(features, probe.labels),
+            strength=checkpoint.network.strength if checkpoint.network.prompt is not None else 0.0,
             training={"settings": settings.to_json(), "record": dict(checkpoint.record)},
             stages=tuple(stage.to_json() for stage in stages),
         )

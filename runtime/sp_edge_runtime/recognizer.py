@@ -156,7 +156,14 @@ class Recognizer:
             for found in matches
         ]
 
-    def enroll(self, name: str, images: Sequence[NDArray[np.uint8]], *, prompt: NDArray[np.float32] | None = None) -> None:
+    def enroll(
+        self,
+        name: str,
+        images: Sequence[NDArray[np.uint8]],
+        *,
+        prompt: NDArray[np.float32] | None = None,
+        strength: float | None = None,
+    ) -> None:
         """Teaches a class, or further shots of one; it is recognised from the next image on.
 
         Args:
@@ -164,8 +171,11 @@ class Recognizer:
             images: K >= 1 shots, each uint8 (H, W, 3) RGB.
             prompt: float32 (T,) as the prompt table holds them. By default a class that the bank knows keeps its own, and a
                 new one takes the bundle's for its name.
+            strength: of the prompt against the pictures, 0 to 1: 0 is the plain prototype, and the bundle's own, which
+                training chose, is the default.
 
         Raises:
+            SettingsError: the strength is out of range, or the bundle was exported without prompts.
             BankError: no image, or the class was taught with another prompt.
             PromptError: no prompt is known for the name, or it is not such an array.
             ImageError: an image is not such an array.
@@ -181,7 +191,8 @@ class Recognizer:
             raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
         prepared = np.stack([self.bundle.manifest.preprocess(image) for image in images])
         batches = (prepared[i : i + BATCH] for i in range(0, len(prepared), BATCH))
-        features = [self._features("support", {"image": b, "prompt": np.tile(prompt, (len(b), 1))}) for b in batches]
+        share = self._share(strength)
+        features = [self._support(batch, prompt, share) for batch in batches]
         thumbnails = np.stack([thumbnail(image) for image in images])
         threshold = self.bundle.manifest.threshold
         with self._teaching:
@@ -222,6 +233,34 @@ class Recognizer:
     def _prompt(self, name: str) -> NDArray[np.float32]:
         bank, clean = self.bank, clean_name(name)
         return bank.prompts[bank.names.index(clean)] if clean in bank.names else self.bundle.prompts.vector(clean)
+
+    def _share(self, strength: float | None) -> float:
+        """How much of the support graph's feature makes one of another strength; the query graph's makes up the rest.
+
+        With f_s = s f(x | g(y)) + (1 - s) f(x) from the support graph, f_t = t/s f_s + (1 - t/s) f(x).
+        """
+        own = self.bundle.manifest.strength
+        if strength is None or strength == own:
+            return 1.0
+        if not 0 <= strength <= 1:
+            raise SettingsError("the prompt's strength is out of range", expected="0 to 1", got=str(strength))
+        if own == 0 < strength:
+            raise SettingsError(
+                "this bundle's support graph takes no prompts",
+                expected="strength 0, with which it was exported",
+                got=str(strength),
+                next_step="export a checkpoint whose model.prompt_strength is above 0",
+            )
+        return 0.0 if strength == 0 else strength / own
+
+    def _support(self, images: NDArray[np.uint8], prompt: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+        """Support features (N, D) of preprocessed images (N, H, W, 3); see `_share`."""
+        if share == 0:
+            return self._features("query", {"image": images})
+        prompted = self._features("support", {"image": images, "prompt": np.tile(prompt, (len(images), 1))})
+        if share == 1:
+            return prompted
+        return np.float32(share) * prompted + np.float32(1 - share) * self._features("query", {"image": images})
 
     def _features(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         features = self.backend.run(graph, inputs)["feature"]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 @click.option("--name", required=True, help="Of the class, as a person would say it.")
 @click.option("--bank", "bank_file", type=PATH, help="File of the taught classes. [default: classes.spbank beside the bundle]")
 @click.option("--prompts", "extra", type=PATH, multiple=True, help="Further class names, from `sp-edge prompts --out`.")
+@click.option(
+    "--strength", type=click.FloatRange(0, 1), help="Of the name against the pictures; 0 ignores it. [default: the bundle's]"
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="[default: the bundle's]")
 def enroll(
@@ -26,6 +29,7 @@ def enroll(
     name: str,
     bank_file: Path | None,
     extra: tuple[Path, ...],
+    strength: float | None,
     device: str,
     precision: str | None,
 ) -> None:
@@ -46,7 +50,7 @@ def enroll(
         for file in extra:
             known = known.with_table(PromptTable.load(file))
         prompt = known.vector(name) if extra else None
-        recognizer.enroll(name, images, prompt=prompt)
+        recognizer.enroll(name, images, prompt=prompt, strength=strength)
         recognizer.bank.save(bank_file)
         shots = recognizer.bank.shots(name)
         click.echo(f"taught '{name}' from {len(images)} picture{'s' * (len(images) != 1)}, {shots} in all")

@@ -84,6 +84,17 @@ def test_enroll_a_folder_under_any_spelling(place: Path, call: Call, toy_picture
     assert Bank.load(BANK, Bundle.load(BUNDLE)).names == ("Zürcher Kaffeetasse",)
 
 
+def test_enroll_with_another_strength(place: Path, call: Call, toy_pictures: Path) -> None:
+    assert place.is_dir()
+    assert call("enroll", "--name", "red", "--strength", 0, toy_pictures / "0 red.png")[0] == 0
+    image = np.asarray(Image.open(toy_pictures / "0 red.png"))
+    plain = toy.features(Bundle.load(BUNDLE).manifest.preprocess(image)[None])
+    np.testing.assert_allclose(Bank.load(BANK, Bundle.load(BUNDLE)).features, plain, atol=1e-5)
+    code, _, err = call("enroll", "--name", "red", "--strength", 1.5, toy_pictures / "0 red.png")
+    assert code == 2
+    assert "0<=x<=1" in err
+
+
 def test_bank_list(taught: Path, call: Call) -> None:
     code, out, err = call("bank", "list", "--json", "list.json")
     assert (code, err) == (0, "")

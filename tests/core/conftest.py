@@ -59,6 +59,7 @@ def build_bundle(
         text=text,
         temperature=0.2,
         threshold=0.5,
+        strength=0.8,
         training={"source": "scenes", "accuracy": {"test": 0.5}},
         stages=({"stage": "onnx", "cosine": 1.0},),
     )

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sp_edge.bundle import GOLDEN, MANIFEST, PROMPTS, Bundle, Manifest, file_entries, seal, write_manifest
+from sp_edge.bundle import GOLDEN, MANIFEST, PROMPTS, SCHEMA, Bundle, Manifest, file_entries, seal, write_manifest
 from sp_edge.errors import BundleError
 from sp_edge.files import load_tensors, save_tensors
 from sp_edge.preprocess import load_image
@@ -61,6 +61,7 @@ def test_a_bundle_loads_with_all_that_export_wrote(bundle_path: Path) -> None:
     bundle = Bundle.load(bundle_path)
     assert bundle.manifest.preprocess.image_size == 32
     assert (bundle.manifest.temperature, bundle.manifest.threshold, bundle.manifest.feature_dim) == (0.2, 0.5, 6)
+    assert bundle.manifest.strength == 0.8
     assert bundle.prompts.names == ("red fox", "polar bear", "café")
     assert bundle.graph("query") == bundle_path / "query.onnx"
     assert bundle.graph("support", "fp32") == bundle_path / "support.onnx"
@@ -178,12 +179,12 @@ def test_a_number_beyond_all_is_a_bundle_error(bundle_path: Path, field: str) ->
         Bundle.load(bundle_path)
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None, [1], 1.5])
+@pytest.mark.parametrize("schema", [0, SCHEMA - 1, SCHEMA + 1, str(SCHEMA), None, [SCHEMA], 1.5])
 def test_another_schema_is_refused_with_the_way_on(bundle_path: Path, schema: object) -> None:
     edit(bundle_path, lambda m: m.update(schema=schema))
     with pytest.raises(BundleError, match="another schema") as raised:
         Bundle.load(bundle_path)
-    assert (raised.value.expected, raised.value.got) == ("1", repr(schema))
+    assert (raised.value.expected, raised.value.got) == (str(SCHEMA), repr(schema))
     assert "export it again" in raised.value.next_step
 
 
@@ -267,6 +268,10 @@ def test_every_part_must_be_listed(bundle_path: Path, part: str) -> None:
         lambda m: m["matching"].update(temperature="nan"),
         lambda m: m["matching"].update(threshold=1.01),
         lambda m: m["matching"].update(threshold="nan"),
+        lambda m: m["matching"].update(strength=1.01),
+        lambda m: m["matching"].update(strength=-0.01),
+        lambda m: m["matching"].update(strength="nan"),
+        lambda m: m["matching"].pop("strength"),
         lambda m: m.update(feature_dim=0),
         lambda m: m["preprocess"].update(image_size=0),
         lambda m: m["preprocess"].update(resize_ratio=5),

@@ -22,7 +22,7 @@ from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.export import ExportOptions, export
 
 TEXT = TextSpec("toy", "0", "A photo of {name}", 9.0, 16)
-MODEL = ModelSettings("visformer_mini", 64, "both", "3-1", "all")
+MODEL = ModelSettings("visformer_mini", 64, layer="3-1")
 
 BuildNetwork = Callable[..., PromptedNetwork]
 

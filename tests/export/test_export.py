@@ -46,6 +46,7 @@ def test_the_bundle_says_where_it_comes_from(bundle: Bundle, checkpoint: Checkpo
     assert manifest.text == checkpoint.prompts.text
     assert manifest.temperature == checkpoint.settings.tune.temperature
     assert -1 < manifest.threshold < 1
+    assert manifest.strength == checkpoint.network.strength
     assert manifest.training["settings"] == checkpoint.settings.to_json()
     assert manifest.training["record"] == {"note": "never trained"}
     assert {"sp-edge", "torch", "onnx", "onnxruntime"} <= set(manifest.versions)

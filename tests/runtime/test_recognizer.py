@@ -70,6 +70,35 @@ def test_the_prompt_takes_part_in_what_is_learnt(recognizer: Recognizer) -> None
     assert np.abs(recognizer.bank.features[0] - recognizer.bank.features[1]).max() > 0.01
 
 
+@pytest.mark.parametrize("own", [0.4, 1.0])
+@pytest.mark.parametrize("strength", [0.0, 0.25, 0.4, 1.0, None])
+def test_the_prompt_acts_as_strongly_as_is_said(tmp_path: Path, own: float, strength: float | None) -> None:
+    """The toy's prompted feature is the plain one plus the projected prompt, so strength scales that sum's second part."""
+    bundle = toy.make_bundle(tmp_path / "toy.spedge", strength=own)
+    shots = [toy.picture("red", seed=seed) for seed in range(BATCH + 1)]
+    with Recognizer.load(bundle, device="cpu") as recognizer:
+        recognizer.enroll("red", shots, strength=strength)
+        features = recognizer.bank.features
+    crop = Bundle.load(bundle).manifest.preprocess
+    expected = own if strength is None else strength
+    plain = toy.features(np.stack([crop(shot) for shot in shots]))
+    np.testing.assert_allclose(features, plain + expected * toy.prompts().vector("red") @ toy.projection(), atol=1e-5)
+    assert features.dtype == np.float32
+
+
+def test_a_strength_that_cannot_be_is_refused(recognizer: Recognizer, tmp_path: Path) -> None:
+    for strength in (-0.1, 1.1, float("nan")):
+        with pytest.raises(SettingsError, match="out of range"):
+            recognizer.enroll("red", [toy.picture("red")], strength=strength)
+    with Recognizer.load(toy.make_bundle(tmp_path / "toy.spedge", strength=0.0), device="cpu") as plain:
+        with pytest.raises(SettingsError, match="takes no prompts") as raised:
+            plain.enroll("red", [toy.picture("red")], strength=0.5)
+        assert "model.prompt_strength" in raised.value.next_step
+        assert not plain.bank.names
+        plain.enroll("red", [toy.picture("red")], strength=0.0)
+        assert plain.bank.names == ("red",)
+
+
 def test_a_batch_is_its_images_one_by_one(taught: Recognizer) -> None:
     images = [toy.picture("blue"), toy.picture("red", side=64), toy.picture("green", side=33)]
     batch = taught.classify_batch(images)
