@@ -192,10 +192,14 @@ def write_set(
     """Writes `out`/train|val|test/<class>/<group>-<index>.png, all or nothing.
 
     Raises:
-        DataError: `out` exists.
+        DataError: `out` exists or cannot be created.
     """
     if out.exists():
         raise DataError(f"{out} exists", expected="a folder to create", next_step="remove it or name another")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise DataError(f"cannot create {out}", expected="a folder that can be written", got=str(cause)) from cause
     with atomic_folder(out) as folder:
         for split in SPLITS:
             pictures = build(split, size=size, per_class=per_class, seed=seed, groups=groups)

@@ -161,6 +161,9 @@ def test_a_written_set_is_one_that_sp_edge_reads(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.images[:2], drawn.images[:2])  # 'clean' sorts before 'clutter'
     with pytest.raises(DataError, match="exists"):
         write_set(build, out, ("clean",), size=32, per_class=2, seed=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot create"):
+        write_set(build, tmp_path / "file" / "set", ("clean",), size=32, per_class=2, seed=0)
 
 
 def test_icons_of_a_package_come_with_their_plain_aliases(tmp_path: Path) -> None:
