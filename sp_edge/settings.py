@@ -241,8 +241,10 @@ class DataSettings:
             benchmark whose pictures are in `root`; else a folder that holds train/, val/ and test/ with one folder a class,
             or one folder a class and a `split` file.
         root: folder of a benchmark's pictures; CIFAR-100 is downloaded into it where it is missing.
-        split: JSON, TOML or CSV file that divides a folder's classes into train, val and test.
-        names: JSON, TOML or text file, folder name -> class name; the others are called as their folders are.
+        split: JSON, TOML, CSV or text file that divides a folder's classes into train, val and test.
+        names: JSON, TOML, CSV or text file, folder name -> class name; the others are called as their folders are, or as
+            the benchmark calls them.
+        cache: folder for pictures that have been prepared for the network; the platform's cache folder if empty.
         resize_ratio: see `sp_edge.preprocess.Preprocess`; of no effect on scenes, which are drawn at the network's size.
         per_class: scenes to draw for each class and group of the training split.
         test_per_class: the same for the validation and test splits.
@@ -252,6 +254,7 @@ class DataSettings:
     root: str = ""
     split: str = ""
     names: str = ""
+    cache: str = ""
     resize_ratio: float = 1.1
     per_class: int = 20
     test_per_class: int = 20
@@ -261,6 +264,10 @@ class DataSettings:
         _require(1 <= self.resize_ratio <= 4, "data.resize_ratio", "1 to 4", self.resize_ratio)
         _require(self.per_class >= 1, "data.per_class", "1 or more", self.per_class)
         _require(self.test_per_class >= 2, "data.test_per_class", "2 or more", self.test_per_class)
+
+    def elsewhere(self, source: str, root: str = "") -> DataSettings:
+        """Another data set, whose pictures are prepared and kept as this one's."""
+        return dataclasses.replace(self, source=source, root=root, split="", names="")
 
 
 @dataclass(frozen=True)
@@ -355,7 +362,7 @@ class Settings:
         """Reads a recipe and applies overrides.
 
         Args:
-            recipe: name of a shipped recipe ('scenes', 'folder'), or path of a TOML file.
+            recipe: name of a shipped recipe (see `recipes`), or path of a TOML file.
             overrides: 'section.name=value' texts; values are TOML, and bare words count as text.
 
         Raises:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import toy
+
+
+@pytest.fixture(autouse=True, scope="session")
+def picture_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where pictures are kept prepared unless a test says otherwise: not among the developer's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sp_edge.data.cache.default_folder", lambda: folder)
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import click
 
 from sp_edge import __version__
 from sp_edge.cli.common import Command, run
+from sp_edge.cli.data import data
 from sp_edge.cli.demo import demo
 from sp_edge.cli.recognise import classify, stream
 from sp_edge.cli.ship import export, verify
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, train, evaluate, prompts, export, verify, enroll, bank, classify, stream):
+for command in (demo, data, train, evaluate, prompts, export, verify, enroll, bank, classify, stream):
     cli.add_command(command)
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("recipe", required=False)
-@click.option("--data", metavar="DIR|scenes", help="Folder with train/, val/ and test/<class>/ pictures, or the drawn scenes.")
+@click.option("--data", metavar="DIR|NAME", help="Folder with train/, val/ and test/<class>/ pictures, scenes or a benchmark.")
+@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures; see sp-edge data list (data.root).")
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as tune.steps=500.")
 @click.option("--imgsz", type=int, help="Side of the network's input, pixels (model.image_size).")
 @click.option("--out", type=PATH, help="Folder of the run. [default: the next in runs/]")
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 def train(
     recipe: str | None,
     data: str | None,
+    root: str | None,
     overrides: tuple[str, ...],
     imgsz: int | None,
     out: Path | None,
@@ -47,18 +49,19 @@ def train(
     from sp_edge.settings import Settings
 
     if resume is not None:
-        if overrides or any(given is not None for given in (data, recipe, imgsz, out, init)):
+        if overrides or any(given is not None for given in (data, root, recipe, imgsz, out, init)):
             raise SettingsError("--resume takes all settings from the run", expected="--resume alone")
         described = read_json(resume / runs.SETTINGS, CheckpointError)
         settings, folder = Settings.from_mapping(described.get("settings", {})), resume
         init = Path(described["init"]) if described.get("init") else None
     else:
         named = {override.partition("=")[0].strip() for override in overrides}
-        for option, given, setting in (("--data", data, "data.source"), ("--imgsz", imgsz, "model.image_size")):
+        options = (("--data", data, "data.source"), ("--root", root, "data.root"), ("--imgsz", imgsz, "model.image_size"))
+        for option, given, setting in options:
             if given is not None and setting in named:
                 raise SettingsError(f"{option} and --set {setting} say the same thing twice", expected="one of them")
-        extra = [f"data.source={json.dumps(data, ensure_ascii=False)}"] if data is not None else []  # a TOML text, too
-        extra += [f"model.image_size={imgsz}"] if imgsz is not None else []
+        # A JSON text or number is TOML's, too.
+        extra = [f"{setting}={json.dumps(given, ensure_ascii=False)}" for _, given, setting in options if given is not None]
         settings = Settings.load(recipe or "scenes", [*overrides, *extra])
         if recipe is None and settings.data.source != "scenes":
             settings = Settings.load("folder", [*overrides, *extra])
@@ -118,7 +121,8 @@ def _protocol(protocol: EvalSettings) -> str:
 
 @click.command("eval", cls=Command)
 @click.argument("checkpoint", type=PATH, required=False)
-@click.option("--data", metavar="DIR|scenes", help="Data set to measure on. [default: the one it was trained on]")
+@click.option("--data", metavar="DIR|NAME", help="Data set to measure on. [default: the one it was trained on]")
+@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures. [default: the one it was trained from]")
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
 @click.option("--n-way", type=click.IntRange(2))
 @click.option("--n-shot", multiple=True, type=click.IntRange(1))
@@ -133,6 +137,7 @@ def _protocol(protocol: EvalSettings) -> str:
 def evaluate(
     checkpoint: Path | None,
     data: str | None,
+    root: str | None,
     split: str,
     strength: float | None,
     seed: int,
@@ -155,8 +160,8 @@ def evaluate(
     settings = loaded.settings
     given = {name: value for name, value in protocol.items() if value not in (None, ())}
     measured = dataclasses.replace(settings.eval, **given)
-    if data is not None:
-        settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, source=data))
+    if data is not None or root is not None:
+        settings = dataclasses.replace(settings, data=settings.data.elsewhere(data or settings.data.source, root or ""))
     # The network goes on seeing pictures as its own data set prepared them, and as its bundle will.
     pictures = sets.load_split(settings, split, preprocess=sets.preprocess_of(loaded.settings), progress=True)
     click.echo(f"{file}: {len(pictures):,} pictures of {len(pictures.class_names)} classes ({split}), {_protocol(measured)}")

@@ -1,72 +1,101 @@
-"""Reads a data set from folders: `train|val|test/<class>/<picture>`."""
+"""Finds the classes and pictures of a data set of one's own: `train|val|test/<class>/`, or `<class>/` and a split file."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from sp_edge.data.pictures import PictureSet
+from sp_edge.data.listing import SPLITS, Listing
 from sp_edge.errors import DataError
-from sp_edge.preprocess import Preprocess, image_files, load_image
+from sp_edge.preprocess import image_files
 from sp_edge.prompts import clean_name
 
-SPLITS = ("train", "val", "test")
 
+class FolderSource:
+    """A user's own data set.
 
-def has_split(root: Path, split: str) -> bool:
-    """Whether the data set has this split."""
-    return (root / split).is_dir()
-
-
-def class_folders(root: Path, split: str) -> dict[str, Path]:
-    """Class name -> folder, of one split, sorted by name; the folder's name is the class's ('polar_bear': 'polar bear').
-
-    Raises:
-        DataError: no such folder, no classes in it, or two folders with one name.
+    Args:
+        root: holds train/, val/ and test/ with one folder a class; or, with `assigned`, one folder a class.
+        assigned: class folder's name -> train, val or test.
+        names: class folder's name -> class name; without an entry, the class is called as its folder is.
     """
-    where = root / split
+
+    def __init__(
+        self, root: Path, *, assigned: Mapping[str, str] | None = None, names: Mapping[str, str] | None = None
+    ) -> None:
+        self.root = root
+        self._names = names or {}
+        self._assigned = assigned
+        if assigned is not None:
+            _check_assigned(root, assigned)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those that there are."""
+        if self._assigned is None:
+            return tuple(split for split in SPLITS if (self.root / split).is_dir())
+        return tuple(split for split in SPLITS if split in self._assigned.values())
+
+    def class_names(self, split: str) -> tuple[str, ...]:
+        """Of one split, in the order of their folders.
+
+        Raises:
+            DataError: no such split, no classes in it, or two folders with one name.
+        """
+        return tuple(self._folders(split))
+
+    def listing(self, split: str) -> Listing:
+        """What one split holds.
+
+        Raises:
+            DataError: as `class_names`, or a class stands in another split, too.
+        """
+        folders = self._folders(split)
+        for other in self.splits:
+            shared = folders.keys() & self._folders(other).keys() if other != split else set()
+            if shared:
+                raise DataError(
+                    f"a class stands in both {split}/ and {other}/",
+                    expected="each class in one split",
+                    got=", ".join(sorted(shared)[:5]),
+                )
+        title = f"{split} of {self.root.resolve()}"
+        return Listing.of_files(title, {name: image_files(folder) for name, folder in folders.items()})
+
+    def _folders(self, split: str) -> dict[str, Path]:
+        if self._assigned is None:
+            where = self.root / split
+            paths = _class_folders(where, f"{self.root} has no {split}/" if self.root.is_dir() else f"no folder {self.root}")
+        else:
+            where = self.root
+            paths = [self.root / name for name, chosen in sorted(self._assigned.items()) if chosen == split]
+        folders: dict[str, Path] = {}
+        for path in paths:
+            name = clean_name(self._names.get(path.name, path.name))
+            if name in folders:
+                raise DataError(f"two classes in {where} are called '{name}'", got=f"{folders[name].name} and {path.name}")
+            folders[name] = path
+        if not folders:
+            raise DataError(f"no classes in {where}", expected="one folder a class", got=f"none for {split}")
+        return folders
+
+
+def _class_folders(where: Path, absent: str) -> list[Path]:
     if not where.is_dir():
-        expected = "a folder with train/, val/ and test/, each with one folder a class"
-        raise DataError(f"no folder {where}", expected=expected, got="nothing" if not root.exists() else f"{root}")
-    folders: dict[str, Path] = {}
-    for folder in sorted(p for p in where.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        name = clean_name(folder.name)
-        if name in folders:
-            raise DataError(f"two classes in {where} are called '{name}'", got=f"{folders[name].name} and {folder.name}")
-        folders[name] = folder
-    if not folders:
-        raise DataError(f"no classes in {where}", expected="one folder a class", got="no folders")
-    return folders
+        raise DataError(absent, expected="a folder with train/, val/ and test/, each with one folder a class", got="nothing")
+    return sorted(path for path in where.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def load_split(root: Path, split: str, preprocess: Preprocess, *, progress: bool = False) -> PictureSet:
-    """Reads and preprocesses every picture of a split into memory; all pictures form one group, 'all'.
-
-    Raises:
-        DataError: as `class_folders`, or a class without pictures, or a class that stands in another split too.
-        ImageError: a picture that cannot be read.
-    """
-    folders = class_folders(root, split)
-    for other in SPLITS:
-        shared = set(folders) & set(class_folders(root, other)) if other != split and has_split(root, other) else set()
-        if shared:
-            raise DataError(
-                f"a class stands in both {split}/ and {other}/",
-                expected="each class in one split",
-                got=", ".join(sorted(shared)[:5]),
-            )
-    files = [image_files(folder) for folder in folders.values()]
-    for folder, pictures in zip(folders.values(), files, strict=True):
-        if not pictures:
-            raise DataError(f"the class {folder} has no pictures", expected="JPEG, PNG or other pictures", got="none")
-    everything = [picture for pictures in files for picture in pictures]
-    images = np.empty((len(everything), preprocess.image_size, preprocess.image_size, 3), np.uint8)
-    with ThreadPoolExecutor() as pool:
-        decoded = pool.map(lambda picture: preprocess(load_image(picture)), everything)
-        for row, image in enumerate(tqdm(decoded, f"reading {split}", len(everything), disable=not progress, leave=False)):
-            images[row] = image
-    labels = np.repeat(np.arange(len(folders)), [len(pictures) for pictures in files])
-    return PictureSet(images, labels, tuple(folders), {"all": np.arange(len(images))})
+def _check_assigned(root: Path, assigned: Mapping[str, str]) -> None:
+    """Refuses a split file that does not say of every class folder, and of nothing else, where it belongs."""
+    there = {path.name for path in _class_folders(root, f"no folder {root}")}
+    wrong = sorted(set(assigned.values()) - set(SPLITS))
+    if wrong:
+        raise DataError("the split file names no split", expected=" | ".join(SPLITS), got=", ".join(wrong[:5]))
+    for what, odd in (
+        ("the split file leaves out classes", there - assigned.keys()),
+        ("the split file names classes that have no folder", assigned.keys() - there),
+    ):
+        if odd:
+            some = ", ".join(sorted(odd)[:5])
+            raise DataError(what, expected=f"the folders in {root}", got=f"{len(odd)}, such as {some}")

@@ -1,4 +1,4 @@
-"""The value that data sources produce and training consumes: pictures in memory, with labels and class names."""
+"""The value that data sources produce and training consumes: pictures with labels and class names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PictureSet:
     """One split of a data set.
 
     Attributes:
-        images: uint8 (n, H, W, 3) RGB, preprocessed to one size.
+        images: uint8 (n, H, W, 3) RGB, preprocessed to one size; in memory, or mapped into it from a file.
         labels: int64 (n,), index into `class_names`.
         class_names: distinct names, one a class.
         groups: named subsets as index arrays, such as 'clutter' and 'clean'; figures are reported for each.

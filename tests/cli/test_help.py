@@ -60,18 +60,19 @@ def blocked(*commands: list[str], cwd: Path, errors: bool = False) -> list[tuple
 
 def test_every_command_explains_itself(tmp_path: Path) -> None:
     names = [[name] for name in cli.commands] + [["bank", name] for name in ("list", "remove")]
+    names += [["data", name] for name in ("list", "check")]
     assert len(names) >= 12
     for typed, said, code in blocked(["--help"], ["-h"], *([*name, "--help"] for name in names), cwd=tmp_path):
         assert code == 0, typed
         assert said.startswith("Usage: sp-edge"), typed
         assert "Options:" in said
-        assert "--debug" in said or typed in ("--help", "-h", "bank --help")
+        assert "--debug" in said or typed in ("--help", "-h", "bank --help", "data --help")
     assert not list(tmp_path.iterdir())
 
 
 def test_commands_stand_in_the_order_of_work(tmp_path: Path) -> None:
     ((_, said, _),) = blocked(["--help"], cwd=tmp_path)
-    places = [said.index(f"\n  {name} ") for name in ("train", "eval", "export", "enroll", "classify", "stream")]
+    places = [said.index(f"\n  {name} ") for name in ("data", "train", "eval", "export", "enroll", "classify", "stream")]
     assert places == sorted(places)
 
 

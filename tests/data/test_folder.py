@@ -8,11 +8,9 @@ import pytest
 from PIL import Image
 
 from sp_edge.data.episodes import EpisodeSampler
-from sp_edge.data.folder import class_folders, has_split, load_split
-from sp_edge.errors import DataError, ImageError, PromptError
-from sp_edge.preprocess import Preprocess, load_image
-
-SMALL = Preprocess(16, 1.0)
+from sp_edge.data.folder import FolderSource
+from sp_edge.errors import DataError, PromptError
+from sp_edge.preprocess import load_image
 
 
 def fill(root: Path, **classes: int) -> Path:
@@ -28,32 +26,33 @@ def fill(root: Path, **classes: int) -> Path:
 
 def test_pictures_come_by_class_and_by_file_name(tmp_path: Path) -> None:
     fill(tmp_path, train__fox=3, train__bear=2)
-    pictures = load_split(tmp_path, "train", SMALL)
-    assert pictures.class_names == ("bear", "fox")
-    assert pictures.labels.tolist() == [0, 0, 1, 1, 1]
-    assert pictures.labels.dtype == np.int64
-    assert pictures.groups["all"].tolist() == [0, 1, 2, 3, 4]
-    assert list(pictures.groups) == ["all"]
-    files = ["bear/0.png", "bear/1.png", "fox/0.png", "fox/1.png", "fox/2.png"]
-    for image, file in zip(pictures.images, files, strict=True):
-        np.testing.assert_array_equal(image, SMALL(load_image(tmp_path / "train" / file)))
-
-
-def test_the_preprocessing_is_the_one_that_is_given(tmp_path: Path) -> None:
-    fill(tmp_path, train__fox=1)
-    file = tmp_path / "train" / "fox" / "0.png"
-    for preprocess in (Preprocess(32, 1.1), Preprocess(8, 2.0)):
-        images = load_split(tmp_path, "train", preprocess).images
-        np.testing.assert_array_equal(images[0], preprocess(load_image(file)))
+    listing = FolderSource(tmp_path).listing("train")
+    assert listing.class_names == ("bear", "fox")
+    assert listing.labels.tolist() == [0, 0, 1, 1, 1]
+    assert listing.labels.dtype == np.int64
+    files = [tmp_path / "train" / f for f in ("bear/0.png", "bear/1.png", "fox/0.png", "fox/1.png", "fox/2.png")]
+    assert listing.pictures == tuple(map(str, files))
+    for row, file in enumerate(files):
+        np.testing.assert_array_equal(listing.read(row), load_image(file))
+        assert listing.stamps[row] == (file.stat().st_size, file.stat().st_mtime_ns)
 
 
 def test_folder_names_are_class_names(tmp_path: Path) -> None:
     long = "x" * 200
     fill(tmp_path, train__polar_bear=1, **{f"train__{long}": 1, "train__赤い_自転車": 1, "train__Zürcher Kaffeetasse": 1})
-    folders = class_folders(tmp_path, "train")
-    assert set(folders) == {"polar bear", long, "赤い 自転車", "Zürcher Kaffeetasse"}
-    assert folders["polar bear"].name == "polar_bear"
-    assert set(load_split(tmp_path, "train", SMALL).class_names) == set(folders)
+    expected = {"polar bear", long, "赤い 自転車", "Zürcher Kaffeetasse"}
+    assert set(FolderSource(tmp_path).class_names("train")) == expected
+    assert set(FolderSource(tmp_path).listing("train").class_names) == expected
+
+
+def test_a_table_of_names_goes_before_the_folders(tmp_path: Path) -> None:
+    fill(tmp_path, train__n02119789=1, train__n01614925=2, train__owl=1)
+    names = {"n02119789": "kit_fox", "n01614925": "bald  eagle", "n00000000": "nothing here"}
+    listing = FolderSource(tmp_path, names=names).listing("train")
+    assert listing.class_names == ("bald eagle", "kit fox", "owl"), "in the order of the folders"
+    assert listing.labels.tolist() == [0, 0, 1, 2]
+    with pytest.raises(DataError, match=r"two classes in .* are called 'owl'"):
+        FolderSource(tmp_path, names={"n02119789": "owl"}).class_names("train")
 
 
 def test_what_is_no_class_is_passed_over(tmp_path: Path) -> None:
@@ -63,7 +62,7 @@ def test_what_is_no_class_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "train" / "fox" / "notes.txt").write_text("")
     (tmp_path / "train" / "fox" / ".hidden.png").write_bytes(b"")
     (tmp_path / "train" / "fox" / "sub.png").mkdir()
-    assert len(load_split(tmp_path, "train", SMALL)) == 1
+    assert len(FolderSource(tmp_path).listing("train")) == 1
 
 
 @pytest.mark.parametrize(("one", "other"), [("polar_bear", "polar bear"), ("cafe\u0301", "caf\u00e9"), ("a  b", "a_b")])
@@ -72,7 +71,7 @@ def test_two_folders_with_one_name_are_refused(tmp_path: Path, one: str, other: 
     if len(list((tmp_path / "train").iterdir())) == 1:
         pytest.skip("this file system knows one spelling only")
     with pytest.raises(DataError, match="two classes") as raised:
-        class_folders(tmp_path, "train")
+        FolderSource(tmp_path).class_names("train")
     assert unicodedata.normalize("NFC", one.replace("_", " ").replace("  ", " ")) in raised.value.what
     assert one in raised.value.got
     assert other in raised.value.got
@@ -81,49 +80,37 @@ def test_two_folders_with_one_name_are_refused(tmp_path: Path, one: str, other: 
 def test_a_folder_whose_name_says_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train" / "_").mkdir(parents=True)
     with pytest.raises(PromptError, match="needs a name"):
-        class_folders(tmp_path, "train")
+        FolderSource(tmp_path).class_names("train")
 
 
 def test_a_class_in_two_splits_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, train__polar_bear=1, train__fox=1, val__owl=1, **{"test__polar bear": 1})
+    source = FolderSource(tmp_path)
     for split, other in (("train", "test"), ("test", "train")):
         with pytest.raises(DataError, match=f"both {split}/ and {other}/") as raised:
-            load_split(tmp_path, split, SMALL)
+            source.listing(split)
         assert raised.value.got == "polar bear"
-    assert load_split(tmp_path, "val", SMALL).class_names == ("owl",)
+    assert source.listing("val").class_names == ("owl",)
 
 
-def test_a_class_without_pictures_is_refused_by_name(tmp_path: Path) -> None:
-    fill(tmp_path, train__fox=1, train__owl=0)
-    (tmp_path / "train" / "owl" / "owl.txt").write_text("")
-    with pytest.raises(DataError, match="has no pictures") as raised:
-        load_split(tmp_path, "train", SMALL)
-    assert str(tmp_path / "train" / "owl") in raised.value.what
-
-
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"not a picture", None])
-def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
-    fill(tmp_path, train__fox=30)
-    bad = tmp_path / "train" / "fox" / "bad.png"
-    if content is None:
-        content = (tmp_path / "train" / "fox" / "0.png").read_bytes()[:-300]
-    bad.write_bytes(content)
-    with pytest.raises(ImageError) as raised:
-        load_split(tmp_path, "train", SMALL)
-    assert str(bad) in str(raised.value)
+def test_a_class_without_pictures_is_listed(tmp_path: Path) -> None:
+    fill(tmp_path, train__fox=1, train__owl=0, train__yak=1)
+    listing = FolderSource(tmp_path).listing("train")
+    assert listing.class_names == ("fox", "owl", "yak")
+    assert listing.labels.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("made", [[], ["train"], ["train/.hidden"]])
 def test_a_split_without_classes_is_refused(tmp_path: Path, made: list[str]) -> None:
     for name in made:
         (tmp_path / name).mkdir(parents=True)
-    with pytest.raises(DataError, match="no classes in" if made else "no folder"):
-        load_split(tmp_path, "train", SMALL)
+    with pytest.raises(DataError, match="no classes in" if made else "has no train/"):
+        FolderSource(tmp_path).listing("train")
 
 
 def test_a_data_set_that_is_not_there_is_refused_with_what_it_should_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder") as raised:
-        load_split(tmp_path / "nowhere", "train", SMALL)
+        FolderSource(tmp_path / "nowhere").listing("train")
     assert "train/, val/ and test/" in raised.value.expected
     assert raised.value.got == "nothing"
 
@@ -131,15 +118,58 @@ def test_a_data_set_that_is_not_there_is_refused_with_what_it_should_be(tmp_path
 def test_splits_are_folders(tmp_path: Path) -> None:
     fill(tmp_path, train__fox=1)
     (tmp_path / "val").write_text("a file")
-    assert has_split(tmp_path, "train")
-    assert not has_split(tmp_path, "val")
-    assert not has_split(tmp_path, "test")
-    assert load_split(tmp_path, "train", SMALL).class_names == ("fox",)
+    assert FolderSource(tmp_path).splits == ("train",)
+
+
+# --- one folder a class, and a split file ---
+
+ASSIGNED = {"fox": "train", "owl": "test", "bear": "train"}
+
+
+def test_a_split_file_divides_the_folders(tmp_path: Path) -> None:
+    fill(tmp_path, fox=2, owl=1, bear=1)
+    source = FolderSource(tmp_path, assigned=ASSIGNED, names={"owl": "barn owl"})
+    assert source.splits == ("train", "test")
+    assert source.class_names("train") == ("bear", "fox")
+    assert source.class_names("test") == ("barn owl",)
+    assert [Path(picture).relative_to(tmp_path).as_posix() for picture in source.listing("train").pictures] == [
+        "bear/0.png",
+        "fox/0.png",
+        "fox/1.png",
+    ]
+    with pytest.raises(DataError, match="no classes in") as raised:
+        source.class_names("val")
+    assert raised.value.got == "none for val"
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "got"),
+    [
+        ({"yak": "train"}, "classes that have no folder", "1, such as yak"),
+        ({"owl": None}, "leaves out classes", "1, such as owl"),
+        ({"owl": "validation"}, "names no split", "validation"),
+        ({"fox": "Train", "owl": ""}, "names no split", ", Train"),
+    ],
+)
+def test_a_split_file_that_does_not_fit_the_folders_is_refused(
+    tmp_path: Path, change: dict[str, str | None], what: str, got: str
+) -> None:
+    fill(tmp_path, fox=1, owl=1, bear=1)
+    assigned = {name: split for name, split in {**ASSIGNED, **change}.items() if split is not None}
+    with pytest.raises(DataError, match=what) as raised:
+        FolderSource(tmp_path, assigned=assigned)
+    assert raised.value.got == got
+
+
+def test_a_name_in_two_splits_of_a_split_file_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, fox=1, owl=1, bear=1)
+    with pytest.raises(DataError, match="both train/ and test/"):
+        FolderSource(tmp_path, assigned=ASSIGNED, names={"owl": "fox"}).listing("train")
 
 
 def test_too_few_pictures_or_classes_for_an_episode_are_refused(tmp_path: Path) -> None:
     fill(tmp_path, train__fox=3, train__owl=4)
-    labels = load_split(tmp_path, "train", SMALL).labels
+    labels = FolderSource(tmp_path).listing("train").labels
     EpisodeSampler(labels, n_way=2, n_shot=1, n_query=2, seed=0)
     with pytest.raises(DataError, match="too few pictures") as raised:
         EpisodeSampler(labels, n_way=2, n_shot=2, n_query=2, seed=0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ from PIL import Image
 
 from sp_edge.data import sets
 from sp_edge.data.scenes import SPLIT_SIZES, draw_split
-from sp_edge.errors import DataError
-from sp_edge.preprocess import Preprocess
+from sp_edge.errors import DataError, ImageError
+from sp_edge.preprocess import Preprocess, load_image
 from sp_edge.settings import Settings
 
 
@@ -44,8 +45,83 @@ def test_a_folder_has_the_splits_that_are_there(root: Path) -> None:
     settings = folder(root)
     assert [sets.has_split(settings, split) for split in ("train", "val", "test")] == [True, True, False]
     assert sets.class_names(settings) == {"train": ("owl", "red fox"), "val": ("bear",)}
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="has no test/"):
         sets.load_split(settings, "test")
+
+
+def test_pictures_are_what_the_preprocessing_makes_of_them(root: Path) -> None:
+    given = Preprocess(32, 1.2)
+    for preprocess, settings in ((Preprocess(64, 1.1), folder(root)), (given, folder(root))):
+        pictures = sets.load_split(settings, "train", preprocess=None if preprocess != given else given)
+        assert pictures.labels.tolist() == [0, 1]
+        assert {group: rows.tolist() for group, rows in pictures.groups.items()} == {"all": [0, 1]}
+        for image, place in zip(pictures.images, ("owl", "red_fox"), strict=True):
+            np.testing.assert_array_equal(image, preprocess(load_image(root / "train" / place / "a.png")))
+
+
+def test_the_cache_is_where_the_settings_say(root: Path, tmp_path: Path, picture_cache: Path) -> None:
+    before = set(picture_cache.rglob("*"))
+    sets.load_split(folder(root, cache=str(tmp_path / "mine")), "val")
+    assert len(list((tmp_path / "mine").glob("*.npy"))) == 1
+    assert set(picture_cache.rglob("*")) == before
+
+
+def test_a_class_without_pictures_is_refused_by_name(root: Path) -> None:
+    (root / "train" / "yak").mkdir()
+    (root / "train" / "yak" / "notes.txt").write_text("")
+    with pytest.raises(DataError, match="a class has no pictures: 'yak'") as raised:
+        sets.load_split(folder(root), "train")
+    assert str(root) in raised.value.what
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"not a picture"])
+def test_a_picture_that_cannot_be_read_is_named(root: Path, content: bytes) -> None:
+    (root / "train" / "owl" / "bad.png").write_bytes(content)
+    with pytest.raises(ImageError) as raised:
+        sets.load_split(folder(root), "train")
+    assert str(root / "train" / "owl" / "bad.png") in str(raised.value)
+
+
+def test_a_split_file_and_a_table_of_names(root: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    for place in ("train/red_fox", "train/owl", "val/bear"):
+        (root / place).rename(flat.mkdir(exist_ok=True) or flat / Path(place).name)
+    (tmp_path / "split.csv").write_text("class,split\nred_fox,train\nowl,test\nbear,test\n")
+    (tmp_path / "names.txt").write_text("red_fox vulpes vulpes\n")
+    settings = folder(flat, split=str(tmp_path / "split.csv"), names=str(tmp_path / "names.txt"))
+    assert sets.class_names(settings) == {"train": ("vulpes vulpes",), "test": ("bear", "owl")}
+    assert [sets.has_split(settings, split) for split in ("train", "val", "test")] == [True, False, True]
+    assert len(sets.load_split(settings, "test")) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "said"),
+    [
+        ({"source": "mini-imagenet"}, "needs its pictures", "data.root"),
+        ({"source": "fc100", "root": ".", "split": "a.json"}, "has a split of its own", "no data.split"),
+        ({"source": ".", "root": "/pictures"}, "is no benchmark", "mini-imagenet, tiered-imagenet, cifar-fs, fc100, cub"),
+        ({"source": "miniimagenet"}, "no data set miniimagenet", "mini-imagenet, tiered-imagenet"),
+        ({"source": "."}, "has no train/", "train/, val/ and test/"),
+        ({"source": ".", "split": "nowhere.json"}, "cannot read nowhere.json", "JSON"),
+    ],
+)
+def test_settings_that_name_no_data_set_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: dict[str, str], what: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=what) as raised:
+        sets.load_split(Settings.from_mapping({"data": data}), "train")
+    assert said in raised.value.expected
+
+
+def test_another_data_set_is_prepared_as_the_first_and_shares_nothing_else() -> None:
+    data = Settings.from_mapping(
+        {"data": {"source": "cub", "root": "/a", "names": "n.txt", "cache": "/c", "resize_ratio": 1.5}}
+    ).data
+    assert dataclasses.asdict(data.elsewhere("birds")) == {
+        **dataclasses.asdict(data), "source": "birds", "root": "", "names": "", "split": "",
+    }  # fmt: skip
+    assert data.elsewhere("cub", "/b").root == "/b"
 
 
 def test_scenes_have_all_splits_and_names_without_a_picture_drawn() -> None:

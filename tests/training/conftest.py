@@ -103,7 +103,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def quick_settings(source: Path, **tables: Any) -> Settings:
     defaults: dict[str, dict[str, Any]] = {
-        "data": {"source": str(source), "resize_ratio": 1.0},
+        "data": {"source": str(source), "resize_ratio": 1.0, "cache": str(source.parent / "prepared")},
         "model": {"backbone": "visformer_mini", "image_size": 64, "layer": "3-1"},
         "pretrain": {"steps": 5, "batch_size": 6, "lr": 1e-3},
         "tune": {"steps": 5, "n_way": 3, "n_query": 2, "lr": 3e-4, "prompt_lr": 1e-3},

@@ -1,0 +1,85 @@
+"""Commands about data sets: data list, data check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sp_edge.cli.common import PATH, Command, table
+from sp_edge.errors import DataError, SettingsError
+
+_SHOWN = 10  # of each kind of finding; the JSON file has all
+
+
+@click.group()
+def data() -> None:
+    """See which benchmarks there are, and whether pictures are fit to train on."""
+
+
+@data.command("list", cls=Command)
+def list_benchmarks() -> None:
+    """List the benchmarks, and what the folder of their pictures has to hold."""
+    from sp_edge.data import benchmarks, cache
+
+    rows = []
+    for name in benchmarks.NAMES:
+        facts = benchmarks.load(name)
+        counts = " / ".join(str(len(classes)) for classes in facts.classes.values())
+        rows.append(f"{name:<16} {counts:<15} {facts.pictures}")
+    click.echo("benchmark        classes         data.root holds")
+    click.echo("\n".join(rows))
+    folder = cache.default_folder()
+    size = sum(file.stat().st_size for file in folder.glob("*.npy")) if folder.is_dir() else 0
+    click.echo(f"\nprepared pictures are kept in {folder} ({size / 1e9:.1f} GB now)")
+
+
+@data.command(cls=Command)
+@click.option("--data", "source", required=True, metavar="DIR|NAME", help="Folder with train/, val/ and test/, or a benchmark.")
+@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures (data.root).")
+@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as eval.n_query=10.")
+@click.option("--json", "json_file", type=PATH, help="Write everything that was found to a file, too.")
+def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: Path | None) -> None:
+    """Read every picture: count, and find what is broken, too few for an episode, or in two splits at once."""
+    from sp_edge.data.check import Need
+    from sp_edge.data.check import check as look
+    from sp_edge.data.sets import open_source
+    from sp_edge.files import write_json
+    from sp_edge.settings import Settings
+
+    given = {"data.source": source, **({"data.root": root} if root is not None else {})}
+    settings = Settings.load(
+        "folder", [*overrides, *(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in given.items())]
+    )
+    if source == "scenes":
+        raise SettingsError("the scenes are drawn anew for each run", expected="a folder or a benchmark", got="scenes")
+    tune, test = settings.tune, settings.eval
+    measured = Need(test.n_way, max(test.n_shot) + test.n_query)
+    needs = {"train": Need(tune.n_way, max(tune.n_shot) + tune.n_query), "val": measured, "test": measured}
+    report = look(open_source(settings.data), needs, progress=True)
+    if json_file:
+        write_json(json_file, report.to_json())
+    header = ["split", "classes", "pictures", "fewest", "most", "broken", "tiny"]
+    rows = [[s.split, s.classes, s.pictures, s.fewest, s.most, s.broken, s.tiny] for s in report.splits]
+    click.echo(table(header, rows))
+    findings = {
+        "cannot be read": [f"{picture}: {why}" for picture, why in report.broken.items()],
+        "too few for the protocol": list(report.too_few),
+        "in two splits": [f"{t.picture} is {t.twin}" for t in report.duplicates],
+        "nearly the same in two splits": [f"{t.picture} is like {t.twin} ({t.bits} of 128 bits differ)" for t in report.near],
+        "tiny": [f"{picture}: {width}x{height}" for picture, (width, height) in report.tiny.items()],
+    }
+    for what, lines in findings.items():
+        if lines:
+            click.echo(f"\n{what}: {len(lines)}")
+            click.echo("\n".join(f"  {line}" for line in lines[:_SHOWN]))
+            if len(lines) > _SHOWN:
+                click.echo("  ..." + ("" if json_file else " (--json FILE has all)"))
+    if not report.usable:
+        raise DataError(
+            f"{source} cannot be used as it is",
+            expected="pictures that can be read, and enough of each class",
+            got=f"{len(report.broken)} that cannot, {len(report.too_few)} shortages",
+            next_step="remove or replace them, or lower eval.n_query, tune.n_query or n_shot",
+        )

@@ -1,0 +1,139 @@
+"""Keeps pictures as the network takes them in files that are mapped into memory, so that each is decoded only once.
+
+A file of the cache is called SLOT-KEY.npy: SLOT stands for the data set, split and preprocessing, KEY for every picture's
+place, size and time of change. A change of any picture asks for another KEY, whose file then replaces the slot's old one.
+A file has its name only once it is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import PIL
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sp_edge.data.listing import Listing
+from sp_edge.errors import DataError
+from sp_edge.files import locked, write_json
+from sp_edge.preprocess import Preprocess
+
+SCHEMA = 1
+_CHUNK = 512  # pictures decoded ahead of the disk, at most
+
+
+def default_folder() -> Path:
+    """The platform's folder for what can be made again, such as ~/.cache/sp-edge/pictures; XDG_CACHE_HOME moves it.
+
+    Raises:
+        DataError: the user has no home folder.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        home = given if given.is_absolute() else Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    except RuntimeError as cause:
+        raise DataError("no place for the picture cache", got=str(cause), next_step="--set data.cache=DIR") from cause
+    return home / "sp-edge" / "pictures"
+
+
+def prepared(listing: Listing, preprocess: Preprocess, folder: Path, *, progress: bool = False) -> NDArray[np.uint8]:
+    """Every picture of a split, preprocessed; from the cache in `folder`, which is filled first where it has to be.
+
+    Of several processes that want the same, one fills the cache and the others wait.
+
+    Returns:
+        uint8 (n, image_size, image_size, 3) RGB, mapped from the file. Writing to it changes this process's copy alone.
+
+    Raises:
+        DataError: the cache cannot be written, or has no room.
+        ImageError: a picture that cannot be read.
+    """
+    shape = (len(listing), preprocess.image_size, preprocess.image_size, 3)
+    slot = _digest(listing.title, preprocess.to_json())
+    # Pillow counts, too: another release may decode or resize by other arithmetic.
+    key = _digest(SCHEMA, PIL.__version__, preprocess.to_json(), listing.pictures, listing.stamps)
+    file = folder / f"{slot}-{key}.npy"
+    images = _mapped(file, shape)
+    if images is not None:
+        return images
+    try:
+        with locked(folder / slot):
+            images = _mapped(file, shape)
+            if images is None:
+                _fill(file, folder / f".{slot}.part", listing, preprocess, shape, progress=progress)
+                images = npy.open_memmap(file, mode="c")
+                _describe(file, listing, preprocess)
+                for other in folder.glob(f"{slot}-*"):
+                    if other.stem != file.stem:
+                        other.unlink()
+    except OSError as cause:
+        full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise DataError(
+            f"the picture cache in {folder} {'is out of room' if full else 'cannot be written'}",
+            expected=f"room for {math.prod(shape) / 1e9:.2f} GB" if full else "a folder that can be written to",
+            got=str(cause),
+            next_step="--set data.cache=DIR puts it elsewhere",
+        ) from cause
+    return images
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """The file's pictures, or None where there is no such file or something damaged it."""
+    try:
+        images = npy.open_memmap(file, mode="c")
+    except (OSError, ValueError):
+        return None
+    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _fill(file: Path, part: Path, listing: Listing, preprocess: Preprocess, shape: tuple[int, ...], *, progress: bool) -> None:
+    """Writes the file. What a killed process left in `part` is overwritten: the slot's lock lets one writer in."""
+    free = shutil.disk_usage(part.parent).free
+    if free < math.prod(shape):
+        raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB are free", str(part.parent))
+    try:
+        with part.open("wb") as out:
+            # Plain writes rather than a map: a full disk under a map would end the process by a signal.
+            npy.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            _write_pictures(out, listing, preprocess, progress=progress)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_pictures(out: BinaryIO, listing: Listing, preprocess: Preprocess, *, progress: bool) -> None:
+    with ThreadPoolExecutor() as pool, tqdm(total=len(listing), desc=listing.title, disable=not progress, leave=False) as bar:
+        for start in range(0, len(listing), _CHUNK):
+            rows = range(start, min(start + _CHUNK, len(listing)))
+            for image in pool.map(lambda row: preprocess(listing.read(row)), rows):
+                out.write(image.tobytes())
+                bar.update()
+
+
+def _describe(file: Path, listing: Listing, preprocess: Preprocess) -> None:
+    record = {
+        "schema": SCHEMA,
+        "data": listing.title,
+        "pictures": len(listing),
+        "classes": len(listing.class_names),
+        "preprocess": preprocess.to_json(),
+        "pillow": PIL.__version__,
+    }
+    write_json(file.with_suffix(".json"), record)

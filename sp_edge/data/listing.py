@@ -1,0 +1,73 @@
+"""What a split of a data set holds, before a picture of it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.errors import DataError
+from sp_edge.preprocess import load_image
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """One split, class by class.
+
+    Attributes:
+        title: the data set, its split and its place, which tell it from every other.
+        class_names: distinct clean names; a class may have no pictures.
+        labels: int64 (n,), ascending index into `class_names`.
+        pictures: (n,) where each picture is, as a user finds it.
+        stamps: (n,) what changes when a picture does: its file's size in bytes and time of change in nanoseconds.
+        read: number of a picture -> uint8 (H, W, 3) RGB of any size; raises ImageError where it cannot.
+    """
+
+    title: str
+    class_names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    pictures: tuple[str, ...]
+    stamps: tuple[tuple[int, int], ...]
+    read: Callable[[int], NDArray[np.uint8]]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @classmethod
+    def of_files(cls, title: str, classes: Mapping[str, Sequence[Path]]) -> Listing:
+        """Lists the files of each class.
+
+        Raises:
+            DataError: a file is not there.
+        """
+        files = [file for pictures in classes.values() for file in pictures]
+        labels = np.repeat(np.arange(len(classes)), [len(pictures) for pictures in classes.values()])
+        try:
+            stamps = tuple((found.st_size, found.st_mtime_ns) for found in (file.stat() for file in files))
+        except OSError as cause:
+            raise DataError(f"a picture of {title} is not there", expected="a file that can be read", got=str(cause)) from cause
+        return cls(title, tuple(classes), labels, tuple(map(str, files)), stamps, lambda row: load_image(files[row]))
+
+
+class Source(Protocol):
+    """A data set that is not drawn but read."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those of train, val and test that there are."""
+
+    def class_names(self, split: str) -> tuple[str, ...]:
+        """Of one split, without looking at a picture."""
+
+    def listing(self, split: str) -> Listing:
+        """What one split holds.
+
+        Raises:
+            DataError: it does not hold what it should.
+        """
