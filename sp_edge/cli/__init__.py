@@ -7,6 +7,7 @@ import sys
 import click
 
 from sp_edge import __version__
+from sp_edge.cli.ablate import ablate
 from sp_edge.cli.common import Command, run
 from sp_edge.cli.data import data
 from sp_edge.cli.demo import demo
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, data, train, evaluate, prompts, export, verify, enroll, bank, classify, stream):
+for command in (demo, data, train, evaluate, ablate, prompts, export, verify, enroll, bank, classify, stream):
     cli.add_command(command)
 
 

@@ -16,7 +16,8 @@ from sp_edge import runs
 from sp_edge.errors import BundleError, CheckpointError, MissingExtraError, SpEdgeError
 
 _EXTRAS = dict.fromkeys(
-    ("torch", "torchvision", "timm", "accelerate", "matplotlib", "tensorboard", "easyfsl", "sentence_transformers"), "train"
+    ("torch", "torchvision", "timm", "accelerate", "matplotlib", "sklearn", "tensorboard", "easyfsl", "sentence_transformers"),
+    "train",
 )
 _EXTRAS |= dict.fromkeys(("onnx", "onnxscript"), "export") | {"cv2": "camera"}
 

@@ -160,7 +160,7 @@ def encode_views(
     encoded = []
     for view in trange(views, desc="views", disable=not progress, leave=False):
         change = partial(augment, settings=settings, rng=np.random.default_rng([seed, 4, view]))
-        encoded.append(encode(network, images, prompts, strength=1.0, change=change, progress=progress))
+        encoded.append(encode(network, images, prompts, strength=1.0, change=change))
     query, support = (np.stack([getattr(one, part) for one in encoded], axis=1) for part in ("query", "support"))
     return Features(query, support)
 

@@ -1,0 +1,72 @@
+"""The command that compares variants of a recipe: ablate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sp_edge import runs
+from sp_edge.cli.common import PATH, Command, table
+
+
+@click.command(cls=Command)
+@click.argument("recipe", required=False)
+@click.option("--data", metavar="DIR|scenes", help="Data set to train and measure on. [default: the recipe's]")
+@click.option(
+    "--vary", multiple=True, metavar="NAME=VALUE,VALUE", help="A setting and the values to try, such as model.layer=2-1,3-2."
+)
+@click.option(
+    "--paper",
+    is_flag=True,
+    help="Vary what the paper does: interaction, layer, pooling, projector, beta, classifier; full strength.",
+)
+@click.option(
+    "--grid", is_flag=True, help="Try all combinations. [default: one setting at a time, the others as in the recipe]"
+)
+@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Trainings of each variant.")
+@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting of all variants.")
+@click.option(
+    "--out", type=PATH, help="Folder of the runs and figures; finished ones in it are kept. [default: the next in runs/]"
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def ablate(
+    recipe: str | None,
+    data: str | None,
+    vary: tuple[str, ...],
+    paper: bool,
+    grid: bool,
+    seeds: int,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    device: str,
+) -> None:
+    """Train variants of a recipe and compare them on the same episodes, with the first one as reference.
+
+    Writes a table (Markdown, JSON) and a plot. Variants that share what pre-training depends on share its backbone. A
+    command that was cut off goes on when it is given again with the same --out.
+    """
+    from sp_edge.settings import Settings
+    from sp_edge.training.ablate import ablate as run_ablation
+    from sp_edge.training.ablation_report import caption, report
+    from sp_edge.training.ablation_report import table as lines_of
+    from sp_edge.training.variants import PAPER_BASE, paper_rows, plan
+
+    recipe = recipe or ("folder" if data not in (None, "scenes") else "scenes")
+    common = [*(PAPER_BASE if paper else ()), *overrides]
+    common += [f"data.source={json.dumps(data, ensure_ascii=False)}"] if data is not None else []  # a TOML text, too
+    base = Settings.load(recipe, common)
+    variants = plan(recipe, common, [*(paper_rows(base) if paper else ()), *vary], grid=grid)
+    folder = out or runs.new_run()
+    click.echo(f"{len(variants)} variants in {folder}")
+    try:
+        rows = run_ablation(variants, base, folder, seeds=seeds, device=device, say=click.echo)
+    except KeyboardInterrupt:
+        click.echo(f"\nto go on: the same command with --out {folder}", err=True)
+        raise
+    protocol = base.eval
+    report(rows, protocol, folder)
+    click.echo("\n" + table(*lines_of(rows)))
+    click.echo(caption(rows, protocol))
+    click.echo(f"table: {folder / 'ablation.md'}\nfigures: {folder / 'ablation.json'}\nplot: {folder / 'ablation.png'}")

@@ -1,0 +1,226 @@
+"""Trains the variants of an ablation, and measures all of them on the same episodes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sp_edge import runs
+from sp_edge.data import sets
+from sp_edge.data.episodes import Accuracy, Difference, Scores
+from sp_edge.data.pictures import PictureSet
+from sp_edge.errors import CheckpointError, SettingsError
+from sp_edge.files import load_tensors, read_json, save_tensors
+from sp_edge.prompts import PromptTable
+from sp_edge.settings import DataSettings, Settings, TextSettings
+from sp_edge.text import prompt_table
+from sp_edge.training.evaluate import WITH, WITHOUT, Setting, evaluate_checkpoint, sample
+from sp_edge.training.run import train
+from sp_edge.training.variants import Variant, backbone_key, folder_name, to_train
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One run of a variant, measured.
+
+    Attributes:
+        scores: row ('with prompts' where the network knows them, 'without prompts') -> setting -> scores of the episodes.
+        strength: of the prompts.
+        folder: of the run.
+    """
+
+    scores: dict[str, dict[Setting, Scores]]
+    strength: float
+    folder: Path
+
+    @property
+    def own(self) -> dict[Setting, Scores]:
+        """With prompts where there are any."""
+        return self.scores.get(WITH, self.scores[WITHOUT])
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A variant's figures over its runs, one a seed.
+
+    Scores are averaged over the runs, episode by episode, before anything is made of them.
+
+    Attributes:
+        variant: which.
+        runs: at least one.
+    """
+
+    variant: Variant
+    runs: Sequence[Measured]
+
+    @property
+    def scores(self) -> dict[Setting, Scores]:
+        """Setting -> mean scores."""
+        return {setting: np.mean([run.own[setting] for run in self.runs], axis=0) for setting in self.runs[0].own}
+
+    @property
+    def plain(self) -> dict[Setting, Scores]:
+        """The same networks without prompts."""
+        return {s: np.mean([run.scores[WITHOUT][s] for run in self.runs], axis=0) for s in self.runs[0].own}
+
+    def accuracy(self, setting: Setting) -> Accuracy:
+        """With prompts where the variant has any."""
+        return Accuracy.of(self.scores[setting])
+
+    def ahead(self, reference: Row, setting: Setting) -> Difference:
+        """Of another row, on the same episodes."""
+        return Difference.between(self.scores[setting], reference.scores[setting])
+
+    def spread(self, setting: Setting) -> float:
+        """Standard deviation of the accuracy over the seeds; 0 for one."""
+        means = [run.own[setting].mean() for run in self.runs]
+        return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+
+
+class Supply:
+    """Reads pictures and makes prompts once for all variants that need the same ones.
+
+    Every seed sees the same pictures: those that the recipe's own seed draws.
+    """
+
+    def __init__(self, base: Settings) -> None:
+        self._base = base
+        self._split = lru_cache(maxsize=3)(self._load)  # train, val and test of one picture size
+        self._prompts = lru_cache(maxsize=3)(self._encode)
+
+    def pictures(self, settings: Settings, split: str) -> PictureSet:
+        """Of a variant's 'train', 'val' or 'test' classes."""
+        return self._split(settings.data, settings.model.image_size, split)
+
+    def prompts(self, settings: Settings) -> PromptTable:
+        """Of every class."""
+        return self._prompts(settings.data, settings.text)
+
+    def _load(self, data: DataSettings, image_size: int, split: str) -> PictureSet:
+        model = dataclasses.replace(self._base.model, image_size=image_size)
+        return sets.load_split(dataclasses.replace(self._base, data=data, model=model), split, progress=True)
+
+    def _encode(self, data: DataSettings, text: TextSettings) -> PromptTable:
+        classes = sets.class_names(dataclasses.replace(self._base, data=data))
+        return prompt_table([name for names in classes.values() for name in names], text)
+
+
+def ablate(
+    variants: Sequence[Variant], base: Settings, folder: Path, *, seeds: int = 1, device: str = "auto", say: Say = print
+) -> list[Row]:
+    """Trains and measures. What is in the folder from an earlier call is kept, so that one that was cut off goes on.
+
+    Pre-training is done once for all variants whose backbone depends on the same settings.
+
+    Args:
+        variants: from `plan`.
+        base: the recipe that they are variants of.
+        folder: gets a folder for each run, and the scores.
+        seeds: trainings of each variant, from `base.seed` on.
+        device: auto, cpu or cuda.
+        say: is told what happens.
+
+    Raises:
+        SettingsError: no seed, the folder holds something else, or no test classes.
+        DataError: too few pictures for the episodes.
+    """
+    if seeds < 1:
+        raise SettingsError("seeds are out of range", expected="1 or more", got=str(seeds))
+    if folder.is_file():
+        raise SettingsError(f"{folder} is a file", expected="a folder")
+    supply = Supply(base)
+    if not sets.has_split(base, "test"):
+        raise SettingsError("no test classes to measure on", expected="a data set with a split 'test'", got=base.data.source)
+    # What is too little for an episode is found before the first variant has trained for hours.
+    sample(supply.pictures(variants[0].settings, "test"), dataclasses.replace(base.eval, episodes=2), seed=0)
+    todo = [
+        (variant, dataclasses.replace(variant.settings, seed=base.seed + number))
+        for number in range(seeds)
+        for variant in variants
+    ]
+    backbones: dict[str, Path] = {}
+    for _, settings in todo:  # those of an earlier call are found first, whatever the order then was
+        _begun(_run_folder(settings, base, folder), settings, backbones)
+    found: dict[str, list[Measured]] = {variant.name: [] for variant in variants}
+    for number, (variant, settings) in enumerate(todo, 1):
+        say(f"\n[{number}/{len(todo)}] {variant.name}" + (f", seed {settings.seed}" if seeds > 1 else ""))
+        found[variant.name].append(_measure(settings, base, folder, supply, backbones, device, say))
+    return [Row(variant, found[variant.name]) for variant in variants]
+
+
+def _run_folder(settings: Settings, base: Settings, folder: Path) -> Path:
+    trained = dataclasses.replace(to_train(settings), seed=base.seed)
+    return folder / f"seed-{settings.seed}" / folder_name(trained, to_train(base))
+
+
+def _begun(run: Path, settings: Settings, backbones: dict[str, Path]) -> tuple[bool, Path | None]:
+    """Whether a run was begun, and what it starts from; one that pre-trained lends its backbone from then on."""
+    if not (run / runs.SETTINGS).exists():
+        return False, None
+    init = read_json(run / runs.SETTINGS, CheckpointError).get("init")
+    if init is None and (run / runs.PRETRAINED).exists():
+        backbones.setdefault(backbone_key(settings), run / runs.PRETRAINED)
+    return True, None if init is None else Path(init)
+
+
+def _measure(
+    settings: Settings, base: Settings, folder: Path, supply: Supply, backbones: dict[str, Path], device: str, say: Say
+) -> Measured:
+    run = _run_folder(settings, base, folder)
+    begun, init = _begun(run, settings, backbones)
+    if not begun:
+        init = backbones.get(backbone_key(settings))
+    needed = not (run / runs.CHECKPOINT).exists()
+    checkpoint = train(
+        to_train(settings),
+        run,
+        device=device,
+        init=init,
+        pictures=supply.pictures(settings, "train") if needed else None,
+        prompts=supply.prompts(settings) if needed else None,
+        say=say,
+    )
+    _begun(run, settings, backbones)
+    prompted = checkpoint.network.prompt is not None
+    own = settings.tune.choose_strength or not prompted
+    strength = checkpoint.network.strength if own else settings.model.prompt_strength
+    how = {"protocol": dataclasses.asdict(settings.eval), "strength": strength, "augment": dataclasses.asdict(settings.augment)}
+    file = folder / "scores" / run.parent.name / f"{run.name}.{settings.eval.classifier}.{strength}.safetensors"
+    scores = _kept(file, how)
+    if scores is None:
+        pictures = supply.pictures(settings, "test")
+        result = evaluate_checkpoint(
+            checkpoint, pictures, settings.eval, strength=strength if prompted else None, device=device, progress=True
+        )
+        say(str(result))
+        scores = {name: dict(row) for name, row in result.scores.items()}
+        _keep(file, scores, how)
+    return Measured(scores, strength if prompted else 0.0, run)
+
+
+def _keep(file: Path, scores: dict[str, dict[Setting, Scores]], how: dict[str, Any]) -> None:
+    tensors = {f"{row}/{n_shot}/{group}": v for row, cells in scores.items() for (n_shot, group), v in cells.items()}
+    save_tensors(file, tensors, {"kind": "scores", "how": how, "order": list(tensors)})  # a file sorts its tensors
+
+
+def _kept(file: Path, how: dict[str, Any]) -> dict[str, dict[Setting, Scores]] | None:
+    """The scores that `_keep` wrote, if they were measured in the same way."""
+    if not file.exists():
+        return None
+    tensors, described = load_tensors(file, CheckpointError)
+    if described.get("kind") != "scores" or described.get("how") != json.loads(json.dumps(how)):
+        return None
+    scores: dict[str, dict[Setting, Scores]] = {}
+    for key in described["order"]:
+        row, n_shot, group = key.split("/", 2)
+        scores.setdefault(row, {})[int(n_shot), group] = tensors[key]
+    return scores
