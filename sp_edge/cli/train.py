@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--imgsz", type=int, help="Side of the network's input, pixels (model.image_size).")
 @click.option("--out", type=PATH, help="Folder of the run. [default: the next in runs/]")
 @click.option("--resume", type=PATH, help="Go on with a run that was cut off.")
-@click.option("--init", type=PATH, help="Checkpoint whose backbone to start from, instead of pre-training.")
+@click.option("--init", type=PATH, help="Checkpoint whose backbone to start from, or 'timm'; then without pre-training.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def train(
     recipe: str | None,

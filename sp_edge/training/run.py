@@ -17,6 +17,7 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.files import read_json, write_json
 from sp_edge.model import PromptedNetwork, build_network
+from sp_edge.model.pretrained import load_timm_weights, seen_classes
 from sp_edge.prompts import PromptTable
 from sp_edge.settings import Settings
 from sp_edge.text import prompt_table
@@ -42,7 +43,8 @@ def train(
     Args:
         folder: of the run; it gets settings.json, pretrained.safetensors and checkpoint.safetensors.
         device: auto, cpu or cuda.
-        init: a checkpoint whose backbone to start from, instead of pre-training.
+        init: a checkpoint whose backbone to start from, instead of pre-training; the name 'timm' alone stands for the
+            weights that timm publishes.
         pictures: the base classes', where they have been read already.
         prompts: of every class of the data set, where they have been made already.
         say: is told what happens, a line each.
@@ -68,7 +70,7 @@ def train(
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, table.text.dim)
     if init is not None:
-        _start_from(network, init)
+        _start_from(network, init, settings, say)
     write_json(folder / runs.SETTINGS, described)  # only now is the folder a run: nothing of what was asked for is unusable
     record: dict[str, Any] = {}
     pretrained = folder / runs.PRETRAINED
@@ -131,8 +133,13 @@ def _check_folder(folder: Path, described: dict[str, Any]) -> None:
         raise SettingsError(f"{folder} is not a run and not empty", expected="a new or empty folder")
 
 
-def _start_from(network: PromptedNetwork, init: Path) -> None:
-    """Takes over a checkpoint's backbone, and its prompt where both have one of the same form."""
+def _start_from(network: PromptedNetwork, init: Path, settings: Settings, say: Callable[[str], None]) -> None:
+    """Takes over a checkpoint's backbone, and its prompt where both have one of the same form; or timm's backbone."""
+    if init == Path("timm"):
+        say(f"starting from timm's {load_timm_weights(network.backbone, settings.model.backbone)}")
+        if warning := seen_classes(settings.data.source):
+            say(f"warning: {warning}")
+        return
     weights = Checkpoint.load(init).network.state_dict()
     own = network.state_dict()
     unfit = [n for n in own if n.startswith("backbone.") and (n not in weights or weights[n].shape != own[n].shape)]

@@ -410,6 +410,23 @@ def test_a_start_without_these_prompts_gives_the_backbone(quick: Quick, tmp_path
     assert set(now) == set(weights(whole / runs.CHECKPOINT))
 
 
+def test_a_run_can_start_from_timms_weights(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BaseClassifier, "forward", lambda *_: pytest.fail("pre-trains"))
+
+    def load(backbone: Any, name: str) -> str:
+        backbone.pos_embed3.data.fill_(0.25)
+        return f"{name}.in1k"
+
+    monkeypatch.setattr(run_module, "load_timm_weights", load)
+    monkeypatch.setattr(run_module, "seen_classes", lambda source: f"{Path(source).name} was seen")
+    settings, said = quick(tune={"steps": 1, "lr": 0.0}), list[str]()
+    checkpoint = go(settings, tmp_path / "run", init=Path("timm"), say=said.append)
+    assert (checkpoint.network.backbone.pos_embed3 == 0.25).all()
+    assert checkpoint.record["init"] == "timm"
+    assert "starting from timm's visformer_mini.in1k" in said
+    assert f"warning: {Path(settings.data.source).name} was seen" in said
+
+
 @pytest.mark.parametrize("change", [{"backbone": "visformer_tiny"}, {"image_size": 96}], ids=str)
 def test_a_start_with_another_backbone_is_refused(quick: Quick, tmp_path: Path, whole: Path, change: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match="another backbone") as raised:
