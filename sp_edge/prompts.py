@@ -6,7 +6,7 @@ import difflib
 import shlex
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class TextSpec:
 
     Attributes:
         encoder: the text encoder's name.
-        revision: digest of the encoder's weights.
+        revision: digest of the encoder's weights; empty where none have been used.
         template: the sentence, with `{name}`.
         norm: the length of every vector.
         dim: T, how many numbers a vector has.
@@ -131,9 +131,15 @@ class PromptTable:
     def with_table(self, other: PromptTable) -> PromptTable:
         """Both tables in one; where both know a name, `other` counts.
 
+        A table without names whose encoder has not been seen yet, as an imported checkpoint brings it, becomes `other`.
+
         Raises:
             PromptError: made by different encoders, templates or norms.
         """
+        if not self.names and not self.text.revision:
+            seen = replace(self.text, revision=other.text.revision, norm=self.text.norm or other.text.norm)
+            if seen == other.text:
+                return other
         if other.text != self.text:
             raise PromptError(
                 "the prompt tables were made in different ways",

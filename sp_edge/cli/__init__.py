@@ -11,6 +11,7 @@ from sp_edge.cli.ablate import ablate
 from sp_edge.cli.common import Command, run
 from sp_edge.cli.data import data
 from sp_edge.cli.demo import demo
+from sp_edge.cli.importing import import_
 from sp_edge.cli.recognise import classify, stream
 from sp_edge.cli.ship import export, verify
 from sp_edge.cli.teach import bank, enroll
@@ -35,7 +36,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, data, train, evaluate, ablate, prompts, export, verify, enroll, bank, classify, stream):
+for command in (demo, data, train, import_, evaluate, ablate, prompts, export, verify, enroll, bank, classify, stream):
     cli.add_command(command)
 
 

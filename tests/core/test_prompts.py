@@ -181,6 +181,27 @@ def test_tables_made_in_different_ways_do_not_merge(other: TextSpec) -> None:
     assert raised.value.expected != raised.value.got
 
 
+@pytest.mark.parametrize("norm", [9.0, 0.0])
+def test_a_table_whose_encoder_was_never_seen_takes_the_first_ones(norm: float) -> None:
+    awaiting = table(text=TextSpec(TEXT.encoder, "", TEXT.template, norm, TEXT.dim))
+    first = table("a")
+    assert awaiting.with_table(first) is first
+
+
+@pytest.mark.parametrize(
+    "awaited",
+    [
+        TextSpec("clip", "", TEXT.template, TEXT.norm, TEXT.dim),
+        TextSpec(TEXT.encoder, "", "{name}", TEXT.norm, TEXT.dim),
+        TextSpec(TEXT.encoder, "", TEXT.template, 1.0, TEXT.dim),
+        TextSpec(TEXT.encoder, "", TEXT.template, TEXT.norm, 5),
+    ],
+)
+def test_but_only_of_the_kind_that_it_awaits(awaited: TextSpec) -> None:
+    with pytest.raises(PromptError, match="different ways"):
+        table(text=awaited).with_table(table("a"))
+
+
 NAMES = st.lists(st.text(min_size=1, max_size=12), max_size=5)
 
 

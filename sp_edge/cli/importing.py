@@ -1,0 +1,65 @@
+"""The command that takes over checkpoints from elsewhere: import."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sp_edge.cli.common import PATH, Command
+from sp_edge.errors import SettingsError
+
+
+@click.command("import", cls=Command)
+@click.argument("checkpoint", type=PATH)
+@click.option("--out", type=PATH, help="Where to write our checkpoint. [default: beside it, as .safetensors]")
+@click.option("--data", metavar="DIR|NAME", help="Data set that it was trained on, as for train.")
+@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures (data.root).")
+@click.option("--recipe", default="folder", show_default=True, metavar="NAME|FILE", help="Settings to start from.")
+@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Say what the file cannot, as model.layer=3-1.")
+@click.option("--prompts", type=PATH, help="Prompt table for it, of `sp-edge prompts`, which says how texts were encoded.")
+def import_(
+    checkpoint: Path,
+    out: Path | None,
+    data: str | None,
+    root: str | None,
+    recipe: str,
+    overrides: tuple[str, ...],
+    prompts: Path | None,
+) -> None:
+    """Read a checkpoint of the Semantic Prompt authors (or VT-FSL's), and write it as ours.
+
+    Backbone, picture size, interaction, stage and projector are read off the file. Nothing in it is run.
+    """
+    from sp_edge.settings import Settings
+    from sp_edge.training.importer import import_checkpoint
+
+    named = {override.partition("=")[0].strip() for override in overrides}
+    options = (("--data", data, "data.source"), ("--root", root, "data.root"))
+    for option, given, setting in options:
+        if given is not None and setting in named:
+            raise SettingsError(f"{option} and --set {setting} say the same thing twice", expected="one of them")
+    extra = [f"{setting}={json.dumps(given, ensure_ascii=False)}" for _, given, setting in options if given is not None]
+    settings = Settings.load(recipe, [*overrides, *extra])
+    if data is None and "data.source" not in named and settings.data.source == "scenes":
+        raise SettingsError(
+            "which pictures was the network trained on?",
+            expected="--data with a folder or a benchmark, or a --recipe that names one: how pictures are prepared hangs on it",
+        )
+    target = out or checkpoint.with_suffix(".safetensors")
+    if target.resolve() == checkpoint.resolve():
+        raise SettingsError(f"{target} would overwrite what is imported", expected="--out with another name")
+    imported = import_checkpoint(checkpoint, settings, named=named, prompts=prompts)
+    imported.save(target)
+    model, text = imported.settings.model, imported.prompts.text
+    click.echo(f"{checkpoint}: {model.backbone} at {model.image_size} px, {imported.stage}")
+    if imported.network.prompt is not None:
+        click.echo(f"prompts: {model.interaction} at {model.layer}, {model.projector} projector, {text.encoder} ({text.dim})")
+        assumed = imported.record["imported"]["assumed"]
+        click.echo(
+            "not to be seen from the file, and assumed: " + ", ".join(f"{name} {value}" for name, value in assumed.items())
+        )
+    if not imported.classes:
+        click.echo(f"the data set {imported.settings.data.source} is not here: the checkpoint names no classes")
+    click.echo(f"checkpoint: {target}")
