@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from pathlib import Path
 
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, table
+from sp_edge.cli.common import PATH, Command, recipe_and_overrides, table
+from sp_edge.errors import SettingsError
 
 
 @click.command(cls=Command)
 @click.argument("recipe", required=False)
-@click.option("--data", metavar="DIR|scenes", help="Data set to train and measure on. [default: the recipe's]")
+@click.option("--data", metavar="DIR|NAME", help="Data set to train and measure on. [default: the recipe's]")
+@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures; see sp-edge data list (data.root).")
+@click.option("--imgsz", type=int, help="Side of the network's input, pixels (model.image_size).")
 @click.option(
     "--vary", multiple=True, metavar="NAME=VALUE,VALUE", help="A setting and the values to try, such as model.layer=2-1,3-2."
 )
@@ -34,6 +37,8 @@ from sp_edge.cli.common import PATH, Command, table
 def ablate(
     recipe: str | None,
     data: str | None,
+    root: str | None,
+    imgsz: int | None,
     vary: tuple[str, ...],
     paper: bool,
     grid: bool,
@@ -53,9 +58,11 @@ def ablate(
     from sp_edge.training.ablation_report import table as lines_of
     from sp_edge.training.variants import PAPER_BASE, paper_rows, plan
 
-    recipe = recipe or ("folder" if data not in (None, "scenes") else "scenes")
-    common = [*(PAPER_BASE if paper else ()), *overrides]
-    common += [f"data.source={json.dumps(data, ensure_ascii=False)}"] if data is not None else []  # a TOML text, too
+    if paper and grid:
+        raise SettingsError("--paper varies one setting at a time", expected="--grid with --vary alone")
+    options = {"--data": ("data.source", data), "--root": ("data.root", root), "--imgsz": ("model.image_size", imgsz)}
+    recipe, common = recipe_and_overrides(recipe, options, overrides)
+    common = [*(PAPER_BASE if paper else ()), *common]
     base = Settings.load(recipe, common)
     variants = plan(recipe, common, [*(paper_rows(base) if paper else ()), *vary], grid=grid)
     folder = out or runs.new_run()
@@ -65,6 +72,10 @@ def ablate(
     except KeyboardInterrupt:
         click.echo(f"\nto go on: the same command with --out {folder}", err=True)
         raise
+    finally:
+        if out is None:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # succeeds only if nothing was begun in it
     protocol = base.eval
     report(rows, protocol, folder)
     click.echo("\n" + table(*lines_of(rows)))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from sp_edge import runs
-from sp_edge.errors import BundleError, CheckpointError, MissingExtraError, SpEdgeError
+from sp_edge.errors import BundleError, CheckpointError, MissingExtraError, SettingsError, SpEdgeError
 
 _EXTRAS = dict.fromkeys(
     ("torch", "torchvision", "timm", "accelerate", "matplotlib", "sklearn", "tensorboard", "easyfsl", "sentence_transformers"),
@@ -116,6 +117,33 @@ def find_checkpoint(given: Path | None) -> Path:
     if given is None:
         return runs.newest(runs.CHECKPOINT, CheckpointError)
     return given / runs.CHECKPOINT if given.is_dir() else given
+
+
+def recipe_and_overrides(
+    recipe: str | None, options: Mapping[str, tuple[str, object]], overrides: Sequence[str]
+) -> tuple[str, list[str]]:
+    """What `Settings.load` takes, from the options of a command that trains.
+
+    Args:
+        recipe: as given; by default scenes, or folder where another data set is named.
+        options: such as '--imgsz' -> the setting that it stands for, and its value or None.
+        overrides: of `--set`.
+
+    Raises:
+        SettingsError: an option and `--set` name the same setting, or what `Settings.load` refuses.
+    """
+    from sp_edge.settings import Settings
+
+    named = {override.partition("=")[0].strip() for override in overrides}
+    every = list(overrides)
+    for option, (setting, value) in options.items():
+        if value is not None:
+            if setting in named:
+                raise SettingsError(f"{option} and --set {setting} say the same thing twice", expected="one of them")
+            every.append(f"{setting}={json.dumps(value, ensure_ascii=False)}")  # a JSON text or number is TOML's, too
+    if recipe is None:
+        recipe = "scenes" if Settings.load("scenes", every).data.source == "scenes" else "folder"
+    return recipe, every
 
 
 def is_bundle(path: Path) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, table
+from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, recipe_and_overrides, table
 from sp_edge.errors import CheckpointError, DataError, PromptError, SettingsError
 
 if TYPE_CHECKING:
@@ -55,16 +54,8 @@ def train(
         settings, folder = Settings.from_mapping(described.get("settings", {})), resume
         init = Path(described["init"]) if described.get("init") else None
     else:
-        named = {override.partition("=")[0].strip() for override in overrides}
-        options = (("--data", data, "data.source"), ("--root", root, "data.root"), ("--imgsz", imgsz, "model.image_size"))
-        for option, given, setting in options:
-            if given is not None and setting in named:
-                raise SettingsError(f"{option} and --set {setting} say the same thing twice", expected="one of them")
-        # A JSON text or number is TOML's, too.
-        extra = [f"{setting}={json.dumps(given, ensure_ascii=False)}" for _, given, setting in options if given is not None]
-        settings = Settings.load(recipe or "scenes", [*overrides, *extra])
-        if recipe is None and settings.data.source != "scenes":
-            settings = Settings.load("folder", [*overrides, *extra])
+        options = {"--data": ("data.source", data), "--root": ("data.root", root), "--imgsz": ("model.image_size", imgsz)}
+        settings = Settings.load(*recipe_and_overrides(recipe, options, overrides))
         if settings.data.source == "scenes" and data is None:
             click.echo("no --data: training on the scenes that sp-edge draws itself")
         folder = out or runs.new_run()

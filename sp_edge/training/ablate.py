@@ -169,7 +169,7 @@ def _begun(run: Path, settings: Settings, backbones: dict[str, Path]) -> tuple[b
     init = read_json(run / runs.SETTINGS, CheckpointError).get("init")
     if init is None and (run / runs.PRETRAINED).exists():
         backbones.setdefault(backbone_key(settings), run / runs.PRETRAINED)
-    return True, None if init is None else Path(init)
+    return True, None if init is None else Path(str(init))
 
 
 def _measure(

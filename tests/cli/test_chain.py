@@ -68,6 +68,7 @@ def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, eac
     settings = ["model.backbone=visformer_mini", "model.layer=3-1", "precision=fp32"]
     settings += ["pretrain.steps=6", "pretrain.batch_size=16", "pretrain.lr=1e-3"]
     settings += ["tune.steps=4", "tune.n_query=3", "tune.lr=1e-4", "eval.episodes=20"]
+    settings += ["expected.source=A paper", "expected.with_prompts=70.5"]
     options = [part for setting in settings for part in ("--set", setting)]
 
     code, out, err = call("train", "--data", "digits", "--imgsz", 64, *options)
@@ -75,7 +76,10 @@ def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, eac
     assert out.splitlines()[0] == f"run: {RUN}"
     assert "120 pictures of 5 base classes" in out
     assert "120 pictures of 5 novel classes, 5-way, 20 episodes" in out
-    assert [line.split("  ")[0] for line in out.splitlines()[-4:-1]] == ["with prompts", "without prompts", "difference"]
+    rows = [line.split("  ")[0] for line in out.splitlines()[-6:-2]]
+    assert rows == ["with prompts", "without prompts", "difference", "A paper, with prompts"]
+    assert "  70.5" in out
+    assert "The release chose its best checkpoint on the test classes" in out
     assert json.loads((RUN / "evaluation.json").read_text("utf-8"))["rows"].keys() >= {"difference"}
     assert f"checkpoint: {RUN}/checkpoint.safetensors" in out
     assert json.loads((RUN / "settings.json").read_text("utf-8"))["settings"]["model"]["image_size"] == 64
