@@ -266,7 +266,9 @@ class DataSettings:
         _require(self.test_per_class >= 2, "data.test_per_class", "2 or more", self.test_per_class)
 
     def elsewhere(self, source: str, root: str = "") -> DataSettings:
-        """Another data set, whose pictures are prepared and kept as this one's."""
+        """This data set in another place, or another one whose pictures are prepared and kept as this one's."""
+        if source == self.source:
+            return dataclasses.replace(self, root=root or self.root)
         return dataclasses.replace(self, source=source, root=root, split="", names="")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import PATH, Command, table
+from sp_edge.cli.common import PATH, Command, recipe_and_overrides, table
 from sp_edge.errors import DataError, SettingsError
 
 _SHOWN = 10  # of each kind of finding; the JSON file has all
@@ -48,10 +47,8 @@ def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: 
     from sp_edge.files import write_json
     from sp_edge.settings import Settings
 
-    given = {"data.source": source, **({"data.root": root} if root is not None else {})}
-    settings = Settings.load(
-        "folder", [*overrides, *(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in given.items())]
-    )
+    options = {"--data": ("data.source", source), "--root": ("data.root", root)}
+    settings = Settings.load(*recipe_and_overrides("folder", options, overrides))
     if source == "scenes":
         raise SettingsError("the scenes are drawn anew for each run", expected="a folder or a benchmark", got="scenes")
     tune, test = settings.tune, settings.eval

@@ -29,7 +29,7 @@ from sp_edge.errors import DataError
 from sp_edge.files import locked, write_json
 from sp_edge.preprocess import Preprocess
 
-SCHEMA = 1
+SCHEMA = 1  # to be raised when `load_image` or `Preprocess` come to other pixels
 _CHUNK = 512  # pictures decoded ahead of the disk, at most
 
 

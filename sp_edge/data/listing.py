@@ -50,7 +50,7 @@ class Listing:
         labels = np.repeat(np.arange(len(classes)), [len(pictures) for pictures in classes.values()])
         try:
             stamps = tuple((found.st_size, found.st_mtime_ns) for found in (file.stat() for file in files))
-        except OSError as cause:
+        except (OSError, ValueError) as cause:  # ValueError: a null byte in a listed name
             raise DataError(f"a picture of {title} is not there", expected="a file that can be read", got=str(cause)) from cause
         return cls(title, tuple(classes), labels, tuple(map(str, files)), stamps, lambda row: load_image(files[row]))
 

@@ -67,6 +67,7 @@ def test_the_protocol_is_the_settings(root: Path, capsys: pytest.CaptureFixture[
         (["--data", "cub", "--root", "nowhere"], "140 of the 140 train classes of CUB"),
         ([], "--data"),
         (["--data", "cub", "--set", "data.rot=x"], "there is no setting data.rot"),
+        (["--data", "cub", "--set", "data.source=fc100"], "--data and --set data.source say the same thing twice"),
     ],
 )
 def test_what_is_no_data_set_is_the_users(

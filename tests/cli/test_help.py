@@ -93,6 +93,14 @@ def test_teaching_and_recognising_need_no_torch(toy_bundle: Path, toy_pictures: 
     assert "2 classes, 2 shots" in answers[4][1]
 
 
+def test_looking_at_pictures_needs_no_torch(toy_pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy_pictures, tmp_path / "data" / "train" / "red")
+    needs = ["--set", "tune.n_way=2", "--set", "tune.n_query=2"]
+    answers = blocked(["data", "list"], ["data", "check", "--data", "data", *needs], cwd=tmp_path, errors=True)
+    assert [code for _, _, code in answers] == [0, 2]
+    assert "train: 1 classes, and an episode takes 2" in answers[1][1]
+
+
 def test_commands_that_need_torch_say_what_to_install(toy_bundle: Path, toy_pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(toy_pictures, tmp_path / "data" / "train" / "red")
     (tmp_path / "checkpoint.safetensors").touch()

@@ -175,7 +175,7 @@ def csv_split(root: Path, header: str, form: str, where: str = ".") -> list[str]
             put(root / form.format(folder=folder, file=f"{folder}_{number}.jpg"))
         columns = {"filename": f"{folder}_1.jpg", "image_name": f"{folder}_1.jpg", "label": folder, "class_name": folder}
         lines.append(",".join(columns[column] for column in header.split(",")))
-    (root / where).mkdir(exist_ok=True)
+    (root / where).mkdir(parents=True, exist_ok=True)
     (root / where / "test.csv").write_text("\n".join([header, *lines]))
     return lines
 
@@ -233,3 +233,11 @@ def test_a_csv_does_not_lead_out_of_its_folder(tmp_path: Path, place: str) -> No
     (tmp_path / "mini" / "test.csv").write_text("\n".join(["filename,label", *lines, f"{place},n01930112"]))
     with pytest.raises(DataError, match="leads out of its folder"):
         open_benchmark("mini-imagenet", tmp_path / "mini", {}).listing("test")
+
+
+def test_pictures_may_be_links_to_a_copy_elsewhere(tmp_path: Path) -> None:
+    csv_split(tmp_path / "imagenet", "filename,label", "images/{file}")
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini" / "images").symlink_to(tmp_path / "imagenet" / "images")
+    (tmp_path / "mini" / "test.csv").symlink_to(tmp_path / "imagenet" / "test.csv")
+    assert len(open_benchmark("mini-imagenet", tmp_path / "mini", {}).listing("test")) == 20

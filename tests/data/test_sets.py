@@ -121,7 +121,8 @@ def test_another_data_set_is_prepared_as_the_first_and_shares_nothing_else() -> 
     assert dataclasses.asdict(data.elsewhere("birds")) == {
         **dataclasses.asdict(data), "source": "birds", "root": "", "names": "", "split": "",
     }  # fmt: skip
-    assert data.elsewhere("cub", "/b").root == "/b"
+    assert data.elsewhere("cub", "/b") == dataclasses.replace(data, root="/b"), "the same set elsewhere keeps its names"
+    assert data.elsewhere("cub") == data
 
 
 def test_scenes_have_all_splits_and_names_without_a_picture_drawn() -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from sp_edge.data.cifar import CifarSource
 from sp_edge.data.listing import SPLITS, Listing, Source
 from sp_edge.errors import DataError
-from sp_edge.files import inside
 from sp_edge.preprocess import image_files
 from sp_edge.prompts import clean_name
 
@@ -125,10 +124,13 @@ class _ClassFolders:
                 expected=f"columns filename and label, with {len(classes)} classes",
                 got=f"{len(labels)} classes" + (f"; they differ in {', '.join(odd[:3])}" if odd else ", and lines without one"),
             )
-        first = pairs[0]
+        # Folders and pictures are often links to a copy of ImageNet elsewhere: it is the names that must not lead out.
+        astray = [name for name, _ in pairs if Path(name).is_absolute() or ".." in Path(name).parts]
+        if astray:
+            raise DataError("a file name leads out of its folder", expected=f"names within {self._root}", got=repr(astray[0]))
         forms = ("images/{0}", "images/{1}/{0}", "{1}/{0}", "{0}")
-        form = next((form for form in forms if inside(self._root, form.format(*first), DataError).is_file()), forms[0])
+        form = next((form for form in forms if (self._root / form.format(*pairs[0])).is_file()), forms[0])
         files: dict[str, list[Path]] = {folder: [] for folder in classes}
-        for pair in pairs:
-            files[pair[1]].append(inside(self._root, form.format(*pair), DataError))
+        for name, label in pairs:
+            files[label].append(self._root / form.format(name, label))
         return files
