@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -65,6 +66,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def _beside(path: Path) -> Path:
     """A hidden name in the same folder that nothing has yet; short, since a file's name has at most 255 bytes."""
     return path.parent / f".{path.name[:20]}.{secrets.token_hex(8)}{path.suffix}"
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what writers of `path` that were killed have left beside it; nobody may be writing it now."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name[:20])}.{'[0-9a-f]' * 16}{glob.escape(path.suffix)}"):
+        leftover.unlink(missing_ok=True)
 
 
 @contextmanager

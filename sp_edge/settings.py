@@ -230,6 +230,7 @@ class TuneSettings:
         _require(self.text_noise >= 0, "tune.text_noise", "0 or more", self.text_noise)
         _require(self.validate_every >= 0, "tune.validate_every", "0 or more", self.validate_every)
         _require(self.patience >= 0, "tune.patience", "0 or more", self.patience)
+        _require(self.patience == 0 or self.validate_every > 0, "tune.patience", "0 without tune.validate_every", self.patience)
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,7 @@ def test_a_value_of_the_wrong_kind_is_refused(values: Any, name: str, kind: str)
         ("tune", "prompt_lr", 0.0),
         ("tune", "weight_decay", -1.0),
         ("tune", "temperature", 0.0),
+        ("tune", "patience", 3),
         ("data", "source", ""),
         ("data", "resize_ratio", 0.9),
         ("data", "resize_ratio", 4.1),

@@ -51,28 +51,36 @@ def train(
         if overrides or any(given is not None for given in (data, root, recipe, imgsz, out, init)):
             raise SettingsError("--resume takes all settings from the run", expected="--resume alone")
         described = read_json(resume / runs.SETTINGS, CheckpointError)
-        settings, folder = Settings.from_mapping(described.get("settings", {})), resume
+        settings = Settings.from_mapping(described.get("settings", {}))
         init = Path(described["init"]) if described.get("init") else None
     else:
         options = {"--data": ("data.source", data), "--root": ("data.root", root), "--imgsz": ("model.image_size", imgsz)}
         settings = Settings.load(*recipe_and_overrides(recipe, options, overrides))
         if settings.data.source == "scenes" and data is None:
             click.echo("no --data: training on the scenes that sp-edge draws itself")
-        folder = out or runs.new_run()
-    click.echo(f"run: {folder}")
+    from sp_edge.training.accelerator import make_accelerator, new_run
     from sp_edge.training.run import train as run_training
 
+    accelerator = make_accelerator(settings.precision, device)
+    folder = resume or out or new_run(accelerator)
+    say = click.echo if accelerator.is_main_process else _say_nothing
+    say(f"run: {folder}")
     try:
-        trained = run_training(settings, folder, device=device, init=init, say=click.echo)
+        trained = run_training(settings, folder, device=device, init=init, say=say)
     except KeyboardInterrupt:
-        click.echo(f"\nto go on: sp-edge train --resume {folder}", err=True)
+        say(f"\nto go on: sp-edge train --resume {folder}", err=True)
         raise
     finally:
         if out is None and resume is None:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # succeeds only if nothing was begun in it
-    click.echo(f"checkpoint: {folder / runs.CHECKPOINT}")
-    _measure_novel(trained, folder, device)
+    say(f"checkpoint: {folder / runs.CHECKPOINT}")
+    if accelerator.is_main_process:
+        _measure_novel(trained, folder, device)
+
+
+def _say_nothing(_text: str, *, err: bool = False) -> None:
+    """Where another process of the same training speaks."""
 
 
 def _measure_novel(checkpoint: Checkpoint, folder: Path, device: str) -> None:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast, gather, reduce
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from sp_edge.errors import CheckpointError, SettingsError
-from sp_edge.files import load_tensors, save_tensors
+from sp_edge.errors import SettingsError
+from sp_edge.training.shared_norm import share_statistics
+from sp_edge.training.state import StageState
 
-WARM_UP = 0.08
 SAVE_EVERY_S = 30.0
-WINDOW = 50
+REPORT_EVERY = 10
+
+Batch = Callable[[int], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,45 @@ class ParameterGroup:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """How many steps a stage takes, and at which rate.
+
+    Attributes:
+        steps: optimiser steps.
+        shape: cosine (to zero) or constant, after the warm-up.
+        warm_up: share of the steps over which the rate rises linearly to its peak.
+    """
+
+    steps: int
+    shape: str = "cosine"
+    warm_up: float = 0.08
+
+    def rate(self, step: int) -> float:
+        """Share of the peak rate at a step, above 0 to 1."""
+        warm = int(self.warm_up * self.steps)
+        if step < warm:
+            return (step + 1) / warm
+        if self.shape == "constant":
+            return 1.0
+        return 0.5 + 0.5 * math.cos(math.pi * (step - warm) / (self.steps - warm))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """When the module is measured on the validation classes; the stage ends with the weights that did best.
+
+    Attributes:
+        measure: the module as it is -> a number, more being better; it follows from the weights alone.
+        every: steps between measurements; there is one after the last step, too.
+        patience: measurements without a better one after which the stage ends early; 0 goes on to the last step.
+    """
+
+    measure: Callable[[], float]
+    every: int
+    patience: int = 0
+
+
+@dataclass(frozen=True)
 class StageLog:
     """What a stage did.
 
@@ -41,161 +82,167 @@ class StageLog:
         steps: optimiser steps in all, those before a resumption included.
         seconds: of this process.
         loss, accuracy: means over the last steps, on training pictures.
+        best_step, best: after how many steps the weights that were kept did how well on the validation classes; None where
+            nothing was measured.
     """
 
     steps: int
     seconds: float
     loss: float
     accuracy: float
-
-
-def make_accelerator(precision: str, device: str) -> Accelerator:
-    """The engine that places and autocasts.
-
-    Args:
-        precision: fp32, bf16, or auto: bf16 where the processor or GPU computes in it, else fp32.
-        device: auto, cpu or cuda.
-
-    Raises:
-        SettingsError: cuda without a CUDA GPU, or this process has trained in another way before.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise SettingsError("unknown device", expected="auto, cpu or cuda", got=device)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(
-            "no CUDA GPU for training", expected="a GPU that torch can use", got="none", next_step="--device cpu"
-        )
-    on_cpu = device == "cpu" or not torch.cuda.is_available()
-    if precision == "auto":
-        precision = "bf16" if _computes_bf16(on_cpu) else "fp32"
-    try:
-        accelerator = Accelerator(cpu=on_cpu, mixed_precision="bf16" if precision == "bf16" else "no")
-    except ValueError as cause:
-        raise SettingsError(
-            "one process trains on one device and in one precision",
-            expected="those it trained with before",
-            got=f"{precision} on {device}",
-            next_step="train in another process",
-        ) from cause
-    if accelerator.num_processes > 1:
-        raise SettingsError(
-            "training in several processes is not there yet", expected="one process", got=str(accelerator.num_processes)
-        )
-    return accelerator
-
-
-def _computes_bf16(on_cpu: bool) -> bool:
-    if not on_cpu:
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Older releases of torch cannot tell; fp32 is right there, if slower.
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def learning_rate(step: int, steps: int) -> float:
-    """Share of the peak rate at a step: linear warm-up over the first 8 %, then a cosine to zero."""
-    warm = max(1, int(WARM_UP * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warm) / max(1, steps - warm))
+    best_step: int | None = None
+    best: float | None = None
 
 
 def run_stage(
     name: str,
     module: nn.Module,
     groups: list[ParameterGroup],
-    batch: Callable[[int], tuple[Tensor, ...]],
+    batch: Batch,
     *,
-    steps: int,
+    schedule: Schedule,
     weight_decay: float,
     seed: int,
     folder: Path,
     accelerator: Accelerator,
+    validation: Validation | None = None,
 ) -> StageLog:
-    """Trains `module` in place for `steps` steps with AdamW.
+    """Trains `module` in place with AdamW.
 
     Everything random in step i follows from (seed, i), so that a killed run that starts again reaches the same weights.
+    In several processes, each calls this with its own share of every batch, and all see the same folder.
 
     Args:
         name: of the stage; its state is kept in `folder/<name>.state.safetensors` until the run is complete.
         module: called with a batch's tensors, returns (loss, accuracy) as 0-d tensors.
-        batch: step -> tensors for the module.
+        batch: step -> tensors for the module. It is called in another thread while the step before is computed, and so
+            must not draw from torch's global generator.
         folder: of the run; TensorBoard events go to `folder/events/<name>`.
     """
-    optimizer = torch.optim.AdamW(
-        [{"params": group.parameters, "lr": group.lr} for group in groups if group.parameters], weight_decay=weight_decay
-    )
-    peaks = [group.lr for group in groups if group.parameters]
-    state = folder / f"{name}.state.safetensors"
-    start = _load_state(state, module, optimizer) if state.exists() else 0
+    groups = [group for group in groups if group.parameters]
+    optimizer = torch.optim.AdamW([{"params": g.parameters, "lr": g.lr} for g in groups], weight_decay=weight_decay)
+    file = folder / f"{name}.state.safetensors"
+    state = StageState.load(file, module, optimizer) if file.exists() else StageState()
+    main = accelerator.is_main_process
+    _agree(state.step, accelerator, file)
+    module = share_statistics(module, accelerator)
     prepared, prepared_optimizer = accelerator.prepare(module, optimizer)
     prepared.train()
-    losses: deque[float] = deque(maxlen=WINDOW)
-    hits: deque[float] = deque(maxlen=WINDOW)
+    steps = range(state.step, state.step if state.ended else schedule.steps)
+    # To read a GPU's numbers is to wait for it.
+    fetch_every = 1 if accelerator.device.type == "cpu" else REPORT_EVERY
+    pending: list[Tensor] = []
     began = saved = time.monotonic()
-    events = SummaryWriter(str(folder / "events" / name))
-    try:
-        with tqdm(total=steps, initial=start, desc=name, leave=True, mininterval=1.0) as bar:
-            for step in range(start, steps):
-                torch.manual_seed(_step_seed(seed, step))
-                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                    group["lr"] = peak * learning_rate(step, steps)
-                with accelerator.autocast():
-                    loss, accuracy = prepared(*(tensor.to(accelerator.device) for tensor in batch(step)))
-                prepared_optimizer.zero_grad()
-                accelerator.backward(loss)
-                prepared_optimizer.step()
-                losses.append(loss.item())
-                hits.append(accuracy.item())
-                if not math.isfinite(losses[-1]):
-                    raise SettingsError(f"training diverged at step {step}", expected="a finite loss", next_step="lower the lr")
-                bar.update()
-                if step % 10 == 9:
-                    mean = {"loss": float(np.mean(losses)), "accuracy": float(np.mean(hits))}
-                    bar.set_postfix({k: f"{v:.3f}" for k, v in mean.items()}, refresh=False)
-                    for key, value in mean.items():
-                        events.add_scalar(key, value, step + 1)
-                if time.monotonic() - saved > SAVE_EVERY_S:
-                    _save_state(state, module, optimizer, step + 1)
-                    saved = time.monotonic()
-    finally:
-        events.close()
-    _save_state(state, module, optimizer, steps)
-    finished = StageLog(steps, time.monotonic() - began, float(np.mean(losses or [0])), float(np.mean(hits or [0])))
+    with _Report(name, folder, schedule.steps, state, enabled=main) as report:
+        for step, tensors in _ahead(batch, steps, accelerator.device):
+            torch.manual_seed(_step_seed(seed, step, accelerator.process_index))
+            for group, options in zip(groups, optimizer.param_groups, strict=True):
+                options["lr"] = group.lr * schedule.rate(step)
+            with accelerator.autocast():
+                loss, accuracy = prepared(*tensors)
+            prepared_optimizer.zero_grad()
+            accelerator.backward(loss)
+            prepared_optimizer.step()
+            pending.append(torch.stack([loss.detach(), accuracy]))
+            state.step = step + 1
+            last = state.step == schedule.steps
+            measuring = validation is not None and (last or state.step % validation.every == 0)
+            if last or measuring or state.step % fetch_every == 0:
+                _fetch(pending, state)
+            if validation is not None and measuring:
+                state.note(_measured(validation, accelerator), module)
+                prepared.train()
+                state.ended = 0 < validation.patience <= state.since_best
+            report.update(measured=measuring)
+            if state.ended:
+                break
+            if main and not pending and time.monotonic() - saved > SAVE_EVERY_S:
+                state.save(file, module, optimizer)
+                saved = time.monotonic()
+    if steps:
+        state.ended = True
+        if main:
+            state.save(file, module, optimizer)
+    if state.best:
+        module.load_state_dict(state.best)
     accelerator.free_memory()
-    return finished
+    return StageLog(state.step, time.monotonic() - began, *state.means, *(state.best_measured or (None, None)))
 
 
-def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+class _Report:
+    """Shows how a stage goes, as a bar and as TensorBoard events."""
+
+    def __init__(self, name: str, folder: Path, steps: int, state: StageState, *, enabled: bool) -> None:
+        self._state = state
+        self._events = SummaryWriter(str(folder / "events" / name)) if enabled else None
+        self._bar = tqdm(total=steps, initial=state.step, desc=name, mininterval=1.0, disable=not enabled)
+
+    def __enter__(self) -> _Report:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        if self._events is not None:
+            self._events.close()
+
+    def update(self, *, measured: bool) -> None:
+        """After a step."""
+        state = self._state
+        self._bar.update()
+        if self._events is None:
+            return
+        if state.step % REPORT_EVERY == 0:
+            loss, accuracy = state.means
+            self._bar.set_postfix({"loss": f"{loss:.3f}", "accuracy": f"{accuracy:.3f}"}, refresh=False)
+            self._events.add_scalar("loss", loss, state.step)
+            self._events.add_scalar("accuracy", accuracy, state.step)
+        if measured:
+            self._events.add_scalar("validation", state.measured[-1][1], state.step)
 
 
-def _save_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    tensors = {f"module.{k}": v.detach().cpu().numpy() for k, v in module.state_dict().items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().numpy() for k, v in values.items()}
-    save_tensors(path, tensors, {"kind": "training state", "step": step})
+def _ahead(batch: Batch, steps: range, device: torch.device) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """Every step with its batch on the device, which is made while the step before is computed."""
+
+    def make(step: int) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(device) for tensor in batch(step))
+
+    with ThreadPoolExecutor(1, "batch") as thread:
+        coming = thread.submit(make, steps.start) if steps else None
+        for step in steps:
+            ready, coming = coming, thread.submit(make, step + 1) if step + 1 in steps else None
+            if ready is not None:
+                yield step, ready.result()
 
 
-def _load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restores what `_save_state` wrote; returns the number of steps done."""
-    tensors, described = load_tensors(path, CheckpointError)
-    step = described.get("step")
-    if described.get("kind") != "training state" or not isinstance(step, int):
-        raise CheckpointError(f"{path} is not a training state", next_step="delete it to start the stage again")
-    values = {k: torch.from_numpy(v) for k, v in tensors.items()}
-    try:
-        module.load_state_dict({k.removeprefix("module."): v for k, v in values.items() if k.startswith("module.")})
-    except RuntimeError as cause:
-        raise CheckpointError(
-            f"{path} is of another network", got=str(cause)[:300], next_step="resume with the run's own settings"
-        ) from cause
-    moments: dict[int, dict[str, Any]] = {}
-    for key, value in values.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            if not index.isdecimal():
-                raise CheckpointError(f"{path} is not a training state", got=key)
-            moments.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return step
+def _agree(step: int, accelerator: Accelerator, file: Path) -> None:
+    """Refuses processes that would start from different steps, and so wait for each other for ever."""
+    found = gather(torch.tensor([step], device=accelerator.device)).tolist()
+    if len(set(found)) > 1:
+        raise SettingsError(
+            f"the processes do not see the same {file}", expected="one folder for all of them", got=f"steps {found}"
+        )
+
+
+def _fetch(pending: list[Tensor], state: StageState) -> None:
+    """Takes the losses of the last steps from the device into the state; each is the mean over all processes.
+
+    Raises:
+        SettingsError: one of them is not a number.
+    """
+    values = reduce(torch.stack(pending).float(), "mean").tolist()
+    for step, (loss, accuracy) in enumerate(values, state.step - len(values)):
+        if not math.isfinite(loss):
+            raise SettingsError(f"training diverged at step {step}", expected="a finite loss", next_step="lower the lr")
+        state.window.append((loss, accuracy))
+    pending.clear()
+
+
+def _measured(validation: Validation, accelerator: Accelerator) -> float:
+    """What the first process measures, in every process."""
+    value = validation.measure() if accelerator.is_main_process else 0.0
+    return float(broadcast(torch.tensor(value, dtype=torch.float32, device=accelerator.device)))
+
+
+def _step_seed(seed: int, step: int, process: int = 0) -> int:
+    """Chance within the network differs between the processes, whose pictures differ."""
+    return int(np.random.SeedSequence([seed, step, process] if process else [seed, step]).generate_state(1)[0])

@@ -14,8 +14,9 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.settings import Settings
+from sp_edge.training.accelerator import Share
 from sp_edge.training.augment import augment
-from sp_edge.training.loop import ParameterGroup, StageLog, run_stage
+from sp_edge.training.loop import ParameterGroup, Schedule, StageLog, run_stage
 
 
 class BaseClassifier(nn.Module):
@@ -47,20 +48,21 @@ def pretrain(
     module = BaseClassifier(network, len(pictures.class_names)).to(memory_format=torch.channels_last)
     size = min(stage.batch_size, len(pictures))
     epoch = max(1, len(pictures) // size)
+    own = Share.of(accelerator).rows(size, "pretrain.batch_size")
 
     def batch(step: int) -> tuple[Tensor, ...]:
         order = np.random.default_rng([settings.seed, 1, step // epoch]).permutation(len(pictures))
         chosen = order[(step % epoch) * size :][:size]
         images = torch.from_numpy(pictures.images[chosen])
         rng = np.random.default_rng([settings.seed, 2, step])
-        return augment(images, settings.augment, rng), torch.from_numpy(pictures.labels[chosen])
+        return augment(images, settings.augment, rng)[own], torch.from_numpy(pictures.labels[chosen])[own]
 
     return run_stage(
         "pretrain",
         module,
         [ParameterGroup([*network.backbone.parameters(), *module.head.parameters()], stage.lr)],
         batch,
-        steps=stage.steps,
+        schedule=Schedule(stage.steps, stage.schedule, stage.warm_up),
         weight_decay=stage.weight_decay,
         seed=settings.seed,
         folder=folder,

@@ -9,23 +9,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from sp_edge import runs
 from sp_edge.data import sets
 from sp_edge.data.episodes import Difference
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, SettingsError
-from sp_edge.files import read_json, write_json
+from sp_edge.files import read_json, remove_leftovers, write_json
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.pretrained import load_timm_weights, seen_classes
 from sp_edge.prompts import PromptTable
 from sp_edge.settings import Settings
 from sp_edge.text import prompt_table
+from sp_edge.training.accelerator import Share, make_accelerator
 from sp_edge.training.checkpoint import Checkpoint
-from sp_edge.training.loop import StageLog, make_accelerator
+from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, evaluate, sample
+from sp_edge.training.loop import StageLog
 from sp_edge.training.pretrain import pretrain
 from sp_edge.training.strength import choose_strength
 from sp_edge.training.tune import base_episodes, tune
+
+VALIDATION_EPISODES = 200
 
 
 def train(
@@ -61,17 +66,22 @@ def train(
         say(f"{folder} is complete already")
         return Checkpoint.load(folder / runs.CHECKPOINT)
     accelerator = make_accelerator(settings.precision, device)
-    say(f"training on {accelerator.device} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}")
+    main = accelerator.is_main_process  # which alone writes and reports
+    say = say if main else _nothing
+    say(f"training on {_place(accelerator)}")
     classes = sets.class_names(settings)
     table = prompts or prompt_table([name for names in classes.values() for name in names], settings.text)
-    pictures = pictures or sets.load_split(settings, "train", progress=True)
+    pictures = pictures or sets.load_split(settings, "train", progress=main)
     say(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
-    base_episodes(pictures, settings)  # what the second stage cannot use is found before the first has taken its hours
+    # What the second stage cannot use is found before the first has taken its hours.
+    base_episodes(pictures, settings, Share.of(accelerator))
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, table.text.dim)
     if init is not None:
         _start_from(network, init, settings, say)
-    write_json(folder / runs.SETTINGS, described)  # only now is the folder a run: nothing of what was asked for is unusable
+    measure = _measure(network, table, settings, progress=main)
+    if main:
+        _begin(folder, described)  # only now is the folder a run: nothing of what was asked for is unusable
     record: dict[str, Any] = {}
     pretrained = folder / runs.PRETRAINED
     if init is not None:
@@ -84,18 +94,63 @@ def train(
         log = pretrain(network, pictures, settings, folder=folder, accelerator=accelerator)
         record["pretrain"] = dataclasses.asdict(log)
         _check(network, log, pictures)
-        Checkpoint(network, settings, table, "pretrained", classes, record).save(pretrained)
-    _drop_state(folder, "pretrain")
-    log = tune(network, pictures, table, settings, folder=folder, accelerator=accelerator)
+        if main:
+            Checkpoint(network, settings, table, "pretrained", classes, record).save(pretrained)
+    if main:
+        _drop_state(folder, "pretrain")
+    log = tune(network, pictures, table, settings, folder=folder, accelerator=accelerator, measure=measure)
     _check(network, log, pictures)
     record["tune"] = dataclasses.asdict(log)
     network.cpu().eval()
+    if not main:
+        accelerator.wait_for_everyone()  # the first process chooses and writes
+        return Checkpoint.load(folder / runs.CHECKPOINT)
     if network.prompt is not None and settings.tune.choose_strength:
         settings = _with_strength(network, table, settings, record, say)
     checkpoint = Checkpoint(network, settings, table, "tuned", classes, record)
     checkpoint.save(folder / runs.CHECKPOINT)
     _drop_state(folder, "tune")
+    accelerator.wait_for_everyone()
     return checkpoint
+
+
+def _measure(network: PromptedNetwork, table: PromptTable, settings: Settings, *, progress: bool) -> Callable[[], float] | None:
+    """The network's mean accuracy on the validation classes, over numbers of shots and groups; None where none is asked for.
+
+    Raises:
+        SettingsError: there are no such classes.
+        DataError: there are too few of them, or of their pictures.
+    """
+    if not settings.tune.validate_every:
+        return None
+    if not sets.has_split(settings, "val"):
+        raise SettingsError("no validation classes to measure on", expected="a split 'val', or tune.validate_every=0")
+    protocol = dataclasses.replace(settings.eval, episodes=VALIDATION_EPISODES, classifier="cosine")
+    pictures = sets.load_split(settings, "val", progress=progress)
+    prompts = class_prompts(network, pictures, table)
+    sample(pictures, protocol, seed=settings.seed)  # what is too little for an episode is found now
+
+    def measure() -> float:
+        scores = evaluate(network, pictures, prompts, protocol, seed=settings.seed).scores
+        return float(np.mean([found.mean() for found in scores[WITH if WITH in scores else WITHOUT].values()]))
+
+    return measure
+
+
+def _begin(folder: Path, described: dict[str, Any]) -> None:
+    """Removes what writers that were killed have left, and says what the run is."""
+    for name in (runs.SETTINGS, runs.PRETRAINED, runs.CHECKPOINT, _state_name("pretrain"), _state_name("tune")):
+        remove_leftovers(folder / name)
+    write_json(folder / runs.SETTINGS, described)
+
+
+def _place(accelerator: Accelerator) -> str:
+    together = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+    return f"{accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}{together}"
+
+
+def _nothing(_text: str) -> None:
+    pass
 
 
 def _with_strength(
@@ -159,5 +214,9 @@ def _check(network: PromptedNetwork, log: StageLog, pictures: PictureSet) -> Non
         )
 
 
+def _state_name(stage: str) -> str:
+    return f"{stage}.state.safetensors"
+
+
 def _drop_state(folder: Path, stage: str) -> None:
-    (folder / f"{stage}.state.safetensors").unlink(missing_ok=True)
+    (folder / _state_name(stage)).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from torch.nn import functional
 
 from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
+from sp_edge.errors import SettingsError
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable
 from sp_edge.settings import Settings
+from sp_edge.training.accelerator import Share
 from sp_edge.training.augment import augment
-from sp_edge.training.loop import ParameterGroup, StageLog, run_stage
+from sp_edge.training.loop import ParameterGroup, Schedule, StageLog, Validation, run_stage
 
 
 class EpisodeLoss(nn.Module):
@@ -55,11 +58,12 @@ class EpisodeLoss(nn.Module):
         return functional.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
 
 
-def base_episodes(pictures: PictureSet, settings: Settings) -> tuple[PictureSet, list[EpisodeSampler]]:
-    """The base pictures that the stage uses, and a sampler of its episodes for each number of shots.
+def base_episodes(pictures: PictureSet, settings: Settings, share: Share) -> tuple[PictureSet, list[EpisodeSampler], slice]:
+    """What the stage uses: base pictures, a sampler of episodes for each number of shots, this process's part of a step's.
 
     Raises:
         DataError: no such group, or too few classes or pictures for an episode.
+        SettingsError: the processes cannot share the episodes of a step.
     """
     stage = settings.tune
     if stage.group != "all":
@@ -68,7 +72,7 @@ def base_episodes(pictures: PictureSet, settings: Settings) -> tuple[PictureSet,
         EpisodeSampler(pictures.labels, n_way=stage.n_way, n_shot=n_shot, n_query=stage.n_query, seed=settings.seed)
         for n_shot in stage.n_shot
     ]
-    return pictures, samplers
+    return pictures, samplers, share.rows(stage.episodes_per_step, "tune.episodes_per_step")
 
 
 def tune(
@@ -79,6 +83,7 @@ def tune(
     *,
     folder: Path,
     accelerator: Accelerator,
+    measure: Callable[[], float] | None = None,
 ) -> StageLog:
     """Tunes `network` in place on episodes of the base classes.
 
@@ -86,9 +91,10 @@ def tune(
         pictures: the base classes.
         prompts: holds every base class's name.
         folder: of the run.
+        measure: accuracy of `network` on the validation classes; needed where the settings say to measure.
     """
     stage = settings.tune
-    pictures, samplers = base_episodes(pictures, settings)
+    pictures, samplers, own = base_episodes(pictures, settings, Share.of(accelerator))
     vectors = torch.from_numpy(prompts.select(pictures.class_names))
     module = EpisodeLoss(network, n_query=stage.n_query, temperature=stage.temperature)
     module.to(memory_format=torch.channels_last)
@@ -98,7 +104,7 @@ def tune(
         support: list[Tensor] = []
         query: list[Tensor] = []
         classes: list[NDArray[np.int64]] = []
-        for number in range(step * stage.episodes_per_step, (step + 1) * stage.episodes_per_step):
+        for number in range(step * stage.episodes_per_step, (step + 1) * stage.episodes_per_step)[own]:
             episode = sampler.episode(number)
             chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
             rng = np.random.default_rng([settings.seed, 3, number])
@@ -108,17 +114,34 @@ def tune(
             classes.append(episode.classes)
         return torch.cat([*support, *query]), vectors[torch.from_numpy(np.stack(classes))]
 
+    prompt, channel = _prompt_parameters(network)
+    validation = None
+    if stage.validate_every:
+        if measure is None:
+            raise SettingsError("nothing to validate with", expected="tune.validate_every=0", got=str(stage.validate_every))
+        validation = Validation(measure, stage.validate_every, stage.patience)
     return run_stage(
         "tune",
         module,
         [
             ParameterGroup(list(network.backbone.parameters()), stage.lr),
-            ParameterGroup(list(network.prompt.parameters()) if network.prompt else [], stage.prompt_lr),
+            ParameterGroup(prompt, stage.prompt_lr),
+            ParameterGroup(channel, stage.channel_lr),
         ],
         batch,
-        steps=stage.steps,
+        schedule=Schedule(stage.steps, stage.schedule, stage.warm_up),
         weight_decay=stage.weight_decay,
         seed=settings.seed,
         folder=folder,
         accelerator=accelerator,
+        validation=validation,
     )
+
+
+def _prompt_parameters(network: PromptedNetwork) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The projectors' parameters, and those of the channel interaction's W1 and W2."""
+    if network.prompt is None:
+        return [], []
+    channel = [] if network.prompt.channel_mlp is None else list(network.prompt.channel_mlp.parameters())
+    theirs = {id(parameter) for parameter in channel}
+    return [p for p in network.prompt.parameters() if id(p) not in theirs], channel

@@ -24,6 +24,7 @@ from sp_edge.files import (
     inside,
     load_tensors,
     read_json,
+    remove_leftovers,
     save_tensors,
     sha256,
     write_bytes,
@@ -191,6 +192,35 @@ for value in itertools.cycle(b"ab"):
         writer.kill()
     seen.add(target.read_bytes())
     assert seen <= {b"a" * 300_000, b"b" * 300_000}
+
+
+def test_what_killed_writers_left_can_be_removed(tmp_path: Path) -> None:
+    path = tmp_path / "pretrain.state.safetensors"
+    left = [tmp_path / f".pretrain.state.safet.{digit * 16}.safetensors" for digit in "0f"]
+    others = [
+        tmp_path / name
+        for name in (
+            path.name,
+            f".tune.state.safetensor.{'0' * 16}.safetensors",
+            f".pretrain.state.safet.{'0' * 15}.safetensors",
+            f".pretrain.state.safet.{'0' * 16}.json",
+            ".pretrain.state.safetensors.lock",
+        )
+    ]
+    for file in (*left, *others):
+        file.write_text("mine")
+    remove_leftovers(path)
+    assert set(tmp_path.iterdir()) == set(others)
+    remove_leftovers(tmp_path / "nowhere" / "x.json")
+
+
+def test_what_is_removed_is_what_writers_make(tmp_path: Path) -> None:
+    path = tmp_path / ("[a*?]" * 7 + ".json")
+    with atomic_file(path) as temporary:
+        assert temporary.exists()
+        remove_leftovers(path)
+        assert not temporary.exists()
+        temporary.write_text("again, as the block's end expects it")
 
 
 def test_the_users_umask_holds(tmp_path: Path) -> None:

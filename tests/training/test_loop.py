@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sp_edge.errors import CheckpointError, SettingsError
-from sp_edge.files import load_tensors, save_tensors
+from sp_edge.errors import CheckpointError, DataError, SettingsError
+from sp_edge.files import load_tensors
 from sp_edge.training import loop
-from sp_edge.training.loop import ParameterGroup, StageLog, learning_rate, make_accelerator, run_stage
+from sp_edge.training.accelerator import make_accelerator
+from sp_edge.training.loop import ParameterGroup, Schedule, StageLog, Validation, run_stage
 
 
 class Stopped(BaseException):
@@ -49,8 +51,8 @@ def stage(
 ) -> StageLog:
     groups = options.pop("groups", None) or [ParameterGroup(list(module.parameters()), options.pop("lr", 0.05))]
     return run_stage(
-        "fit", module, groups, batch, steps=steps, weight_decay=0.05, seed=options.pop("seed", 0), folder=folder,
-        accelerator=make_accelerator("fp32", "cpu"),
+        "fit", module, groups, batch, schedule=options.pop("schedule", Schedule(steps)), weight_decay=0.05,
+        seed=options.pop("seed", 0), folder=folder, accelerator=make_accelerator("fp32", "cpu"), **options,
     )  # fmt: skip
 
 
@@ -62,7 +64,7 @@ def weights(module: nn.Module) -> dict[str, bytes]:
 
 
 def test_the_rate_warms_up_and_then_falls_to_nothing() -> None:
-    rates = [learning_rate(step, 100) for step in range(100)]
+    rates = [Schedule(100).rate(step) for step in range(100)]
     np.testing.assert_allclose(rates[:8], np.arange(1, 9) / 8)
     assert rates[8] == 1
     assert rates[54] == pytest.approx(0.5)
@@ -71,9 +73,20 @@ def test_the_rate_warms_up_and_then_falls_to_nothing() -> None:
     assert 0 < rates[-1] < 0.001
 
 
-@given(st.integers(1, 2000))
-def test_every_step_has_a_rate_above_nothing_and_one_reaches_the_peak(steps: int) -> None:
-    rates = [learning_rate(step, steps) for step in range(steps)]
+def test_a_constant_rate_stays_at_its_peak() -> None:
+    rates = [Schedule(10, "constant", 0.4).rate(step) for step in range(10)]
+    np.testing.assert_allclose(rates, [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1])
+
+
+def test_without_warm_up_the_first_step_is_the_fastest() -> None:
+    rates = [Schedule(4, "cosine", 0.0).rate(step) for step in range(4)]
+    np.testing.assert_allclose(rates, [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
+
+
+@given(st.integers(1, 2000), st.sampled_from(["cosine", "constant"]), st.floats(0, 0.9999))
+def test_every_step_has_a_rate_above_nothing_and_one_reaches_the_peak(steps: int, shape: str, warm_up: float) -> None:
+    schedule = Schedule(steps, shape, warm_up)
+    rates = [schedule.rate(step) for step in range(steps)]
     assert max(rates) == 1
     assert min(rates) > 0
 
@@ -93,7 +106,7 @@ def test_every_group_follows_the_schedule_from_its_own_peak(tmp_path: Path, monk
     groups.append(ParameterGroup(list(module.layers[3].parameters()), 0.01))
     before = weights(module)
     stage(tmp_path, module, groups=groups)
-    expected = [[peak * learning_rate(i, 20) for peak in (0.1, 0.01)] for i in range(20)]
+    expected = [[peak * Schedule(20).rate(i) for peak in (0.1, 0.01)] for i in range(20)]
     np.testing.assert_allclose(seen, expected)
     changed = {name for name, value in weights(module).items() if value != before[name] and "running" not in name}
     assert changed == {f"layers.{i}.{part}" for i in (0, 3) for part in ("weight", "bias")} | {"layers.1.num_batches_tracked"}
@@ -148,8 +161,9 @@ def test_a_stage_that_was_cut_off_ends_with_the_same_bits(
     assert log.steps == 20
     assert steps_done == list(range(at if saving else 0, 20)), "what was saved is not done again"
     nothing = Regression()
-    stage(tmp_path / "cut", nothing, batch=lambda step: pytest.fail(f"step {step} again"))
+    done = stage(tmp_path / "cut", nothing, batch=lambda step: pytest.fail(f"step {step} again"))
     assert weights(nothing) == weights(whole)
+    assert (done.steps, done.loss, done.accuracy) == (20, log.loss, log.accuracy), "what it did is kept with the weights"
 
 
 def test_every_seed_is_another_chance(tmp_path: Path) -> None:
@@ -183,108 +197,139 @@ def test_a_loss_that_is_no_number_ends_the_stage_and_is_not_saved(
     assert all(np.isfinite(value).all() for value in tensors.values())
 
 
-# --- states that are not ours ---
+def test_the_loss_is_the_mean_over_the_last_fifty_steps_resumed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1.0)
+    losses: list[float] = []
+
+    class Recording(Regression):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            loss, accuracy = super().forward(x)
+            losses.append(float(loss.detach()))
+            return loss, accuracy
+
+    def cut(step: int) -> tuple[Tensor, ...]:
+        if step == 40:
+            raise Stopped
+        return numbers(step)
+
+    with pytest.raises(Stopped):
+        stage(tmp_path, Recording(), steps=60, batch=cut)
+    log = stage(tmp_path, Recording(), steps=60)
+    assert len(losses) == 60
+    assert log.loss == pytest.approx(np.mean(losses[10:]), rel=1e-6)
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    stage(tmp_path, Regression(), steps=3)
-    return tmp_path / "fit.state.safetensors"
+def test_the_next_batch_is_made_while_a_step_is_computed(tmp_path: Path) -> None:
+    """Each step waits for the batch after its own to be begun, and would wait for ever if that came later."""
+    begun = [threading.Event() for _ in range(5)]
+
+    class Waiting(Regression):
+        calls = 0
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            self.calls += 1
+            assert begun[min(self.calls, 4)].wait(60)
+            return super().forward(x)
+
+    def batch(step: int) -> tuple[Tensor, ...]:
+        begun[step].set()
+        assert threading.current_thread() is not threading.main_thread()
+        return numbers(step)
+
+    assert stage(tmp_path, Waiting(), steps=5, batch=batch).steps == 5
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9])
-def test_a_truncated_state_is_refused(state: Path, share: float) -> None:
-    content = state.read_bytes()
-    state.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match=r"fit\.state\.safetensors"):
-        stage(state.parent, Regression())
+def test_an_error_in_a_batch_is_the_stages(tmp_path: Path) -> None:
+    def broken(step: int) -> tuple[Tensor, ...]:
+        raise DataError(f"picture {step} is gone")
+
+    with pytest.raises(DataError, match="picture 0 is gone"):
+        stage(tmp_path, Regression(), batch=broken)
+
+
+# --- validation ---
+
+
+def weight(module: nn.Module) -> float:
+    """A number that follows from the weights, and goes up and down with training."""
+    return math.sin(100 * float(module.get_parameter("layers.3.bias").detach()))
+
+
+class Measure:
+    """Gives the listed numbers in turn, and keeps the weights that it has seen."""
+
+    def __init__(self, module: nn.Module, values: Sequence[float]) -> None:
+        self.module, self.values, self.seen = module, list(values), list[dict[str, bytes]]()
+
+    def __call__(self) -> float:
+        self.module.eval()
+        self.seen.append(weights(self.module))
+        return self.values[len(self.seen) - 1]
 
 
 @pytest.mark.parametrize(
-    "metadata",
-    [{}, {"kind": "checkpoint", "step": 3}, {"kind": "training state"}, {"kind": "training state", "step": "3"}],
-    ids=str,
+    ("values", "best"), [([0.1, 0.5, 0.3, 0.5], 1), ([0.1, 0.2, 0.3, 0.4], 3), ([math.nan, 0.2, math.nan, 0.1], 1)]
 )
-def test_a_file_of_another_kind_is_refused(state: Path, metadata: dict[str, object]) -> None:
-    tensors, _ = load_tensors(state, CheckpointError)
-    save_tensors(state, tensors, metadata)
-    with pytest.raises(CheckpointError, match="not a training state"):
-        stage(state.parent, Regression())
-
-
-@pytest.mark.parametrize("key", ["optimizer.x.step", "optimizer.-1.step", "optimizer..step"])
-def test_moments_of_no_parameter_are_refused(state: Path, key: str) -> None:
-    tensors, described = load_tensors(state, CheckpointError)
-    save_tensors(state, {**tensors, key: np.zeros(1, np.float32)}, described)
-    with pytest.raises(CheckpointError, match="not a training state"):
-        stage(state.parent, Regression())
-
-
-def test_the_state_of_another_network_is_refused(state: Path) -> None:
+def test_the_weights_that_do_best_on_validation_classes_are_kept(tmp_path: Path, values: list[float], best: int) -> None:
     module = Regression()
-    module.layers[0] = nn.Linear(2, 8)
-    with pytest.raises(CheckpointError, match="another network"):
-        stage(state.parent, module)
+    measure = Measure(module, values)
+    log = stage(tmp_path, module, steps=20, validation=Validation(measure, 6))
+    assert len(measure.seen) == 4, "after steps 6, 12, 18 and the last"
+    assert len({tuple(sorted(seen.items())) for seen in measure.seen}) == 4
+    assert weights(module) == measure.seen[best]
+    assert (log.steps, log.best_step) == (20, [6, 12, 18, 20][best])
+    assert log.best == pytest.approx(values[best])
 
 
-# --- the accelerator ---
+def test_measuring_changes_nothing_else(tmp_path: Path) -> None:
+    plain, measured = Regression(), Regression()
+    stage(tmp_path / "plain", plain)
+    stage(tmp_path / "measured", measured, validation=Validation(Measure(measured, range(20)), 1))
+    assert weights(plain) == weights(measured)
 
 
-@pytest.mark.parametrize("device", ["gpu", "", "cuda:0", "CPU"])
-def test_an_unknown_device_is_refused(device: str) -> None:
-    with pytest.raises(SettingsError, match="unknown device") as raised:
-        make_accelerator("fp32", device)
-    assert raised.value.expected == "auto, cpu or cuda"
+def test_where_no_measurement_is_a_number_the_last_weights_stay(tmp_path: Path) -> None:
+    module = Regression()
+    measure = Measure(module, [math.nan, math.nan])
+    log = stage(tmp_path, module, validation=Validation(measure, 10))
+    assert weights(module) == measure.seen[-1]
+    assert (log.best_step, log.best) == (None, None)
 
 
-def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SettingsError, match="no CUDA GPU") as raised:
-        make_accelerator("fp32", "cuda")
-    assert raised.value.next_step == "--device cpu"
+def test_patience_ends_a_stage_that_does_not_get_better(tmp_path: Path) -> None:
+    module = Regression()
+    measure = Measure(module, [0.1, 0.4, 0.3, 0.4, 0.9])
+    log = stage(tmp_path, module, validation=Validation(measure, 3, patience=2))
+    assert (log.steps, log.best_step, len(measure.seen)) == (12, 6, 4)
+    assert weights(module) == measure.seen[1]
+    again = Regression()
+    done = stage(
+        tmp_path, again, batch=lambda step: pytest.fail(f"step {step}"),
+        validation=Validation(lambda: pytest.fail("measures again"), 3, patience=2),
+    )  # fmt: skip
+    assert weights(again) == weights(module)
+    assert (done.steps, done.loss, done.best_step, done.best) == (12, log.loss, 6, log.best)
 
 
-@pytest.mark.parametrize(
-    ("precision", "capabilities", "expected"),
-    [
-        ("auto", {"avx512_bf16": True}, "bf16"),
-        ("auto", {"amx_bf16": True}, "bf16"),
-        ("auto", {"avx512_bf16": False, "avx2": True}, "no"),
-        ("auto", {}, "no"),
-        ("bf16", {}, "bf16"),
-        ("fp32", {"amx_bf16": True}, "no"),
-    ],
-)
-def test_auto_takes_bf16_where_the_processor_has_it(
-    monkeypatch: pytest.MonkeyPatch, precision: str, capabilities: dict[str, bool], expected: str
+@pytest.mark.parametrize("saving", [True, False])
+@pytest.mark.parametrize("at", [0, 5, 6, 11, 19])
+def test_a_stage_that_is_measured_and_was_cut_off_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, saving: bool
 ) -> None:
-    asked: list[dict[str, object]] = []
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    whole = Regression()
+    log = stage(tmp_path / "whole", whole, validation=Validation(lambda: weight(whole), 3))
+    assert log.best_step is not None
+    assert log.best_step < 20, "the best must not be the last for this to tell anything"
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1.0 if saving else 1e9)
 
-    class Alone:
-        num_processes = 1
+    def cut(step: int) -> tuple[Tensor, ...]:
+        if step == at:
+            raise Stopped
+        return numbers(step)
 
-        def __init__(self, **options: object) -> None:
-            asked.append(options)
-
-    monkeypatch.setattr(loop, "Accelerator", Alone)
-    make_accelerator(precision, "cpu")
-    assert asked == [{"cpu": True, "mixed_precision": expected}]
-
-
-def test_a_process_that_has_trained_in_one_precision_says_that_it_cannot_in_another() -> None:
-    assert make_accelerator("fp32", "cpu").mixed_precision == "no"
-    with pytest.raises(SettingsError, match="one precision") as raised:
-        make_accelerator("bf16", "cpu")
-    assert raised.value.next_step == "train in another process"
-
-
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Two:
-        num_processes = 2
-
-        def __init__(self, **_options: object) -> None: ...
-
-    monkeypatch.setattr(loop, "Accelerator", Two)
-    with pytest.raises(SettingsError, match="several processes"):
-        loop.make_accelerator("fp32", "cpu")
+    begun, again = Regression(), Regression()
+    with pytest.raises(Stopped):
+        stage(tmp_path / "cut", begun, batch=cut, validation=Validation(lambda: weight(begun), 3))
+    resumed = stage(tmp_path / "cut", again, validation=Validation(lambda: weight(again), 3))
+    assert weights(again) == weights(whole)
+    assert (resumed.best_step, resumed.best, resumed.loss) == (log.best_step, log.best, log.loss)

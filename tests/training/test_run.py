@@ -18,6 +18,7 @@ from sp_edge.settings import Settings
 from sp_edge.training import loop
 from sp_edge.training import run as run_module
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.evaluate import WITH, WITHOUT, Evaluation
 from sp_edge.training.pretrain import BaseClassifier
 from sp_edge.training.run import train
 from sp_edge.training.tune import EpisodeLoss
@@ -250,11 +251,104 @@ def test_a_process_killed_while_it_writes_loses_nothing_that_was_written(
     started: list[int] = []
     step_seed = loop._step_seed
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_step_seed", lambda seed, step: started.append(step) or step_seed(seed, step))
+        patch.setattr(loop, "_step_seed", lambda seed, step, _: started.append(step) or step_seed(seed, step))
         finished = go(quick(), folder)
     assert started == ([2, 3, 4] if stage == "tune.state" else [0, 1, 2, 3, 4] * 2)
     assert weights(finished) == weights(whole / runs.CHECKPOINT)
-    assert files(folder) - set(hidden) == files(whole)
+    assert files(folder) == files(whole), "what the killed process left is gone, too"
+
+
+# --- validation ---
+
+VALIDATED = {"tune": {"validate_every": 2, "n_query": 1}, "eval": {"n_way": 2, "n_query": 2, "n_shot": [1, 2]}}
+
+
+def test_the_network_that_does_best_on_the_validation_classes_is_kept(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = iter([0.1, 0.9, 0.3])
+    seen: list[dict[str, bytes]] = []
+
+    def measure(network: Any, pictures: Any, prompts: Any, protocol: Any, **_: object) -> Any:
+        assert (protocol.n_way, protocol.n_query, protocol.n_shot) == (2, 2, (1, 2))
+        assert set(pictures.class_names) == {"gnu", "hen"}
+        seen.append({name: value.numpy().tobytes() for name, value in network.state_dict().items()})
+        value = next(given)
+        scores = {(1, "all"): np.array([value - 0.1, value]), (2, "all"): np.array([value, value + 0.1])}
+        return Evaluation({WITHOUT: {(1, "all"): np.ones(2)}, WITH: scores}, protocol, 0, 1.0, 8, {})
+
+    monkeypatch.setattr(run_module, "evaluate", measure)
+    checkpoint = go(quick(**VALIDATED), tmp_path / "run")
+    assert weights(checkpoint) == seen[1] != seen[2]
+    assert checkpoint.record["tune"]["best_step"] == 4
+    assert checkpoint.record["tune"]["best"] == pytest.approx(0.9)
+
+
+def test_a_validated_run_that_was_cut_off_ends_with_the_same_bits(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = go(quick(**VALIDATED), tmp_path / "whole")
+    assert 0 < whole.record["tune"]["best"] <= 1
+    forward, calls = EpisodeLoss.forward, iter(range(1000))
+
+    def cut(self: Any, *arguments: Any) -> Any:
+        if next(calls) == 3:
+            raise Stopped
+        return forward(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "SAVE_EVERY_S", -1.0)
+        patch.setattr(EpisodeLoss, "forward", cut)
+        with pytest.raises(Stopped):
+            go(quick(**VALIDATED), tmp_path / "cut")
+    again = go(quick(**VALIDATED), tmp_path / "cut")
+    assert weights(again) == weights(whole)
+    assert again.record["tune"]["best"] == whole.record["tune"]["best"]
+
+
+@pytest.mark.parametrize("protocol", [{"n_way": 3}, {"n_way": 2, "n_query": 4}])
+def test_too_little_to_validate_on_is_said_before_any_training(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: dict[str, int]
+) -> None:
+    monkeypatch.setattr(BaseClassifier, "forward", lambda *_: pytest.fail("trains"))
+    with pytest.raises(DataError, match=r"too few|fewer"):
+        go(quick(**{**VALIDATED, "eval": protocol}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_without_validation_classes_is_refused(
+    quick: Quick, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BaseClassifier, "forward", lambda *_: pytest.fail("trains"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train").symlink_to(pictures / "train")
+    with pytest.raises(SettingsError, match="no validation classes") as raised:
+        go(quick(**VALIDATED, data={"source": str(tmp_path / "data")}), tmp_path / "run")
+    assert "tune.validate_every=0" in raised.value.expected
+
+
+# --- rates ---
+
+
+def test_each_part_of_the_network_is_tuned_at_its_own_rate(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def run_stage(_name: str, module: EpisodeLoss, groups: list[loop.ParameterGroup], *_: Any, **options: Any) -> Any:
+        names = {id(value): name for name, value in module.network.named_parameters()}
+        given.append(({group.lr: {names[id(value)] for value in group.parameters} for group in groups}, options["schedule"]))
+        return loop.StageLog(1, 1.0, 0.5, 0.5)
+
+    monkeypatch.setattr("sp_edge.training.tune.run_stage", run_stage)
+    tune = {"lr": 1.0, "prompt_lr": 2.0, "channel_lr": 3.0, "schedule": "constant", "warm_up": 0.5, "steps": 7}
+    network = go(quick(tune=tune, pretrain={"steps": 1}), tmp_path / "run").network
+    [(groups, schedule)] = given
+    assert groups[1.0] == {name for name, _ in network.named_parameters() if name.startswith("backbone.")}
+    assert groups[2.0] == {"prompt.spatial.weight", "prompt.channel.weight"}
+    assert groups[3.0] == {f"prompt.channel_mlp.{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")}
+    assert sum(map(len, groups.values())) == len(list(network.parameters()))
+    assert schedule == loop.Schedule(7, "constant", 0.5)
 
 
 # --- folders that are not ours ---
@@ -387,7 +481,7 @@ def test_a_run_can_start_from_anothers_backbone(
 
 def test_the_start_is_the_others_weights(quick: Quick, tmp_path: Path, whole: Path) -> None:
     """At a rate of almost nothing, and of exactly nothing for the backbone, tuning leaves them as they were."""
-    settings = quick(tune={"steps": 1, "lr": 0.0, "prompt_lr": 1e-30})
+    settings = quick(tune={"steps": 1, "lr": 0.0, "prompt_lr": 1e-30, "channel_lr": 0.0})
     checkpoint = go(settings, tmp_path / "run", init=whole / runs.CHECKPOINT)
     other = Checkpoint.load(whole / runs.CHECKPOINT).network.state_dict()
     for name, value in checkpoint.network.state_dict().items():
@@ -399,7 +493,7 @@ def test_the_start_is_the_others_weights(quick: Quick, tmp_path: Path, whole: Pa
 def test_a_start_without_these_prompts_gives_the_backbone(quick: Quick, tmp_path: Path, whole: Path, interaction: str) -> None:
     model = {"interaction": interaction}
     go(quick(model=model, pretrain={"steps": 1}, tune={"steps": 1}), tmp_path / "first")
-    settings = quick(tune={"steps": 1, "lr": 0.0, "prompt_lr": 1e-30})
+    settings = quick(tune={"steps": 1, "lr": 0.0, "prompt_lr": 1e-30, "channel_lr": 0.0})
     checkpoint = go(settings, tmp_path / "run", init=tmp_path / "first" / runs.CHECKPOINT)
     first = Checkpoint.load(tmp_path / "first" / runs.CHECKPOINT).network.state_dict()
     now = checkpoint.network.state_dict()

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sp_edge import runs
+from sp_edge.errors import SettingsError
+from sp_edge.training import accelerator as accelerator_module
+from sp_edge.training.accelerator import Share, make_accelerator, new_run
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:0", "CPU"])
+def test_an_unknown_device_is_refused(device: str) -> None:
+    with pytest.raises(SettingsError, match="unknown device") as raised:
+        make_accelerator("fp32", device)
+    assert raised.value.expected == "auto, cpu or cuda"
+
+
+def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match="no CUDA GPU") as raised:
+        make_accelerator("fp32", "cuda")
+    assert raised.value.next_step == "--device cpu"
+
+
+@pytest.mark.parametrize(
+    ("precision", "capabilities", "expected"),
+    [
+        ("auto", {"avx512_bf16": True}, "bf16"),
+        ("auto", {"amx_bf16": True}, "bf16"),
+        ("auto", {"avx512_bf16": False, "avx2": True}, "no"),
+        ("auto", {}, "no"),
+        ("bf16", {}, "bf16"),
+        ("fp32", {"amx_bf16": True}, "no"),
+    ],
+)
+def test_auto_takes_bf16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, precision: str, capabilities: dict[str, bool], expected: str
+) -> None:
+    asked: list[tuple[bool, str]] = []
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+
+    class Alone:
+        def __init__(self, *, cpu: bool, mixed_precision: str, **_: object) -> None:
+            asked.append((cpu, mixed_precision))
+
+    monkeypatch.setattr(accelerator_module, "Accelerator", Alone)
+    make_accelerator(precision, "cpu")
+    assert asked == [(True, expected)]
+
+
+def test_a_process_that_has_trained_in_one_precision_says_that_it_cannot_in_another() -> None:
+    assert make_accelerator("fp32", "cpu").mixed_precision == "no"
+    with pytest.raises(SettingsError, match="one precision") as raised:
+        make_accelerator("bf16", "cpu")
+    assert raised.value.next_step == "train in another process"
+
+
+def test_shares_are_equal_in_order_and_leave_nothing_out() -> None:
+    things = list(range(12))
+    for count in (1, 2, 3, 12):
+        shares = [things[Share(index, count).rows(12, "batch")] for index in range(count)]
+        assert [thing for share in shares for thing in share] == things
+        assert {len(share) for share in shares} == {12 // count}
+    assert things[Share().rows(12, "batch")] == things
+
+
+def test_what_cannot_be_shared_evenly_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"tune\.episodes_per_step cannot be divided") as raised:
+        Share(1, 4).rows(6, "tune.episodes_per_step")
+    assert (raised.value.expected, raised.value.got) == ("a multiple of 4", "6")
+
+
+def test_one_process_makes_its_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "6").mkdir(parents=True)
+    assert new_run(make_accelerator("fp32", "cpu")) == runs.ROOT / "7"
+    assert (tmp_path / "runs" / "7").is_dir()
