@@ -27,6 +27,7 @@ from sp_edge.prompts import PromptTable
 from sp_edge.training.checkpoint import Checkpoint
 
 try:
+    from easyfsl.datasets import FeaturesDataset, SupportSetFolder
     from easyfsl.methods import FewShotClassifier
     from easyfsl.methods.utils import compute_prototypes
     from easyfsl.samplers import TaskSampler as _TaskSampler
@@ -34,6 +35,10 @@ except ImportError as error:
     raise MissingExtraError("the easyfsl plug-in needs easyfsl", package="easyfsl", extra="train") from error
 
 __all__ = ["NamedEpisodes", "SemanticPromptNetworks", "TaskSampler", "Transform"]
+
+
+_NO_FEATURES = "give the data set of pictures; easyfsl's FeaturesDataset and predict_embeddings cannot carry names"
+_STATE = ("prototypes", "support_features", "support_labels", "feature_centering")
 
 
 class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
@@ -75,6 +80,10 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
         self.class_names = class_names
         self.temperature = temperature
         self.transform: Transform | None = None
+        for name in _STATE:  # easyfsl's are plain attributes: as buffers they follow `.to()` and are saved
+            value = getattr(self, name)
+            delattr(self, name)
+            self.register_buffer(name, value)
 
     @classmethod
     def load(cls, checkpoint: str | Path, **options: Any) -> SemanticPromptNetworks:
@@ -106,10 +115,11 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
             class_names: one a label; `self.class_names` by default; None encodes without prompts.
 
         Raises:
-            DataError: the labels have a gap, or there are not as many names as labels.
+            DataError: the labels have a gap, there are not as many names as labels, or features came in place of pictures.
             PromptError: a name has no prompt.
             ValueError: the features are not one vector a picture (easyfsl's own error).
         """
+        self._check_pictures(support_images)
         names = self.class_names if class_names is None else class_names
         n_way = int(support_labels.max()) + 1 if len(support_labels) else 0
         if sorted(set(support_labels.tolist())) != list(range(n_way)) or n_way == 0:
@@ -124,8 +134,24 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
         self._raise_error_if_features_are_multi_dimensional(self.support_features)
         self.prototypes = compute_prototypes(self.support_features, support_labels)
 
+    def from_folder(self, folder: SupportSetFolder) -> SemanticPromptNetworks:
+        """Takes easyfsl's folder of support pictures, one sub-folder a class under its name; returns itself.
+
+        Raises:
+            DataError, PromptError, ValueError: as `process_support_set`.
+        """
+        self.process_support_set(folder.get_images(), folder.get_labels(), folder.classes)
+        return self
+
     def forward(self, query_images: Tensor) -> Tensor:
-        """Cosines of queries (n_query, 3, H, W) with the prototypes: (n_query, n_way), or probabilities."""
+        """Cosines of queries (n_query, 3, H, W) with the prototypes: (n_query, n_way), or probabilities.
+
+        Raises:
+            DataError: there is no support set yet, or features came in place of pictures.
+        """
+        if self.prototypes.ndim != 2:
+            raise DataError("there is no support set yet", expected="process_support_set or from_folder before")
+        self._check_pictures(query_images)
         features = self.compute_features(query_images)
         self._raise_error_if_features_are_multi_dimensional(features)
         cosines = self.cosine_distance_to_prototypes(features)
@@ -137,9 +163,28 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
         """Each query is classified on its own."""
         return False
 
+    @property
+    def _prompted(self) -> bool:
+        return isinstance(self.backbone, PromptedNetwork) and self.backbone.prompt is not None
+
+    def _check_pictures(self, images: Tensor) -> None:
+        if self._prompted and images.ndim != 4:
+            raise DataError(
+                "Semantic Prompt encodes pictures: a support feature depends on its class's name",
+                expected="pictures (n, 3, H, W)",
+                got=f"{tuple(images.shape)}",
+                next_step=_NO_FEATURES,
+            )
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Takes a support set of any size; torch would want the size of the one that is here."""
+        for name in _STATE:
+            if isinstance(saved := state_dict.get(prefix + name), Tensor):
+                setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def _support_features(self, images: Tensor, labels: Tensor, names: Sequence[str] | None) -> Tensor:
-        prompted = isinstance(self.backbone, PromptedNetwork) and self.backbone.prompt is not None
-        if names is None or not prompted:
+        if names is None or not self._prompted:
             plain: Tensor = self.compute_features(images)
             return plain
         if self.prompts is None:
@@ -172,9 +217,14 @@ class NamedEpisodes:
         loader: yields easyfsl's batches, whose fifth part holds the classes' ids in the order of the labels.
         model: whose `class_names` is set for as long as the loader is read, then as it was.
         class_names: name of every class id of the data set.
+
+    Raises:
+        DataError: the loader yields features, which no name can steer any more.
     """
 
     def __init__(self, loader: DataLoader[Any], model: SemanticPromptNetworks, class_names: Sequence[str]) -> None:
+        if isinstance(getattr(loader, "dataset", None), FeaturesDataset):
+            raise DataError("the data set holds features: names cannot steer them", expected="pictures", next_step=_NO_FEATURES)
         self.loader, self.model, self.class_names = loader, model, class_names
 
     def __len__(self) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import shlex
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,13 @@ class PromptTable:
         text: how the vectors were made.
         names: n distinct clean names.
         vectors: float32 (n, T), as they enter the prompt's projectors.
+        descriptions: of some of the names, the sentences that were encoded in the template's place.
     """
 
     text: TextSpec
     names: tuple[str, ...]
     vectors: NDArray[np.float32]
+    descriptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.vectors.shape != (len(self.names), self.text.dim) or self.vectors.dtype != np.float32:
@@ -100,6 +102,8 @@ class PromptTable:
             raise PromptError("a name stands twice in the prompt table", expected="distinct names")
         if not np.isfinite(self.vectors).all():
             raise PromptError("a prompt is not finite", expected="finite numbers")
+        if not set(self.descriptions) <= set(self.names):
+            raise PromptError("the prompt table describes a class that it does not hold", expected="descriptions of its names")
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -128,6 +132,16 @@ class PromptTable:
         """The prompts of several classes: float32 (len(names), T)."""
         return np.stack([self.vector(name) for name in names]) if names else np.empty((0, self.text.dim), np.float32)
 
+    def only(self, names: Sequence[str]) -> PromptTable:
+        """The table of these names alone, in their order.
+
+        Raises:
+            PromptError: a name is not in the table.
+        """
+        clean = tuple(dict.fromkeys(map(clean_name, names)))
+        described = {name: self.descriptions[name] for name in clean if name in self.descriptions}
+        return PromptTable(self.text, clean, self.select(clean), described)
+
     def with_table(self, other: PromptTable) -> PromptTable:
         """Both tables in one; where both know a name, `other` counts.
 
@@ -138,7 +152,8 @@ class PromptTable:
         """
         if not self.names and not self.text.revision:
             seen = replace(self.text, revision=other.text.revision, norm=self.text.norm or other.text.norm)
-            if seen == other.text:
+            anything = self.text.encoder == "file" and self.text.dim == other.text.dim  # a file says itself who made it
+            if seen == other.text or anything:
                 return other
         if other.text != self.text:
             raise PromptError(
@@ -146,16 +161,18 @@ class PromptTable:
                 expected=str(self.text.to_json()),
                 got=str(other.text.to_json()),
             )
-        kept = [row for row, name in enumerate(self.names) if name not in other._rows]
+        kept = self.only([name for name in self.names if name not in other._rows])
         return PromptTable(
             self.text,
-            tuple(self.names[row] for row in kept) + other.names,
-            np.concatenate([self.vectors[kept], other.vectors]),
+            kept.names + other.names,
+            np.concatenate([kept.vectors, other.vectors]),
+            {**kept.descriptions, **other.descriptions},
         )
 
     def save(self, path: Path) -> None:
         """Writes the table as one safetensors file, atomically."""
-        save_tensors(path, {"vectors": self.vectors}, {"kind": "prompts", "text": self.text.to_json(), "names": self.names})
+        described = {"kind": "prompts", "text": self.text.to_json(), "names": self.names, "descriptions": self.descriptions}
+        save_tensors(path, {"vectors": self.vectors}, described)
 
     @classmethod
     def load(cls, path: Path) -> PromptTable:
@@ -170,4 +187,18 @@ class PromptTable:
             raise PromptError(f"{path} is not a prompt table", expected="a file that `sp-edge prompts` wrote")
         if not all(isinstance(name, str) for name in names):
             raise PromptError(f"{path} is not a prompt table", expected="names that are text")
-        return cls(TextSpec.from_json(metadata.get("text")), tuple(names), tensors["vectors"])
+        descriptions = descriptions_from_json(metadata.get("descriptions", {}))
+        return cls(TextSpec.from_json(metadata.get("text")), tuple(names), tensors["vectors"], descriptions)
+
+
+def descriptions_from_json(value: object) -> dict[str, tuple[str, ...]]:
+    """Class name -> sentences, as a file records them.
+
+    Raises:
+        PromptError: of another form.
+    """
+    if not isinstance(value, dict) or not all(
+        isinstance(sentences, list) and sentences and all(isinstance(s, str) for s in sentences) for sentences in value.values()
+    ):
+        raise PromptError("not descriptions of classes", expected="a list of sentences for each name", got=repr(value)[:200])
+    return {name: tuple(sentences) for name, sentences in value.items()}

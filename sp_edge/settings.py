@@ -78,7 +78,8 @@ class TextSettings:
     Attributes:
         encoder: clip (open_clip ViT-B-32 openai, the paper's), sbert (all-mpnet-base-v2), minilm (all-MiniLM-L6-v2, works
             without a download), glove (mean of word vectors) or file (vectors made elsewhere).
-        path: file of vectors, for glove (its text format) and file (a prompt table that `sp-edge prompts` wrote).
+        path: file of vectors: for glove in its text format, gzipped or not; for file a prompt table that `sp-edge prompts`
+            wrote, whose template and norm then count, or .npz or .safetensors with an array (T,) under each class's name.
         template: sentence about the class; must hold `{name}`.
         norm: length to which every vector is rescaled (the release's choice for sentence encoders is 9); 0 takes the mean
             length of the training classes' vectors (its choice for CLIP).
@@ -98,6 +99,8 @@ class TextSettings:
         _require(self.norm >= 0, "text.norm", "a positive number, or 0 for the training classes' mean", self.norm)
         needs = self.encoder in ("glove", "file")
         _require(bool(self.path) == needs, "text.path", "a file for glove and file, nothing for the others", self.path)
+        if self.encoder == "file":
+            _require(not self.descriptions, "text.descriptions", "nothing: file encodes no text", self.descriptions)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from easyfsl.datasets import FewShotDataset, SupportSetFolder, WrapFewShotDataset
+from easyfsl.datasets import FeaturesDataset, FewShotDataset, SupportSetFolder, WrapFewShotDataset
 from easyfsl.methods import FewShotClassifier, PrototypicalNetworks
 from easyfsl.utils import evaluate as easyfsl_evaluate
+from easyfsl.utils import predict_embeddings
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -23,7 +24,7 @@ from sp_edge.errors import CheckpointError, DataError, PromptError
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import ModelSettings, Settings
+from sp_edge.settings import EvalSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import class_prompts, evaluate
 
@@ -113,12 +114,11 @@ def test_easyfsls_own_evaluate_gives_the_accuracy_of_ours(
     named = NamedEpisodes(loader(dataset, sampler, workers), model, NAMES)
     assert len(named) == 10
     accuracy = easyfsl_evaluate(model, named, device="cpu", use_tqdm=False)
-    protocol: dict[str, Any] = {"n_way": 4, "shots": [n_shot], "n_query": 2, "episodes": 10, "seed": 0}
-    ours = evaluate(network, pictures, class_prompts(network, pictures, table), **protocol)
-    plain = evaluate(network, pictures, None, **protocol)
-    shots = f"{n_shot}-shot"
-    assert accuracy == pytest.approx(ours[shots]["all"].mean, abs=1.01 / 80), "one query may lie between two roundings"
-    assert abs(ours[shots]["all"].mean - plain[shots]["all"].mean) > 2 / 80, "prompts must matter, or this says nothing"
+    protocol = EvalSettings(n_way=4, n_shot=(n_shot,), n_query=2, episodes=10)
+    found = evaluate(network, pictures, class_prompts(network, pictures, table), protocol)
+    ours, plain = (scores[n_shot, "all"].mean() for scores in found.scores.values())
+    assert accuracy == pytest.approx(ours, abs=1.01 / 80), "one query may lie between two roundings"
+    assert abs(ours - plain) > 2 / 80, "prompts must matter, or this says nothing"
 
 
 def test_without_names_easyfsls_evaluate_sees_a_prototypical_network(
@@ -128,8 +128,8 @@ def test_without_names_easyfsls_evaluate_sees_a_prototypical_network(
     sampler = OurEpisodes(dataset, pictures.labels, n_way=4, n_shot=2, n_query=2, n_tasks=8)
     model = SemanticPromptNetworks(network, prompts=table)
     accuracy = easyfsl_evaluate(model, loader(dataset, sampler), device="cpu", use_tqdm=False)
-    ours = evaluate(network, pictures, None, n_way=4, shots=[2], n_query=2, episodes=8, seed=0)
-    assert accuracy == pytest.approx(ours["2-shot"]["all"].mean, abs=1.01 / 64)
+    found = evaluate(network, pictures, None, EvalSettings(n_way=4, n_shot=(2,), n_query=2, episodes=8))
+    assert accuracy == pytest.approx(found.scores["without prompts"][2, "all"].mean(), abs=1.01 / 64)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -367,6 +367,92 @@ def test_a_support_set_folders_classes_are_names(
         features = network(support(pictures, [0, 3, 9]), vectors)
     expected = torch.stack([features[0], features[1:].mean(0)])
     torch.testing.assert_close(model.prototypes, expected, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        other = SemanticPromptNetworks(network, prompts=table).from_folder(folder)
+        torch.testing.assert_close(other.prototypes, expected, rtol=1e-4, atol=1e-4)
+        assert other.class_names is None, "the folder's names are not the next support set's"
+        with pytest.raises(PromptError, match="no class 'ant'"):
+            SemanticPromptNetworks(network, prompts=table.only(["bee", "polar bear"])).from_folder(folder)
+
+
+# --- state ---
+
+
+def taught(backbone: nn.Module | None = None, n_way: int = 2) -> SemanticPromptNetworks:
+    model = SemanticPromptNetworks(backbone)
+    model.process_support_set(torch.arange(1.0, n_way * 3 + 1).reshape(n_way, 3), torch.arange(n_way))
+    return model
+
+
+@pytest.mark.parametrize("n_way", [None, 2, 5])
+def test_what_was_taught_is_saved_and_loaded_whatever_was_there(tmp_path: Path, n_way: int | None) -> None:
+    model = taught()
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    fresh = SemanticPromptNetworks() if n_way is None else taught(n_way=n_way)
+    fresh.load_state_dict(torch.load(tmp_path / "model.pth", weights_only=True))
+    queries = torch.tensor([[1.0, 0.0, 2.0]])
+    torch.testing.assert_close(fresh(queries), model(queries))
+    for name in ("prototypes", "support_features", "support_labels"):
+        assert torch.equal(getattr(fresh, name), getattr(model, name))
+    model.prototypes.zero_()
+    assert fresh.prototypes.any(), "a copy"
+
+
+def test_what_was_taught_is_saved_inside_a_larger_module() -> None:
+    model, fresh = nn.ModuleDict({"sp": taught()}), nn.ModuleDict({"sp": SemanticPromptNetworks()})
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh["sp"].prototypes, model["sp"].prototypes)
+
+
+def test_a_state_of_before_is_told_apart() -> None:
+    with pytest.raises(RuntimeError, match="prototypes"):
+        SemanticPromptNetworks(nn.Linear(2, 2)).load_state_dict(PrototypicalNetworks(nn.Linear(2, 2)).state_dict())
+
+
+def test_what_was_taught_moves_with_the_model() -> None:
+    model = taught().to(torch.float64)
+    assert (model.prototypes.dtype, model.support_features.dtype) == (torch.float64, torch.float64)
+    assert model.support_labels.dtype == torch.int64
+    assert model(torch.ones(1, 3, dtype=torch.float64)).dtype == torch.float64
+    assert taught().to("meta").prototypes.device.type == "meta"
+    centred = SemanticPromptNetworks(feature_centering=torch.ones(3)).to(torch.float64)
+    assert centred.feature_centering.dtype == torch.float64
+
+
+def test_gradients_reach_backbone_and_prompt_as_in_easyfsls_training(table: PromptTable, pictures: PictureSet) -> None:
+    network = make_network().train()
+    model = SemanticPromptNetworks(network, prompts=table)
+    model.process_support_set(support(pictures, [0, 1, 6, 7]), torch.tensor([0, 1, 0, 1]), ["ant", "bee"])
+    nn.functional.cross_entropy(model(support(pictures, [12, 13])), torch.tensor([0, 1])).backward()
+    assert network.prompt is not None
+    for part in (network.backbone.stem, network.prompt):
+        assert all(value.grad is not None and value.grad.any() for value in part.parameters())
+    assert not model.state_dict()["prototypes"].requires_grad
+
+
+# --- features in the place of pictures ---
+
+
+def test_easyfsls_features_are_refused(network: PromptedNetwork, table: PromptTable) -> None:
+    features = FeaturesDataset([0, 0, 1, 1], torch.rand(4, 192), ["ant", "bee"])
+    sampler = TaskSampler(features, n_way=2, n_shot=1, n_query=1, n_tasks=1)
+    model = SemanticPromptNetworks(network, prompts=table)
+    with pytest.raises(DataError, match="names cannot steer") as raised:
+        NamedEpisodes(loader(features, sampler), model, features.class_names)
+    assert "data set of pictures" in raised.value.next_step
+    with pytest.raises(DataError, match="encodes pictures") as raised:
+        easyfsl_evaluate(model, loader(features, sampler), device="cpu", use_tqdm=False)
+    assert raised.value.got == "(2, 192)"
+    plain = SemanticPromptNetworks()
+    assert easyfsl_evaluate(plain, loader(features, sampler), device="cpu", use_tqdm=False) >= 0, "no names, no harm"
+
+
+def test_before_any_support_set_there_is_nothing_to_compare_with(network: PromptedNetwork, pictures: PictureSet) -> None:
+    with pytest.raises(DataError, match="no support set yet"):
+        SemanticPromptNetworks()(torch.rand(1, 3))
+    batches = DataLoader([(image, 0) for image in support(pictures, [0, 1])], batch_size=2)
+    with pytest.raises(DataError, match="no support set yet"):
+        predict_embeddings(batches, SemanticPromptNetworks(network))
 
 
 # --- load ---

@@ -12,10 +12,11 @@ from sp_edge.cli.common import Command, run
 from sp_edge.cli.data import data
 from sp_edge.cli.demo import demo
 from sp_edge.cli.importing import import_
+from sp_edge.cli.prompts import prompts
 from sp_edge.cli.recognise import classify, stream
 from sp_edge.cli.ship import export, verify
 from sp_edge.cli.teach import bank, enroll
-from sp_edge.cli.train import evaluate, prompts, train
+from sp_edge.cli.train import evaluate, train
 
 
 class Ordered(click.Group):

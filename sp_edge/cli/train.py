@@ -1,4 +1,4 @@
-"""Commands on the training side: train, eval, prompts."""
+"""Commands on the training side: train, eval."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, recipe_and_overrides, table
-from sp_edge.errors import CheckpointError, DataError, PromptError, SettingsError
+from sp_edge.cli.common import PATH, Command, find_checkpoint, recipe_and_overrides, table
+from sp_edge.errors import CheckpointError, DataError, SettingsError
 
 if TYPE_CHECKING:
-    from sp_edge.prompts import PromptTable
     from sp_edge.settings import EvalSettings
     from sp_edge.training.checkpoint import Checkpoint
 
@@ -172,47 +171,3 @@ def evaluate(
     click.echo(str(found))
     if json_file:
         write_json(json_file, {"checkpoint": str(file), "data": settings.data.source, "split": split, **found.to_json()})
-
-
-@click.command(cls=Command)
-@click.argument("names", nargs=-1)
-@click.option("--names-file", type=PATH, help="Text file with a name a line.")
-@click.option("--out", type=PATH, help="Where to write the table. [default: only print]")
-@click.option("--like", type=PATH, help="Bundle or checkpoint that the prompts are for. [default: the newest run's]")
-def prompts(names: tuple[str, ...], names_file: Path | None, out: Path | None, like: Path | None) -> None:
-    """Encode class names as prompts, for classes that a bundle does not know yet.
-
-    Without NAMES, lists those that it knows.
-    """
-    from sp_edge.prompts import PromptTable, clean_name
-
-    known = _known_prompts(like)
-    every = list(names)
-    if names_file:
-        try:
-            every += [line for line in names_file.read_text("utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as cause:
-            raise PromptError(f"cannot read {names_file}", expected="a UTF-8 text file", got=str(cause)) from cause
-    made = known
-    if every:
-        from sp_edge.text import extend_table
-
-        wanted = tuple(dict.fromkeys(clean_name(name) for name in every))
-        made = PromptTable(known.text, wanted, extend_table(known, wanted).select(wanted))
-    if out:
-        made.save(out)
-    click.echo(f"{len(made.names)} names, {made.text.encoder}, '{made.text.template}', {made.text.dim} numbers each")
-    for name in made.names:
-        click.echo(f"  {name}")
-    if out:
-        click.echo(f"prompts: {out}")
-
-
-def _known_prompts(like: Path | None) -> PromptTable:
-    from sp_edge.bundle import Bundle
-
-    if like is not None and is_bundle(like):
-        return Bundle.load(like).prompts
-    from sp_edge.training.checkpoint import Checkpoint
-
-    return Checkpoint.load(find_checkpoint(like)).prompts

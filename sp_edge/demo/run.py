@@ -67,7 +67,9 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
         base = sets.load_split(settings, "train", progress=True)
         novel = sets.load_split(settings, "test", progress=True)
     with clock("prompts"):
-        prompts = prompt_table([name for names in sets.class_names(settings).values() for name in names], settings.text)
+        classes = sets.class_names(settings)
+        every = [name for names in classes.values() for name in names]
+        prompts = prompt_table(every, settings.text, base=classes["train"], say=say)
     with clock("train with prompts"):
         sp = train(settings, runs.new_run(out / "runs"), pictures=base, prompts=prompts, say=say)
     run = runs.newest(runs.CHECKPOINT, SettingsError, out / "runs").parent

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from sp_edge.errors import MissingExtraError, PromptError
 from sp_edge.files import sha256
+from sp_edge.text.sentence import SentenceEncoder
 
 REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-class MiniLM:
-    """Encodes sentences with all-MiniLM-L6-v2 through sentence-transformers."""
+class MiniLM(SentenceEncoder):
+    """all-MiniLM-L6-v2, held to the original's weights."""
 
     name = "minilm"
     revision = WEIGHTS_SHA256[:12]
@@ -28,18 +25,7 @@ class MiniLM:
         digest = sha256(folder / "model.safetensors")
         if digest != WEIGHTS_SHA256:
             raise PromptError(f"the weights in {folder} are not the original's", expected=WEIGHTS_SHA256, got=digest)
-        try:
-            from sentence_transformers import SentenceTransformer
-            from transformers.utils import logging
-        except ImportError as cause:
-            raise MissingExtraError("cannot load the text encoder", package="sentence-transformers", extra="train") from cause
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        self._model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-
-    def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Sentence embeddings of length one: n texts -> float32 (n, 384)."""
-        vectors = self._model.encode(list(sentences), normalize_embeddings=True, show_progress_bar=False)
-        return np.asarray(vectors, dtype=np.float32).reshape(len(sentences), self.dim)
+        super().__init__(str(folder), local=True)
 
 
 def _find_weights() -> Path:

@@ -111,7 +111,7 @@ class Supply:
 
     def _encode(self, data: DataSettings, text: TextSettings) -> PromptTable:
         classes = sets.class_names(dataclasses.replace(self._base, data=data))
-        return prompt_table([name for names in classes.values() for name in names], text)
+        return prompt_table([name for names in classes.values() for name in names], text, base=classes.get("train", ()))
 
 
 def ablate(

@@ -15,7 +15,7 @@ import sp_edge
 from sp_edge.errors import CheckpointError, InputError
 from sp_edge.files import load_tensors, save_tensors
 from sp_edge.model import PromptedNetwork, build_network
-from sp_edge.prompts import PromptTable, TextSpec
+from sp_edge.prompts import PromptTable, TextSpec, descriptions_from_json
 from sp_edge.settings import Settings
 
 SCHEMA = 1
@@ -54,6 +54,7 @@ class Checkpoint:
                 "settings": self.settings.to_json(),
                 "text": self.prompts.text.to_json(),
                 "names": self.prompts.names,
+                "descriptions": self.prompts.descriptions,
                 "stage": self.stage,
                 "classes": {split: list(names) for split, names in self.classes.items()},
                 "record": dict(self.record),
@@ -74,7 +75,10 @@ class Checkpoint:
         try:
             settings = Settings.from_mapping(described["settings"])
             prompts = PromptTable(
-                TextSpec.from_json(described["text"]), tuple(map(str, described["names"])), tensors.pop(_PROMPTS)
+                TextSpec.from_json(described["text"]),
+                tuple(map(str, described["names"])),
+                tensors.pop(_PROMPTS),
+                descriptions_from_json(described.get("descriptions", {})),
             )
             classes = {str(split): tuple(map(str, names)) for split, names in described["classes"].items()}
             network = build_network(settings.model, prompts.text.dim)

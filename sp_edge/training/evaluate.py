@@ -239,7 +239,8 @@ def evaluate_checkpoint(
         raise SettingsError("this network knows no prompts", expected="no strength", got=f"strength {strength}")
     prompts = None
     if network.prompt is not None:
-        prompts = class_prompts(network, pictures, extend_table(checkpoint.prompts, pictures.class_names))
+        table = extend_table(checkpoint.prompts, pictures.class_names, settings.text)
+        prompts = class_prompts(network, pictures, table)
     try:
         return evaluate(
             network.to(torch_device(device)),

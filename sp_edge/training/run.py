@@ -70,7 +70,9 @@ def train(
     say = say if main else _nothing
     say(f"training on {_place(accelerator)}")
     classes = sets.class_names(settings)
-    table = prompts or prompt_table([name for names in classes.values() for name in names], settings.text)
+    table = prompts or prompt_table(
+        [name for names in classes.values() for name in names], settings.text, base=classes.get("train", ()), say=say
+    )
     pictures = pictures or sets.load_split(settings, "train", progress=main)
     say(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
     # What the second stage cannot use is found before the first has taken its hours.

@@ -217,6 +217,26 @@ def test_a_table_comes_back_as_it_went(tmp_path_factory: pytest.TempPathFactory,
     assert loaded.vectors.dtype == np.float32
 
 
+def test_descriptions_follow_their_names(tmp_path: Path) -> None:
+    first = PromptTable(TEXT, ("a", "b"), np.zeros((2, 4), np.float32), {"a": ("one.", "two."), "b": ("three.",)})
+    merged = first.with_table(table("b", "c"))
+    assert merged.descriptions == {"a": ("one.", "two.")}, "the other table's b has none"
+    assert merged.only(["c", "a"]).descriptions == merged.descriptions
+    assert merged.only(["c"]).descriptions == {}
+    merged.save(tmp_path / "t")
+    assert PromptTable.load(tmp_path / "t").descriptions == merged.descriptions
+    with pytest.raises(PromptError, match="does not hold"):
+        PromptTable(TEXT, ("a",), np.zeros((1, 4), np.float32), {"b": ("three.",)})
+
+
+@pytest.mark.parametrize("value", [None, [], 3, {"a": "text"}, {"a": []}, {"a": [3]}, {"b": ["text"]}])
+def test_descriptions_of_another_form_are_a_prompt_error(tmp_path: Path, value: object) -> None:
+    described = {"kind": "prompts", "text": TEXT.to_json(), "names": ["a"], "descriptions": value}
+    save_tensors(tmp_path / "t", {"vectors": np.zeros((1, 4), np.float32)}, described)
+    with pytest.raises(PromptError):
+        PromptTable.load(tmp_path / "t")
+
+
 # --- damaged files ---
 
 

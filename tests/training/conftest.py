@@ -74,7 +74,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_pictures(tmp_path_factory.mktemp("pictures"))
 
 
-def fake_table(names: Sequence[str], settings: TextSettings) -> PromptTable:
+def fake_table(names: Sequence[str], settings: TextSettings, **_options: Any) -> PromptTable:
     """Vectors that depend on the sentence alone, without the seconds that a text encoder takes to load."""
     clean = tuple(dict.fromkeys(clean_name(name) for name in names))
     sentences = [settings.template.replace("{name}", name) for name in clean]

@@ -154,8 +154,9 @@ def test_the_package_has_no_call_that_could_unpickle() -> None:
                 names = {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 names = {(node.module or "").split(".")[0]}
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
-                names = {"pickle"} if node.attr in ("load", "save") else set()
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "torch.save"):
+                safe = any(k.arg == "weights_only" and getattr(k.value, "value", None) is True for k in node.keywords)
+                names = set() if safe else {"pickle"}
             elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 names = {"pickle"}
             if names & forbidden:

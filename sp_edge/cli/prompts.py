@@ -1,0 +1,126 @@
+"""The command that encodes class names and descriptions: prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle
+from sp_edge.errors import PromptError, SettingsError
+
+if TYPE_CHECKING:
+    from sp_edge.prompts import PromptTable
+    from sp_edge.settings import TextSettings
+
+
+@click.command(cls=Command)
+@click.argument("names", nargs=-1)
+@click.option("--names-file", type=PATH, help="Text file with a name a line.")
+@click.option("--descriptions", "described", type=PATH, help="JSON or TOML file that gives names a sentence or a list of them.")
+@click.option("--description", "sentences", multiple=True, help="Sentence that stands for the one name; several are averaged.")
+@click.option("--out", type=PATH, help="Where to write the table. [default: only print]")
+@click.option("--like", type=PATH, help="Bundle or checkpoint that the prompts are for. [default: the newest run's]")
+@click.option("--vectors", type=PATH, help="File of vectors of a glove or file encoder. [default: where it was in training]")
+@click.option("--set", "overrides", multiple=True, metavar="text.NAME=VALUE", help="Make a first table, before any training.")
+@click.option("--json", "json_file", type=PATH, help="Write names, descriptions and encoder to a file, too.")
+def prompts(
+    names: tuple[str, ...],
+    names_file: Path | None,
+    described: Path | None,
+    sentences: tuple[str, ...],
+    out: Path | None,
+    like: Path | None,
+    vectors: Path | None,
+    overrides: tuple[str, ...],
+    json_file: Path | None,
+) -> None:
+    """Encode class names or descriptions as prompts, for classes that a bundle does not know yet.
+
+    Without any, lists those that it knows. With --descriptions alone, encodes the classes of that file. With --set, as in
+    --set text.encoder=clip, a table for no bundle in particular is made, for training with text.encoder=file; text.norm=0 then
+    takes the mean length of all its vectors.
+    """
+    from sp_edge.files import write_json
+    from sp_edge.text import clean_sentence, extend_table, prompt_table, read_descriptions
+
+    every = [*names, *_names_in(names_file)]
+    descriptions = read_descriptions(described) if described else {}
+    if described and not every:
+        every = list(descriptions)
+    wanted = _clean(every, descriptions if described else None)
+    if sentences:
+        if len(wanted) != 1 or described:
+            raise PromptError("--description describes one class", expected="one name", got=", ".join(wanted[:5]) or "none")
+        descriptions = {wanted[0]: tuple(map(clean_sentence, sentences))}
+    if overrides:
+        if like or vectors or not wanted:
+            raise SettingsError("--set makes a first table", expected="names, without --like and --vectors (set text.path)")
+        made = prompt_table(wanted, _settings(overrides), base=wanted, descriptions=descriptions or None, say=click.echo)
+    else:
+        known, settings = _known(like, vectors)
+        longer = extend_table(known, wanted, settings, descriptions=descriptions, say=click.echo)
+        made = longer.only(wanted) if wanted else known
+    if out:
+        made.save(out)
+    click.echo(f"{len(made.names)} names, {made.text.encoder}, '{made.text.template}', {made.text.dim} numbers each")
+    for name in made.names:
+        click.echo(f"  {name}" + (f": {' '.join(made.descriptions[name])}" if name in made.descriptions else ""))
+    if out:
+        click.echo(f"prompts: {out}")
+    if json_file:
+        rows = [{"name": name, "descriptions": made.descriptions.get(name, ())} for name in made.names]
+        write_json(json_file, {"text": made.text.to_json(), "classes": rows})
+
+
+def _names_in(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    try:
+        return [line for line in file.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as cause:
+        raise PromptError(f"cannot read {file}", expected="a UTF-8 text file", got=str(cause)) from cause
+
+
+def _clean(names: list[str], descriptions: dict[str, tuple[str, ...]] | None) -> tuple[str, ...]:
+    """Each name once, in its one spelling; a file of descriptions must be of use to one of them."""
+    from sp_edge.prompts import clean_name
+
+    clean = tuple(dict.fromkeys(map(clean_name, names)))
+    if descriptions is not None and not any(name in descriptions for name in clean):
+        raise PromptError(
+            "the file describes none of the classes", expected=", ".join(clean[:3]), got=", ".join(list(descriptions)[:3])
+        )
+    return clean
+
+
+def _settings(overrides: tuple[str, ...]) -> TextSettings:
+    from sp_edge.settings import Settings
+
+    for override in overrides:
+        if not override.strip().startswith("text."):
+            raise SettingsError("prompts depend on the settings of text alone", expected="text.NAME=VALUE", got=override)
+    return Settings.load("folder", overrides).text
+
+
+def _known(like: Path | None, vectors: Path | None) -> tuple[PromptTable, TextSettings | None]:
+    """The prompts of a bundle or checkpoint, and where the vectors come from if its encoder takes them from a file."""
+    import dataclasses
+
+    from sp_edge.bundle import Bundle
+    from sp_edge.settings import Settings
+
+    if like is not None and is_bundle(like):
+        bundle = Bundle.load(like)
+        known, settings = bundle.prompts, Settings.from_mapping(bundle.manifest.training.get("settings", {})).text
+    else:
+        from sp_edge.training.checkpoint import Checkpoint
+
+        checkpoint = Checkpoint.load(find_checkpoint(like))
+        known, settings = checkpoint.prompts, checkpoint.settings.text
+    if known.text.encoder not in ("glove", "file"):
+        if vectors:
+            raise SettingsError("the encoder takes no file of vectors", expected="no --vectors", got=known.text.encoder)
+        return known, None
+    return known, dataclasses.replace(settings, path=str(vectors)) if vectors else settings

@@ -1,0 +1,64 @@
+"""Sentence encoders of the library sentence-transformers; all-mpnet-base-v2 is the paper's 'SBERT' (arXiv 1908.10084)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.errors import MissingExtraError
+from sp_edge.text.encoder import check_length, digest, no_weights
+
+SBERT_REPOSITORY = "sentence-transformers/all-mpnet-base-v2"
+
+
+class SentenceEncoder:
+    """Encodes sentences as unit vectors.
+
+    Args:
+        place: a folder, or a repository of the hub.
+        local: nothing is downloaded.
+    """
+
+    name: str
+    revision: str
+    dim: int
+
+    def __init__(self, place: str, *, local: bool) -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+            from transformers.utils import logging
+        except ImportError as cause:
+            raise MissingExtraError(
+                f"cannot load the text encoder {self.name}", package="sentence-transformers", extra="train"
+            ) from cause
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        self._model = SentenceTransformer(place, device="cpu", local_files_only=local)
+
+    def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of length one: n texts -> float32 (n, T)."""
+        for sentence in sentences:
+            tokens = self._model.tokenizer(sentence, truncation=False, verbose=False)["input_ids"]
+            check_length(sentence, len(tokens), self._model.max_seq_length)
+        vectors = self._model.encode(list(sentences), normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32).reshape(len(sentences), self.dim)
+
+
+class SBERT(SentenceEncoder):
+    """all-mpnet-base-v2 (768 numbers a sentence), from the hub's cache or downloaded."""
+
+    name = "sbert"
+    dim = 768
+
+    def __init__(self) -> None:
+        try:
+            try:
+                super().__init__(SBERT_REPOSITORY, local=True)
+            except OSError:
+                super().__init__(SBERT_REPOSITORY, local=False)
+        except MissingExtraError:
+            raise
+        except Exception as cause:  # the hub's client raises what its HTTP library does
+            raise no_weights(self.name, SBERT_REPOSITORY, cause) from cause
+        self.revision = digest(self._model.state_dict())

@@ -1,0 +1,154 @@
+"""Makes tables of class prompts: names or descriptions are encoded, and all vectors get one length."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.errors import PromptError, SettingsError
+from sp_edge.prompts import PromptTable, TextSpec, clean_name
+from sp_edge.settings import TextSettings
+from sp_edge.text.clip import CLIP
+from sp_edge.text.descriptions import Descriptions, read_descriptions
+from sp_edge.text.encoder import TextEncoder
+from sp_edge.text.glove import GloVe
+from sp_edge.text.minilm import MiniLM
+from sp_edge.text.sentence import SBERT
+from sp_edge.text.vectors import read_vectors
+
+Say = Callable[[str], None]
+
+
+def _silent(_: str) -> None: ...
+
+
+def prompt_table(
+    names: Sequence[str],
+    settings: TextSettings,
+    *,
+    base: Sequence[str] = (),
+    descriptions: Descriptions | None = None,
+    say: Say = _silent,
+) -> PromptTable:
+    """The prompt of every class, in the order of `names`.
+
+    A class is encoded as the template with its name in it, or as the mean of its descriptions. Then every vector is rescaled
+    to `settings.norm`, or, where that is 0, to the mean length of the vectors of `base`.
+
+    Args:
+        names: of all classes; spellings of one name count once.
+        base: names of the training classes, among `names`.
+        descriptions: clean name -> sentences; by default what `settings.descriptions` holds.
+        say: is told what the encoder had to leave out.
+
+    Raises:
+        PromptError: a name that cannot be one, or that the encoder or the file of vectors does not know; a file that cannot
+            be used; the encoder's weights are not here.
+        MissingExtraError: the encoder's package is not installed.
+    """
+    clean = tuple(dict.fromkeys(map(clean_name, names)))
+    if settings.encoder == "file":
+        if descriptions:
+            raise PromptError("descriptions need a text encoder", expected="clip, sbert, minilm or glove", got="file")
+        return _from_file(clean, settings, base)
+    if descriptions is None:
+        descriptions = read_descriptions(Path(settings.descriptions)) if settings.descriptions else {}
+        if settings.descriptions and not any(name in descriptions for name in clean):
+            raise PromptError(
+                f"{settings.descriptions} describes none of the classes",
+                expected=f"names such as {', '.join(clean[:3])}",
+                got=", ".join(list(descriptions)[:3]),
+            )
+    used = {name: tuple(descriptions[name]) for name in clean if name in descriptions}
+    encoder = _encoder(settings, say)
+    sentences = [used.get(name, (settings.template.replace("{name}", name),)) for name in clean]
+    encoded = encoder.encode([sentence for several in sentences for sentence in several])
+    starts = np.cumsum([0, *map(len, sentences)])
+    means = [encoded[a:b].mean(axis=0) for a, b in itertools.pairwise(starts)]
+    vectors, norm = _equalise(np.array(means, np.float32).reshape(len(clean), encoder.dim), clean, settings.norm, base)
+    return PromptTable(TextSpec(encoder.name, encoder.revision, settings.template, norm, encoder.dim), clean, vectors, used)
+
+
+def extend_table(
+    table: PromptTable,
+    names: Sequence[str],
+    settings: TextSettings | None = None,
+    *,
+    descriptions: Descriptions | None = None,
+    say: Say = _silent,
+) -> PromptTable:
+    """The table with prompts for `names` added where it has none, made in the table's own way.
+
+    Args:
+        settings: that the table was made with, for what it does not record itself: where a file of vectors is.
+        descriptions: clean name -> sentences; names that it holds are made anew from them.
+        say: as in `prompt_table`.
+
+    Raises:
+        PromptError: the encoder here is not the one that made the table, and as in `prompt_table`.
+    """
+    descriptions = descriptions or {}
+    wanted = [name for name in names if name not in table or clean_name(name) in descriptions]
+    if not wanted:
+        return table
+    text = table.text
+    try:
+        made_by = settings or TextSettings(text.encoder)
+        if made_by.encoder not in ("file", text.encoder):
+            raise PromptError("the table was made with another encoder", expected=text.encoder, got=made_by.encoder)
+        settings = dataclasses.replace(made_by, template=text.template, norm=text.norm, descriptions="")
+    except SettingsError as cause:
+        raise PromptError("the table was made in a way that is unknown here", expected=cause.expected, got=cause.got) from cause
+    return table.with_table(prompt_table(wanted, settings, descriptions=descriptions, say=say))
+
+
+def _encoder(settings: TextSettings, say: Say) -> TextEncoder:
+    if settings.encoder == "glove":
+        return GloVe(Path(settings.path), settings.template, say)
+    encoders: dict[str, Callable[[], TextEncoder]] = {"clip": CLIP, "sbert": SBERT, "minilm": MiniLM}
+    return encoders[settings.encoder]()
+
+
+def _from_file(names: tuple[str, ...], settings: TextSettings, base: Sequence[str]) -> PromptTable:
+    """Prompts made elsewhere: a table's as they are; bare vectors with their lengths made equal, whoever made them."""
+    path = Path(settings.path)
+    content = read_vectors(path)
+    unknown = [name for name in names if name not in content]
+    if unknown:
+        raise PromptError(
+            f"{path} has no vectors for {len(unknown)} of {len(names)} classes",
+            expected="a vector for every class",
+            got=f"none for {', '.join(unknown[:5])}" + (", ..." if unknown[5:] else ""),
+        )
+    if isinstance(content, PromptTable):
+        return content.only(names)
+    dim = len(next(iter(content.values())))
+    rows = np.array([content[name] for name in names], np.float32).reshape(len(names), dim)
+    vectors, norm = _equalise(rows, names, settings.norm, base)
+    return PromptTable(TextSpec("file", "", settings.template, norm, dim), names, vectors)
+
+
+def _equalise(
+    vectors: NDArray[np.float32], names: tuple[str, ...], norm: float, base: Sequence[str]
+) -> tuple[NDArray[np.float32], float]:
+    """Gives every vector (n, T) the length `norm`, or for 0 the mean length of those of `base`; returns the length, too."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if not lengths.all():
+        raise PromptError(f"the vector of '{names[int(lengths.argmin())]}' is zero", expected="a vector with a direction")
+    if norm == 0:
+        known = set(map(clean_name, base))
+        training = [length for name, length in zip(names, lengths, strict=True) if name in known]
+        if not training:
+            raise PromptError(
+                "text.norm = 0 takes the length of the training classes' vectors",
+                expected="at least one of them",
+                next_step="set text.norm, or first make the training classes' table: sp-edge prompts --set text.norm=0 ...",
+            )
+        # Six digits: the same classes give the same number on every machine.
+        norm = float(f"{np.mean(training):.6g}")
+    return (vectors * (norm / lengths)[:, None]).astype(np.float32), norm
