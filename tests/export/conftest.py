@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,11 @@ MODEL = ModelSettings("visformer_mini", 64, layer="3-1")
 BuildNetwork = Callable[..., PromptedNetwork]
 
 
-def build(**changes: str) -> PromptedNetwork:
-    """A network in eval mode whose every weight and BatchNorm statistic is far from its fresh value, always the same."""
+def build(*, settled: bool = False, **changes: Any) -> PromptedNetwork:
+    """A network in eval mode whose every weight and BatchNorm statistic is far from its fresh value, always the same.
+
+    `settled`: with statistics of what the weights really give; without them, rounding grows with the depth of a network.
+    """
     torch.manual_seed(0)
     network = build_network(dataclasses.replace(MODEL, **changes), TEXT.dim)
     with torch.no_grad():
@@ -43,7 +47,19 @@ def build(**changes: str) -> PromptedNetwork:
         if network.prompt is not None:
             for parameter in network.prompt.parameters():
                 parameter.normal_(0, 0.1)
+        if settled:
+            _settle(network, int(changes.get("image_size", MODEL.image_size)))
     return network.eval()
+
+
+def _settle(network: PromptedNetwork, side: int) -> None:
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    network.train()(torch.randn(16, 3, side, side))
+    for norm in norms:
+        norm.momentum = 0.1
 
 
 def prompts() -> PromptTable:

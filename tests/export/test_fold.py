@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,34 @@ def test_a_folded_network_computes_the_same(
     assert relative(network(image, prompt), network(image)) > 1e-2, "the prompt does nothing here: the test would prove nothing"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layer": "2-0"},
+        {"layer": "2-1", "interaction": "spatial", "projector": "mlp"},
+        {"layer": "2-1", "interaction": "channel", "zero_mean": False, "pooling": "patch"},
+        {"projector": "mlp3", "zero_mean": False, "pooling": "head"},
+        {"prompt_strength": 0.4, "layer": "2-1"},
+        {"backbone": "visformer_tiny_84", "image_size": 36, "projector": "mlp", "pooling": "patch"},
+        {"backbone": "visformer_small", "image_size": 32},
+        {"backbone": "visformer_mini", "interaction": "channel", "layer": "last"},
+        {"backbone": "resnet12", "image_size": 32, "interaction": "channel", "layer": "last"},
+        {"backbone": "timm:resnet10t", "interaction": "channel", "layer": "last"},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+@torch.no_grad()
+def test_every_switch_and_backbone(build_small: Callable[..., PromptedNetwork], changes: dict[str, Any]) -> None:
+    network = build_small(settled=True, **changes)
+    side = changes.get("image_size", 64)
+    rng = torch.Generator().manual_seed(5)
+    image, prompt = torch.randn(4, 3, side, side, generator=rng), 2 * torch.randn(4, 16, generator=rng)
+    folded = fold(network)
+    assert relative(folded(image), network(image)) < 1e-5
+    assert relative(folded(image, prompt), network(image, prompt)) < 1e-5
+    assert relative(network(image, prompt), network(image)) > 1e-3, "the prompt does nothing here"
+
+
 @torch.no_grad()
 def test_without_prompts_and_in_the_large_size(
     build_small: Callable[..., PromptedNetwork], inputs: tuple[Tensor, Tensor]
@@ -58,6 +87,20 @@ def test_no_norm_is_left_before_a_convolution(build_small: Callable[..., Prompte
     blocks = [block for stage in (folded.backbone.stage2, folded.backbone.stage3) for block in stage]
     assert blocks
     assert all(isinstance(block.attn, FoldedAttention) for block in blocks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({"backbone": "visformer_tiny_84", "layer": "2-3"}, ["backbone.norm"]),
+        ({"backbone": "resnet12", "interaction": "channel", "layer": "last"}, []),
+    ],
+)
+def test_nor_in_the_other_backbones(
+    build_small: Callable[..., PromptedNetwork], changes: dict[str, str], left: list[str]
+) -> None:
+    folded = fold(build_small(**changes))
+    assert [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)] == left
 
 
 def test_the_original_is_left_as_it_was(build_small: Callable[..., PromptedNetwork]) -> None:

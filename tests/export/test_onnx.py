@@ -3,6 +3,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,6 +41,34 @@ def test_any_batch_agrees_with_pytorch(bundle: Bundle, checkpoint: Checkpoint, i
         assert got.dtype == np.float32
         assert got.shape == expected.shape == (count, 192)
         assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backbone": "visformer_tiny_84", "image_size": 36, "layer": "2-1", "projector": "mlp3", "pooling": "patch"},
+        {"backbone": "resnet12", "image_size": 32, "interaction": "channel", "layer": "last", "prompt_strength": 0.6},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+@torch.no_grad()
+def test_other_networks_agree_with_pytorch_too(
+    build_small: Callable[..., PromptedNetwork], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    network = build_small(settled=True, **changes)
+    side = changes["image_size"]
+    files = export_graphs(network, side, 16, tmp_path)
+    rng = np.random.default_rng(4)
+    for count in (1, 2, 3, 8):
+        batch = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+        prompt = rng.normal(0, 2, (count, 16)).astype(np.float32)
+        pixels = normalise(torch.from_numpy(batch))
+        for expected, got in (
+            (network(pixels), run(files["query"], image=batch)),
+            (network(pixels, torch.from_numpy(prompt)), run(files["support"], image=batch, prompt=prompt)),
+        ):
+            assert got.shape == tuple(expected.shape) == (count, network.feature_dim)
+            assert np.abs(got - expected.numpy()).max() < 1e-5 * np.abs(expected.numpy()).max()
 
 
 def test_one_row_does_not_depend_on_the_others(bundle: Bundle, checkpoint: Checkpoint, images: NDArray[np.uint8]) -> None:
