@@ -40,6 +40,10 @@ class ModelSettings:
         projector: h_s from text to token, linear, mlp or mlp3; h_c is linear always, as in the release.
         pooling: tokens that make the feature: all, patch or head.
         drop_path: share of residual branches that training drops (stochastic depth), rising linearly over the blocks.
+        text_prototype: whether a prompted feature also holds what text alone says of the class's look, a linear map from
+            text to feature that training fits on the base classes (`sp_edge.training.text_prototype`). Not in the paper. Of
+            no effect where `interaction` is none: such a network knows no prompts.
+        text_share: its share of the prompted feature. Training may choose it (`tune.choose_strength`).
         prompt_strength: share of the prompted feature in a support feature, the rest being the unprompted one; 1 as in the
             paper, 0 without prompts. Training may choose it (`tune.choose_strength`).
     """
@@ -52,6 +56,8 @@ class ModelSettings:
     projector: str = "linear"
     pooling: str = "all"
     drop_path: float = 0.0
+    text_prototype: bool = False
+    text_share: float = 0.5
     prompt_strength: float = 1.0
 
     def __post_init__(self) -> None:
@@ -59,6 +65,7 @@ class ModelSettings:
         _choice("model.projector", self.projector, ("linear", "mlp", "mlp3"))
         _choice("model.pooling", self.pooling, ("all", "patch", "head"))
         _require(0 <= self.drop_path < 1, "model.drop_path", "0 to 1", self.drop_path)
+        _require(0 <= self.text_share <= 1, "model.text_share", "0 to 1", self.text_share)
         _require(0 <= self.prompt_strength <= 1, "model.prompt_strength", "0 to 1", self.prompt_strength)
         _require(bool(re.fullmatch(r"[23]-[0-9]{1,3}|last", self.layer)), "model.layer", "2-0 to 3-3, or last", self.layer)
 
@@ -191,7 +198,8 @@ class TuneSettings:
         prompt_dropout: share of an episode's classes whose support is encoded without prompt, so that prototypes cannot be
             learned from text alone.
         text_noise: standard deviation of noise on a class's text vector, as a share of the vector's length.
-        choose_strength: set `model.prompt_strength` at the end, by what serves the validation classes best.
+        choose_strength: set `model.prompt_strength`, and `model.text_share` where there is a text prototype, at the end, by
+            what serves the validation classes best.
         validate_every: steps between measurements on the validation classes, of which the best network is kept; 0 keeps
             the last.
         patience: stop after so many measurements without a better one; 0 goes on to the end.

@@ -24,17 +24,32 @@ class PromptedNetwork(nn.Module):
     It has two halves, `begin` and `finish`, parted where the prompt enters: what is encoded both ways, or with several
     prompts, needs the first but once. `PromptedVisformer` and `PromptedFeatureMap` say where that is.
 
+    In eval mode the support feature is s ((1 - w) f(x | g(y)) + w r(g(y))) + (1 - s) f(x), with s the prompt's strength, r
+    the text prototype where there is one, and w its share. Training sees f(x | g(y)) alone.
+
     Args:
         backbone: a timm model, or one with its `forward_features` and `forward_head`; its parameters keep their names
             under `backbone.`.
         prompt: the semantic prompt, or None for a network that knows no prompts.
-        strength: s in s f(x | g(y)) + (1 - s) f(x), the support feature in eval mode; training sees the prompted one alone.
+        text_prototype: r, from text (B, T) to feature (B, D).
+        text_share: w, 0 to 1.
+        strength: s, 0 to 1.
     """
 
-    def __init__(self, backbone: Any, prompt: SemanticPrompt | None, *, strength: float = 1.0) -> None:
+    def __init__(
+        self,
+        backbone: Any,
+        prompt: SemanticPrompt | None,
+        *,
+        text_prototype: nn.Linear | None = None,
+        text_share: float = 0.5,
+        strength: float = 1.0,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.prompt = prompt
+        self.text_prototype = text_prototype
+        self.text_share = text_share
         self.strength = strength
 
     @property
@@ -63,7 +78,11 @@ class PromptedNetwork(nn.Module):
         if prompt is not None and self.prompt is None:
             raise SettingsError("this network was built without prompts", expected="prompt=None", got="a prompt")
         feature = self._encode(tokens, prompt)
-        if prompt is None or self.training or self.strength == 1:
+        if prompt is None or self.training:
+            return feature
+        if self.text_prototype is not None:
+            feature = (1 - self.text_share) * feature + self.text_share * self.text_prototype(prompt)
+        if self.strength == 1:
             return feature
         return self.strength * feature + (1 - self.strength) * self._encode(tokens, None)
 
@@ -81,9 +100,9 @@ class PromptedVisformer(PromptedNetwork):
 
     Args:
         backbone: timm's Visformer.
-        prompt, strength: as in `PromptedNetwork`.
         at: stage, 2 or 3, and its block, from 0, before which the prompt enters.
         pooling: 'all' averages the last layer's tokens with the prompt's, 'patch' without it, 'head' takes it alone.
+        prompt, others: as in `PromptedNetwork`.
     """
 
     def __init__(
@@ -93,9 +112,9 @@ class PromptedVisformer(PromptedNetwork):
         *,
         at: tuple[int, int],
         pooling: str = "all",
-        strength: float = 1.0,
+        **others: Any,
     ) -> None:
-        super().__init__(backbone, prompt, strength=strength)
+        super().__init__(backbone, prompt, **others)
         blocks = {2: len(backbone.stage2), 3: len(backbone.stage3)}
         self.stage, self.block = at
         if not 0 <= self.block < blocks.get(self.stage, 0):
@@ -174,15 +193,20 @@ def build_network(settings: ModelSettings, text_dim: int) -> PromptedNetwork:
         SettingsError: the backbone cannot be built so, or cannot be prompted so.
     """
     backbone: Any = build_backbone(settings.backbone, settings.image_size, settings.drop_path)
+    others: dict[str, Any] = {"text_share": settings.text_share, "strength": settings.prompt_strength}
+    if settings.text_prototype and settings.interaction != "none":
+        others["text_prototype"] = nn.Linear(text_dim, int(backbone.head_hidden_size))
+        for value in others["text_prototype"].parameters():
+            nn.init.zeros_(value)  # until training fits it, it leaves the direction of a feature alone
     at = settings.prompt_at
     if isinstance(backbone, Visformer) and at is not None:
         dim = int((backbone.pos_embed2 if at[0] == 2 else backbone.pos_embed3).shape[1])
         prompt = _prompt(settings, text_dim, dim)
-        return PromptedVisformer(backbone, prompt, at=at, pooling=settings.pooling, strength=settings.prompt_strength)
+        return PromptedVisformer(backbone, prompt, at=at, pooling=settings.pooling, **others)
     if settings.interaction != "none":
         _check_feature_map(settings, backbone)
     prompt = _prompt(settings, text_dim, int(backbone.num_features))
-    return PromptedFeatureMap(backbone, prompt, strength=settings.prompt_strength)
+    return PromptedFeatureMap(backbone, prompt, **others)
 
 
 def _prompt(settings: ModelSettings, text_dim: int, dim: int) -> SemanticPrompt | None:

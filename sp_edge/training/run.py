@@ -28,6 +28,7 @@ from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, evaluate, sa
 from sp_edge.training.loop import StageLog
 from sp_edge.training.pretrain import pretrain
 from sp_edge.training.strength import choose_strength
+from sp_edge.training.text_prototype import fit_text_prototype
 from sp_edge.training.tune import base_episodes, tune
 
 VALIDATION_EPISODES = 200
@@ -107,6 +108,10 @@ def train(
     if not main:
         accelerator.wait_for_everyone()  # the first process chooses and writes
         return Checkpoint.load(folder / runs.CHECKPOINT)
+    if network.text_prototype is not None:
+        fit = fit_text_prototype(network, pictures, table)
+        record["text_prototype"] = dataclasses.asdict(fit)
+        say(f"text alone explains {100 * fit.explained:.0f} % of how classes left out of its fit look")
     if network.prompt is not None and settings.tune.choose_strength:
         settings = _with_strength(network, table, settings, record, say)
     checkpoint = Checkpoint(network, settings, table, "tuned", classes, record)
@@ -165,12 +170,13 @@ def _with_strength(
         say("too few validation pictures to choose the prompts' strength with: it stays as set")
         return settings
     record["strength"] = found
-    network.strength = found["strength"]
+    network.strength, network.text_share = found["strength"], found["text_share"]
     ahead = Difference(**found["difference"])
-    say(f"prompt strength {network.strength}, which serves the validation classes best: {ahead} points to no prompts")
+    text = "" if network.text_prototype is None else f" and {network.text_share} of it from text alone"
+    say(f"prompt strength {network.strength}{text} serve the validation classes best: {ahead} points to no prompts")
     return dataclasses.replace(
         settings,
-        model=dataclasses.replace(settings.model, prompt_strength=network.strength),
+        model=dataclasses.replace(settings.model, prompt_strength=network.strength, text_share=network.text_share),
         tune=dataclasses.replace(settings.tune, choose_strength=False),
     )
 

@@ -6,8 +6,10 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from sp_edge.data.episodes import Accuracy, Difference
+from sp_edge.data.episodes import Accuracy, Difference, Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.model import PromptedNetwork
 from sp_edge.prompts import PromptTable
@@ -15,6 +17,7 @@ from sp_edge.settings import EvalSettings
 from sp_edge.training.evaluate import class_prompts, encode, sample, score
 
 STRENGTHS = tuple(tenths / 10 for tenths in range(11))
+SHARES = (0.0, 0.5, 1.0)
 TOLERANCE = 0.005
 EPISODES = 1000
 
@@ -22,9 +25,9 @@ EPISODES = 1000
 def choose_strength(
     network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable, protocol: EvalSettings
 ) -> dict[str, Any] | None:
-    """Tries strengths on episodes of the validation classes, with the nearest prototype.
+    """Tries strengths, and shares of the text prototype, on episodes of the validation classes with the nearest prototype.
 
-    A strength is safe if, in every setting (number of shots and group of pictures), the 95 % interval of the paired
+    A pair of them is safe if, in every setting (number of shots and group of pictures), the 95 % interval of the paired
     difference to no prompts reaches zero, so that prompts are not significantly behind, and stays above minus
     `TOLERANCE`, so that what they might cost is small. Of the safe ones, the one with the highest mean accuracy over all
     settings is chosen. Strength 0 is always safe.
@@ -33,9 +36,9 @@ def choose_strength(
         protocol: ways, shots and queries of the episodes; fewer ways and queries where the pictures do not suffice.
 
     Returns:
-        'strength': the choice; 'difference': its mean difference over the settings, with its interval; 'protocol'; and
-        'tried': strength -> setting ('1-shot, clutter') -> accuracy and difference. None where there are too few pictures
-        to tell.
+        'strength' and 'text_share': the choice; 'difference': its mean difference over the settings, with its interval;
+        'protocol'; and 'tried': for each pair its settings ('1-shot, clutter') with accuracy and difference. None where
+        there are too few pictures to tell.
     """
     counts = [np.unique(pictures.labels[rows], return_counts=True)[1] for rows in pictures.groups.values()]
     n_query = int(min(protocol.n_query, min(each.min() for each in counts) - max(protocol.n_shot)))
@@ -44,25 +47,47 @@ def choose_strength(
         return None
     protocol = dataclasses.replace(protocol, n_way=n_way, n_query=n_query, episodes=EPISODES, classifier="cosine")
     episodes = sample(pictures, protocol, seed=0)
-    features = encode(network, pictures.images, class_prompts(network, pictures, prompts), strength=1.0)
-    tried = {s: score(features.mixed(s), pictures, episodes, protocol) for s in STRENGTHS}
-    plain = tried[0.0]
-    gains = {s: {setting: Difference.between(row[setting], plain[setting]) for setting in plain} for s, row in tried.items()}
-    safe = [s for s in STRENGTHS if all(not g.behind and g.mean - g.interval > -TOLERANCE for g in gains[s].values())]
-    best = max(safe, key=lambda s: np.mean([gain.mean for gain in gains[s].values()]))
+    shown = _features(network, pictures, class_prompts(network, pictures, prompts))
+    pairs = [(strength, share) for share in shown for strength in STRENGTHS if strength or not share]
+    tried = {(s, w): score(shown[w].mixed(s), pictures, episodes, protocol) for s, w in pairs}
+    plain = tried[0.0, 0.0]
+    gains = {
+        pair: {setting: Difference.between(row[setting], plain[setting]) for setting in plain} for pair, row in tried.items()
+    }
+    safe = [p for p in pairs if all(not g.behind and g.mean - g.interval > -TOLERANCE for g in gains[p].values())]
+    best = max(safe, key=lambda pair: np.mean([gain.mean for gain in gains[pair].values()]))
     overall = Difference.between(np.mean(list(tried[best].values()), axis=0), np.mean(list(plain.values()), axis=0))
     return {
-        "strength": best,
+        "strength": best[0],
+        "text_share": best[1],
         "difference": dataclasses.asdict(overall),
         "protocol": dataclasses.asdict(protocol),
-        "tried": {
-            str(s): {
-                f"{n_shot}-shot, {group}": {
-                    "accuracy": dataclasses.asdict(Accuracy.of(scores)),
-                    "difference": dataclasses.asdict(gains[s][n_shot, group]),
-                }
-                for (n_shot, group), scores in row.items()
+        "tried": [
+            {
+                "strength": pair[0],
+                "text_share": pair[1],
+                "settings": {
+                    f"{n_shot}-shot, {group}": {
+                        "accuracy": dataclasses.asdict(Accuracy.of(scores)),
+                        "difference": dataclasses.asdict(gains[pair][n_shot, group]),
+                    }
+                    for (n_shot, group), scores in row.items()
+                },
             }
-            for s, row in tried.items()
-        },
+            for pair, row in tried.items()
+        ],
     }
+
+
+@torch.no_grad()
+def _features(network: PromptedNetwork, pictures: PictureSet, prompts: NDArray[np.float32] | None) -> dict[float, Features]:
+    """Features at full strength, for each share of the text prototype that can be had."""
+    own, network.text_share = network.text_share, 0.0
+    try:
+        features = encode(network, pictures.images, prompts, strength=1.0)
+    finally:
+        network.text_share = own
+    if network.text_prototype is None or prompts is None:
+        return {0.0: features}
+    text = network.text_prototype(torch.from_numpy(prompts)).numpy()
+    return {w: Features(features.query, np.float32(1 - w) * features.support + np.float32(w) * text) for w in SHARES}

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,19 +24,28 @@ from sp_edge.training.loop import ParameterGroup, Schedule, StageLog, Validation
 
 
 class EpisodeLoss(nn.Module):
-    """Mean loss of episodes: cross-entropy over cos(query, prototype) / tau (equation 3 of the paper)."""
+    """Mean loss of episodes: cross-entropy over cos(query, prototype) / tau (equation 3 of the paper).
 
-    def __init__(self, network: PromptedNetwork, *, n_query: int, temperature: float) -> None:
+    Args:
+        network: is trained.
+        n_query: query pictures a class.
+        temperature: tau.
+        drops_prompts: whether some classes go without their prompt. Every process then encodes all support both ways, or
+            they would wait for one another's batch statistics.
+    """
+
+    def __init__(self, network: PromptedNetwork, *, n_query: int, temperature: float, drops_prompts: bool = False) -> None:
         super().__init__()
         self.network = network
-        self.n_query, self.temperature = n_query, temperature
+        self.n_query, self.temperature, self.drops_prompts = n_query, temperature, drops_prompts
 
-    def forward(self, images: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, prompts: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and accuracy of E episodes, whose pictures go through the network together.
 
         Args:
             images: uint8 (E * n_way * (n_shot + n_query), H, W, 3) RGB: all support by episode and way, then all queries so.
             prompts: float32 (E, n_way, T); (E, n_way, 0) where the network knows none.
+            prompted: bool (E, n_way), False for a class whose support is to be encoded without its prompt.
 
         Returns:
             Two 0-d tensors.
@@ -47,8 +55,13 @@ class EpisodeLoss(nn.Module):
         support = len(images) - ways * self.n_query
         n_shot = support // ways
         tokens = self.network.begin(normalise(images))
-        each = prompts.flatten(0, 1).repeat_interleave(n_shot, dim=0) if self.network.prompt is not None else None
-        shots = self.network.finish(tokens[:support], each).float()
+        if self.network.prompt is None:
+            shots = self.network.finish(tokens[:support]).float()
+        else:
+            shots = self.network.finish(tokens[:support], prompts.flatten(0, 1).repeat_interleave(n_shot, dim=0)).float()
+            if self.drops_prompts:
+                plain = self.network.finish(tokens[:support]).float()
+                shots = torch.where(prompted.flatten().repeat_interleave(n_shot)[:, None], shots, plain)
         prototypes = functional.normalize(shots.reshape(episodes, n_way, n_shot, -1).mean(dim=2), dim=2)
         queries = functional.normalize(self.network.finish(tokens[support:]).float(), dim=1).reshape(
             episodes, n_way * self.n_query, -1
@@ -75,6 +88,14 @@ def base_episodes(pictures: PictureSet, settings: Settings, share: Share) -> tup
     return pictures, samplers, share.rows(stage.episodes_per_step, "tune.episodes_per_step")
 
 
+def with_noise(text: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Text vectors (n, T) with normal noise, whose expected length is `share` of each vector's own."""
+    if share == 0:
+        return text
+    noise = torch.from_numpy(rng.standard_normal(text.shape, dtype=np.float32))
+    return text + share * text.norm(dim=1, keepdim=True) * noise / text.shape[1] ** 0.5
+
+
 def tune(
     network: PromptedNetwork,
     pictures: PictureSet,
@@ -96,14 +117,15 @@ def tune(
     stage = settings.tune
     pictures, samplers, own = base_episodes(pictures, settings, Share.of(accelerator))
     vectors = torch.from_numpy(prompts.select(pictures.class_names))
-    module = EpisodeLoss(network, n_query=stage.n_query, temperature=stage.temperature)
+    module = EpisodeLoss(network, n_query=stage.n_query, temperature=stage.temperature, drops_prompts=stage.prompt_dropout > 0)
     module.to(memory_format=torch.channels_last)
 
     def batch(step: int) -> tuple[Tensor, ...]:
         sampler = samplers[step % len(samplers)]
         support: list[Tensor] = []
         query: list[Tensor] = []
-        classes: list[NDArray[np.int64]] = []
+        texts: list[Tensor] = []
+        prompted: list[Tensor] = []
         for number in range(step * stage.episodes_per_step, (step + 1) * stage.episodes_per_step)[own]:
             episode = sampler.episode(number)
             chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
@@ -111,8 +133,10 @@ def tune(
             images = augment(torch.from_numpy(pictures.images[chosen]), settings.augment, rng)
             support.append(images[: episode.support.size])
             query.append(images[episode.support.size :])
-            classes.append(episode.classes)
-        return torch.cat([*support, *query]), vectors[torch.from_numpy(np.stack(classes))]
+            text = vectors[torch.from_numpy(episode.classes)]
+            texts.append(with_noise(text, stage.text_noise, rng))
+            prompted.append(torch.from_numpy(rng.random(stage.n_way) >= stage.prompt_dropout))
+        return torch.cat([*support, *query]), torch.stack(texts), torch.stack(prompted)
 
     prompt, channel = _prompt_parameters(network)
     validation = None

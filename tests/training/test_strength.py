@@ -13,7 +13,7 @@ from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.settings import EvalSettings, ModelSettings
 from sp_edge.training import strength as module
-from sp_edge.training.strength import EPISODES, STRENGTHS, TOLERANCE, choose_strength
+from sp_edge.training.strength import EPISODES, SHARES, STRENGTHS, TOLERANCE, choose_strength
 
 CLASSES, EACH, DIM = 6, 12, 24
 
@@ -56,16 +56,18 @@ def test_the_choice_helps_and_never_hurts(
     found = choose_strength(network, pool, table(), EvalSettings())
     assert found is not None
     assert found["strength"] in expected
-    assert set(found["tried"]) == {str(s) for s in STRENGTHS}
+    assert [(each["strength"], each["text_share"]) for each in found["tried"]] == [(s, 0.0) for s in STRENGTHS]
     assert (found["protocol"]["n_way"], found["protocol"]["n_query"], found["protocol"]["episodes"]) == (5, 7, EPISODES)
     safe = {}
-    for strength, row in found["tried"].items():
+    none = found["tried"][0]["settings"]
+    for each in found["tried"]:
+        row = each["settings"]
         assert set(row) == {"1-shot, clutter", "1-shot, clean", "5-shot, clutter", "5-shot, clean"}
         ahead = [cell["difference"] for cell in row.values()]
         if all(d["mean"] + d["interval"] >= 0 and d["mean"] - d["interval"] > -TOLERANCE for d in ahead):
-            safe[float(strength)] = np.mean([cell["accuracy"]["mean"] for cell in row.values()])
-        for cell, none in zip(row.values(), found["tried"]["0.0"].values(), strict=True):
-            assert cell["difference"]["mean"] == pytest.approx(cell["accuracy"]["mean"] - none["accuracy"]["mean"])
+            safe[each["strength"]] = np.mean([cell["accuracy"]["mean"] for cell in row.values()])
+        for setting, cell in row.items():
+            assert cell["difference"]["mean"] == pytest.approx(cell["accuracy"]["mean"] - none[setting]["accuracy"]["mean"])
     assert safe[found["strength"]] == max(safe.values())
     assert found["difference"]["mean"] == pytest.approx(safe[found["strength"]] - safe[0.0])
     assert json.dumps(found, allow_nan=False)
@@ -103,6 +105,49 @@ def test_too_few_pictures_leave_the_strength_alone(monkeypatch: pytest.MonkeyPat
     network = build_network(ModelSettings("visformer_mini", 64, layer="3-1"), 4)
     assert choose_strength(network, few, table(), EvalSettings()) is None
     assert choose_strength(network, few, table(), EvalSettings(n_shot=(1,))) is not None, "three a class are enough for one"
+
+
+class Fixed(torch.nn.Module):
+    """Whatever it is asked, it gives the same."""
+
+    def __init__(self, answer: torch.Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        return self.answer
+
+
+@pytest.mark.parametrize(("text_noise", "prompt_noise", "expected"), [(0.1, 3.0, {1.0}), (3.0, 0.1, {0.0})])
+def test_the_text_prototype_gets_the_share_that_helps_most(
+    monkeypatch: pytest.MonkeyPatch, text_noise: float, prompt_noise: float, expected: set[float]
+) -> None:
+    pool = pictures()
+    ones = np.ones(len(pool))
+    plain, prompted = noisy(pool.labels, 1.5 * ones, 1), noisy(pool.labels, prompt_noise * ones, 2)
+    monkeypatch.setattr(module, "encode", lambda *_, **__: Features(plain, prompted))
+    network = build_network(ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True), 4)
+    text = noisy(np.arange(CLASSES), text_noise * np.ones(CLASSES), 3)[pool.labels]
+    network.text_prototype = Fixed(torch.from_numpy(text))  # type: ignore[assignment]
+    found = choose_strength(network, pool, table(), EvalSettings())
+    assert found is not None
+    assert found["text_share"] in expected
+    assert found["strength"] > 0
+    assert len(found["tried"]) == 1 + len(SHARES) * (len(STRENGTHS) - 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_network_mixes_in_the_text_prototype_as_the_choice_assumed(share: float) -> None:
+    torch.manual_seed(0)
+    settings = ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True, text_share=share, prompt_strength=0.5)
+    network = build_network(settings, 4).eval()
+    assert network.text_prototype is not None
+    torch.nn.init.normal_(network.text_prototype.weight)
+    images, prompts = normalise(torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)), torch.randn(3, 4)
+    mixed, plain, text = network(images, prompts), network(images), network.text_prototype(prompts)
+    network.text_share, network.strength = 0.0, 1.0
+    expected = 0.5 * ((1 - share) * network(images, prompts) + share * text) + 0.5 * plain
+    torch.testing.assert_close(mixed, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.25, 1.0])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sp_edge.model.network import MEAN, STD
-from sp_edge.training.tune import EpisodeLoss
+from sp_edge.training.tune import EpisodeLoss, with_noise
 
 
 class Known(nn.Module):
@@ -30,7 +30,8 @@ class Known(nn.Module):
 def loss_of(features: list[tuple[float, float]], prompts: Tensor, **options: Any) -> tuple[float, float]:
     known = Known(features, prompted=options.pop("prompted", True))
     images = torch.arange(len(features), dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3)
-    loss, accuracy = EpisodeLoss(known, **options)(images, prompts[None])  # type: ignore[arg-type]
+    prompted = torch.tensor([options.pop("each", [True] * len(prompts))])
+    loss, accuracy = EpisodeLoss(known, **options)(images, prompts[None], prompted)  # type: ignore[arg-type]
     return float(loss), float(accuracy)
 
 
@@ -74,6 +75,23 @@ def test_several_episodes_give_the_mean_of_what_each_gives_alone() -> None:
     alone = [loss_of(SUPPORT + QUERIES, PROMPTS, **options), loss_of(second[0] + second[1], second[2], **options)]
     known = Known([*SUPPORT, *second[0], *QUERIES, *second[1]])
     images = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3)
-    both = EpisodeLoss(known, **options)(images, torch.stack([PROMPTS, second[2]]))  # type: ignore[arg-type]
+    both = EpisodeLoss(known, **options)(images, torch.stack([PROMPTS, second[2]]), torch.ones(2, 2).bool())  # type: ignore[arg-type]
     np.testing.assert_allclose([float(value) for value in both], np.mean(alone, axis=0), rtol=1e-5)
     assert abs(alone[0][0] - alone[1][0]) > 0.1
+
+
+def test_a_class_whose_prompt_is_dropped_is_encoded_without() -> None:
+    """The second class's prototype is then (2, 2), whose cosines with the queries are 7/sqrt(50) and 17/sqrt(338)."""
+    loss, _ = loss_of(SUPPORT + QUERIES, PROMPTS, n_query=1, temperature=1.0, drops_prompts=True, each=[True, False])
+    first = math.log(1 + math.exp(7 / math.sqrt(50) - 0.6))
+    second = math.log(1 + math.exp(5 / 13 - 17 / math.sqrt(338)))
+    assert loss == pytest.approx((first + second) / 2, rel=1e-5)
+
+
+def test_noise_on_text_is_a_share_of_its_length() -> None:
+    text = torch.tensor([[3.0, 4.0], [0.0, 10.0]]).repeat_interleave(20_000, dim=0)
+    noise = with_noise(text, 0.3, np.random.default_rng(0)) - text
+    for rows, length in ((noise[:20_000], 5.0), (noise[20_000:], 10.0)):
+        assert float(rows.square().sum(dim=1).mean().sqrt()) == pytest.approx(0.3 * length, rel=0.02)
+        np.testing.assert_allclose(rows.mean(dim=0), 0, atol=0.05)
+    assert with_noise(text, 0.0, np.random.default_rng(0)) is text

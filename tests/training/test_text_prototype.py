@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from sp_edge.data.episodes import Features
+from sp_edge.data.pictures import PictureSet
+from sp_edge.errors import DataError
+from sp_edge.model import build_network
+from sp_edge.prompts import PromptTable, TextSpec
+from sp_edge.settings import ModelSettings
+from sp_edge.training import text_prototype as module
+from sp_edge.training.text_prototype import fit_ridge, fit_text_prototype
+
+
+def test_what_is_explained_is_measured_on_the_class_left_out() -> None:
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(30, 6)) + 2
+    prototypes = text @ rng.normal(size=(6, 4)) + 2 * rng.normal(size=(30, 4))
+    weight, bias, fit = fit_ridge(text, prototypes)
+    penalty = fit.ridge * np.square(text - text.mean(axis=0)).sum(axis=1).mean()
+    np.testing.assert_allclose(
+        text @ weight.T + bias, Ridge(alpha=penalty).fit(text, prototypes).predict(text), rtol=1e-6, atol=1e-6
+    )
+    wrong = guess = 0.0
+    for out in range(30):
+        kept = np.arange(30) != out
+        predicted = Ridge(alpha=penalty).fit(text[kept], prototypes[kept]).predict(text[[out]])
+        wrong += float(np.square(predicted - prototypes[out]).sum())
+        guess += float(np.square(prototypes[kept].mean(axis=0) - prototypes[out]).sum())
+    assert fit.explained == pytest.approx(1 - wrong / guess, abs=1e-6)
+    assert 0.2 < fit.explained < 0.95
+
+
+def test_names_that_tell_nothing_explain_nothing_and_move_nothing() -> None:
+    rng = np.random.default_rng(0)
+    prototypes = rng.normal(size=(40, 5)) + 3
+    weight, bias, fit = fit_ridge(rng.normal(size=(40, 60)), prototypes)
+    assert fit.explained < 0.05
+    predicted = rng.normal(size=(9, 60)) @ weight.T + bias
+    assert np.abs(predicted - prototypes.mean(axis=0)).max() < 0.2
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_two_classes_are_too_few(count: int) -> None:
+    with pytest.raises(DataError, match="too few base classes"):
+        fit_ridge(np.ones((count, 3)), np.ones((count, 2)))
+
+
+def test_the_network_gets_the_fit_of_its_classes_mean_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features are known: class c's mean is a linear function of its text, so that the map must find it again."""
+    rng = np.random.default_rng(1)
+    names = tuple("abcdefghijkl")
+    labels = np.repeat(np.arange(12), 3)[rng.permutation(36)]
+    texts = rng.normal(size=(12, 4)).astype(np.float32)
+    linear, offset = rng.normal(size=(192, 4)), rng.normal(size=192)
+    noise = rng.normal(size=(36, 192))
+    for label in range(12):
+        noise[labels == label] -= noise[labels == label].mean(axis=0)
+    features = (texts[labels] @ linear.T + offset + noise).astype(np.float32)
+    monkeypatch.setattr(module, "encode", lambda *_: Features(features[module_rows(pictures, _[1])], features))
+    pictures = PictureSet(
+        np.arange(36, dtype=np.uint8)[:, None, None, None] * np.ones((36, 2, 2, 3), np.uint8), labels, names, {}
+    )
+    network = build_network(ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True), 4)
+    assert network.text_prototype is not None
+    assert not network.text_prototype.weight.any(), "until it is fitted, it says nothing"
+    table = PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), names[::-1], texts[::-1].copy())
+    fit = fit_text_prototype(network, pictures, table)
+    assert fit.classes == 12
+    assert fit.explained > 0.99
+    unseen = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    expected = unseen.numpy() @ linear.T + offset
+    np.testing.assert_allclose(network.text_prototype(unseen).detach().numpy(), expected, atol=0.05)
+
+
+def module_rows(pictures: PictureSet, images: np.ndarray) -> np.ndarray:
+    """Which pictures these are, by their grey value."""
+    return images[:, 0, 0, 0].astype(int)
+
+
+def test_of_a_large_class_some_pictures_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def encode(_network: object, images: np.ndarray, _prompts: object) -> Features:
+        seen.append(len(images))
+        return Features(np.ones((len(images), 192), np.float32), np.ones((len(images), 192), np.float32))
+
+    monkeypatch.setattr(module, "encode", encode)
+    labels = np.repeat([0, 1, 2], [100, 5, 70])
+    pictures = PictureSet(np.zeros((175, 2, 2, 3), np.uint8), labels, ("a", "b", "c"), {})
+    network = build_network(ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True), 4)
+    vectors = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    fit_text_prototype(network, pictures, PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), ("a", "b", "c"), vectors))
+    assert seen == [64 + 5 + 64]
