@@ -108,12 +108,7 @@ def train(
     if not main:
         accelerator.wait_for_everyone()  # the first process chooses and writes
         return Checkpoint.load(folder / runs.CHECKPOINT)
-    if network.text_prototype is not None:
-        fit = fit_text_prototype(network, pictures, table)
-        record["text_prototype"] = dataclasses.asdict(fit)
-        say(f"text alone explains {100 * fit.explained:.0f} % of how classes left out of its fit look")
-    if network.prompt is not None and settings.tune.choose_strength:
-        settings = _with_strength(network, table, settings, record, say)
+    settings = _weigh_prompts(network, pictures, table, settings, record, say)
     checkpoint = Checkpoint(network, settings, table, "tuned", classes, record)
     checkpoint.save(folder / runs.CHECKPOINT)
     _drop_state(folder, "tune")
@@ -160,9 +155,21 @@ def _nothing(_text: str) -> None:
     pass
 
 
-def _with_strength(
-    network: PromptedNetwork, table: PromptTable, settings: Settings, record: dict[str, Any], say: Callable[[str], None]
+def _weigh_prompts(
+    network: PromptedNetwork,
+    pictures: PictureSet,
+    table: PromptTable,
+    settings: Settings,
+    record: dict[str, Any],
+    say: Callable[[str], None],
 ) -> Settings:
+    """Fits the text prototype where there is one, and sets the prompts' strength where it is to be chosen."""
+    if network.text_prototype is not None:
+        fit = fit_text_prototype(network, pictures, table)
+        record["text_prototype"] = dataclasses.asdict(fit)
+        say(f"text alone explains {100 * fit.explained:.0f} % of how classes look that it was not fitted on")
+    if network.prompt is None or not settings.tune.choose_strength:
+        return settings
     found = None
     if sets.has_split(settings, "val"):
         found = choose_strength(network, sets.load_split(settings, "val", progress=True), table, settings.eval)
@@ -172,8 +179,8 @@ def _with_strength(
     record["strength"] = found
     network.strength, network.text_share = found["strength"], found["text_share"]
     ahead = Difference(**found["difference"])
-    text = "" if network.text_prototype is None else f" and {network.text_share} of it from text alone"
-    say(f"prompt strength {network.strength}{text} serve the validation classes best: {ahead} points to no prompts")
+    text = "" if network.text_prototype is None else f", {network.text_share} of it from text alone,"
+    say(f"prompt strength {network.strength}{text} serves the validation classes best: {ahead} points to no prompts")
     return dataclasses.replace(
         settings,
         model=dataclasses.replace(settings.model, prompt_strength=network.strength, text_share=network.text_share),
