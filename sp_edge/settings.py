@@ -38,7 +38,8 @@ class ModelSettings:
         zero_mean: subtract from the channel vector beta its mean over channels, as the authors' release does and their
             paper does not say; without it, a sigmoid's output can only add.
         projector: h_s from text to token, linear, mlp or mlp3; h_c is linear always, as in the release.
-        pooling: tokens that make the feature: all, patch or head.
+        pooling: tokens that make the feature: all, patch or head; head, the prompt's alone, needs the spatial interaction in
+            stage 3.
         drop_path: share of residual branches that training drops (stochastic depth), rising linearly over the blocks.
         text_prototype: whether a prompted feature also holds what text alone says of the class's look, a linear map from
             text to feature that training fits on the base classes (`sp_edge.training.text_prototype`). Not in the paper. Of

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import PATH, Command
+from sp_edge.cli.common import PATH, Command, recipe_and_overrides
 from sp_edge.errors import SettingsError
 
 
@@ -35,21 +34,17 @@ def import_(
     from sp_edge.settings import Settings
     from sp_edge.training.importer import import_checkpoint
 
+    options = {"--data": ("data.source", data), "--root": ("data.root", root)}
+    settings = Settings.load(*recipe_and_overrides(recipe, options, overrides))
     named = {override.partition("=")[0].strip() for override in overrides}
-    options = (("--data", data, "data.source"), ("--root", root, "data.root"))
-    for option, given, setting in options:
-        if given is not None and setting in named:
-            raise SettingsError(f"{option} and --set {setting} say the same thing twice", expected="one of them")
-    extra = [f"{setting}={json.dumps(given, ensure_ascii=False)}" for _, given, setting in options if given is not None]
-    settings = Settings.load(recipe, [*overrides, *extra])
     if data is None and "data.source" not in named and settings.data.source == "scenes":
         raise SettingsError(
             "which pictures was the network trained on?",
             expected="--data with a folder or a benchmark, or a --recipe that names one: how pictures are prepared hangs on it",
         )
-    target = out or checkpoint.with_suffix(".safetensors")
-    if target.resolve() == checkpoint.resolve():
-        raise SettingsError(f"{target} would overwrite what is imported", expected="--out with another name")
+    target = out or checkpoint.parent / f"{checkpoint.stem}.safetensors"
+    if target.resolve() == checkpoint.resolve() or (out is None and target.exists()):
+        raise SettingsError(f"{target} would be overwritten", expected="--out with another name")
     imported = import_checkpoint(checkpoint, settings, named=named, prompts=prompts)
     imported.save(target)
     model, text = imported.settings.model, imported.prompts.text
@@ -60,6 +55,12 @@ def import_(
         click.echo(
             "not to be seen from the file, and assumed: " + ", ".join(f"{name} {value}" for name, value in assumed.items())
         )
+        if text.norm == 0:
+            click.echo(
+                "its prompts are as long as its base classes' on average: sp-edge prompts "
+                f"--set text.encoder={text.encoder} --set text.norm=0 --names-file BASE.txt --out base.safetensors makes them; "
+                "then import with --prompts base.safetensors"
+            )
     if not imported.classes:
         click.echo(f"the data set {imported.settings.data.source} is not here: the checkpoint names no classes")
     click.echo(f"checkpoint: {target}")

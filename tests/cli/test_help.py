@@ -104,7 +104,15 @@ def test_looking_at_pictures_needs_no_torch(toy_pictures: Path, tmp_path: Path) 
 def test_commands_that_need_torch_say_what_to_install(toy_bundle: Path, toy_pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(toy_pictures, tmp_path / "data" / "train" / "red")
     (tmp_path / "checkpoint.safetensors").touch()
-    commands = [["eval", "."], ["export", "."], ["prompts", "--like", "."], ["train", "--data", "data"], ["ablate"], ["demo"]]
+    commands = [
+        ["eval", "."],
+        ["export", "."],
+        ["prompts", "--like", "."],
+        ["train", "--data", "data"],
+        ["ablate"],
+        ["demo"],
+        ["import", "a.pth", "--data", "data"],
+    ]
     for typed, said, code in blocked(*commands, cwd=tmp_path, errors=True):
         assert code == 2, said
         assert f"error: 'sp-edge {typed.split()[0]}' cannot run here\n  expected: the package " in said

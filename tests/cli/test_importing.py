@@ -26,11 +26,28 @@ def test_a_checkpoint_is_imported_beside_the_file(theirs: Path, capsys: pytest.C
     assert f"{theirs}: visformer_tiny at 84 px, tuned" in said
     assert "prompts: both at 3-1, linear projector, clip (512)" in said
     assert "assumed: layer 3-1, pooling all, zero_mean True, interaction both" in said
+    assert "sp-edge prompts --set text.encoder=clip --set text.norm=0 --names-file" in said
     assert "the data set /nowhere is not here" in said
     assert said.endswith(f"checkpoint: {target}\n")
     checkpoint = Checkpoint.load(target)
     assert checkpoint.settings.model.layer == "3-1"
     assert checkpoint.settings.data.source == "/nowhere"
+
+
+def test_what_lies_beside_the_file_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"precious")
+    assert run(cli, ["import", str(tmp_path / "checkpoint.pth"), "--data", "x"]) == 2
+    assert "checkpoint.safetensors would be overwritten" in capsys.readouterr().err
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("given", [".", "/", "nowhere.pth"])
+def test_what_is_no_file_is_refused(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(cli, ["import", given, "--data", "x"]) == 2
+    assert f"cannot read {given}" in capsys.readouterr().err
 
 
 def test_the_scenes_names_are_known(theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,5 +83,5 @@ def test_the_file_itself_is_not_overwritten(tmp_path: Path, capsys: pytest.Captu
     path = tmp_path / "theirs.safetensors"
     path.write_bytes(b"precious")
     assert run(cli, ["import", str(path), "--data", "x"]) == 2
-    assert "would overwrite" in capsys.readouterr().err
+    assert "would be overwritten" in capsys.readouterr().err
     assert path.read_bytes() == b"precious"

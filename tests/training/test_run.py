@@ -504,6 +504,22 @@ def test_a_start_without_these_prompts_gives_the_backbone(quick: Quick, tmp_path
     assert set(now) == set(weights(whole / runs.CHECKPOINT))
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"backbone": "timm:resnet10t", "interaction": "channel", "layer": "last"},
+        {"backbone": "timm:vit_tiny_patch16_224", "interaction": "none"},
+        {"layer": "2-1", "projector": "mlp", "drop_path": 0.1},
+    ],
+    ids=str,
+)
+def test_other_networks_train_too(quick: Quick, tmp_path: Path, model: dict[str, Any]) -> None:
+    checkpoint = go(quick(model=model, pretrain={"steps": 1}, tune={"steps": 1}), tmp_path / "run")
+    loaded = Checkpoint.load(tmp_path / "run" / runs.CHECKPOINT)
+    assert weights(loaded) == weights(checkpoint)
+    assert (loaded.network.prompt is None) == (model.get("interaction") == "none")
+
+
 def test_a_run_can_start_from_timms_weights(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BaseClassifier, "forward", lambda *_: pytest.fail("pre-trains"))
 
