@@ -33,6 +33,7 @@ from sp_edge.errors import SettingsError
 @click.option(
     "--out", type=PATH, help="Folder of the runs and figures; finished ones in it are kept. [default: the next in runs/]"
 )
+@click.option("--init", type=PATH, help="Checkpoint whose backbone all start from, or 'timm'; then without pre-training.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def ablate(
     recipe: str | None,
@@ -45,6 +46,7 @@ def ablate(
     seeds: int,
     overrides: tuple[str, ...],
     out: Path | None,
+    init: Path | None,
     device: str,
 ) -> None:
     """Train variants of a recipe and compare them on the same episodes, with the first one as reference.
@@ -68,7 +70,7 @@ def ablate(
     folder = out or runs.new_run()
     click.echo(f"{len(variants)} variants in {folder}")
     try:
-        rows = run_ablation(variants, base, folder, seeds=seeds, device=device, say=click.echo)
+        rows = run_ablation(variants, base, folder, seeds=seeds, init=init, device=device, say=click.echo)
     except KeyboardInterrupt:
         click.echo(f"\nto go on: the same command with --out {folder}", err=True)
         raise

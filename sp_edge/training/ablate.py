@@ -115,7 +115,14 @@ class Supply:
 
 
 def ablate(
-    variants: Sequence[Variant], base: Settings, folder: Path, *, seeds: int = 1, device: str = "auto", say: Say = print
+    variants: Sequence[Variant],
+    base: Settings,
+    folder: Path,
+    *,
+    seeds: int = 1,
+    init: Path | None = None,
+    device: str = "auto",
+    say: Say = print,
 ) -> list[Row]:
     """Trains and measures. What is in the folder from an earlier call is kept, so that one that was cut off goes on.
 
@@ -126,6 +133,7 @@ def ablate(
         base: the recipe that they are variants of.
         folder: gets a folder for each run, and the scores.
         seeds: trainings of each variant, from `base.seed` on.
+        init: what all variants start from, instead of pre-training; as `train` takes it.
         device: auto, cpu or cuda.
         say: is told what happens.
 
@@ -135,8 +143,8 @@ def ablate(
     """
     if seeds < 1:
         raise SettingsError("seeds are out of range", expected="1 or more", got=str(seeds))
-    if folder.is_file():
-        raise SettingsError(f"{folder} is a file", expected="a folder")
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(f"{folder} is no folder", expected="a folder, new or of an earlier ablation")
     supply = Supply(base)
     if not sets.has_split(base, "test"):
         raise SettingsError("no test classes to measure on", expected="a data set with a split 'test'", got=base.data.source)
@@ -153,7 +161,7 @@ def ablate(
     found: dict[str, list[Measured]] = {variant.name: [] for variant in variants}
     for number, (variant, settings) in enumerate(todo, 1):
         say(f"\n[{number}/{len(todo)}] {variant.name}" + (f", seed {settings.seed}" if seeds > 1 else ""))
-        found[variant.name].append(_measure(settings, base, folder, supply, backbones, device, say))
+        found[variant.name].append(_measure(settings, base, folder, supply, backbones, init, device, say))
     return [Row(variant, found[variant.name]) for variant in variants]
 
 
@@ -173,12 +181,19 @@ def _begun(run: Path, settings: Settings, backbones: dict[str, Path]) -> tuple[b
 
 
 def _measure(
-    settings: Settings, base: Settings, folder: Path, supply: Supply, backbones: dict[str, Path], device: str, say: Say
+    settings: Settings,
+    base: Settings,
+    folder: Path,
+    supply: Supply,
+    backbones: dict[str, Path],
+    init: Path | None,
+    device: str,
+    say: Say,
 ) -> Measured:
     run = _run_folder(settings, base, folder)
-    begun, init = _begun(run, settings, backbones)
-    if not begun:
-        init = backbones.get(backbone_key(settings))
+    begun, lent = _begun(run, settings, backbones)
+    if init is None:
+        init = lent if begun else backbones.get(backbone_key(settings))
     needed = not (run / runs.CHECKPOINT).exists()
     checkpoint = train(
         to_train(settings),

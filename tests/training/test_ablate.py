@@ -77,7 +77,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     monkeypatch.setattr(module, "train", made)
     monkeypatch.setattr(module.sets, "load_split", lambda _settings, split, **_: loaded.append(split) or pictures)
     monkeypatch.setattr(module.sets, "class_names", lambda _: {"train": NAMES})
-    monkeypatch.setattr(module, "prompt_table", lambda *_: table())
+    monkeypatch.setattr(module, "prompt_table", lambda *_, **__: table())
     monkeypatch.setattr(evaluate_module, "encode", encode)
     made.loaded = loaded  # type: ignore[attr-defined]
     return made
@@ -99,6 +99,11 @@ def test_one_backbone_is_pre_trained_for_all_that_share_it(trainer: Trainer, tmp
         ("seed-0/pretrain.lr=0.0001", None),
     ]
     assert trainer.loaded.count("train") == trainer.loaded.count("test") == 1  # type: ignore[attr-defined]
+
+
+def test_all_can_start_from_one_checkpoint(trainer: Trainer, tmp_path: Path) -> None:
+    run(tmp_path, "model.layer=3-0,3-1", "pretrain.lr=1e-4", init=Path("timm"))
+    assert [init for _, init in trainer.calls] == [Path("timm")] * 3
 
 
 def test_rows_are_paired_with_the_first(trainer: Trainer, tmp_path: Path) -> None:
@@ -177,6 +182,6 @@ def test_what_cannot_be_measured_is_refused_before_training(trainer: Trainer, tm
     with pytest.raises(SettingsError, match="seeds"):
         run(tmp_path, "model.layer=3-0", seeds=0)
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="is a file"):
+    with pytest.raises(SettingsError, match="is no folder"):
         run(tmp_path / "file", "model.layer=3-0")
     assert not trainer.calls
