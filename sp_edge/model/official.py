@@ -124,7 +124,9 @@ def load(network: PromptedNetwork, weights: Weights) -> None:
     """
     names = official_names(network)
     own = network.state_dict()
-    unused = set() if network.prompt is None or network.prompt.spatial is not None else {n for n in weights if n[:4] == "t2i."}
+    unused = (
+        set() if network.prompt is None or network.prompt.spatial is not None else {n for n in weights if n.startswith("t2i.")}
+    )
     troubles = {
         "missing": [name for name in names if name not in weights],
         "unexpected": [name for name in weights if name not in names and name not in unused and name not in OPTIONAL],
