@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sp_edge.settings import Settings
 from sp_edge.training.accelerator import Share
 from sp_edge.training.augment import augment
 from sp_edge.training.loop import ParameterGroup, Schedule, StageLog, run_stage
+from sp_edge.training.mixing import mix, targets
 
 
 class BaseClassifier(nn.Module):
@@ -27,10 +29,11 @@ class BaseClassifier(nn.Module):
         self.network = network
         self.head = nn.Linear(network.feature_dim, classes)
 
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (B, H, W, 3) RGB and int64 (B,) -> mean cross-entropy and accuracy, 0-d."""
+    def forward(self, images: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (B, H, W, 3) RGB and float (B, C) targets -> mean cross-entropy and accuracy, 0-d."""
         logits = self.head(self.network(normalise(images))).float()
-        return functional.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
+        hits = logits.argmax(dim=1) == wanted.argmax(dim=1)
+        return functional.cross_entropy(logits, wanted), hits.float().mean()
 
 
 def pretrain(
@@ -46,16 +49,19 @@ def pretrain(
     if stage.group != "all":
         pictures = pictures.only(stage.group)
     module = BaseClassifier(network, len(pictures.class_names)).to(memory_format=torch.channels_last)
-    size = min(stage.batch_size, len(pictures))
-    epoch = max(1, len(pictures) // size)
+    size = min(stage.batch_size, len(pictures) * stage.repeats)
+    different = math.ceil(size / stage.repeats)
+    epoch = max(1, len(pictures) // different)
     own = Share.of(accelerator).rows(size, "pretrain.batch_size")
 
     def batch(step: int) -> tuple[Tensor, ...]:
         order = np.random.default_rng([settings.seed, 1, step // epoch]).permutation(len(pictures))
-        chosen = order[(step % epoch) * size :][:size]
-        images = torch.from_numpy(pictures.images[chosen])
+        chosen = np.resize(order[(step % epoch) * different :][:different], size)
+        images = torch.from_numpy(pictures.images[chosen]).to(accelerator.device)
+        labels = torch.from_numpy(pictures.labels[chosen][own]).to(accelerator.device)
         rng = np.random.default_rng([settings.seed, 2, step])
-        return augment(images, settings.augment, rng)[own], torch.from_numpy(pictures.labels[chosen])[own]
+        images = augment(images, settings.augment, rng, own)
+        return mix(images, targets(labels, len(pictures.class_names), stage.label_smoothing), stage, rng)
 
     return run_stage(
         "pretrain",

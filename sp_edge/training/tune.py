@@ -130,7 +130,7 @@ def tune(
             episode = sampler.episode(number)
             chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
             rng = np.random.default_rng([settings.seed, 3, number])
-            images = augment(torch.from_numpy(pictures.images[chosen]), settings.augment, rng)
+            images = augment(torch.from_numpy(pictures.images[chosen]).to(accelerator.device), settings.augment, rng)
             support.append(images[: episode.support.size])
             query.append(images[episode.support.size :])
             text = vectors[torch.from_numpy(episode.classes)]

@@ -112,3 +112,81 @@ def test_any_size_is_taken_and_no_value_is_invented(
     moved = run(images, seed, flip=flip, shift=shift)
     for before, after in zip(images, moved, strict=True):
         assert {tuple(p) for p in after.reshape(-1, 3).tolist()} <= {tuple(p) for p in before.reshape(-1, 3).tolist()}
+
+
+# --- policies ---
+
+
+def coloured(count: int = 60, side: int = 24) -> torch.Tensor:
+    return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_policy_none_changes_nothing_whatever_else_is_set() -> None:
+    images = coloured()
+    assert torch.equal(run(images, policy="none", flip=True, shift=0.3, brightness=0.5, crop=0.5), images)
+
+
+@pytest.mark.parametrize("policy", ["standard", "randaugment"])
+@pytest.mark.parametrize("crop", [0.3, 1.0])
+def test_a_share_of_a_batch_is_changed_as_in_the_whole(policy: str, crop: float) -> None:
+    settings = AugmentSettings(policy=policy, crop=crop)
+    whole = augment(coloured(), settings, np.random.default_rng(5))
+    for share in (slice(0, 20), slice(20, 40), slice(40, 60)):
+        assert torch.equal(augment(coloured(), settings, np.random.default_rng(5), share), whole[share])
+    assert (whole != coloured()).flatten(1).any(dim=1).float().mean() > 0.9
+
+
+def test_a_crop_keeps_a_share_of_the_area_and_stays_inside() -> None:
+    """Red grows with the row and green with the column, so that a crop's corners tell what it kept."""
+    side = 101
+    ramp = torch.arange(side, dtype=torch.uint8) * 2
+    images = torch.zeros(300, side, side, 3, dtype=torch.uint8)
+    images[..., 0], images[..., 1] = ramp[:, None], ramp[None, :]
+    result = run(images, crop=0.25).float() / 2 / (side - 1)
+    low, high = result[:, 0, 0, :2], result[:, -1, -1, :2]
+    tall, wide = (high - low).unbind(dim=1)
+    area = tall * wide
+    assert 0.2 < area.min() < 0.35
+    assert 0.85 < area.max() <= 1
+    assert 0.7 < (wide / tall).min() < 0.8
+    assert 1.25 < (wide / tall).max() < 1.4
+    assert low.min() < 0.02
+    assert high.max() > 0.98
+    steps = result[:, 1:, 0, 0] - result[:, :-1, 0, 0]
+    assert ((steps - tall[:, None] / (side - 1)).abs() < 0.011).all(), "rows are evenly spaced"
+
+
+def test_randaugment_does_to_each_picture_what_torchvisions_operations_do() -> None:
+    """One operation each, at M = 9 of 30; which of the fourteen it was is found by trying all, in both directions."""
+    from torchvision.transforms import v2
+
+    images = coloured(200)
+    result = run(images, policy="randaugment", operations=1, magnitude=9)
+    space = v2.RandAugment._AUGMENTATION_SPACE
+    theirs = v2.RandAugment()
+    planes = images.permute(0, 3, 1, 2)
+    found = [set[str]() for _ in images]
+    for name, (magnitudes, signed) in space.items():
+        values = magnitudes(31, 24, 24)
+        for sign in (1, -1) if signed else (1,):
+            value = 0.0 if values is None else float(values[9]) * sign
+            expected = theirs._apply_image_or_video_transform(
+                planes, name, value, interpolation=v2.InterpolationMode.NEAREST, fill={}
+            )
+            same = (expected.permute(0, 2, 3, 1).int() - result.int()).abs().flatten(1).amax(dim=1) <= 1  # by rounding
+            for index in torch.nonzero(same).flatten().tolist():
+                found[index].add(f"{name}{sign}")
+    assert all(found), "each is one of them"
+    assert len(set.union(*found)) == 23, "all of them happen, in both directions"
+
+
+def test_operations_follow_one_another() -> None:
+    images = coloured(20)
+    once, twice = (run(images, policy="randaugment", operations=n) for n in (1, 2))
+    assert not torch.equal(once, twice)
+    assert torch.equal(twice, run(images, policy="randaugment", operations=2))
+
+
+@pytest.mark.parametrize("magnitude", [0, 30])
+def test_the_ends_of_the_scale_work(magnitude: int) -> None:
+    run(coloured(100), policy="randaugment", operations=3, magnitude=magnitude)
