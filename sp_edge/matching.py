@@ -44,6 +44,19 @@ def prototype(features: Floats) -> Floats:
     return np.asarray(features.mean(axis=-2, dtype=np.float64), dtype=np.float32)
 
 
+def share(strength: float, shots: int) -> float:
+    """The prompted features' share in the prototype of a class taught with K pictures: s_K = s / (s + (1 - s) K).
+
+    The prototype is s_K mean_k f(x_k | g(y)) + (1 - s_K) mean_k f(x_k): beside one picture the prompt has the share s, and
+    each picture weighs 1 - s, so that K of them outweigh it K times as much. s = 1 is the paper's prototype at any K.
+
+    Args:
+        strength: s, 0 to 1; 0 is the plain prototype.
+        shots: K, at least 1.
+    """
+    return strength / (strength + (1 - strength) * shots)
+
+
 def unit(vectors: Floats) -> Floats:
     """Scales each row to length one; a row of zeros stays so. Float32 (..., D) -> same."""
     length = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)  # in float32 the squares would overflow

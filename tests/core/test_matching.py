@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sp_edge.matching import UNKNOWN, Match, cosine, match, probabilities, prototype, unit
+from sp_edge.matching import UNKNOWN, Match, cosine, match, probabilities, prototype, share, unit
 
 COSINES = hnp.arrays(np.float32, st.integers(1, 12), elements=st.floats(-1, 1, width=32))
 DISTINCT = st.lists(st.integers(-100, 100), min_size=2, max_size=12, unique=True).map(lambda v: np.array(v, np.float32) / 100)
@@ -30,6 +30,15 @@ def test_a_prototype_is_the_mean_of_raw_features() -> None:
     features = np.array([[10, 0], [0, 1], [2, 2]], np.float32)
     assert prototype(features).tolist() == [4.0, 1.0]
     assert prototype(features).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("strength", "shots", "expected"),
+    [(0.8, 1, 0.8), (0.8, 5, 4 / 9), (0.5, 1, 0.5), (0.5, 3, 0.25), (0.2, 4, 1 / 17), (0.0, 5, 0.0), (1.0, 7, 1.0)],
+)
+def test_the_prompts_share_by_hand(strength: float, shots: int, expected: float) -> None:
+    # 0.8 / (0.8 + 0.2 * 5) = 0.8 / 1.8 = 4 / 9
+    assert share(strength, shots) == pytest.approx(expected, abs=1e-12)
 
 
 def test_unit_vectors_by_hand() -> None:
@@ -135,6 +144,18 @@ def test_probabilities_sum_to_one_and_keep_the_order(similarities: np.ndarray, t
     assert (chances >= 0).all()
     order = np.argsort(similarities, kind="stable")
     assert (np.diff(chances[order]) >= 0).all()
+
+
+@given(strength=st.floats(0, 1), shots=st.integers(1, 100))
+@settings(deadline=None, max_examples=100)
+def test_the_prompts_share_falls_with_every_picture(strength: float, shots: int) -> None:
+    assert share(strength, 1) == pytest.approx(strength, abs=1e-12)
+    assert 0 <= share(strength, shots + 1) <= share(strength, shots) <= 1
+    if 1e-6 < strength < 1 - 1e-6:
+        assert share(strength, shots + 1) < share(strength, shots)
+        odds, one = (value / (1 - value) for value in (share(strength, shots), strength))
+        assert odds * shots == pytest.approx(one, rel=1e-6), "K pictures outweigh the prompt K times as much"
+        assert share(strength, 10**12) == pytest.approx(0, abs=1e-5)
 
 
 @given(a=vectors(), b=vectors(), scale=st.floats(0.01, 100))
