@@ -17,7 +17,7 @@ from sp_edge.errors import SettingsError
 from sp_edge.model import build_backbone, build_network
 from sp_edge.settings import EvalSettings, ExpectedSettings, Settings
 
-# What the paper ablates on one data set, at full strength and without a text prototype as there; `--paper` adds the layers that the backbone has.
+# What the paper ablates on one data set: at full strength, without a text prototype. `--paper` adds the backbone's layers.
 PAPER_BASE = ("tune.choose_strength=false", "model.text_prototype=false")
 _PAPER = (
     "model.interaction=none,spatial,channel,both",
