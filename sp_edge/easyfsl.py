@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from sp_edge.data.sets import preprocess_of
 from sp_edge.errors import DataError, MissingExtraError
+from sp_edge.matching import share
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.preprocess import Preprocess
@@ -192,7 +193,10 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
                 "names were given, but no prompts", expected="prompts=PromptTable", next_step="SemanticPromptNetworks.load"
             )
         vectors = torch.from_numpy(self.prompts.select(list(names))).to(images.device)
-        features: Tensor = self.backbone(images, vectors[labels.long()]) - self.feature_centering
+        shots = torch.bincount(labels.long()).tolist()
+        shares = torch.tensor([share(self.backbone.strength, count) for count in shots], device=images.device)
+        of_each = labels.long()
+        features: Tensor = self.backbone(images, vectors[of_each], shares[of_each, None]) - self.feature_centering
         if self.feature_normalization is not None:
             features = nn.functional.normalize(features, p=self.feature_normalization, dim=1)
         return features

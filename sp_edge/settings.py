@@ -45,8 +45,9 @@ class ModelSettings:
             text to feature that training fits on the base classes (`sp_edge.training.text_prototype`). Not in the paper. Of
             no effect where `interaction` is none: such a network knows no prompts.
         text_share: its share of the prompted feature. Training may choose it (`tune.choose_strength`).
-        prompt_strength: share of the prompted feature in a support feature, the rest being the unprompted one; 1 as in the
-            paper, 0 without prompts. Training may choose it (`tune.choose_strength`).
+        prompt_strength: share of the prompted feature in the prototype of a class taught with one picture, the rest being the
+            unprompted one; with more pictures it falls (`sp_edge.matching.share`). 1 as in the paper, at any number of
+            shots; 0 without prompts. Training may choose it (`tune.choose_strength`).
     """
 
     backbone: str = "visformer_tiny"

@@ -308,6 +308,22 @@ def test_scores_by_hand() -> None:
     torch.testing.assert_close(model(torch.tensor([[3.0, 4.0], [-1.0, 0.0]])), torch.tensor([[0.6, 0.8], [-1.0, 0.0]]))
 
 
+def test_a_prompt_weighs_less_the_more_shots_its_class_has(table: PromptTable, pictures: PictureSet) -> None:
+    network = make_network()
+    images, labels = support(pictures, [0, 0, 0, 1]), torch.tensor([0, 0, 0, 1])
+    names = pictures.class_names[:2]
+    vectors = torch.from_numpy(table.select(names))[labels]
+    with torch.no_grad():
+        network.strength = 1.0
+        prompted, plain = network(images, vectors), network(images)
+        network.strength = 0.5
+        model = SemanticPromptNetworks(network, prompts=table)
+        model.process_support_set(images, labels, names)
+    first = 0.25 * prompted[:3].mean(dim=0) + 0.75 * plain[:3].mean(dim=0)
+    second = 0.5 * prompted[3] + 0.5 * plain[3]
+    torch.testing.assert_close(model.prototypes, torch.stack([first, second]), rtol=1e-4, atol=1e-4)
+
+
 def test_a_network_without_prompts_takes_names_and_leaves_them(table: PromptTable, pictures: PictureSet) -> None:
     plain = make_network(interaction="none")
     images, labels = support(pictures, [0, 1]), torch.tensor([0, 1])

@@ -25,7 +25,8 @@ class PromptedNetwork(nn.Module):
     prompts, needs the first but once. `PromptedVisformer` and `PromptedFeatureMap` say where that is.
 
     In eval mode the support feature is s ((1 - w) f(x | g(y)) + w r(g(y))) + (1 - s) f(x), with s the prompt's strength, r
-    the text prototype where there is one, and w its share. Training sees f(x | g(y)) alone.
+    the text prototype where there is one, and w its share. That s is for a class taught with one picture: the more there
+    are, the less a prompt can add (`sp_edge.matching.share`). Training sees f(x | g(y)) alone.
 
     Args:
         backbone: a timm model, or one with its `forward_features` and `forward_head`; its parameters keep their names
@@ -57,23 +58,24 @@ class PromptedNetwork(nn.Module):
         """D, the length of a feature."""
         return int(self.backbone.head_hidden_size)
 
-    def forward(self, image: Tensor, prompt: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, prompt: Tensor | None = None, strength: Tensor | float | None = None) -> Tensor:
         """Encodes pictures.
 
         Args:
             image: float (B, 3, H, W) RGB, normalised with `MEAN` and `STD`.
             prompt: float (B, T) text embedding of each picture's class; None encodes queries.
+            strength: s, or one for each picture, (B, 1); the network's own by default.
 
         Returns:
             float (B, D) features, not normalised.
         """
-        return self.finish(self.begin(image), prompt)
+        return self.finish(self.begin(image), prompt, strength)
 
     def begin(self, image: Tensor) -> Tensor:
         """The part before the prompt, the same for support and query: (B, 3, H, W) -> tokens (B, C, h, w)."""
         raise NotImplementedError
 
-    def finish(self, tokens: Tensor, prompt: Tensor | None = None) -> Tensor:
+    def finish(self, tokens: Tensor, prompt: Tensor | None = None, strength: Tensor | float | None = None) -> Tensor:
         """The part from the prompt on: tokens (B, C, h, w) and, for support, prompts (B, T) -> features (B, D)."""
         if prompt is not None and self.prompt is None:
             raise SettingsError("this network was built without prompts", expected="prompt=None", got="a prompt")
@@ -82,9 +84,10 @@ class PromptedNetwork(nn.Module):
             return feature
         if self.text_prototype is not None:
             feature = (1 - self.text_share) * feature + self.text_share * self.text_prototype(prompt)
-        if self.strength == 1:
+        strength = self.strength if strength is None else strength
+        if isinstance(strength, float | int) and strength == 1:
             return feature
-        return self.strength * feature + (1 - self.strength) * self._encode(tokens, None)
+        return strength * feature + (1 - strength) * self._encode(tokens, None)
 
     def _encode(self, tokens: Tensor, prompt: Tensor | None) -> Tensor:
         """As `finish`, at full strength."""

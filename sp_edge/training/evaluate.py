@@ -18,6 +18,7 @@ from tqdm import trange
 from sp_edge.data.episodes import Accuracy, Difference, Episode, EpisodeSampler, Features, Scores
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
+from sp_edge.matching import share
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable
@@ -119,9 +120,8 @@ def encode(
         strength: of the prompts, 0 to 1; the network's own by default.
         change: is applied to each batch, uint8 (b, H, W, 3) RGB, before it is encoded.
     """
-    own, was_training = network.strength, network.training
+    was_training = network.training
     network.eval()
-    network.strength = 1.0  # weaker prompts are mixed below, from features that are there anyway
     device = next(network.parameters()).device
     queries: list[Tensor] = []
     supports: list[Tensor] = []
@@ -132,14 +132,14 @@ def encode(
             tokens = network.begin(normalise((batch if change is None else change(batch)).to(device)))
             queries.append(network.finish(tokens).cpu())
             if prompts is not None:
-                supports.append(network.finish(tokens, torch.from_numpy(prompts[rows]).to(device)).cpu())
+                # Weaker prompts are mixed below, from features that are there anyway.
+                supports.append(network.finish(tokens, torch.from_numpy(prompts[rows]).to(device), strength=1.0).cpu())
     finally:
-        network.strength = own
         network.train(was_training)
     query = torch.cat(queries).numpy()
     if prompts is None:
         return Features(query, query)
-    return Features(query, torch.cat(supports).numpy()).mixed(own if strength is None else strength)
+    return Features(query, torch.cat(supports).numpy()).mixed(network.strength if strength is None else strength)
 
 
 def encode_views(
@@ -203,11 +203,9 @@ def evaluate(
         shown = encode_views(
             network, pictures.images, prompts, views=protocol.views, settings=settings, seed=seed, progress=progress
         )
-    rows = {WITHOUT: Features(query, shown.query)}
-    if prompts is not None:
-        rows = {WITH: Features(query, shown.mixed(strength).support), **rows}
     encoded = time.monotonic()
-    scores = {name: score(features, pictures, episodes, protocol, progress=progress) for name, features in rows.items()}
+    rows = {WITH: strength, WITHOUT: 0.0} if prompts is not None else {WITHOUT: 0.0}
+    scores = {name: score(query, shown, each, pictures, episodes, protocol, progress=progress) for name, each in rows.items()}
     seconds = {"encoding": encoded - began, "episodes": time.monotonic() - encoded}
     return Evaluation(scores, protocol, seed, strength, len(pictures), seconds)
 
@@ -285,16 +283,25 @@ def sample(pictures: PictureSet, protocol: EvalSettings, *, seed: int) -> dict[S
 
 
 def score(
-    features: Features,
+    query: NDArray[np.float32],
+    shown: Features,
+    strength: float,
     pictures: PictureSet,
     episodes: Mapping[Setting, Episode],
     protocol: EvalSettings,
     *,
     progress: bool = False,
 ) -> dict[Setting, Scores]:
-    """Scores of the pictures' features on the episodes of every setting."""
+    """Scores of the pictures' features on the episodes of every setting.
+
+    Args:
+        query: float32 (n, D) of every picture.
+        shown: the pictures, or views of them, as support: without prompt, and with it at full strength.
+        strength: of the prompts for one shot; with more, it falls as `sp_edge.matching.share` says.
+    """
     classify = CLASSIFIERS[protocol.classifier]
-    return {
-        setting: episode_scores(features.only(pictures.groups[setting[1]]), stack, classify, progress=progress)
-        for setting, stack in episodes.items()
-    }
+    scores = {}
+    for (n_shot, group), stack in episodes.items():
+        features = Features(query, shown.mixed(share(strength, n_shot)).support).only(pictures.groups[group])
+        scores[n_shot, group] = episode_scores(features, stack, classify, progress=progress)
+    return scores

@@ -49,7 +49,8 @@ def choose_strength(
     episodes = sample(pictures, protocol, seed=0)
     shown = _features(network, pictures, class_prompts(network, pictures, prompts))
     pairs = [(strength, share) for share in shown for strength in STRENGTHS if strength or not share]
-    tried = {(s, w): score(shown[w].mixed(s), pictures, episodes, protocol) for s, w in pairs}
+    query = shown[0.0].query
+    tried = {(s, w): score(query, shown[w], s, pictures, episodes, protocol) for s, w in pairs}
     plain = tried[0.0, 0.0]
     gains = {
         pair: {setting: Difference.between(row[setting], plain[setting]) for setting in plain} for pair, row in tried.items()

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sp_edge.data.episodes import Difference, EpisodeSampler
+from sp_edge.data.episodes import Difference, Episode, EpisodeSampler, Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, PromptError, SettingsError
-from sp_edge.matching import cosine, prototype
+from sp_edge.matching import cosine, prototype, share
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable, TextSpec
@@ -24,6 +24,7 @@ from sp_edge.training.evaluate import (
     encode_views,
     evaluate,
     evaluate_checkpoint,
+    score,
     torch_device,
 )
 
@@ -192,15 +193,37 @@ def test_each_picture_is_encoded_once_for_all_episodes(
         seen["begin"] += len(images)
         return begin(images)
 
-    def count_finish(tokens: torch.Tensor, prompt: torch.Tensor | None = None) -> torch.Tensor:
+    def count_finish(tokens: torch.Tensor, prompt: torch.Tensor | None = None, **options: float) -> torch.Tensor:
         seen["plain" if prompt is None else "prompted"] += len(tokens)
-        return finish(tokens, prompt)
+        return finish(tokens, prompt, **options)
 
     monkeypatch.setattr(net, "begin", count_begin)
     monkeypatch.setattr(net, "finish", count_finish)
     net.strength = 0.5
     evaluate(net, pictures, class_prompts(net, pictures, table), dataclasses.replace(QUICK, episodes=50))
     assert seen == {"begin": 48, "prompted": 48, "plain": 48}
+
+
+def test_the_strength_falls_with_the_shots() -> None:
+    """Two classes, two shots each; at strength 1/2 the prompts' share is 1/3, and the first prototype (5/3, 1).
+
+    The first class's query (4, -3) has the cosine 11/(5 sqrt(34/9)) > 0 with it and -3/5 with the second's (0, 1): right. At
+    full strength the first prototype is (-1, 3), of cosine -13/(5 sqrt(10)) < -3/5: wrong.
+    """
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    pictures = PictureSet(np.zeros((6, 1, 1, 3), np.uint8), labels, ("a", "b"), {"all": np.arange(6)})
+    query = np.array([[3, 0], [3, 0], [4, -3], [0, 1], [0, 1], [0, 1]], np.float32)
+    prompted = np.array([[-1, 3], [-1, 3], [-1, 3], [0, 1], [0, 1], [0, 1]], np.float32)
+    shown = Features(query, prompted)
+    protocol = EvalSettings(n_way=2, n_shot=(2,), n_query=1, episodes=2)
+    episode = Episode(np.array([[0, 1]]), np.array([[[0, 1], [3, 4]]]), np.array([[[2], [5]]]))
+    found = {s: score(query, shown, s, pictures, {(2, "all"): episode}, protocol)[2, "all"] for s in (0.0, 0.5, 1.0)}
+    assert [float(found[s][0]) for s in (0.0, 0.5, 1.0)] == [1.0, 1.0, 0.5]
+    assert share(0.5, 2) == pytest.approx(1 / 3)
+    # The same prototypes as mixed by hand.
+    mixed = Features(query, (2 * query + prompted) / 3)
+    prototypes = mixed.support[episode.support[0]].mean(axis=1)
+    np.testing.assert_allclose(prototypes, [[5 / 3, 1], [0, 1]], rtol=1e-6)
 
 
 def test_views_are_augmented_and_repeatable(pictures: PictureSet, table: PromptTable) -> None:
