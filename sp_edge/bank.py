@@ -1,4 +1,4 @@
-"""The file with the classes that a device was taught: names, prompts, every shot's feature, thumbnails, thresholds."""
+"""The file with the classes that a device was taught: names, prompts, every shot's features, thumbnails, thresholds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from PIL import Image
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
 from sp_edge.files import load_tensors, save_tensors
-from sp_edge.matching import UNKNOWN, prototype, unit
+from sp_edge.matching import UNKNOWN, prototype, share, unit
 from sp_edge.prompts import clean_name
 
-SCHEMA = 1
+SCHEMA = 2
 THUMBNAIL = 64
+PARTS = ("prompts", "thresholds", "strengths", "support", "query", "owners", "thumbnails")
 
 
 def thumbnail(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -50,9 +51,12 @@ class Bank:
         names: C distinct clean names.
         prompts: float32 (C, T), with which each class's shots were encoded.
         thresholds: float32 (C,) least cosine at which each class is believed.
-        features: float32 (M, D) raw support features, one a shot.
+        strengths: float64 (C,) of each class's prompt against its pictures, 0 to 1; see `matching.share`.
+        support: float32 (M, D) raw features of the shots, as the support graph gave them.
+        query: float32 (M, D) raw features of the same shots from the query graph, without the prompt.
         owners: int64 (M,) class of each shot.
         thumbnails: uint8 (M, 64, 64, 3) RGB.
+        bundle_strength: s of the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
         version: counts the changes.
     """
 
@@ -60,17 +64,22 @@ class Bank:
     names: tuple[str, ...]
     prompts: NDArray[np.float32]
     thresholds: NDArray[np.float32]
-    features: NDArray[np.float32]
+    strengths: NDArray[np.float64]
+    support: NDArray[np.float32]
+    query: NDArray[np.float32]
     owners: NDArray[np.int64]
     thumbnails: NDArray[np.uint8]
+    bundle_strength: float
     version: int = 0
 
     def __post_init__(self) -> None:
-        classes, shots = len(self.names), self.features.shape[:1]
+        classes, shots = len(self.names), self.support.shape[:1]
         forms: dict[str, tuple[NDArray[Any], Any, tuple[int, ...], int]] = {
             "prompts": (self.prompts, np.float32, (classes, *self.prompts.shape[1:]), 2),
             "thresholds": (self.thresholds, np.float32, (classes,), 1),
-            "features": (self.features, np.float32, (*shots, *self.features.shape[1:]), 2),
+            "strengths": (self.strengths, np.float64, (classes,), 1),
+            "support": (self.support, np.float32, (*shots, *self.support.shape[1:]), 2),
+            "query": (self.query, np.float32, self.support.shape, 2),
             "owners": (self.owners, np.int64, shots, 1),
             "thumbnails": (self.thumbnails, np.uint8, (*shots, THUMBNAIL, THUMBNAIL, 3), 4),
         }
@@ -85,29 +94,41 @@ class Bank:
             raise BankError("a class stands twice in the bank", expected="distinct names")
         if sorted(set(self.owners.tolist())) != list(range(classes)):
             raise BankError("the bank's shots and classes do not fit", expected="at least one shot a class")
-        if not all(np.isfinite(value).all() for value in (self.prompts, self.thresholds, self.features)):
+        if not all(np.isfinite(value).all() for value in (self.prompts, self.thresholds, self.support, self.query)):
             raise BankError("the bank holds numbers that are not finite")
+        for strength in self.strengths.tolist():
+            self._check_strength(strength)
 
     @classmethod
     def empty(cls, bundle: Bundle) -> Bank:
         """A bank for a bundle, with no class yet."""
-        floats = np.zeros((0, bundle.manifest.feature_dim), np.float32)
+        none = np.zeros((0, bundle.manifest.feature_dim), np.float32)
         return cls(
             fingerprint=bundle.fingerprint,
             names=(),
             prompts=np.zeros((0, bundle.manifest.text.dim), np.float32),
             thresholds=np.zeros(0, np.float32),
-            features=floats,
+            strengths=np.zeros(0),
+            support=none,
+            query=none,
             owners=np.zeros(0, np.int64),
             thumbnails=np.zeros((0, THUMBNAIL, THUMBNAIL, 3), np.uint8),
+            bundle_strength=bundle.manifest.strength,
         )
 
     @cached_property
     def prototypes(self) -> NDArray[np.float32]:
-        """Float32 (C, D) of length one: the mean of each class's raw shots, then normalised."""
+        """Float32 (C, D) of length one: s_K mean_k f(x_k | g(y)) + (1 - s_K) mean_k f(x_k) of each class, normalised."""
         if not self.names:
-            return self.features
-        return unit(np.stack([prototype(self.features[self.owners == c]) for c in range(len(self.names))]))
+            return self.query
+        return unit(np.stack([self._prototype(index) for index in range(len(self.names))]))
+
+    def _prototype(self, index: int) -> NDArray[np.float64]:
+        own, strength = self.owners == index, float(self.strengths[index])
+        # With the bundle's s, the support graph's feature is s f(x | g(y)) + (1 - s) f(x): s_K / s of it hold s_K f(x | g(y)).
+        part = share(strength, int(own.sum())) / self.bundle_strength if strength else 0.0
+        prompted, plain = (prototype(features[own]).astype(np.float64) for features in (self.support, self.query))
+        return np.asarray(part * prompted + (1 - part) * plain, dtype=np.float64)
 
     def shots(self, name: str) -> int:
         """How many shots a class has."""
@@ -117,36 +138,43 @@ class Bank:
         self,
         name: str,
         prompt: NDArray[np.float32],
-        features: NDArray[np.float32],
+        support: NDArray[np.float32],
+        query: NDArray[np.float32],
         thumbnails: NDArray[np.uint8],
         *,
         threshold: float,
+        strength: float | None = None,
     ) -> Bank:
         """Teaches shots of a class, new or known.
 
         Args:
             name: of the class, in any spelling.
             prompt: float32 (T,) with which the shots were encoded; a known class must have the same.
-            features: float32 (K, D).
+            support: float32 (K, D), from the support graph with that prompt.
+            query: float32 (K, D), of the same shots from the query graph.
             thumbnails: uint8 (K, 64, 64, 3) RGB.
             threshold: of a new class; a known class keeps its own.
+            strength: of the class's prompt with all its shots, as `with_strength` sets it. By default a known class keeps
+                its own, and a new one has the bundle's.
 
         Raises:
-            BankError: shapes that do not fit the bank, no shots, or another prompt than the class has.
+            BankError: shapes that do not fit the bank, no shots, another prompt than the class has, or a strength that
+                cannot be.
             PromptError: not a name.
         """
         clean = clean_name(name)
-        k = features.shape[:1]
-        shapes = [self.prompts.shape[1:], k + self.features.shape[1:], k + self.thumbnails.shape[1:]]
-        got = [prompt.shape, features.shape, thumbnails.shape]
+        k, dim = support.shape[:1], self.support.shape[1:]
+        shapes = [self.prompts.shape[1:], k + dim, k + dim, k + self.thumbnails.shape[1:]]
+        got = [prompt.shape, support.shape, query.shape, thumbnails.shape]
         if 0 in k or got != shapes:
             raise BankError(
                 f"the shots of '{clean}' do not fit the bank",
-                expected=f"at least one shot; prompt, features and thumbnails of {shapes}",
+                expected=f"at least one shot; prompt, support, query and thumbnails of {shapes}",
                 got=str(got),
             )
         if clean in self.names:
-            index, names, prompts, thresholds = self._index(clean), self.names, self.prompts, self.thresholds
+            index, names, prompts = self._index(clean), self.names, self.prompts
+            thresholds, strengths = self.thresholds, self.strengths
             if not np.allclose(prompts[index], prompt, atol=1e-4):
                 raise BankError(
                     f"the class '{clean}' was taught with another prompt",
@@ -157,16 +185,28 @@ class Bank:
             index, names = len(self.names), (*self.names, clean)
             prompts = np.concatenate([self.prompts, prompt[None]])
             thresholds = np.append(self.thresholds, np.float32(threshold))
+            strengths = np.append(self.strengths, self.bundle_strength)
         return replace(
             self,
             names=names,
             prompts=prompts,
             thresholds=thresholds,
-            features=np.concatenate([self.features, features]),
-            owners=np.concatenate([self.owners, np.full(len(features), index)]),
+            strengths=strengths if strength is None else np.where(np.arange(len(names)) == index, strength, strengths),
+            support=np.concatenate([self.support, support]),
+            query=np.concatenate([self.query, query]),
+            owners=np.concatenate([self.owners, np.full(len(support), index)]),
             thumbnails=np.concatenate([self.thumbnails, thumbnails]),
             version=self.version + 1,
         )
+
+    def with_strength(self, name: str, strength: float) -> Bank:
+        """Changes how strongly a class's prompt counts against its pictures, which need not be there.
+
+        Raises:
+            BankError: no such class, the strength is not within 0 to 1, or the bundle was exported without prompts.
+        """
+        strengths = np.where(np.arange(len(self.names)) == self._index(name), strength, self.strengths)
+        return replace(self, strengths=strengths, version=self.version + 1)
 
     def remove(self, name: str, shot: int | None = None) -> Bank:
         """Forgets a class, or one of its shots (counted from 0); with its last shot a class goes too.
@@ -181,7 +221,8 @@ class Bank:
         keep = np.ones(len(self.owners), bool)
         keep[own if shot is None else own[shot]] = False
         bank: dict[str, Any] = {
-            "features": self.features[keep],
+            "support": self.support[keep],
+            "query": self.query[keep],
             "thumbnails": self.thumbnails[keep],
             "version": self.version + 1,
         }
@@ -194,6 +235,7 @@ class Bank:
             names=tuple(n for n, kept in zip(self.names, classes, strict=True) if kept),
             prompts=self.prompts[classes],
             thresholds=self.thresholds[classes],
+            strengths=self.strengths[classes],
             owners=owners - (owners > index),
             **bank,
         )
@@ -204,9 +246,20 @@ class Bank:
             raise BankError(f"the bank has no class '{clean}'", expected=", ".join(self.names) or "an empty bank has none")
         return self.names.index(clean)
 
+    def _check_strength(self, strength: float) -> None:
+        if not 0 <= strength <= 1:
+            raise BankError("the prompt's strength is out of range", expected="0 to 1", got=str(strength))
+        if self.bundle_strength == 0 < strength:
+            raise BankError(
+                "this bundle's support graph takes no prompts",
+                expected="strength 0, with which it was exported",
+                got=str(strength),
+                next_step="export a checkpoint whose model.prompt_strength is above 0",
+            )
+
     def save(self, path: Path) -> None:
         """Writes the bank as one safetensors file, atomically."""
-        tensors = {n: getattr(self, n) for n in ("prompts", "thresholds", "features", "owners", "thumbnails")}
+        tensors = {part: getattr(self, part) for part in PARTS}
         described = {
             "kind": "bank",
             "schema": SCHEMA,
@@ -221,17 +274,23 @@ class Bank:
         """Reads what `save` wrote, for use with `bundle`.
 
         Raises:
-            BankError: damaged, not a bank, or made with another bundle.
+            BankError: damaged, not a bank, of another schema, or made with another bundle.
         """
         tensors, described = load_tensors(path, BankError)
         names, version = described.get("names"), described.get("version")
-        if described.get("kind") != "bank" or described.get("schema") != SCHEMA:
-            raise BankError(f"{path} is not a bank", expected=f"a file that `sp-edge enroll` wrote, schema {SCHEMA}")
+        if described.get("kind") != "bank":
+            raise BankError(f"{path} is not a bank", expected="a file that `sp-edge enroll` wrote")
+        if described.get("schema") != SCHEMA:
+            raise BankError(
+                f"{path} has another schema",
+                expected=str(SCHEMA),
+                got=repr(described.get("schema"))[:80],
+                next_step="enrol its classes again, from their pictures, into a new file",
+            )
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or not isinstance(version, int):
             raise BankError(f"{path} is not a bank", expected="names and a version")
-        parts = {"prompts", "thresholds", "features", "owners", "thumbnails"}
-        if set(tensors) != parts:
-            raise BankError(f"{path} is not a bank", expected=", ".join(sorted(parts)), got=", ".join(sorted(tensors)))
+        if set(tensors) != set(PARTS):
+            raise BankError(f"{path} is not a bank", expected=", ".join(sorted(PARTS)), got=", ".join(sorted(tensors)))
         if described.get("fingerprint") != bundle.fingerprint:
             raise BankError(
                 f"{path} was made with another bundle",
@@ -239,7 +298,8 @@ class Bank:
                 got=f"bundle {str(described.get('fingerprint'))[:12]}",
                 next_step="its features do not compare with this bundle's: enrol its classes again, from their pictures",
             )
-        bank = cls(fingerprint=bundle.fingerprint, names=tuple(names), version=version, **tensors)
-        if bank.features.shape[1] != bundle.manifest.feature_dim or bank.prompts.shape[1] != bundle.manifest.text.dim:
+        strength = bundle.manifest.strength  # part of the support graph, so of the fingerprint
+        bank = cls(fingerprint=bundle.fingerprint, names=tuple(names), version=version, bundle_strength=strength, **tensors)
+        if bank.support.shape[1] != bundle.manifest.feature_dim or bank.prompts.shape[1] != bundle.manifest.text.dim:
             raise BankError(f"{path} does not fit the bundle", expected=f"features of {bundle.manifest.feature_dim}")
         return bank

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +58,8 @@ def share(strength: float, shots: int) -> float:
     return strength / (strength + (1 - strength) * shots)
 
 
-def unit(vectors: Floats) -> Floats:
-    """Scales each row to length one; a row of zeros stays so. Float32 (..., D) -> same."""
+def unit(vectors: NDArray[np.floating[Any]]) -> Floats:
+    """Scales each row to length one; a row of zeros stays so. Floats (..., D) -> float32, same shape."""
     length = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)  # in float32 the squares would overflow
     return np.asarray(vectors / np.maximum(length, 1e-12), dtype=np.float32)
 

@@ -171,12 +171,13 @@ class Recognizer:
             images: K >= 1 shots, each uint8 (H, W, 3) RGB.
             prompt: float32 (T,) as the prompt table holds them. By default a class that the bank knows keeps its own, and a
                 new one takes the bundle's for its name.
-            strength: of the prompt against the pictures, 0 to 1: 0 is the plain prototype, and the bundle's own, which
-                training chose, is the default.
+            strength: of the class's prompt against its pictures, 0 to 1: the prompt's share beside one picture, which falls
+                with their number (`sp_edge.matching.share`); 0 is the plain prototype. By default a class that the bank
+                knows keeps its own, and a new one takes the bundle's, which training chose.
 
         Raises:
-            SettingsError: the strength is out of range, or the bundle was exported without prompts.
-            BankError: no image, or the class was taught with another prompt.
+            BankError: no image, the class was taught with another prompt, the strength is not within 0 to 1, or the bundle
+                was exported without prompts.
             PromptError: no prompt is known for the name, or it is not such an array.
             ImageError: an image is not such an array.
             BackendError: the inference engine failed.
@@ -190,13 +191,23 @@ class Recognizer:
             got = f"{prompt.dtype} {prompt.shape}"
             raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
         prepared = np.stack([self.bundle.manifest.preprocess(image) for image in images])
-        batches = (prepared[i : i + BATCH] for i in range(0, len(prepared), BATCH))
-        share = self._share(strength)
-        features = [self._support(batch, prompt, share) for batch in batches]
+        batches = [prepared[i : i + BATCH] for i in range(0, len(prepared), BATCH)]
+        prompted = [self._features("support", {"image": b, "prompt": np.tile(prompt, (len(b), 1))}) for b in batches]
+        plain = [self._features("query", {"image": batch}) for batch in batches]
+        support, query = np.concatenate(prompted), np.concatenate(plain)
         thumbnails = np.stack([thumbnail(image) for image in images])
         threshold = self.bundle.manifest.threshold
         with self._teaching:
-            self.bank = self.bank.add(name, prompt, np.concatenate(features), thumbnails, threshold=threshold)
+            self.bank = self.bank.add(name, prompt, support, query, thumbnails, threshold=threshold, strength=strength)
+
+    def set_strength(self, name: str, strength: float) -> None:
+        """Changes how strongly a taught class's prompt counts against its pictures, from the next image on; see `enroll`.
+
+        Raises:
+            BankError: no such class, the strength is not within 0 to 1, or the bundle was exported without prompts.
+        """
+        with self._teaching:
+            self.bank = self.bank.with_strength(name, strength)
 
     def forget(self, name: str) -> None:
         """Takes a class out of the bank.
@@ -233,34 +244,6 @@ class Recognizer:
     def _prompt(self, name: str) -> NDArray[np.float32]:
         bank, clean = self.bank, clean_name(name)
         return bank.prompts[bank.names.index(clean)] if clean in bank.names else self.bundle.prompts.vector(clean)
-
-    def _share(self, strength: float | None) -> float:
-        """How much of the support graph's feature makes one of another strength; the query graph's makes up the rest.
-
-        With f_s = s f(x | g(y)) + (1 - s) f(x) from the support graph, f_t = t/s f_s + (1 - t/s) f(x).
-        """
-        own = self.bundle.manifest.strength
-        if strength is None or strength == own:
-            return 1.0
-        if not 0 <= strength <= 1:
-            raise SettingsError("the prompt's strength is out of range", expected="0 to 1", got=str(strength))
-        if own == 0 < strength:
-            raise SettingsError(
-                "this bundle's support graph takes no prompts",
-                expected="strength 0, with which it was exported",
-                got=str(strength),
-                next_step="export a checkpoint whose model.prompt_strength is above 0",
-            )
-        return 0.0 if strength == 0 else strength / own
-
-    def _support(self, images: NDArray[np.uint8], prompt: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-        """Support features (N, D) of preprocessed images (N, H, W, 3); see `_share`."""
-        if share == 0:
-            return self._features("query", {"image": images})
-        prompted = self._features("support", {"image": images, "prompt": np.tile(prompt, (len(images), 1))})
-        if share == 1:
-            return prompted
-        return np.float32(share) * prompted + np.float32(1 - share) * self._features("query", {"image": images})
 
     def _features(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         features = self.backend.run(graph, inputs)["feature"]

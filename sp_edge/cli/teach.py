@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.option("--bank", "bank_file", type=PATH, help="File of the taught classes. [default: classes.spbank beside the bundle]")
 @click.option("--prompts", "extra", type=PATH, multiple=True, help="Further class names, from `sp-edge prompts --out`.")
 @click.option(
-    "--strength", type=click.FloatRange(0, 1), help="Of the name against the pictures; 0 ignores it. [default: the bundle's]"
+    "--strength",
+    type=click.FloatRange(0, 1),
+    help="Of the name against all the class's pictures; 0 ignores it. [default: the class's own, of a new one the bundle's]",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="[default: the bundle's]")
@@ -73,13 +75,13 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
 
     path, file = _places(arguments, bank_file)
     loaded = _load(path, file)
-    rows = [
-        (name, loaded.shots(name), f"{threshold:.3f}") for name, threshold in zip(loaded.names, loaded.thresholds, strict=True)
-    ]
-    click.echo(table(["class", "shots", "threshold"], rows))
-    click.echo(f"{file}: version {loaded.version}, {len(loaded.names)} classes, {len(loaded.features)} shots")
+    numbers = zip(loaded.names, loaded.thresholds, loaded.strengths, strict=True)
+    rows = [(name, loaded.shots(name), f"{threshold:.3f}", f"{strength:.3f}") for name, threshold, strength in numbers]
+    shown = 4 if (loaded.strengths != loaded.bundle_strength).any() else 3
+    click.echo(table(["class", "shots", "threshold", "strength"][:shown], [row[:shown] for row in rows]))
+    click.echo(f"{file}: version {loaded.version}, {len(rows)} classes, {len(loaded.owners)} shots")
     if json_file:
-        classes = [{"name": n, "shots": s, "threshold": float(t)} for n, s, t in rows]
+        classes = [{"name": n, "shots": k, "threshold": float(t), "strength": float(s)} for n, k, t, s in rows]
         write_json(json_file, {"bank": str(file), "version": loaded.version, "classes": classes})
 
 

@@ -142,7 +142,7 @@ def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, eac
         assert code == 0, err
     assert "classes.spbank with 5 classes" in out
     bank = Bank.load(RUN / "classes.spbank", bundle)
-    assert (bank.names, len(bank.features)) == (NOVEL, 25)
+    assert (bank.names, len(bank.owners)) == (NOVEL, 25)
 
     others = [f"digits/test/{name}" for name in NOVEL]
     code, out, err = call("classify", "--json", "--threshold", -1, *others)

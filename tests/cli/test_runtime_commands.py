@@ -71,7 +71,7 @@ def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
     assert (bank.names, bank.shots("red"), bank.version) == (("red",), 3, 2)
     image = np.asarray(Image.open(toy_pictures / "0 red.png"))
     expected = toy.features(Bundle.load(BUNDLE).manifest.preprocess(image)[None], toy.prompts().vector("red")[None])
-    np.testing.assert_allclose(bank.features, np.repeat(expected, 3, axis=0), atol=1e-5)
+    np.testing.assert_allclose(bank.support, np.repeat(expected, 3, axis=0), atol=1e-5)
     kept = [p.name for p in (place / "runs" / "2").iterdir() if not p.name.startswith(".")]
     assert sorted(kept) == ["classes.spbank", "model.spedge"]
 
@@ -87,9 +87,20 @@ def test_enroll_a_folder_under_any_spelling(place: Path, call: Call, toy_picture
 def test_enroll_with_another_strength(place: Path, call: Call, toy_pictures: Path) -> None:
     assert place.is_dir()
     assert call("enroll", "--name", "red", "--strength", 0, toy_pictures / "0 red.png")[0] == 0
+    assert call("enroll", "--name", "blue", toy_pictures / "2 blue.png")[0] == 0
+    bank = Bank.load(BANK, Bundle.load(BUNDLE))
+    assert bank.strengths.tolist() == [0, 1]
     image = np.asarray(Image.open(toy_pictures / "0 red.png"))
     plain = toy.features(Bundle.load(BUNDLE).manifest.preprocess(image)[None])
-    np.testing.assert_allclose(Bank.load(BANK, Bundle.load(BUNDLE)).features, plain, atol=1e-5)
+    np.testing.assert_allclose(bank.prototypes[:1], plain / np.linalg.norm(plain), atol=1e-5)
+    code, out, _ = call("bank", "list", "--json", "list.json")
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["class", "shots", "threshold", "strength"]
+    assert lines[2:4] == [["red", "1", "0.500", "0.000"], ["blue", "1", "0.500", "1.000"]]
+    assert [c["strength"] for c in json.loads(Path("list.json").read_text("utf-8"))["classes"]] == [0, 1]
+    assert call("enroll", "--name", "red", "--strength", 0.25, toy_pictures / "0 red.png")[0] == 0
+    assert Bank.load(BANK, Bundle.load(BUNDLE)).strengths.tolist() == [0.25, 1]
     code, _, err = call("enroll", "--name", "red", "--strength", 1.5, toy_pictures / "0 red.png")
     assert code == 2
     assert "0<=x<=1" in err
@@ -98,10 +109,11 @@ def test_enroll_with_another_strength(place: Path, call: Call, toy_pictures: Pat
 def test_bank_list(taught: Path, call: Call) -> None:
     code, out, err = call("bank", "list", "--json", "list.json")
     assert (code, err) == (0, "")
+    assert out.splitlines()[0].split() == ["class", "shots", "threshold"]
     assert [line.split() for line in out.splitlines()[2:5]] == [[name, "1", "0.500"] for name in toy.COLOURS]
     assert out.splitlines()[5] == f"{BANK}: version 3, 3 classes, 3 shots"
     described = json.loads((taught / "list.json").read_text("utf-8"))
-    assert described["classes"] == [{"name": name, "shots": 1, "threshold": 0.5} for name in toy.COLOURS]
+    assert described["classes"] == [{"name": name, "shots": 1, "threshold": 0.5, "strength": 1.0} for name in toy.COLOURS]
     assert (described["version"], described["bank"]) == (3, str(BANK))
 
 

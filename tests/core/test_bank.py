@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import random
 import struct
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,31 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from safetensors.numpy import save
 
-from sp_edge.bank import THUMBNAIL, Bank, thumbnail
+from sp_edge.bank import PARTS, SCHEMA, THUMBNAIL, Bank, thumbnail
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
 from sp_edge.files import load_tensors, save_tensors
+from sp_edge.matching import unit
 from sp_edge.prompts import clean_name
 
 T, D = 4, 6
-PARTS = ("prompts", "thresholds", "features", "owners", "thumbnails")
+OWN = 0.8  # the bundle's strength
 
 
-def shots(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Features and thumbnails of `count` shots."""
+def shots(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Support features, query features and thumbnails of `count` shots."""
     rng = np.random.default_rng(seed)
-    features = (rng.normal(size=(count, D)) * 3).astype(np.float32)
-    return features, rng.integers(0, 256, (count, THUMBNAIL, THUMBNAIL, 3), dtype=np.uint8)
+    support, query = (rng.normal(size=(2, count, D)) * 3).astype(np.float32)
+    return support, query, rng.integers(0, 256, (count, THUMBNAIL, THUMBNAIL, 3), dtype=np.uint8)
+
+
+def at(bundle: Bundle, strength: float) -> Bundle:
+    """The bundle with another strength of its support graph."""
+    return replace(bundle, manifest=replace(bundle.manifest, strength=strength))
 
 
 def prompt(seed: int) -> np.ndarray:
@@ -45,21 +52,26 @@ def taught(bundle: Bundle) -> Bank:
 
 def check(bank: Bank) -> None:
     """What holds of every bank."""
-    assert len(set(bank.names)) == len(bank.names) == len(bank.prompts) == len(bank.thresholds)
-    assert len(bank.features) == len(bank.owners) == len(bank.thumbnails)
+    assert len(set(bank.names)) == len(bank.names) == len(bank.prompts) == len(bank.thresholds) == len(bank.strengths)
+    assert len(bank.support) == len(bank.query) == len(bank.owners) == len(bank.thumbnails)
     assert all(clean_name(name) == name for name in bank.names)
-    assert sum(bank.shots(name) for name in bank.names) == len(bank.features)
+    assert sum(bank.shots(name) for name in bank.names) == len(bank.owners)
     assert all(bank.shots(name) >= 1 for name in bank.names)
-    assert bank.prototypes.shape == (len(bank.names), bank.features.shape[1])
-    assert bank.prototypes.dtype == bank.features.dtype == np.float32
-    for index in range(len(bank.names)):
-        mean = bank.features[bank.owners == index].astype(np.float64).mean(axis=0)
+    assert bank.prototypes.shape == (len(bank.names), bank.support.shape[1])
+    assert bank.prototypes.dtype == bank.support.dtype == bank.query.dtype == np.float32
+    for index, strength in enumerate(bank.strengths.tolist()):
+        own = bank.owners == index
+        mean = bank.query[own].astype(np.float64).mean(axis=0)
+        if strength:  # f(x | g(y)) is what the support graph would give at strength 1
+            prompted = mean + (bank.support[own].astype(np.float64).mean(axis=0) - mean) / bank.bundle_strength
+            mean = (strength * prompted + (1 - strength) * own.sum() * mean) / (strength + (1 - strength) * own.sum())
         expected = mean / max(float(np.linalg.norm(mean)), 1e-12)
         np.testing.assert_allclose(bank.prototypes[index], expected, atol=2e-5)
 
 
 def same(one: Bank, other: Bank) -> None:
-    assert (one.fingerprint, one.names, one.version) == (other.fingerprint, other.names, other.version)
+    for field in ("fingerprint", "names", "version", "bundle_strength"):
+        assert getattr(one, field) == getattr(other, field)
     for part in PARTS:
         assert getattr(one, part).dtype == getattr(other, part).dtype
         np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
@@ -77,11 +89,34 @@ def test_an_empty_bank_knows_nothing(bundle: Bundle) -> None:
         bank.shots("red fox")
 
 
-def test_a_prototype_is_the_mean_of_raw_shots_then_normalised(bundle: Bundle) -> None:
-    features = np.zeros((2, D), np.float32)
-    features[0, 0], features[1, 1] = 30, 40
-    bank = Bank.empty(bundle).add("a", prompt(0), features, shots(2)[1], threshold=0.5)
-    np.testing.assert_allclose(bank.prototypes, [[0.6, 0.8, 0, 0, 0, 0]], atol=1e-6)
+@pytest.mark.parametrize(
+    ("own", "strength", "count", "expected"),
+    [
+        # plain (0, 4), prompted (10, 0): at the bundle's 0.5 the support graph gives (5, 2)
+        (0.5, None, 1, (5, 2)),
+        (0.5, None, 3, (2.5, 3)),  # 0.5 / (0.5 + 0.5 * 3) = 1/4 of the prompted
+        (0.5, 0.0, 2, (0, 4)),
+        (0.5, 1.0, 2, (10, 0)),
+        (0.5, 0.8, 1, (8, 0.8)),
+        (0.5, 0.8, 4, (5, 2)),  # 0.8 / (0.8 + 0.2 * 4) = 1/2
+        (0.5, 0.2, 1, (2, 3.2)),
+        (1.0, None, 5, (10, 0)),
+        (1.0, 0.5, 4, (2, 3.2)),  # 0.5 / (0.5 + 0.5 * 4) = 1/5
+        (0.0, None, 2, (0, 4)),
+    ],
+)
+def test_prototypes_by_hand(
+    bundle: Bundle, own: float, strength: float | None, count: int, expected: tuple[float, float]
+) -> None:
+    support, query = np.zeros((2, count, D), np.float32)
+    query[:, 1] = 4
+    support[:, 0], support[:, 1] = 10 * own, 4 * (1 - own)
+    # Only means count: one shot more and one less by as much changes nothing.
+    support[0, 2], support[-1, 2], query[0, 3], query[-1, 3] = (1, -1, 2, -2) if count > 1 else (0, 0, 0, 0)
+    bank = Bank.empty(at(bundle, own)).add("a", prompt(0), support, query, shots(count)[2], threshold=0.5, strength=strength)
+    assert bank.strengths.tolist() == [own if strength is None else strength]
+    length = float(np.hypot(*expected))
+    np.testing.assert_allclose(bank.prototypes, [[expected[0] / length, expected[1] / length, 0, 0, 0, 0]], atol=1e-6)
 
 
 def test_classes_are_taught_in_order_and_shots_join_their_class(bundle: Bundle) -> None:
@@ -96,7 +131,8 @@ def test_classes_are_taught_in_order_and_shots_join_their_class(bundle: Bundle) 
     assert more.shots("red fox") == 3
     assert more.owners.tolist() == [0, 0, 1, 2, 2, 2, 0]
     assert more.thresholds.tolist() == bank.thresholds.tolist(), "a known class keeps its own"
-    np.testing.assert_array_equal(more.features[-1:], shots(1, 9)[0])
+    np.testing.assert_array_equal(more.support[-1:], shots(1, 9)[0])
+    np.testing.assert_array_equal(more.query[-1:], shots(1, 9)[1])
 
 
 def test_each_change_is_a_new_bank_with_the_next_version(bundle: Bundle) -> None:
@@ -104,13 +140,16 @@ def test_each_change_is_a_new_bank_with_the_next_version(bundle: Bundle) -> None
     before = {part: getattr(bank, part).copy() for part in PARTS}
     prototypes = bank.prototypes.copy()
     changed = [bank.add("new", prompt(7), *shots(1), threshold=0.5), bank.remove("café"), bank.remove("café", 1)]
-    assert [c.version for c in changed] == [bank.version + 1] * 3 == [4] * 3
+    changed.append(bank.with_strength("café", 0.3))
+    assert [c.version for c in changed] == [bank.version + 1] * 4 == [4] * 4
     assert all(c.fingerprint == bank.fingerprint for c in changed)
     for part in PARTS:
         np.testing.assert_array_equal(getattr(bank, part), before[part])
     np.testing.assert_array_equal(bank.prototypes, prototypes)
     assert changed[2].prototypes.shape == prototypes.shape
-    assert (changed[2].prototypes[2] != prototypes[2]).any(), "prototypes are not carried over"
+    for other in changed[2:]:
+        assert (other.prototypes[2] != prototypes[2]).any(), "prototypes are not carried over"
+    assert bank.prototypes is bank.prototypes, "nor computed again"
     with pytest.raises(FrozenInstanceError):
         bank.version = 9  # type: ignore[misc]
 
@@ -121,7 +160,8 @@ def test_a_class_is_forgotten_with_all_that_was_its(bundle: Bundle) -> None:
     check(left)
     assert left.names == ("red fox", "café")
     assert left.owners.tolist() == [0, 0, 1, 1, 1]
-    np.testing.assert_array_equal(left.features, bank.features[[0, 1, 3, 4, 5]])
+    np.testing.assert_array_equal(left.support, bank.support[[0, 1, 3, 4, 5]])
+    np.testing.assert_array_equal(left.query, bank.query[[0, 1, 3, 4, 5]])
     np.testing.assert_array_equal(left.thumbnails, bank.thumbnails[[0, 1, 3, 4, 5]])
     np.testing.assert_array_equal(left.prompts, bank.prompts[[0, 2]])
     np.testing.assert_array_equal(left.thresholds, bank.thresholds[[0, 2]])
@@ -130,15 +170,11 @@ def test_a_class_is_forgotten_with_all_that_was_its(bundle: Bundle) -> None:
 def test_a_shot_is_forgotten_by_its_number_within_the_class(bundle: Bundle) -> None:
     bank = taught(bundle).add("red fox", prompt(0), *shots(1, 9), threshold=0)
     left = bank.remove("red fox", 2)
-    same(Bank(**{**vars_of(left), "version": 3}), taught(bundle))
+    same(replace(left, version=3), taught(bundle))
     middle = bank.remove("café", 1)
     check(middle)
-    np.testing.assert_array_equal(middle.features, bank.features[[0, 1, 2, 3, 5, 6]])
+    np.testing.assert_array_equal(middle.support, bank.support[[0, 1, 2, 3, 5, 6]])
     assert middle.names == bank.names
-
-
-def vars_of(bank: Bank) -> dict[str, Any]:
-    return {f: getattr(bank, f) for f in ("fingerprint", "names", *PARTS, "version")}
 
 
 def test_with_its_last_shot_a_class_goes_too(bundle: Bundle) -> None:
@@ -147,7 +183,7 @@ def test_with_its_last_shot_a_class_goes_too(bundle: Bundle) -> None:
     assert left.names == ("red fox", "café")
     for name in ("red fox", "café"):
         left = left.remove(name)
-    assert (left.names, len(left.features), left.version) == ((), 0, 6)
+    assert (left.names, len(left.owners), left.version) == ((), 0, 6)
 
 
 @pytest.mark.parametrize("shot", [-1, 2, 99])
@@ -190,12 +226,23 @@ def test_no_class_is_called_what_means_no_class(bundle: Bundle) -> None:
         {"prompt": np.zeros(T + 1, np.float32)},
         {"prompt": np.zeros((1, T), np.float32)},
         {"prompt": np.zeros((), np.float32)},
-        {"features": np.zeros((1, D + 1), np.float32)},
-        {"features": np.zeros(D, np.float32)},
-        {"features": np.zeros((), np.float32)},
-        {"features": np.zeros((0, D), np.float32), "thumbnails": np.zeros((0, THUMBNAIL, THUMBNAIL, 3), np.uint8)},
-        {"features": np.zeros((1, D), np.float64)},
-        {"features": np.full((1, D), np.nan, np.float32)},
+        *(
+            {part: value}
+            for part in ("support", "query")
+            for value in (
+                np.zeros((1, D + 1), np.float32),
+                np.zeros((2, D), np.float32),
+                np.zeros(D, np.float32),
+                np.zeros((), np.float32),
+                np.zeros((1, D), np.float64),
+                np.full((1, D), np.nan, np.float32),
+            )
+        ),
+        {
+            "support": np.zeros((0, D), np.float32),
+            "query": np.zeros((0, D), np.float32),
+            "thumbnails": np.zeros((0, THUMBNAIL, THUMBNAIL, 3), np.uint8),
+        },
         {"thumbnails": np.zeros((2, THUMBNAIL, THUMBNAIL, 3), np.uint8)},
         {"thumbnails": np.zeros((1, 32, 32, 3), np.uint8)},
         {"thumbnails": np.zeros((1, THUMBNAIL, THUMBNAIL, 3), np.float32)},
@@ -203,8 +250,8 @@ def test_no_class_is_called_what_means_no_class(bundle: Bundle) -> None:
     ],
 )
 def test_shots_that_do_not_fit_are_a_bank_error(bundle: Bundle, change: dict[str, np.ndarray], known: bool) -> None:
-    features, thumbnails = shots(1)
-    given_: dict[str, Any] = {"prompt": prompt(0), "features": features, "thumbnails": thumbnails, **change}
+    support, query, thumbnails = shots(1)
+    given_: dict[str, Any] = {"prompt": prompt(0), "support": support, "query": query, "thumbnails": thumbnails, **change}
     with pytest.raises(BankError):
         taught(bundle).add("red fox" if known else "new", threshold=0.5, **given_)
 
@@ -212,6 +259,104 @@ def test_shots_that_do_not_fit_are_a_bank_error(bundle: Bundle, change: dict[str
 def test_a_threshold_is_a_number(bundle: Bundle) -> None:
     with pytest.raises(BankError, match="not finite"):
         Bank.empty(bundle).add("a", prompt(0), *shots(1), threshold=float("nan"))
+
+
+# --- the prompt's strength ---
+
+
+def test_a_new_class_has_the_bundles_strength_and_a_known_one_keeps_its_own(bundle: Bundle) -> None:
+    bank = Bank.empty(bundle).add("a", prompt(0), *shots(1), threshold=0.5, strength=0.3)
+    bank = bank.add("b", prompt(1), *shots(1), threshold=0.5).add("a", prompt(0), *shots(2, 1), threshold=0.5)
+    assert bank.strengths.tolist() == [0.3, OWN]
+    bank = bank.add("a", prompt(0), *shots(1, 2), threshold=0.5, strength=0.6)
+    assert bank.strengths.tolist() == [0.6, OWN], "it is the class's, not the shot's"
+    check(bank)
+    assert bank.remove("a").strengths.tolist() == [OWN]
+
+
+def test_a_strength_changes_without_pictures(bundle: Bundle) -> None:
+    bank = taught(bundle)
+    other = bank.with_strength("red_fox", 0.25)
+    check(other)
+    assert other.strengths.tolist() == [0.25, OWN, OWN]
+    one = Bank.empty(bundle).add("red fox", prompt(0), *shots(2), threshold=0.5, strength=0.25)
+    np.testing.assert_array_equal(other.prototypes[0], one.prototypes[0])
+    np.testing.assert_array_equal(other.prototypes[1:], bank.prototypes[1:])
+    np.testing.assert_array_equal(other.with_strength("red fox", OWN).prototypes, bank.prototypes)
+    with pytest.raises(BankError, match="no class 'wolf'"):
+        bank.with_strength("wolf", 0.5)
+
+
+@pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan"), float("inf")])
+def test_a_strength_out_of_range_is_refused(bundle: Bundle, tmp_path: Path, strength: float) -> None:
+    bank = taught(bundle)
+    with pytest.raises(BankError, match="out of range"):
+        bank.with_strength("café", strength)
+    for name in ("café", "new"):
+        with pytest.raises(BankError, match="out of range"):
+            bank.add(name, prompt(2), *shots(1), threshold=0.5, strength=strength)
+    tensors, described = stored(bundle, tmp_path / "bank")
+    save_tensors(tmp_path / "bank", {**tensors, "strengths": np.array([OWN, strength, 0])}, described)
+    with pytest.raises(BankError, match="out of range"):
+        Bank.load(tmp_path / "bank", bundle)
+
+
+def test_a_bundle_without_prompts_takes_no_strength(bundle: Bundle) -> None:
+    bank = Bank.empty(at(bundle, 0.0)).add("a", prompt(0), *shots(1), threshold=0.5)
+    assert bank.with_strength("a", 0).strengths.tolist() == [0]
+    with pytest.raises(BankError, match="takes no prompts") as raised:
+        bank.with_strength("a", 0.5)
+    assert "model.prompt_strength" in raised.value.next_step
+
+
+def test_large_features_do_not_overflow(bundle: Bundle) -> None:
+    support, query = np.full((2, 2, D), 3e38, np.float32)
+    query *= -1
+    bank = Bank.empty(at(bundle, 0.01)).add("a", prompt(0), support, query, shots(2)[2], threshold=0.5, strength=1.0)
+    np.testing.assert_allclose(bank.prototypes, np.full((1, D), D**-0.5), atol=1e-6)
+
+
+FEATURES = st.integers(1, 6).flatmap(lambda k: hnp.arrays(np.float32, (2, k, D), elements=st.integers(-99, 99).map(float)))
+
+
+@given(features=FEATURES, own=st.floats(0.05, 1), strength=st.floats(0, 1), data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_what_holds_of_every_prototype(
+    bundle: Bundle, features: np.ndarray, own: float, strength: float, data: st.DataObject
+) -> None:
+    support, query = features
+    query[:, 0], support[:, 0] = 100, 100  # no mean is near zero
+    count, empty = len(support), Bank.empty(at(bundle, own))
+
+    def teach(*rows: list[int], strength: float | None = strength, of: Bank = empty) -> Bank:
+        for r in rows:
+            of = of.add("a", prompt(0), support[r], query[r], shots(len(r))[2], threshold=0.5, strength=strength)
+        return of
+
+    every = list(range(count))
+    bank = teach(every)
+    check(bank)
+    singly = teach(*([row] for row in data.draw(st.permutations(every))))
+    np.testing.assert_allclose(singly.prototypes, bank.prototypes, atol=1e-6)
+    more = teach(every, [0])
+    np.testing.assert_allclose(more.remove("a", count).prototypes, bank.prototypes, atol=1e-6)
+    np.testing.assert_allclose(teach(every, strength=0).prototypes[0], unit(query.mean(axis=0)), atol=1e-5)
+    prompted = query.mean(axis=0, dtype=np.float64) + (support - query).mean(axis=0, dtype=np.float64) / own
+    np.testing.assert_allclose(teach(every, strength=1).prototypes[0], unit(prompted), atol=1e-5)
+    if count == 1:
+        np.testing.assert_array_equal(teach(every, strength=None).prototypes[0], unit(support[0]))
+
+
+def test_with_many_shots_the_prototype_tends_to_the_plain_one(bundle: Bundle) -> None:
+    (support,), (query,), (small,) = shots(1)
+    away = []
+    for count in (1, 4, 20, 100, 500):
+        copies = [np.repeat(part[None], count, axis=0) for part in (support, query, small)]
+        bank = Bank.empty(bundle).add("a", prompt(0), *copies, threshold=0.5)
+        away.append(float(np.linalg.norm(bank.prototypes[0] - unit(query))))
+    assert away == sorted(away, reverse=True)
+    assert away[0] > 0.5
+    assert away[-1] < 0.02
 
 
 @pytest.mark.parametrize("size", [(1, 1), (480, 640), (64, 64), (2, 3000)])
@@ -224,6 +369,9 @@ def test_a_thumbnail_has_one_size(size: tuple[int, int]) -> None:
 # --- a bank as a person uses it ---
 
 
+NAMES, STRENGTHS = st.sampled_from(["a", "b", "c_1", "d"]), st.sampled_from([0.0, 0.3, 1.0])
+
+
 class Teaching(RuleBasedStateMachine):
     """Any order of teaching, forgetting and saving, beside a plain dictionary that does the same."""
 
@@ -234,16 +382,18 @@ class Teaching(RuleBasedStateMachine):
     def start(self) -> None:
         self.bank = Bank.empty(self.bundle)
         self.model: dict[str, list[int]] = {}
+        self.strengths: dict[str, float] = {}
         self.changes = self.seed = 0
 
-    @rule(name=st.sampled_from(["a", "b", "c_1", "d"]), count=st.integers(1, 3))
-    def add(self, name: str, count: int) -> None:
+    @rule(name=NAMES, count=st.integers(1, 3), strength=st.none() | STRENGTHS)
+    def add(self, name: str, count: int, strength: float | None) -> None:
         seeds = [self.seed + i for i in range(count)]
         self.seed += count
-        features = np.concatenate([shots(1, s)[0] for s in seeds])
-        thumbnails = np.concatenate([shots(1, s)[1] for s in seeds])
-        self.bank = self.bank.add(name, prompt(ord(name[0])), features, thumbnails, threshold=ord(name[0]) / 200)
-        self.model.setdefault(clean_name(name), []).extend(seeds)
+        parts = (np.concatenate(part) for part in zip(*(shots(1, s) for s in seeds), strict=True))
+        self.bank = self.bank.add(name, prompt(ord(name[0])), *parts, threshold=ord(name[0]) / 200, strength=strength)
+        clean = clean_name(name)
+        self.model.setdefault(clean, []).extend(seeds)
+        self.strengths[clean] = self.strengths.get(clean, OWN) if strength is None else strength
         self.changes += 1
 
     @precondition(lambda self: self.model)
@@ -255,7 +405,15 @@ class Teaching(RuleBasedStateMachine):
         if shot is not None:
             self.model[name].pop(shot)
         if shot is None or not self.model[name]:
-            del self.model[name]
+            del self.model[name], self.strengths[name]
+        self.changes += 1
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), strength=STRENGTHS)
+    def weigh(self, data: st.DataObject, strength: float) -> None:
+        name = data.draw(st.sampled_from(sorted(self.model)))
+        self.bank = self.bank.with_strength(name, strength)
+        self.strengths[name] = strength
         self.changes += 1
 
     @rule()
@@ -263,6 +421,7 @@ class Teaching(RuleBasedStateMachine):
         self.bank.save(self.path)
         loaded = Bank.load(self.path, self.bundle)
         same(loaded, self.bank)
+        np.testing.assert_array_equal(loaded.prototypes, self.bank.prototypes)
         self.bank = loaded
 
     @invariant()
@@ -273,8 +432,9 @@ class Teaching(RuleBasedStateMachine):
         for index, (name, seeds) in enumerate(self.model.items()):
             own = self.bank.owners == index
             assert self.bank.shots(name) == len(seeds)
-            np.testing.assert_array_equal(self.bank.features[own], np.concatenate([shots(1, s)[0] for s in seeds]))
-            np.testing.assert_array_equal(self.bank.thumbnails[own], np.concatenate([shots(1, s)[1] for s in seeds]))
+            for column, part in enumerate((self.bank.support, self.bank.query, self.bank.thumbnails)):
+                np.testing.assert_array_equal(part[own], np.concatenate([shots(1, s)[column] for s in seeds]))
+            assert self.bank.strengths[index] == self.strengths[name]
             np.testing.assert_array_equal(self.bank.prompts[index], prompt(ord(name[0])))
             assert self.bank.thresholds[index] == np.float32(ord(name[0]) / 200)
 
@@ -322,6 +482,16 @@ def test_what_is_no_bank_is_refused(bundle: Bundle, tmp_path: Path) -> None:
         assert str(path) in raised.value.what
 
 
+@pytest.mark.parametrize("schema", [1, SCHEMA + 1, str(SCHEMA), None])
+def test_another_schema_is_refused_with_the_way_to_enrol_again(bundle: Bundle, tmp_path: Path, schema: object) -> None:
+    tensors, described = stored(bundle, tmp_path / "bank")
+    save_tensors(tmp_path / "bank", tensors, {**described, "schema": schema})
+    with pytest.raises(BankError, match="another schema") as raised:
+        Bank.load(tmp_path / "bank", bundle)
+    assert (raised.value.expected, raised.value.got) == (str(SCHEMA), repr(schema))
+    assert "enrol its classes again" in raised.value.next_step
+
+
 def stored(bundle: Bundle, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     taught(bundle).save(path)
     return load_tensors(path, BankError)
@@ -336,7 +506,7 @@ def test_a_tensor_of_another_form_is_a_bank_error(
     path = tmp_path_factory.getbasetemp() / "form.safetensors"
     tensors, described = stored(bundle, path)
     sound = tensors[part]
-    tensors[part] = np.zeros(shape, dtype)
+    tensors[part] = np.ones(shape, dtype)
     path.write_bytes(save(tensors, {k: json.dumps(v) for k, v in described.items()}))
     if (sound.shape, sound.dtype) == (shape, np.dtype(dtype)) and part != "owners":
         check(Bank.load(path, bundle))
@@ -353,7 +523,7 @@ def test_every_shot_has_a_class_and_every_class_a_shot(bundle: Bundle, tmp_path:
         Bank.load(tmp_path / "bank", bundle)
 
 
-@pytest.mark.parametrize("part", ["prompts", "thresholds", "features"])
+@pytest.mark.parametrize("part", ["prompts", "thresholds", "support", "query"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_numbers_are_finite(bundle: Bundle, tmp_path: Path, part: str, value: float) -> None:
     tensors, described = stored(bundle, tmp_path / "bank")
@@ -404,10 +574,10 @@ def test_names_are_clean_and_distinct_and_fit(bundle: Bundle, tmp_path: Path, na
     assert "\x1b" not in str(raised.value)
 
 
-@pytest.mark.parametrize("dim", ["features", "prompts"])
-def test_features_and_prompts_are_as_long_as_the_bundles(bundle: Bundle, tmp_path: Path, dim: str) -> None:
+@pytest.mark.parametrize("dims", [("support", "query"), ("prompts",)])
+def test_features_and_prompts_are_as_long_as_the_bundles(bundle: Bundle, tmp_path: Path, dims: tuple[str, ...]) -> None:
     tensors, described = stored(bundle, tmp_path / "bank")
-    save_tensors(tmp_path / "bank", {**tensors, dim: tensors[dim][:, :3]}, described)
+    save_tensors(tmp_path / "bank", {**tensors, **{part: tensors[part][:, :3] for part in dims}}, described)
     with pytest.raises(BankError, match="does not fit the bundle"):
         Bank.load(tmp_path / "bank", bundle)
 
@@ -429,7 +599,7 @@ def test_metadata_of_the_wrong_kind_is_a_bank_error(
     tensors, described = stored(bundle, path)
     metadata = {k: json.dumps(v) for k, v in {**described, key: value}.items() if not (drop and k == key)}
     path.write_bytes(save(tensors, metadata))
-    if not drop and ((key == "version" and isinstance(value, int)) or (key == "schema" and value == 1)):
+    if not drop and ((key == "version" and isinstance(value, int)) or (key == "schema" and value == SCHEMA)):
         check(Bank.load(path, bundle))
         return
     with pytest.raises(BankError):
@@ -470,7 +640,7 @@ def test_a_damaged_bank_is_a_bank_or_a_bank_error(bundle: Bundle, tmp_path_facto
         str(error).encode()
         return
     assert bank.prototypes.shape == (len(bank.names), D)
-    assert sum(bank.shots(name) for name in bank.names) == len(bank.features)
+    assert sum(bank.shots(name) for name in bank.names) == len(bank.owners)
 
 
 def test_a_bank_that_could_not_be_written_leaves_the_old_one(

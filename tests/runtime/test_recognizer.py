@@ -67,31 +67,56 @@ def test_the_prompt_takes_part_in_what_is_learnt(recognizer: Recognizer) -> None
     shot = toy.picture("red")
     recognizer.enroll("red", [shot])
     recognizer.enroll("green", [shot])
-    assert np.abs(recognizer.bank.features[0] - recognizer.bank.features[1]).max() > 0.01
+    assert np.abs(recognizer.bank.support[0] - recognizer.bank.support[1]).max() > 0.01
+    np.testing.assert_allclose(recognizer.bank.query[0], recognizer.bank.query[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("own", [0.4, 1.0])
 @pytest.mark.parametrize("strength", [0.0, 0.25, 0.4, 1.0, None])
 def test_the_prompt_acts_as_strongly_as_is_said(tmp_path: Path, own: float, strength: float | None) -> None:
-    """The toy's prompted feature is the plain one plus the projected prompt, so strength scales that sum's second part."""
+    """The toy's prompted feature is the plain one plus the projected prompt, so the share scales that sum's second part."""
     bundle = toy.make_bundle(tmp_path / "toy.spedge", strength=own)
     shots = [toy.picture("red", seed=seed) for seed in range(BATCH + 1)]
-    with Recognizer.load(bundle, device="cpu") as recognizer:
-        recognizer.enroll("red", shots, strength=strength)
-        features = recognizer.bank.features
     crop = Bundle.load(bundle).manifest.preprocess
-    expected = own if strength is None else strength
     plain = toy.features(np.stack([crop(shot) for shot in shots]))
-    np.testing.assert_allclose(features, plain + expected * toy.prompts().vector("red") @ toy.projection(), atol=1e-5)
-    assert features.dtype == np.float32
+    hint = toy.prompts().vector("red") @ toy.projection()
+    s = own if strength is None else strength
+
+    def check(bank: Bank, count: int) -> None:
+        np.testing.assert_allclose(bank.query, plain[:count], atol=1e-5)
+        np.testing.assert_allclose(bank.support, plain[:count] + own * hint, atol=1e-5)
+        expected = plain[:count].mean(axis=0) + s / (s + (1 - s) * count) * hint
+        np.testing.assert_allclose(bank.prototypes, expected[None] / np.linalg.norm(expected), atol=1e-5)
+
+    with Recognizer.load(bundle, device="cpu") as recognizer:
+        recognizer.enroll("red", shots[:1], strength=strength)
+        check(recognizer.bank, 1)
+        recognizer.enroll("red", shots[1:])
+        check(recognizer.bank, BATCH + 1)
+
+
+def test_the_strength_of_a_taught_class_changes(recognizer: Recognizer) -> None:
+    shot = toy.picture("red")
+    recognizer.enroll("red", [shot, shot])
+    recognizer.enroll("green", [shot], strength=0.3)
+    query = recognizer.bank.query[0]
+    for name, strength in (("red", 0.0), ("green", 0.0)):
+        recognizer.set_strength(name, strength)
+    np.testing.assert_allclose(recognizer.bank.prototypes, np.stack([query, query]) / np.linalg.norm(query), atol=1e-6)
+    assert recognizer.classify(shot).similarity == pytest.approx(1, abs=1e-5)
+    assert recognizer.classify(shot).bank_version == 4
+    recognizer.enroll("red", [shot], strength=0.5)
+    assert recognizer.bank.strengths.tolist() == [0.5, 0]
+    with pytest.raises(BankError, match="no class 'blue'"):
+        recognizer.set_strength("blue", 0.5)
 
 
 def test_a_strength_that_cannot_be_is_refused(recognizer: Recognizer, tmp_path: Path) -> None:
     for strength in (-0.1, 1.1, float("nan")):
-        with pytest.raises(SettingsError, match="out of range"):
+        with pytest.raises(BankError, match="out of range"):
             recognizer.enroll("red", [toy.picture("red")], strength=strength)
     with Recognizer.load(toy.make_bundle(tmp_path / "toy.spedge", strength=0.0), device="cpu") as plain:
-        with pytest.raises(SettingsError, match="takes no prompts") as raised:
+        with pytest.raises(BankError, match="takes no prompts") as raised:
             plain.enroll("red", [toy.picture("red")], strength=0.5)
         assert "model.prompt_strength" in raised.value.next_step
         assert not plain.bank.names
@@ -169,7 +194,8 @@ def test_more_shots_of_a_class(recognizer: Recognizer) -> None:
     recognizer.enroll("naïve_café", [toy.picture("red", seed=1)] * (2 * BATCH))
     assert recognizer.bank.names == ("naïve café",)
     assert recognizer.bank.shots("naïve café") == 1 + 2 * BATCH
-    np.testing.assert_allclose(recognizer.bank.features[1:], recognizer.bank.features[[1]].repeat(2 * BATCH, axis=0), atol=1e-5)
+    for features in (recognizer.bank.support, recognizer.bank.query):
+        np.testing.assert_allclose(features[1:], features[[1]].repeat(2 * BATCH, axis=0), atol=1e-5)
 
 
 def test_a_prompt_of_ones_own_stays_with_its_class(recognizer: Recognizer) -> None:
@@ -179,7 +205,7 @@ def test_a_prompt_of_ones_own_stays_with_its_class(recognizer: Recognizer) -> No
     assert recognizer.bank.shots("my dog") == 2
     np.testing.assert_array_equal(recognizer.bank.prompts[0], own)
     crop = recognizer.bundle.manifest.preprocess(toy.picture("red"))[None]
-    np.testing.assert_allclose(recognizer.bank.features[0], toy.features(crop, own[None])[0], atol=1e-5)
+    np.testing.assert_allclose(recognizer.bank.support[0], toy.features(crop, own[None])[0], atol=1e-5)
 
 
 def test_forget(taught: Recognizer) -> None:
