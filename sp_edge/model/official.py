@@ -59,6 +59,7 @@ class Recognised:
             "interaction": list(self.interactions),
             "layer": layers,
             "projector": [self.projector] if self.stage is not None else [given.projector],
+            "text_prototype": [False],  # theirs have none
         }
         changes = {name: values[0] for name, values in fitting.items() if getattr(given, name) not in values}
         for name in changes:

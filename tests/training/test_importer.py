@@ -166,6 +166,7 @@ def test_a_prompt_table_says_how_texts_were_encoded(state: State, tmp_path: Path
         ("backbone", "visformer_tiny_84"),
         ("interaction", "spatial"),
         ("projector", "mlp"),
+        ("text_prototype", True),
     ],
 )
 def test_a_setting_that_was_asked_for_is_not_changed(state: State, tmp_path: Path, setting: str, value: Any) -> None:
