@@ -109,7 +109,7 @@ def _episodes(settings: Settings) -> list[Any]:
 def to_train(settings: Settings) -> Settings:
     """The settings to train with: what only measuring needs is left at its default, so that such variants share a run."""
     model, usual = settings.model, EvalSettings()
-    if not settings.tune.choose_strength:
+    if not settings.tune.choose_strength and not settings.tune.validate_every:  # else training measures with it
         model = dataclasses.replace(model, prompt_strength=1.0)
     protocol = dataclasses.replace(
         settings.eval, episodes=usual.episodes, classifier=usual.classifier, views=usual.views
