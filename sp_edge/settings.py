@@ -148,7 +148,7 @@ class PretrainSettings:
 
     Attributes:
         steps: optimiser steps.
-        batch_size: pictures a step, over all processes.
+        batch_size: pictures a step, over all processes; where the split has fewer, all of them.
         schedule: of the learning rate after its warm-up: cosine to zero, or constant.
         warm_up: share of the steps over which the rate rises linearly to `lr`.
         group: which pictures of the training split (a name in `PictureSet.groups`, or 'all').
@@ -352,10 +352,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         _choice("precision", self.precision, ("auto", "fp32", "bf16"))
-        if self.model.prompt_strength != 1 and self.tune.choose_strength:
-            raise SettingsError(
-                "model.prompt_strength was set, and training is to choose it", expected="tune.choose_strength=false besides"
-            )
+        usual = ModelSettings()
+        for name in ("prompt_strength", "text_share"):
+            if self.tune.choose_strength and getattr(self.model, name) != getattr(usual, name):
+                raise SettingsError(
+                    f"model.{name} was set, and training is to choose it", expected="tune.choose_strength=false besides"
+                )
         _require(0 <= self.seed < 2**63, "seed", "0 to 2^63 - 1", self.seed)
 
     def to_json(self) -> dict[str, Any]:

@@ -36,6 +36,20 @@ class BaseClassifier(nn.Module):
         return functional.cross_entropy(logits, wanted), hits.float().mean()
 
 
+def base_batches(pictures: PictureSet, settings: Settings, share: Share) -> tuple[PictureSet, int, slice]:
+    """What the stage uses: base pictures, how many make a batch, and this process's part of it.
+
+    Raises:
+        DataError: no such group.
+        SettingsError: the processes cannot share a batch.
+    """
+    stage = settings.pretrain
+    if stage.group != "all":
+        pictures = pictures.only(stage.group)
+    size = min(stage.batch_size, len(pictures) * stage.repeats)
+    return pictures, size, share.rows(size, "pretrain.batch_size")
+
+
 def pretrain(
     network: PromptedNetwork, pictures: PictureSet, settings: Settings, *, folder: Path, accelerator: Accelerator
 ) -> StageLog:
@@ -46,13 +60,10 @@ def pretrain(
         folder: of the run.
     """
     stage = settings.pretrain
-    if stage.group != "all":
-        pictures = pictures.only(stage.group)
+    pictures, size, own = base_batches(pictures, settings, Share.of(accelerator))
     module = BaseClassifier(network, len(pictures.class_names)).to(memory_format=torch.channels_last)
-    size = min(stage.batch_size, len(pictures) * stage.repeats)
     different = math.ceil(size / stage.repeats)
     epoch = max(1, len(pictures) // different)
-    own = Share.of(accelerator).rows(size, "pretrain.batch_size")
 
     def batch(step: int) -> tuple[Tensor, ...]:
         order = np.random.default_rng([settings.seed, 1, step // epoch]).permutation(len(pictures))

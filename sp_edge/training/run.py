@@ -26,9 +26,9 @@ from sp_edge.training.accelerator import Share, make_accelerator
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, evaluate, sample
 from sp_edge.training.loop import StageLog
-from sp_edge.training.pretrain import pretrain
+from sp_edge.training.pretrain import base_batches, pretrain
 from sp_edge.training.strength import choose_strength
-from sp_edge.training.text_prototype import fit_text_prototype
+from sp_edge.training.text_prototype import check_classes, fit_text_prototype
 from sp_edge.training.tune import base_episodes, tune
 
 VALIDATION_EPISODES = 200
@@ -76,10 +76,10 @@ def train(
     )
     pictures = pictures or sets.load_split(settings, "train", progress=main)
     say(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
-    # What the second stage cannot use is found before the first has taken its hours.
-    base_episodes(pictures, settings, Share.of(accelerator))
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, table.text.dim)
+    network.text_share = 0.0  # the text prototype is fitted at the end, and until then has no part in what is measured
+    _check_stages(network, pictures, settings, Share.of(accelerator), pretrains=init is None)
     if init is not None:
         _start_from(network, init, settings, say)
     measure = _measure(network, table, settings, progress=main)
@@ -104,16 +104,29 @@ def train(
     log = tune(network, pictures, table, settings, folder=folder, accelerator=accelerator, measure=measure)
     _check(network, log, pictures)
     record["tune"] = dataclasses.asdict(log)
-    network.cpu().eval()
     if not main:
         accelerator.wait_for_everyone()  # the first process chooses and writes
         return Checkpoint.load(folder / runs.CHECKPOINT)
     settings = _weigh_prompts(network, pictures, table, settings, record, say)
-    checkpoint = Checkpoint(network, settings, table, "tuned", classes, record)
+    checkpoint = Checkpoint(network.cpu().eval(), settings, table, "tuned", classes, record)
     checkpoint.save(folder / runs.CHECKPOINT)
     _drop_state(folder, "tune")
     accelerator.wait_for_everyone()
     return checkpoint
+
+
+def _check_stages(network: PromptedNetwork, pictures: PictureSet, settings: Settings, share: Share, *, pretrains: bool) -> None:
+    """Finds what a later stage cannot use before the first has taken its hours.
+
+    Raises:
+        DataError: no such group, or too few classes or pictures.
+        SettingsError: the processes cannot share a batch or the episodes of a step.
+    """
+    if pretrains:
+        base_batches(pictures, settings, share)
+    base_episodes(pictures, settings, share)
+    if network.text_prototype is not None:
+        check_classes(len(np.unique(pictures.labels)))
 
 
 def _measure(network: PromptedNetwork, table: PromptTable, settings: Settings, *, progress: bool) -> Callable[[], float] | None:
@@ -166,6 +179,7 @@ def _weigh_prompts(
     """Fits the text prototype where there is one, and sets the prompts' strength where it is to be chosen."""
     if network.text_prototype is not None:
         fit = fit_text_prototype(network, pictures, table)
+        network.text_share = settings.model.text_share
         record["text_prototype"] = dataclasses.asdict(fit)
         say(f"text alone explains {100 * fit.explained:.0f} % of how classes look that it was not fitted on")
     if network.prompt is None or not settings.tune.choose_strength:

@@ -90,5 +90,6 @@ def _features(network: PromptedNetwork, pictures: PictureSet, prompts: NDArray[n
         network.text_share = own
     if network.text_prototype is None or prompts is None:
         return {0.0: features}
-    text = network.text_prototype(torch.from_numpy(prompts)).numpy()
+    device = next(network.parameters()).device
+    text = network.text_prototype(torch.from_numpy(prompts).to(device)).cpu().numpy()
     return {w: Features(features.query, np.float32(1 - w) * features.support + np.float32(w) * text) for w in SHARES}

@@ -50,12 +50,14 @@ def fit_text_prototype(network: PromptedNetwork, pictures: PictureSet, prompts: 
         prompts: hold every base class's name.
 
     Raises:
-        DataError: fewer than three classes.
+        DataError: fewer than three classes, or a feature is not finite.
     """
     assert network.text_prototype is not None  # noqa: S101 - the caller's, not the user's mistake
     rows = np.concatenate([np.flatnonzero(pictures.labels == label)[:PER_CLASS] for label in np.unique(pictures.labels)])
     labels = pictures.labels[rows]
     features = encode(network, pictures.images[rows], None).query
+    if not np.isfinite(features).all():
+        raise DataError("the network's features are not finite", expected="numbers", next_step="lower the lr of training")
     present, index = np.unique(labels, return_inverse=True)
     means = np.zeros((len(present), features.shape[1]))
     np.add.at(means, index, features)
@@ -67,6 +69,21 @@ def fit_text_prototype(network: PromptedNetwork, pictures: PictureSet, prompts: 
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))
     return fit
+
+
+def check_classes(count: int) -> None:
+    """Refuses base classes that are too few to tell what follows from their names.
+
+    Raises:
+        DataError: fewer than three.
+    """
+    if count < 3:
+        raise DataError(
+            "too few base classes for a text prototype",
+            expected="3 or more",
+            got=str(count),
+            next_step="model.text_prototype=false",
+        )
 
 
 def fit_ridge(
@@ -82,8 +99,7 @@ def fit_ridge(
     """
     from sklearn.linear_model import RidgeCV
 
-    if len(text) < 3:
-        raise DataError("too few base classes for a text prototype", expected="3 or more", got=str(len(text)))
+    check_classes(len(text))
     scale = max(float(np.square(text - text.mean(axis=0)).sum(axis=1).mean()), 1e-12)
     model = RidgeCV(alphas=RIDGES * scale, scoring=None).fit(text, prototypes)
     # Its score is minus the mean squared error on the class left out; the mean of the others is the guess to beat.

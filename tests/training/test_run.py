@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -563,3 +564,49 @@ def test_bf16_gives_a_checkpoint_in_fp32(quick: Quick, tmp_path: Path, monkeypat
     assert said[0] == "training on cpu in bf16"
     assert {value.dtype for value in checkpoint.network.state_dict().values()} == {torch.float32, torch.int64}
     assert weights(tmp_path / "run" / runs.CHECKPOINT) == weights(checkpoint)
+
+
+# --- the text prototype ---
+
+TEXT_PROTOTYPE = {"model": {"text_prototype": True}}
+
+
+def test_a_text_prototype_has_no_part_in_anything_before_it_is_fitted(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one that was taken over from another run."""
+    measured: list[float] = []
+    first = go(quick(**TEXT_PROTOTYPE), tmp_path / "first")
+    assert first.network.text_prototype is not None
+    assert first.network.text_prototype.weight.any()
+    assert first.network.text_share == first.settings.model.text_share == 0.5, "there were too few pictures to choose it"
+    assert set(first.record["text_prototype"]) == {"classes", "ridge", "explained"}
+
+    def measure(network: Any, *_: object, **__: object) -> Any:
+        measured.append(network.text_share)
+        return Evaluation({WITHOUT: {(1, "all"): np.ones(2)}}, quick().eval, 0, 1.0, 8, {})
+
+    monkeypatch.setattr(run_module, "evaluate", measure)
+    settings = quick(**VALIDATED, **TEXT_PROTOTYPE)
+    settings = dataclasses.replace(settings, tune=dataclasses.replace(settings.tune, choose_strength=False))
+    second = go(settings, tmp_path / "second", init=tmp_path / "first" / runs.CHECKPOINT)
+    assert measured == [0.0] * 3
+    assert second.network.text_share == 0.5
+    assert weights(tmp_path / "second" / runs.CHECKPOINT) == weights(second)
+
+
+@pytest.mark.parametrize(
+    ("tables", "error"),
+    [({**TEXT_PROTOTYPE, "tune": {"n_way": 2}}, "too few base classes"), ({"pretrain": {"group": "drawn"}}, "no such group")],
+)
+def test_what_a_later_stage_cannot_use_is_said_before_any_training(
+    quick: Quick, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: dict[str, Any], error: str
+) -> None:
+    monkeypatch.setattr(BaseClassifier, "forward", lambda *_: pytest.fail("trains"))
+    for split, names in {"train": ("ant", "bee"), "val": ("gnu", "hen")}.items():
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "data" / split / name).symlink_to(pictures / split / name)
+    with pytest.raises(DataError, match=error):
+        go(quick(data={"source": str(tmp_path / "data")}, **tables), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -95,3 +95,28 @@ def test_of_a_large_class_some_pictures_are_enough(monkeypatch: pytest.MonkeyPat
     vectors = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     fit_text_prototype(network, pictures, PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), ("a", "b", "c"), vectors))
     assert seen == [64 + 5 + 64]
+
+
+def test_features_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = np.full((6, 192), np.inf, np.float32)
+    monkeypatch.setattr(module, "encode", lambda *_: Features(wrong, wrong))
+    pictures = PictureSet(np.zeros((6, 2, 2, 3), np.uint8), np.arange(6) // 2, ("a", "b", "c"), {})
+    network = build_network(ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True), 4)
+    table = PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), ("a", "b", "c"), np.eye(3, 4, dtype=np.float32))
+    with pytest.raises(DataError, match="not finite"):
+        fit_text_prototype(network, pictures, table)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e12])
+def test_vectors_of_any_length_with_one_picture_a_class_give_numbers(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(3, 192)).astype(np.float32)
+    monkeypatch.setattr(module, "encode", lambda *_: Features(features, features))
+    pictures = PictureSet(np.zeros((3, 2, 2, 3), np.uint8), np.arange(3), ("a", "b", "c"), {})
+    network = build_network(ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True), 4)
+    assert network.text_prototype is not None
+    vectors = (scale * rng.normal(size=(3, 4))).astype(np.float32)
+    fit = fit_text_prototype(network, pictures, PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), ("a", "b", "c"), vectors))
+    told = network.text_prototype(torch.from_numpy(vectors)).detach().numpy()
+    assert np.abs(told).max() < 2 * np.abs(features).max()
+    assert fit.explained <= 1

@@ -58,6 +58,7 @@ def test_lists_and_quoted_texts_keep_their_commas() -> None:
         (["data.test_per_class=20,30"], "same episodes"),
         (["seed=1,2"], "same episodes"),
         (["model.prompt_strength=0,1"], "training is to choose it"),
+        (["model.text_share=0,1"], "training is to choose it"),
     ],
 )
 def test_what_cannot_vary_is_refused(vary: list[str], words: str) -> None:
@@ -90,6 +91,8 @@ def test_what_only_measuring_needs_shares_a_run() -> None:
     trained = [to_train(v.settings) for v in found]
     assert trained[:5] == [base] * 5
     assert trained[5] != base
+    validated = ["tune.choose_strength=false", "tune.validate_every=9", "model.prompt_strength=0.5"]
+    assert to_train(Settings.load("scenes", validated)).model.prompt_strength == 0.5, "training validates with it"
     longer = Settings.load("scenes", ["eval.episodes=9", "expected.source=paper"])
     assert to_train(longer) == Settings.load("scenes")
     assert to_train(Settings.load("scenes", ["eval.n_shot=3"])).eval.n_shot == (3,), "training validates with it"
