@@ -117,7 +117,8 @@ class AugmentSettings:
     """Random changes to training pictures.
 
     Attributes:
-        policy: none, standard (crop, shift, mirror, brightness) or randaugment (standard, then RandAugment).
+        policy: none, standard (crop, shift, mirror, brightness) or randaugment (standard, then RandAugment), in both stages
+            unless `tune.policy` says otherwise.
         flip: mirror half of the pictures.
         crop: least share of the area that a random crop keeps, resized back; 1 does not crop.
         shift: move by up to this share of the side; what leaves at one edge is reflected at the other.
@@ -197,6 +198,7 @@ class TuneSettings:
         schedule, warm_up: as in `PretrainSettings`.
         temperature: tau that divides the cosine in the loss and in the confidence.
         group: as in `PretrainSettings`.
+        policy: of augmentation in this stage, none, standard or randaugment; 'same' takes `augment.policy`.
         prompt_dropout: share of an episode's classes whose support is encoded without prompt, so that prototypes cannot be
             learned from text alone.
         text_noise: standard deviation of noise on a class's text vector, as a share of the vector's length.
@@ -220,6 +222,7 @@ class TuneSettings:
     warm_up: float = 0.08
     temperature: float = 0.2
     group: str = "all"
+    policy: str = "same"
     prompt_dropout: float = 0.0
     text_noise: float = 0.0
     choose_strength: bool = True
@@ -237,6 +240,7 @@ class TuneSettings:
         _require(self.channel_lr >= 0, "tune.channel_lr", "0 or more", self.channel_lr)
         _require(self.weight_decay >= 0, "tune.weight_decay", "0 or more", self.weight_decay)
         _choice("tune.schedule", self.schedule, ("cosine", "constant"))
+        _choice("tune.policy", self.policy, ("same", "none", "standard", "randaugment"))
         _require(0 <= self.warm_up < 1, "tune.warm_up", "0 to 1", self.warm_up)
         _require(self.temperature > 0, "tune.temperature", "a positive number", self.temperature)
         _require(0 <= self.prompt_dropout < 1, "tune.prompt_dropout", "0 to 1", self.prompt_dropout)

@@ -35,6 +35,7 @@ def test_a_benchmarks_recipe_is_the_papers(name: str, shots: int) -> None:
     assert (settings.model.backbone, settings.model.image_size, settings.model.layer) == ("visformer_tiny", 224, "3-2")
     assert (settings.text.encoder, settings.text.norm, settings.text.template) == ("clip", 0, "A photo of {name}")
     assert settings.augment.policy == "randaugment"
+    assert second.policy == ("same" if name == "tiered-imagenet" else "standard"), "the paper tunes with it on one set"
     measured = settings.eval
     assert (measured.n_way, measured.n_shot, measured.n_query, measured.episodes) == (5, (shots,), 15, 2000)
     assert (measured.classifier, measured.views) == ("cosine" if shots == 1 else "lr", 10)

@@ -18,6 +18,19 @@ from sp_edge.errors import SettingsError
 PATIENCE = timedelta(hours=6)
 
 
+def torch_device(device: str) -> str:
+    """What torch calls a device.
+
+    Raises:
+        SettingsError: not auto, cpu or cuda, or cuda without a CUDA GPU.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise SettingsError("unknown device", expected="auto, cpu or cuda", got=device)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("no CUDA GPU", expected="a GPU that torch can use", got="none", next_step="--device cpu")
+    return "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
+
+
 def make_accelerator(precision: str, device: str) -> Accelerator:
     """The engine that places, autocasts and, started by `torchrun` or `accelerate launch`, joins the processes (DDP).
 
@@ -26,15 +39,9 @@ def make_accelerator(precision: str, device: str) -> Accelerator:
         device: auto, cpu or cuda.
 
     Raises:
-        SettingsError: cuda without a CUDA GPU, or this process has trained in another way before.
+        SettingsError: as `torch_device`, or this process has trained in another way before.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise SettingsError("unknown device", expected="auto, cpu or cuda", got=device)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(
-            "no CUDA GPU for training", expected="a GPU that torch can use", got="none", next_step="--device cpu"
-        )
-    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    on_cpu = torch_device(device) == "cpu"
     if precision == "auto":
         precision = "bf16" if _computes_bf16(on_cpu) else "fp32"
     joined = DistributedDataParallelKwargs(find_unused_parameters=True)  # pre-training leaves the prompt out

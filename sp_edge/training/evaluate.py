@@ -24,6 +24,7 @@ from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable
 from sp_edge.settings import AugmentSettings, EvalSettings, ExpectedSettings
 from sp_edge.text import extend_table
+from sp_edge.training.accelerator import torch_device
 from sp_edge.training.augment import augment
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.classifier import CLASSIFIERS, episode_scores
@@ -252,19 +253,6 @@ def evaluate_checkpoint(
         )
     finally:
         network.cpu()
-
-
-def torch_device(device: str) -> str:
-    """What torch calls a device.
-
-    Raises:
-        SettingsError: not auto, cpu or cuda, or cuda without a CUDA GPU.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise SettingsError("unknown device", expected="auto, cpu or cuda", got=device)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("no CUDA GPU", expected="a GPU that torch can use", got="none", next_step="--device cpu")
-    return "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
 
 
 def sample(pictures: PictureSet, protocol: EvalSettings, *, seed: int) -> dict[Setting, Episode]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,7 @@ def tune(
     stage = settings.tune
     pictures, samplers, own = base_episodes(pictures, settings, Share.of(accelerator))
     vectors = torch.from_numpy(prompts.select(pictures.class_names))
+    augmentation = settings.augment if stage.policy == "same" else replace(settings.augment, policy=stage.policy)
     module = EpisodeLoss(network, n_query=stage.n_query, temperature=stage.temperature, drops_prompts=stage.prompt_dropout > 0)
     module.to(memory_format=torch.channels_last)
 
@@ -130,7 +132,7 @@ def tune(
             episode = sampler.episode(number)
             chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
             rng = np.random.default_rng([settings.seed, 3, number])
-            images = augment(torch.from_numpy(pictures.images[chosen]).to(accelerator.device), settings.augment, rng)
+            images = augment(torch.from_numpy(pictures.images[chosen]).to(accelerator.device), augmentation, rng)
             support.append(images[: episode.support.size])
             query.append(images[episode.support.size :])
             text = vectors[torch.from_numpy(episode.classes)]

@@ -8,7 +8,7 @@ import torch
 from sp_edge import runs
 from sp_edge.errors import SettingsError
 from sp_edge.training import accelerator as accelerator_module
-from sp_edge.training.accelerator import Share, make_accelerator, new_run
+from sp_edge.training.accelerator import Share, make_accelerator, new_run, torch_device
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:0", "CPU"])
@@ -78,3 +78,14 @@ def test_one_process_makes_its_own_run(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "runs" / "6").mkdir(parents=True)
     assert new_run(make_accelerator("fp32", "cpu")) == runs.ROOT / "7"
     assert (tmp_path / "runs" / "7").is_dir()
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [torch_device(device) for device in ("auto", "cpu")] == ["cpu", "cpu"]
+    with pytest.raises(SettingsError, match="no CUDA GPU"):
+        torch_device("cuda")
+    with pytest.raises(SettingsError, match="unknown device"):
+        torch_device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [torch_device(device) for device in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]

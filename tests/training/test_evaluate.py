@@ -25,7 +25,6 @@ from sp_edge.training.evaluate import (
     evaluate,
     evaluate_checkpoint,
     score,
-    torch_device,
 )
 
 NAMES = tuple("abcdef")
@@ -291,14 +290,3 @@ def test_a_strength_without_prompts_is_refused(pictures: PictureSet, table: Prom
     assert list(evaluate_checkpoint(kept, pictures, device="cpu").scores) == [WITHOUT]
     with pytest.raises(SettingsError, match="knows no prompts"):
         evaluate_checkpoint(kept, pictures, strength=0.5, device="cpu")
-
-
-def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert [torch_device(device) for device in ("auto", "cpu")] == ["cpu", "cpu"]
-    with pytest.raises(SettingsError, match="no CUDA GPU"):
-        torch_device("cuda")
-    with pytest.raises(SettingsError, match="unknown device"):
-        torch_device("gpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert [torch_device(device) for device in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]

@@ -154,6 +154,23 @@ def test_a_stage_sees_its_group_alone(quick: Quick, tmp_path: Path, monkeypatch:
     assert not seen[other] <= clean
 
 
+@pytest.mark.parametrize(("policy", "tuned_with"), [("same", "randaugment"), ("none", "none"), ("standard", "standard")])
+def test_tuning_may_augment_in_another_way(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, tuned_with: str
+) -> None:
+    seen: dict[str, set[str]] = {"pretrain": set(), "tune": set()}
+    for name, policies in seen.items():
+
+        def record(images: torch.Tensor, settings: Any, *_: object, policies: set[str] = policies) -> torch.Tensor:
+            policies.add(settings.policy)
+            return images
+
+        monkeypatch.setattr(f"sp_edge.training.{name}.augment", record)
+    settings = quick(augment={"policy": "randaugment"}, pretrain={"steps": 1}, tune={"steps": 1, "policy": policy})
+    go(settings, tmp_path / "run")
+    assert seen == {"pretrain": {"randaugment"}, "tune": {tuned_with}}
+
+
 # --- cut off and started again ---
 
 
