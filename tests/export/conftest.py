@@ -47,6 +47,8 @@ def build(*, settled: bool = False, **changes: Any) -> PromptedNetwork:
         if network.prompt is not None:
             for parameter in network.prompt.parameters():
                 parameter.normal_(0, 0.1)
+        if network.text_prototype is not None:
+            network.text_prototype.weight.normal_(0, 0.1)
         if settled:
             _settle(network, int(changes.get("image_size", MODEL.image_size)))
     return network.eval()

@@ -51,6 +51,7 @@ def test_a_folded_network_computes_the_same(
         {"layer": "2-1", "interaction": "channel", "zero_mean": False, "pooling": "patch"},
         {"projector": "mlp3", "zero_mean": False, "pooling": "head"},
         {"prompt_strength": 0.4, "layer": "2-1"},
+        {"text_prototype": True, "text_share": 0.3, "prompt_strength": 0.6},
         {"backbone": "visformer_tiny_84", "image_size": 36, "projector": "mlp", "pooling": "patch"},
         {"backbone": "visformer_small", "image_size": 32},
         {"backbone": "visformer_mini", "interaction": "channel", "layer": "last"},

@@ -19,6 +19,7 @@ from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.onnx import export_graphs
+from sp_edge_export.precision import to_fp16
 
 
 def run(file: Path, **inputs: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -69,6 +70,28 @@ def test_other_networks_agree_with_pytorch_too(
         ):
             assert got.shape == tuple(expected.shape) == (count, network.feature_dim)
             assert np.abs(got - expected.numpy()).max() < 1e-5 * np.abs(expected.numpy()).max()
+
+
+@pytest.mark.parametrize(("share", "strength"), [(0.5, 0.7), (1.0, 1.0)])
+@torch.no_grad()
+def test_a_text_prototype_is_part_of_the_support_graph(
+    build_small: Callable[..., PromptedNetwork], tmp_path: Path, share: float, strength: float
+) -> None:
+    """Where text alone speaks, the picture is still asked for."""
+    changes = {"layer": "3-2", "text_prototype": True, "text_share": share, "prompt_strength": strength}
+    network = build_small(settled=True, image_size=32, **changes)
+    files = export_graphs(network, 32, 16, tmp_path)
+    rng = np.random.default_rng(4)
+    for count in (1, 3):
+        batch = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        prompt = rng.normal(0, 2, (count, 16)).astype(np.float32)
+        expected = network(normalise(torch.from_numpy(batch)), torch.from_numpy(prompt)).numpy()
+        got = run(files["support"], image=batch, prompt=prompt)
+        assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+        to_fp16(files["support"], tmp_path / "half.onnx")
+        half = run(tmp_path / "half.onnx", image=batch, prompt=prompt)
+        assert half.dtype == np.float32
+        assert np.abs(half - expected).max() < 5e-3 * np.abs(expected).max()
 
 
 def test_one_row_does_not_depend_on_the_others(bundle: Bundle, checkpoint: Checkpoint, images: NDArray[np.uint8]) -> None:
