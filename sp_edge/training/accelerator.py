@@ -14,7 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from sp_edge import runs
 from sp_edge.errors import SettingsError
 
-# While one process measures or writes, the others wait for it.
+# While one process chooses or writes, the others wait for it.
 PATIENCE = timedelta(hours=6)
 
 

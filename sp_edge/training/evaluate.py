@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import trange
@@ -143,6 +146,24 @@ def encode(
     return Features(query, torch.cat(supports).numpy()).mixed(network.strength if strength is None else strength)
 
 
+def encode_together(
+    network: PromptedNetwork, images: NDArray[np.uint8], prompts: NDArray[np.float32] | None, accelerator: Accelerator
+) -> Features:
+    """As `encode`, at full strength, with the work shared by all processes: each calls this, and gets all features."""
+    count, processes = len(images), accelerator.num_processes
+    size = math.ceil(count / processes)
+    # Gathering asks for parts of one size, so that the last ones may overlap.
+    parts = [slice(start, start + size) for start in (min(size * number, count - size) for number in range(processes))]
+    own = parts[accelerator.process_index]
+    encoded = encode(network, images[own], None if prompts is None else prompts[own], strength=1.0)
+    query, support = np.empty((2, count, encoded.query.shape[1]), np.float32)
+    for whole, part in ((query, encoded.query), (support, encoded.support)):
+        gathered = gather(torch.from_numpy(part).to(accelerator.device)).cpu().numpy()
+        for rows, theirs in zip(parts, np.split(gathered, processes), strict=True):
+            whole[rows] = theirs
+    return Features(query, support)
+
+
 def encode_views(
     network: PromptedNetwork,
     images: NDArray[np.uint8],
@@ -180,6 +201,7 @@ def evaluate(
     seed: int = 0,
     strength: float | None = None,
     augmentation: AugmentSettings | None = None,
+    accelerator: Accelerator | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Accuracy for each number of shots and each group of pictures. Each picture, or view, is encoded once per prompt.
@@ -189,6 +211,7 @@ def evaluate(
         seed: of the episodes.
         strength: of the prompts, 0 to 1; the network's own by default.
         augmentation: of the views that logistic regression learns from.
+        accelerator: whose processes all call this, and share the encoding for the nearest prototype.
 
     Raises:
         DataError: fewer classes than ways, or pictures than shots and queries.
@@ -197,7 +220,10 @@ def evaluate(
     began = time.monotonic()
     strength = network.strength if strength is None else strength
     regression = protocol.classifier == "lr"
-    shown = encode(network, pictures.images, None if regression else prompts, strength=1.0, progress=progress)
+    if accelerator is not None and not regression:
+        shown = encode_together(network, pictures.images, prompts, accelerator)
+    else:
+        shown = encode(network, pictures.images, None if regression else prompts, strength=1.0, progress=progress)
     query = shown.query
     if regression:
         settings = augmentation or AugmentSettings()

@@ -64,7 +64,8 @@ class Validation:
     """When the module is measured on the validation classes; the stage ends with the weights that did best.
 
     Attributes:
-        measure: the module as it is -> a number, more being better; it follows from the weights alone.
+        measure: the module as it is -> a number, more being better; it follows from the weights alone. Every process calls
+            it, so that they can share the work.
         every: steps between measurements; there is one after the last step, too.
         patience: measurements without a better one after which the stage ends early; 0 goes on to the last step.
     """
@@ -238,9 +239,8 @@ def _fetch(pending: list[Tensor], state: StageState) -> None:
 
 
 def _measured(validation: Validation, accelerator: Accelerator) -> float:
-    """What the first process measures, in every process."""
-    value = validation.measure() if accelerator.is_main_process else 0.0
-    return float(broadcast(torch.tensor(value, dtype=torch.float32, device=accelerator.device)))
+    """What the first process finds, in every process: the last bit could differ, and all must end at the same step."""
+    return float(broadcast(torch.tensor(validation.measure(), dtype=torch.float32, device=accelerator.device)))
 
 
 def _step_seed(seed: int, step: int, process: int = 0) -> int:

@@ -82,7 +82,7 @@ def train(
     _check_stages(network, pictures, settings, Share.of(accelerator), pretrains=init is None)
     if init is not None:
         _start_from(network, init, settings, say)
-    measure = _measure(network, table, settings, progress=main)
+    measure = _measure(network, table, settings, accelerator)
     if main:
         _begin(folder, described)  # only now is the folder a run: nothing of what was asked for is unusable
     record: dict[str, Any] = {}
@@ -129,7 +129,9 @@ def _check_stages(network: PromptedNetwork, pictures: PictureSet, settings: Sett
         check_classes(len(np.unique(pictures.labels)))
 
 
-def _measure(network: PromptedNetwork, table: PromptTable, settings: Settings, *, progress: bool) -> Callable[[], float] | None:
+def _measure(
+    network: PromptedNetwork, table: PromptTable, settings: Settings, accelerator: Accelerator
+) -> Callable[[], float] | None:
     """The network's mean accuracy on the validation classes, over numbers of shots and groups; None where none is asked for.
 
     Raises:
@@ -141,12 +143,12 @@ def _measure(network: PromptedNetwork, table: PromptTable, settings: Settings, *
     if not sets.has_split(settings, "val"):
         raise SettingsError("no validation classes to measure on", expected="a split 'val', or tune.validate_every=0")
     protocol = dataclasses.replace(settings.eval, episodes=VALIDATION_EPISODES, classifier="cosine")
-    pictures = sets.load_split(settings, "val", progress=progress)
+    pictures = sets.load_split(settings, "val", progress=accelerator.is_main_process)
     prompts = class_prompts(network, pictures, table)
     sample(pictures, protocol, seed=settings.seed)  # what is too little for an episode is found now
 
     def measure() -> float:
-        scores = evaluate(network, pictures, prompts, protocol, seed=settings.seed).scores
+        scores = evaluate(network, pictures, prompts, protocol, seed=settings.seed, accelerator=accelerator).scores
         return float(np.mean([found.mean() for found in scores[WITH if WITH in scores else WITHOUT].values()]))
 
     return measure

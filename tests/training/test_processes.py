@@ -74,6 +74,32 @@ if rank == 0:
 """
 
 
+ENCODE = """
+import sys, torch
+import numpy as np
+from accelerate import Accelerator
+from sp_edge.model import build_network
+from sp_edge.settings import ModelSettings
+from sp_edge.training.evaluate import encode, encode_together
+accelerator = Accelerator(cpu=True)
+torch.manual_seed(0)
+network = build_network(ModelSettings("visformer_mini", 32, layer="3-1", prompt_strength=0.5), 4).eval()
+rng = np.random.default_rng(0)
+for count in (1, 2, 7):
+    images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    for prompts in (None, rng.normal(size=(count, 4)).astype(np.float32)):
+        found, expected = encode_together(network, images, prompts, accelerator), encode(network, images, prompts, strength=1.0)
+        np.testing.assert_allclose(found.query, expected.query, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found.support, expected.support, rtol=1e-3, atol=1e-3)
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_the_encoding_of_pictures(tmp_path: Path, processes: int) -> None:
+    done = launch("-c", ENCODE, folder=tmp_path, processes=processes)
+    assert done.returncode == 0, done.stderr
+
+
 def test_batch_norm_counts_the_pictures_of_all_processes(tmp_path: Path) -> None:
     done = launch("-c", NORMS, folder=tmp_path)
     assert done.returncode == 0, done.stderr
