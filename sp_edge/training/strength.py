@@ -30,7 +30,7 @@ def choose_strength(
     A pair of them is safe if, in every setting (number of shots and group of pictures), the 95 % interval of the paired
     difference to no prompts reaches zero, so that prompts are not significantly behind, and stays above minus
     `TOLERANCE`, so that what they might cost is small. Of the safe ones, the one with the highest mean accuracy over all
-    settings is chosen. Strength 0 is always safe.
+    settings is chosen. Strength 0 is always safe. Text alone, which no picture could change, is not tried.
 
     Args:
         protocol: ways, shots and queries of the episodes; fewer ways and queries where the pictures do not suffice.
@@ -48,7 +48,7 @@ def choose_strength(
     protocol = dataclasses.replace(protocol, n_way=n_way, n_query=n_query, episodes=EPISODES, classifier="cosine")
     episodes = sample(pictures, protocol, seed=0)
     shown = _features(network, pictures, class_prompts(network, pictures, prompts))
-    pairs = [(strength, share) for share in shown for strength in STRENGTHS if strength or not share]
+    pairs = [(s, w) for w in shown for s in STRENGTHS if (s or not w) and s * w < 1]
     query = shown[0.0].query
     tried = {(s, w): score(query, shown[w], s, pictures, episodes, protocol) for s, w in pairs}
     plain = tried[0.0, 0.0]
