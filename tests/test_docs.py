@@ -16,8 +16,7 @@ def blocks(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", ["few", "all"])
+@pytest.mark.parametrize("steps", ["few", pytest.param("all", marks=pytest.mark.slow)])
 def test_the_easyfsl_page_prints_what_it_says(
     steps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
