@@ -123,7 +123,8 @@ def main(names: tuple[str, ...], out: Path, overrides: tuple[str, ...], device: 
         rows = read_json(file, DataError) if file.exists() else study(name, settings, overrides, out / name, device)
         write_json(file, rows)
         header = list(next(iter(rows.values())))[:-1]
-        click.echo(f"\n{name}: text explains {next(iter(rows.values()))['text explains']} of how novel classes look; 5-way, %")
+        explained = next(iter(rows.values()))["text explains"]
+        click.echo(f"\n{name}: text explains {explained} of how a class left out of the fit looks; 5-way, %")
         click.echo(table(["", *header], [[row, *(values[column] for column in header)] for row, values in rows.items()]))
 
 
