@@ -538,3 +538,11 @@ def test_metadata_without_json_is_refused_on_the_way_out(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="not JSON compliant"):
         save_tensors(tmp_path / "t", {"a": np.zeros(1)}, {"loss": float("nan")})
     assert content(tmp_path) == {}
+
+
+def test_a_file_name_that_is_no_text_can_be_recorded(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    write_json(tmp_path / "a.json", {"picture": name})
+    assert read_json(tmp_path / "a.json", InputError) == {"picture": name}
+    save_tensors(tmp_path / "t", {"a": np.zeros(1)}, {"picture": name})
+    assert load_tensors(tmp_path / "t", InputError)[1] == {"picture": name}
