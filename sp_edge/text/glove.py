@@ -16,6 +16,7 @@ from sp_edge.errors import PromptError
 from sp_edge.files import sha256
 
 Vector = NDArray[np.float32]
+_DIGITS = 64  # of one number, at most
 
 
 class GloVe:
@@ -89,12 +90,16 @@ class GloVe:
 
     def _numbers(self, numbers: Sequence[bytes], line: int) -> Vector:
         try:
-            vector = np.array([float(number) for number in numbers], np.float32)
+            # Millions of digits would keep float() busy for minutes.
+            with np.errstate(over="ignore"):  # too large a number is infinite, and refused as such
+                vector = np.array([float(number[:_DIGITS]) for number in numbers], np.float32)
         except ValueError:
             vector = np.array([np.nan], np.float32)
-        if len(vector) != self.dim or not np.isfinite(vector).all():
+        if len(vector) != self.dim or not np.isfinite(vector).all() or max(map(len, numbers)) > _DIGITS:
             raise PromptError(
-                f"{self._path}, line {line} is no word vector", expected=f"{self.dim} numbers", got=repr(numbers[:3])
+                f"{self._path}, line {line} is no word vector",
+                expected=f"{self.dim} numbers",
+                got=repr(b" ".join(numbers)[:60]),
             )
         return vector
 

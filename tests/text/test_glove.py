@@ -114,7 +114,10 @@ def test_a_file_that_does_not_begin_with_a_vector_is_refused(tmp_path: Path, con
         GloVe(tmp_path / "g.txt")
 
 
-@pytest.mark.parametrize("line", [b"fox 1 2", b"fox 1 2 x", b"fox 1 nan 2", b"fox inf 1 2", b"fox", b"fox "])
+@pytest.mark.parametrize(
+    "line",
+    [b"fox 1 2", b"fox 1 2 x", b"fox 1 nan 2", b"fox inf 1 2", b"fox", b"fox ", b"fox 1 2 1e39", b"fox 1 2 0." + b"1" * 65],
+)
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "g.txt").write_bytes(b"a 1 2 3\n" + line + b"\n")
     with pytest.raises(PromptError, match="line 2 is no word vector"):
