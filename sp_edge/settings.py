@@ -279,6 +279,11 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         _require(bool(self.source), "data.source", "scenes, a benchmark or a folder", self.source)
+        for name in ("root", "split", "names"):
+            value = getattr(self, name)
+            _require(
+                not value or self.source != "scenes", f"data.{name}", "nothing with scenes; data.source is the data set", value
+            )
         _require(1 <= self.resize_ratio <= 4, "data.resize_ratio", "1 to 4", self.resize_ratio)
         _require(self.per_class >= 1, "data.per_class", "1 or more", self.per_class)
         _require(self.test_per_class >= 2, "data.test_per_class", "2 or more", self.test_per_class)
