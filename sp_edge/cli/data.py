@@ -78,5 +78,5 @@ def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: 
             f"{source} cannot be used as it is",
             expected="pictures that can be read, and enough of each class",
             got=f"{len(report.broken)} that cannot, {len(report.too_few)} shortages",
-            next_step="remove or replace them, or lower eval.n_query, tune.n_query or n_shot",
+            next_step="replace or add pictures, or lower n_way, n_shot or n_query of tune and eval",
         )

@@ -73,7 +73,12 @@ class FolderSource:
         for path in paths:
             name = clean_name(self._names.get(path.name, path.name))
             if name in folders:
-                raise DataError(f"two classes in {where} are called '{name}'", got=f"{folders[name].name} and {path.name}")
+                raise DataError(
+                    f"two classes in {where} are called '{name}'",
+                    expected="distinct names",
+                    got=f"{folders[name].name} and {path.name}",
+                    next_step="rename a folder, or give it another name in data.names",
+                )
             folders[name] = path
         if not folders:
             raise DataError(f"no classes in {where}", expected="one folder a class", got=f"none for {split}")

@@ -75,6 +75,7 @@ def test_two_folders_with_one_name_are_refused(tmp_path: Path, one: str, other: 
     assert unicodedata.normalize("NFC", one.replace("_", " ").replace("  ", " ")) in raised.value.what
     assert one in raised.value.got
     assert other in raised.value.got
+    assert "data.names" in raised.value.next_step
 
 
 def test_a_folder_whose_name_says_nothing_is_refused(tmp_path: Path) -> None:
