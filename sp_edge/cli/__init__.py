@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -43,6 +44,9 @@ for command in (demo, data, train, import_, evaluate, ablate, prompts, export, v
 
 def main() -> None:
     """Entry point."""
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")  # a file's name need not be text
     sys.exit(run(cli, sys.argv[1:]))
 
 

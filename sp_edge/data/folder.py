@@ -28,6 +28,19 @@ class FolderSource:
         self._assigned = assigned
         if assigned is not None:
             _check_assigned(root, assigned)
+        if names:
+            self._check_names(names)
+
+    def _check_names(self, names: Mapping[str, str]) -> None:
+        """Refuses a names file that is about other folders."""
+        where = [self.root] if self._assigned is not None else [self.root / split for split in self.splits]
+        folders = sorted({path.name for place in where for path in _class_folders(place, f"no folder {place}")})
+        if folders and not names.keys() & set(folders):
+            raise DataError(
+                "the names file names none of the class folders",
+                expected=f"names of folders, such as {', '.join(folders[:3])}",
+                got=", ".join(list(names)[:3]),
+            )
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sp_edge.files import sha256
 
 Vector = NDArray[np.float32]
 _DIGITS = 64  # of one number, at most
+_LINE = 1 << 18  # bytes of one line, at most: a word and its vector
 
 
 class GloVe:
@@ -38,8 +39,8 @@ class GloVe:
         self._common = set(template.replace("{name}", " ").split())
         try:
             self.revision = sha256(path)[:12]
-            with _open(path) as lines:
-                first = lines.readline().rstrip().split(b" ")
+            with _open(path) as file:
+                first = next(_lines(file, path), b"").rstrip().split(b" ")
         except (OSError, EOFError, zlib.error) as cause:
             raise PromptError(f"cannot read {path}", expected="a text file of word vectors", got=str(cause)) from cause
         self.dim = len(first) - 1
@@ -74,8 +75,8 @@ class GloVe:
         left = {word.encode() for word in wanted}
         found: dict[str, Vector] = {}
         try:
-            with _open(self._path) as lines:
-                for number, line in enumerate(lines, 1):
+            with _open(self._path) as file:
+                for number, line in enumerate(_lines(file, self._path), 1):
                     if not left:
                         break
                     if line.partition(b" ")[0].rstrip() not in left:
@@ -106,6 +107,16 @@ class GloVe:
 
 def _open(path: Path) -> gzip.GzipFile | BufferedReader:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def _lines(file: gzip.GzipFile | BufferedReader, path: Path) -> Iterator[bytes]:
+    """The lines of a file; one without an end, which would fill the memory, is refused."""
+    while line := file.readline(_LINE):
+        if len(line) == _LINE:
+            raise PromptError(
+                f"{path} is no file of word vectors", expected=f"lines of less than {_LINE:,} bytes", got=repr(line[:40])
+            )
+        yield line
 
 
 def _spellings(word: str) -> tuple[Sequence[str], ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from sp_edge.errors import PromptError
 from sp_edge.prompts import PromptTable, clean_name
@@ -27,18 +26,20 @@ def read_vectors(path: Path) -> PromptTable | dict[str, NDArray[np.float32]]:
     arrays: Mapping[str, NDArray[Any]]
     try:
         if path.suffix == ".npz":
-            # numpy unpickles nothing unless asked to.
-            with path.open("rb") as file, np.load(file) as content:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 arrays = {name: content[name] for name in content.files}
         else:
             with safe_open(path, framework="np") as content:
                 if (content.metadata() or {}).get("kind") == '"prompts"':
                     return PromptTable.load(path)
                 arrays = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-    # AttributeError: safetensors looks for bfloat16 and eight-bit floats in numpy, which has none.
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, SafetensorError, zipfile.BadZipFile) as cause:
+    except PromptError:
+        raise
+    except Exception as cause:  # zipfile, zlib, numpy and safetensors raise whatever they stumble over
         raise PromptError(
-            f"cannot read {path}", expected="a table that `sp-edge prompts` wrote, .npz or .safetensors", got=str(cause)
+            f"cannot read {path}",
+            expected="a table that `sp-edge prompts` wrote, .npz or .safetensors",
+            got=str(cause)[:300] or type(cause).__name__,
         ) from cause
     return _checked(path, arrays)
 

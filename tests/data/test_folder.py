@@ -53,6 +53,9 @@ def test_a_table_of_names_goes_before_the_folders(tmp_path: Path) -> None:
     assert listing.labels.tolist() == [0, 0, 1, 2]
     with pytest.raises(DataError, match=r"two classes in .* are called 'owl'"):
         FolderSource(tmp_path, names={"n02119789": "owl"}).class_names("train")
+    with pytest.raises(DataError, match="names none of the class folders") as raised:
+        FolderSource(tmp_path, names={"kit": "fox"})
+    assert "n01614925, n02119789, owl" in raised.value.expected
 
 
 def test_what_is_no_class_is_passed_over(tmp_path: Path) -> None:

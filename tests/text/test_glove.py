@@ -122,3 +122,13 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "g.txt").write_bytes(b"a 1 2 3\n" + line + b"\n")
     with pytest.raises(PromptError, match="line 2 is no word vector"):
         GloVe(tmp_path / "g.txt").encode(["a fox"])
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "bomb.gz", "wb") as file:
+        file.write(b"a 1 2 3\n" + b"0" * 2_000_000)
+    with pytest.raises(PromptError, match="no file of word vectors"):
+        GloVe(tmp_path / "bomb.gz").encode(["zzz"])
+    (tmp_path / "one.txt").write_bytes(b"7" * 2_000_000)
+    with pytest.raises(PromptError, match="no file of word vectors"):
+        GloVe(tmp_path / "one.txt")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -201,12 +202,23 @@ def test_a_file_of_vectors_is_not_trusted(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes((tmp_path / "pickled.npz").read_bytes()[:60])
     (tmp_path / "empty.npz").write_bytes(b"")
     (tmp_path / "text.safetensors").write_text("words")
+    np.savez_compressed(tmp_path / "bits.npz", a=np.random.default_rng(0).normal(size=4000))
+    content = bytearray((tmp_path / "bits.npz").read_bytes())
+    content[2000:2100] = bytes(100)  # zlib.error
+    (tmp_path / "bits.npz").write_bytes(content)
+    header = (
+        b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999,), }".ljust(117) + b"\n"
+    )
+    with zipfile.ZipFile(tmp_path / "giant.npz", "w") as archive:
+        archive.writestr("a.npy", header)  # MemoryError
     np.save(tmp_path / "one.npz.npy", np.ones(3))
     (tmp_path / "one.npz.npy").rename(tmp_path / "one.npz")
     for name in (
         "pickled.npz",
         "text.npz",
         "cut.npz",
+        "bits.npz",
+        "giant.npz",
         "empty.npz",
         "one.npz",
         "text.safetensors",
