@@ -61,7 +61,9 @@ def dependence_map(
     """How much of the feature hangs on each part of a picture, found by covering it (occlusion sensitivity).
 
     A grey square, two cells wide, covers each cell with its surroundings in turn; the cell's value is how far the feature
-    turns, 1 - cosine. It needs no attention, and its grid can be finer than the network's own.
+    turns, 1 - cosine. It needs no attention, and its grid can be finer than the network's own. The feature is f(x) or
+    f(x | g(y)) itself: at full strength, since the map is to show what a prompt does, and without the text prototype, which
+    depends on no picture.
 
     Args:
         image: uint8 (H, W, 3) RGB, preprocessed.
@@ -81,7 +83,8 @@ def dependence_map(
             covered[max(0, top) : bottom, max(0, left) : right] = mean
             pictures.append(covered)
     prompts = None if prompt is None else torch.from_numpy(np.tile(prompt, (len(pictures), 1)))
-    features = functional.normalize(network(normalise(torch.from_numpy(np.stack(pictures))), prompts), dim=1)
+    tokens = network.begin(normalise(torch.from_numpy(np.stack(pictures))))
+    features = functional.normalize(network._encode(tokens, prompts), dim=1)
     turned = (1 - features[1:] @ features[0]).clamp(min=0)
     share: NDArray[np.float32] = (turned / turned.sum().clamp(min=1e-12)).reshape(cells, cells).numpy()
     return share

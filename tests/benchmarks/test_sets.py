@@ -14,7 +14,8 @@ import emoji
 import iconify
 import icons
 from compose import Drawings, Style, draw_picture, draw_set, fill_square, split_labels, write_set
-from sp_edge.data import folder
+from sp_edge.data.cache import prepared
+from sp_edge.data.folder import FolderSource
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, SettingsError
 from sp_edge.preprocess import Preprocess
@@ -154,11 +155,12 @@ def test_a_written_set_is_one_that_sp_edge_reads(tmp_path: Path) -> None:
 
     out = tmp_path / "set"
     write_set(build, out, ("clutter", "clean"), size=32, per_class=2, seed=0)
-    read = folder.load_split(out, "test", Preprocess(32, 1.0))
+    read = FolderSource(out).listing("test")
+    images = prepared(read, Preprocess(32, 1.0), tmp_path / "cache")
     drawn = build("test", 32, 2, 0, ("clean",))
     assert read.class_names == drawn.class_names
-    assert len(read) == 2 * len(drawn)
-    np.testing.assert_array_equal(read.images[:2], drawn.images[:2])  # 'clean' sorts before 'clutter'
+    assert len(images) == 2 * len(drawn)
+    np.testing.assert_array_equal(images[:2], drawn.images[:2])  # 'clean' sorts before 'clutter'
     with pytest.raises(DataError, match="exists"):
         write_set(build, out, ("clean",), size=32, per_class=2, seed=0)
     (tmp_path / "file").touch()

@@ -90,10 +90,13 @@ def test_a_network_without_tokens_has_no_attention_to_show(backbone: str) -> Non
     assert dependence_map(net.eval(), IMAGE, PROMPT, cells=2).shape == (2, 2)
 
 
-class Corner(torch.nn.Module):
+class Corner:
     """A network that sees the upper left quarter alone; with a prompt, the lower right."""
 
-    def forward(self, images: torch.Tensor, prompts: torch.Tensor | None = None) -> torch.Tensor:
+    def begin(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    def _encode(self, images: torch.Tensor, prompts: torch.Tensor | None) -> torch.Tensor:
         half = images.shape[-1] // 2
         part = images[..., :half, :half] if prompts is None else images[..., half:, half:]
         return torch.nn.functional.adaptive_avg_pool2d(part, 4).flatten(1)
@@ -110,9 +113,19 @@ def test_the_feature_depends_on_what_the_network_sees(prompt: np.ndarray | None,
     assert far.sum() == pytest.approx(0, abs=1e-5)
 
 
+def test_the_map_shows_the_prompt_whatever_its_strength_and_share() -> None:
+    settings = ModelSettings("visformer_mini", 96, layer="3-1", text_prototype=True, text_share=1.0, prompt_strength=0.0)
+    torch.manual_seed(0)
+    net = build_network(settings, TEXT_DIM).eval()
+    weak = dependence_map(net, IMAGE, PROMPT, cells=2)
+    net.strength, net.text_share = 1.0, 0.0
+    np.testing.assert_allclose(weak, dependence_map(net, IMAGE, PROMPT, cells=2), atol=1e-6)
+    assert np.abs(weak - dependence_map(net, IMAGE, None, cells=2)).max() > 1e-4
+
+
 def test_a_network_that_sees_nothing_depends_on_nothing() -> None:
-    class Blind(torch.nn.Module):
-        def forward(self, images: torch.Tensor, _prompts: torch.Tensor | None = None) -> torch.Tensor:
+    class Blind(Corner):
+        def _encode(self, images: torch.Tensor, prompts: torch.Tensor | None) -> torch.Tensor:
             return torch.ones(len(images), 4)
 
     share = dependence_map(Blind(), IMAGE, None, cells=3)  # type: ignore[arg-type]
