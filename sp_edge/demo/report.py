@@ -170,11 +170,14 @@ def _lead(accuracy: Mapping[str, Any], chance: float) -> Html:
 def _steps(story: Story) -> Html:
     made = story.summary
     stages = ", ".join(stage["stage"] for stage in made["parity"]["stages"])
+    prompts = made["prompts"]
+    text = f", {100 * prompts['text_share']:.0f} % of it what text alone says of the class" if prompts["text_share"] else ""
     lines = (
         f"Drew {made['base_pictures']:,} pictures of {made['base_classes']} base classes to train on. "
         f"The {made['novel_classes']} novel classes were kept away from training.",
         f"Pre-trained the network for {made['steps']['pretrain']:,} steps, then tuned it in episodes for "
         f"{made['steps']['tune']:,} steps: once with prompts, and from the same start without.",
+        f"Chose on other classes how much a prompt counts: its share is {prompts['strength']:g} beside one picture{text}.",
         f"Exported the network with prompts to ONNX ({stages}), each stage compared with the one before.",
         f"Taught the export {len(story.classes)} novel classes, each by its name and one cluttered picture.",
         f"Recognised {made['stream']['frames']:,} frames of a video, {made['stream']['fps']:.0f} a second.",

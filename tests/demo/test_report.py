@@ -68,6 +68,7 @@ def summary() -> dict[str, Any]:
             "unknown_shown": 150,
         },
         "seconds": {"train with prompts": 401.5, "train without prompts": 122.3, "export": 14.3, "stream": 5.2},
+        "prompts": {"strength": 0.9, "text_share": 0.5},
         "settings": {"data": {"source": "scenes", "per_class": 20}, "seed": 0, "tune": {"lr": 1e-6}},
         "versions": {"sp-edge": "0.1.0", "torch": "2.9.0"},
         "machine": {"processor": "Imaginary CPU @ 2.00GHz", "cores": 2},
@@ -238,7 +239,13 @@ def test_the_page_holds_the_stream_the_parity_and_the_times(page: tuple[str, Pag
         assert said in text
     for said in ("fp32 against pytorch", "int8 against fp32", "73.9 ± 0.9", "6 min 42 s", "14.3 s", "9 min 03 s"):
         assert said in text
-    for said in ("18,240 pictures of 456 base classes", "6,000 steps", "1,500 steps", "Imaginary CPU @ 2.00GHz, 2 cores"):
+    for said in (
+        "18,240 pictures of 456 base classes",
+        "6,000 steps",
+        "1,500 steps",
+        "0.9 beside one picture, 50 % of it",
+        "Imaginary CPU @ 2.00GHz, 2 cores",
+    ):
         assert said in text
     for said in ("demo/runs/1/bank.safetensors", "data.per_class", "tune.lr", "1e-06", "2.9.0"):
         assert said in text
