@@ -66,11 +66,11 @@ def train(
         _drop_state(folder, "tune")
         say(f"{folder} is complete already")
         return Checkpoint.load(folder / runs.CHECKPOINT)
+    classes = sets.class_names(settings)
     accelerator = make_accelerator(settings.precision, device)
     main = accelerator.is_main_process  # which alone writes and reports
     say = say if main else _nothing
     say(f"training on {_place(accelerator)}")
-    classes = sets.class_names(settings)
     table = prompts or prompt_table(
         [name for names in classes.values() for name in names], settings.text, base=classes.get("train", ()), say=say
     )

@@ -157,7 +157,9 @@ def test_the_package_has_no_call_that_could_unpickle() -> None:
             elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "torch.save"):
                 safe = any(k.arg == "weights_only" and getattr(k.value, "value", None) is True for k in node.keywords)
                 names = set() if safe else {"pickle"}
-            elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            elif (
+                isinstance(node, ast.keyword) and node.arg == "allow_pickle" and getattr(node.value, "value", None) is not False
+            ):
                 names = {"pickle"}
             if names & forbidden:
                 found.append(f"{path}:{getattr(node, 'lineno', 0)}")
