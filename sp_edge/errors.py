@@ -9,6 +9,7 @@ SpEdgeError
 |   |-- CheckpointError   a training checkpoint
 |   |-- BundleError       an exported bundle
 |   |-- BankError         a bank of taught classes
+|   |-- PlanError         a TensorRT engine, or the sidecar beside it
 |   |-- SourceError       a camera, video or folder of frames
 |   `-- MissingExtraError a package that an optional part needs
 |-- ExportError           an exported graph or engine is not what it should be; exits with 1
@@ -68,6 +69,10 @@ class BundleError(InputError):
 
 class BankError(InputError):
     """A bank is damaged or belongs to another bundle."""
+
+
+class PlanError(InputError):
+    """A TensorRT engine or its sidecar is damaged, missing, or of another machine."""
 
 
 class SourceError(InputError):

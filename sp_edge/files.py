@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def _beside(path: Path) -> Path:
     """A hidden name in the same folder that nothing has yet; short, since a file's name has at most 255 bytes."""
     return path.parent / f".{path.name[:20]}.{secrets.token_hex(8)}{path.suffix}"
+
+
+def cache_folder(name: str, error: type[InputError], *, next_step: str) -> Path:
+    """The platform's folder for what can be made again, such as ~/.cache/sp-edge/engines; XDG_CACHE_HOME moves it.
+
+    Raises:
+        error: the user has no home folder.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        home = given if given.is_absolute() else Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    except RuntimeError as cause:
+        raise error(f"no place for the cache of {name}", got=str(cause), next_step=next_step) from cause
+    return home / "sp-edge" / name
 
 
 def remove_leftovers(path: Path) -> None:

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -26,7 +25,7 @@ from tqdm import tqdm
 
 from sp_edge.data.listing import Listing
 from sp_edge.errors import DataError
-from sp_edge.files import locked, write_json
+from sp_edge.files import cache_folder, locked, write_json
 from sp_edge.preprocess import Preprocess
 
 SCHEMA = 1  # to be raised when `load_image` or `Preprocess` come to other pixels
@@ -39,12 +38,7 @@ def default_folder() -> Path:
     Raises:
         DataError: the user has no home folder.
     """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        home = given if given.is_absolute() else Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    except RuntimeError as cause:
-        raise DataError("no place for the picture cache", got=str(cause), next_step="--set data.cache=DIR") from cause
-    return home / "sp-edge" / "pictures"
+    return cache_folder("pictures", DataError, next_step="--set data.cache=DIR")
 
 
 def prepared(listing: Listing, preprocess: Preprocess, folder: Path, *, progress: bool = False) -> NDArray[np.uint8]:

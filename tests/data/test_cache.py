@@ -272,9 +272,9 @@ def test_the_place_follows_the_platform(monkeypatch: pytest.MonkeyPatch, default
     monkeypatch.setenv("HOME", "/home/me")
     for ignored in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        monkeypatch.setattr(cache.sys, "platform", "linux")
+        monkeypatch.setattr("sys.platform", "linux")
         assert default_folder() == Path("/home/me/.cache/sp-edge/pictures")
-        monkeypatch.setattr(cache.sys, "platform", "darwin")
+        monkeypatch.setattr("sys.platform", "darwin")
         assert default_folder() == Path("/home/me/Library/Caches/sp-edge/pictures")
 
 
@@ -284,5 +284,5 @@ def test_nobody_without_a_home_is_left_in_the_dark(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", home)
-    with pytest.raises(DataError, match="no place for the picture cache"):
+    with pytest.raises(DataError, match="no place for the cache of pictures"):
         default_folder()
