@@ -37,13 +37,15 @@ class Source(ABC):
     Attributes:
         name: what the user asked for, without credentials.
         live: whether frames come at their own pace, so that those which nobody took in time are dropped. Files never drop.
+        timed: whether timestamps say when a frame was taken; pictures have none.
         fps: frames a second as the source claims them; None where it claims nothing.
         dropped: frames captured and never handed on, so far.
     """
 
-    def __init__(self, name: str, *, live: bool = False, fps: float | None = None) -> None:
+    def __init__(self, name: str, *, live: bool = False, timed: bool = True, fps: float | None = None) -> None:
         self.name = name
         self.live = live
+        self.timed = timed
         self.fps = fps
         self.dropped = 0
         self._closed = threading.Event()

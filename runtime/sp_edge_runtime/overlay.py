@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from sp_edge.matching import UNKNOWN as UNKNOWN_LABEL
+from sp_edge_runtime.smoothing import Smoothed
+
 if TYPE_CHECKING:
     from sp_edge_runtime.recognizer import Prediction
 
@@ -23,12 +26,13 @@ SHADE = 0.35  # of the image that shines through the band
 SHOWN = 3
 
 
-def annotate(image_rgb: NDArray[np.uint8], prediction: Prediction) -> NDArray[np.uint8]:
+def annotate(image_rgb: NDArray[np.uint8], prediction: Prediction, smoothed: Smoothed | None = None) -> NDArray[np.uint8]:
     """A copy of the image with a band at its foot: label, confidence as a bar and in percent, the three best classes.
 
     Args:
         image_rgb: uint8 (H, W, 3) RGB, any size; text is readable from 160 pixels of width on.
         prediction: what was recognised in it.
+        smoothed: what to show as the label instead of the prediction's own.
 
     Returns:
         uint8 (H, W, 3) RGB. The label of a recognised class is green, 'unknown' orange.
@@ -42,19 +46,20 @@ def annotate(image_rgb: NDArray[np.uint8], prediction: Prediction) -> NDArray[np
     image[height - band :] = (image[height - band :] * SHADE).astype(np.uint8)
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
-    colour = UNKNOWN if prediction.unknown else KNOWN
+    shown = smoothed or prediction
+    colour = UNKNOWN if shown.label == UNKNOWN_LABEL else KNOWN
     top, span = height - band + gap, (gap, width - gap)
     large, bar = round(size * 1.4), top + head
     _line(
         draw,
-        prediction.label,
-        prediction.confidence,
+        shown.label,
+        shown.confidence,
         span=span,
         middle=top + head / 2,
         colours=(colour, TEXT),
         sizes=(large, size),
     )
-    _bar(draw, (gap, bar, width - gap, bar + gap), prediction.confidence, colour)
+    _bar(draw, (gap, bar, width - gap, bar + gap), shown.confidence, colour)
     for index, (name, confidence) in enumerate(rows):
         middle = bar + 2 * gap + row * (index + 0.5)
         _line(draw, name, confidence, span=span, middle=middle, colours=(QUIET, QUIET), sizes=(size, size))

@@ -21,6 +21,7 @@ from sp_edge.prompts import clean_name
 from sp_edge_runtime.backend import Backend, open_backend
 from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.frames import Source
+from sp_edge_runtime.smoothing import Smoother, Smoothing
 from sp_edge_runtime.stream import FrameResult, results
 
 BATCH = 8  # shots encoded at once: enrolling a large folder must not take a small board's memory
@@ -219,17 +220,24 @@ class Recognizer:
             self.bank = self.bank.remove(name)
 
     def stream(
-        self, source: str | Source, *, max_frames: int | None = None, max_fps: float | None = None
+        self,
+        source: str | Source,
+        *,
+        smoothing: Smoothing | None = None,
+        max_frames: int | None = None,
+        max_fps: float | None = None,
     ) -> Iterator[FrameResult]:
         """Recognises every frame of a source, which is closed when the frames end or the iteration stops.
 
         Args:
             source: as `open_source` takes it, or an open source.
+            smoothing: of the labels, for results with `smoothed` and `events`.
             max_frames: after which to stop.
             max_fps: frames a second at most.
         """
         with open_source(source) if isinstance(source, str) else source as frames:
-            yield from results(self, frames, max_frames=max_frames, max_fps=max_fps)
+            smoother = None if smoothing is None else Smoother(smoothing)
+            yield from results(self, frames, smoother=smoother, max_frames=max_frames, max_fps=max_fps)
 
     def close(self) -> None:
         """Closes the backend."""

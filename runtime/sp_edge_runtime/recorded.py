@@ -23,7 +23,7 @@ class PictureSource(Source):
     """
 
     def __init__(self, paths: Sequence[Path], name: str, *, vid_stride: int = 1, loop: bool = False) -> None:
-        super().__init__(name)
+        super().__init__(name, timed=False)
         self._paths = paths
         self._stride = vid_stride
         self._loop = loop

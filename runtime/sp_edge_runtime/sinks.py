@@ -19,6 +19,7 @@ from sp_edge.errors import SourceError
 from sp_edge.files import atomic_file
 from sp_edge_runtime.opencv import opencv, quiet
 from sp_edge_runtime.overlay import annotate
+from sp_edge_runtime.smoothing import Event
 from sp_edge_runtime.stream import FrameResult
 
 CODECS = {".mp4": ("mp4v",), ".webm": ("VP80", "VP90")}
@@ -31,13 +32,17 @@ class Sink(Protocol):
         """Takes one result; it must not be changed."""
         ...
 
+    def event(self, event: Event) -> None:
+        """Takes an event, after the result of the frame that brought it."""
+        ...
+
     def close(self) -> None:
         """Finishes the output; a second call does nothing."""
         ...
 
 
 class JsonLinesSink:
-    """One JSON object a line and frame, in UTF-8.
+    """One JSON object a line and frame, in UTF-8, and one an event, which has the key `event`.
 
     Lines go one by one to a temporary file beside `path`. The file takes the name `path` at `close`, and also
     when the program ends on an error, so that what was written is kept.
@@ -59,20 +64,27 @@ class JsonLinesSink:
 
     def write(self, result: FrameResult) -> None:
         """Writes one line, or nothing."""
-        line = (json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False) + "\n").encode()
-        whole = self._file.tell()
-        try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as cause:
-            self._file.truncate(whole)
-            raise _unwritable(self._path, cause) from cause
+        self._line(result.to_json())
+
+    def event(self, event: Event) -> None:
+        """Writes one line, or nothing."""
+        self._line(event.to_json())
 
     def close(self) -> None:
         """Gives the file its name; a second call does nothing."""
         try:
             self._finish()
         except OSError as cause:
+            raise _unwritable(self._path, cause) from cause
+
+    def _line(self, value: dict[str, Any]) -> None:
+        line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        whole = self._file.tell()
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as cause:
+            self._file.truncate(whole)
             raise _unwritable(self._path, cause) from cause
 
 
@@ -89,14 +101,13 @@ class TerminalSink:
 
     def write(self, result: FrameResult) -> None:
         """Prints the frame's number, label and confidence, if the label is not the last one."""
-        prediction = result.prediction
-        if prediction.label != self._label:
-            self._label = prediction.label
-            print(
-                f"frame {result.frame.frame_id}: {prediction.label} ({prediction.confidence:.0%})",
-                file=self._stream,
-                flush=True,
-            )
+        if result.label != self._label:
+            self._label = result.label
+            confidence = (result.smoothed or result.prediction).confidence
+            print(f"frame {result.frame.frame_id}: {result.label} ({confidence:.0%})", file=self._stream, flush=True)
+
+    def event(self, event: Event) -> None:
+        """Prints nothing: the label has changed, which `write` prints."""
 
     def close(self) -> None:
         """Nothing to finish: the stream belongs to the caller."""
@@ -134,8 +145,11 @@ class VideoSink:
         if self._writer is None:
             self._open((image_rgb.shape[1], image_rgb.shape[0]))
         # OpenCV passes over frames of another size without a word.
-        drawn_rgb = annotate(_fitted(image_rgb, self._size_wh), result.prediction)
+        drawn_rgb = annotate(_fitted(image_rgb, self._size_wh), result.prediction, result.smoothed)
         self._writer.write(self._cv2.cvtColor(drawn_rgb, self._cv2.COLOR_RGB2BGR))
+
+    def event(self, event: Event) -> None:
+        """Draws nothing: the next frame bears the label."""
 
     def close(self) -> None:
         """Completes the file, looks whether it can be read, and gives it its name."""

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sp_edge.cli.common import PATH, Command, bank_beside, split_bundle, table
-from sp_edge.errors import BankError, SourceError
+from sp_edge.errors import BankError, SettingsError, SourceError
 
 
 def _shared(function: Any) -> Any:
@@ -77,11 +77,17 @@ def stop_on_sigterm() -> None:
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE [OUTPUT]")
 @_shared
-@click.option("--json", "json_file", type=PATH, help="Write a JSON line a frame to a file.")
+@click.option("--json", "json_file", type=PATH, help="Write a JSON line a frame, and one an event, to a file.")
 @click.option("--headless", is_flag=True, help="Print no line when the label changes.")
 @click.option("--vid-stride", default=1, show_default=True, type=click.IntRange(1), help="Take every n-th frame of a file.")
 @click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--max-fps", type=click.FloatRange(0, min_open=True), help="Recognise at most so many frames a second.")
+@click.option(
+    "--smoothing",
+    type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
+    help="Time over which a camera's or video's labels are smoothed; 0 shows each frame's own. [default: 0.5]",
+)
 @click.option("--loop", is_flag=True, help="Begin a file again when it ends.")
 def stream(
     arguments: tuple[str, ...],
@@ -91,12 +97,14 @@ def stream(
     vid_stride: int,
     max_frames: int | None,
     max_fps: float | None,
+    smoothing: float | None,
     loop: bool,
     **options: Any,
 ) -> None:
     """Recognise every frame of a camera, stream, video or folder; OUTPUT gets the annotated video (.mp4 or .webm)."""
     from sp_edge_runtime.camera import open_source
     from sp_edge_runtime.sinks import JsonLinesSink, Sink, TerminalSink, VideoSink
+    from sp_edge_runtime.smoothing import Smoothing
     from sp_edge_runtime.stream import run_stream
 
     path, places = split_bundle(tuple(Path(a) for a in arguments))
@@ -109,6 +117,8 @@ def stream(
         recognizer = stack.enter_context(_recognizer(path, bank_file, **options))
         source = stack.enter_context(open_source(texts[0], vid_stride=vid_stride, loop=loop))
         click.echo(f"{source.name} through {recognizer.backend.description}", err=True)
+        if smoothing and not source.timed:
+            raise SettingsError("pictures have no time over which to smooth", expected="a camera or video", got=source.name)
         sinks: list[Sink] = [] if headless else [TerminalSink()]
         if len(texts) == 2:
             fps = (source.fps or 25.0) / (1 if source.live else vid_stride)
@@ -116,7 +126,15 @@ def stream(
         if json_file:
             sinks.append(JsonLinesSink(json_file))
         stop_on_sigterm()
-        summary = run_stream(recognizer, source, sinks, max_frames=max_frames, max_fps=max_fps)
+        smoothed = Smoothing() if smoothing is None else Smoothing(smoothing)
+        summary = run_stream(
+            recognizer,
+            source,
+            sinks,
+            smoothing=smoothed if source.timed else None,
+            max_frames=max_frames,
+            max_fps=max_fps,
+        )
     click.echo(f"{summary.frames} frames, {summary.dropped} dropped, {summary.fps:.1f} a second", err=True)
     if summary.stages:
         rows = [[name, f"{stage.mean_ms:.2f}", f"{stage.median_ms:.2f}"] for name, stage in summary.stages.items()]

@@ -181,6 +181,22 @@ def test_stream_to_a_video(taught: Path, call: Call, toy_video: Path) -> None:
     assert "3 frames" in err
 
 
+def test_stream_smoothed(taught: Path, call: Call, toy_video: Path, toy_pictures: Path) -> None:
+    """Each colour is there for 0.3 s: in half a second the blue does not come up to 0.6 any more."""
+    code, out, _ = call("stream", toy_video, "--json", "frames.jsonl")
+    assert code == 0
+    lines = [json.loads(line) for line in (taught / "frames.jsonl").read_text("utf-8").splitlines()]
+    assert [line["name"] for line in lines if "event" not in line] == [name for name in toy.COLOURS for _ in range(3)]
+    events = [(line["event"], line["name"], line["cause"]) for line in lines if "event" in line]
+    assert events == [("appeared", "red", "frames"), ("left", "red", "frames")]
+    assert [line.split(" (")[0] for line in out.splitlines()] == ["frame 0: red", "frame 7: unknown"], "exp(-0.5 / 0.5) is the first score under 0.4"
+    code, out, _ = call("stream", toy_video, "--smoothing", "0")
+    assert [line.split(" (")[0] for line in out.splitlines()] == [f"frame {3 * i}: {n}" for i, n in enumerate(toy.COLOURS)]
+    code, _, err = call("stream", toy_pictures, "--smoothing", "0.5")
+    assert code == 2
+    assert "pictures have no time" in err
+
+
 # --- with every path given ---
 
 

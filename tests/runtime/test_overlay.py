@@ -8,6 +8,7 @@ from sp_edge.matching import match
 from sp_edge_runtime import overlay
 from sp_edge_runtime.overlay import annotate
 from sp_edge_runtime.recognizer import Prediction
+from sp_edge_runtime.smoothing import Smoothed
 
 COSINES = np.array([0.9, 0.5, 0.4, 0.1], np.float32)
 NAMES = ("red", "Zürcher Kaffeetasse", "a name that is much too long for any line " * 5, "blue")
@@ -95,3 +96,15 @@ def test_a_read_only_image_is_copied() -> None:
     image = toy.picture("red", side=160)
     image.setflags(write=False)
     assert annotate(image, prediction()).shape == image.shape
+
+
+def test_the_smoothed_label_is_shown_instead() -> None:
+    image = np.full((240, 320, 3), 200, np.uint8)
+    shown = annotate(image, prediction(), Smoothed("unknown", 0.0))
+    assert has(shown, overlay.UNKNOWN)
+    assert not has(shown, overlay.KNOWN)
+    known = annotate(image, prediction(0.95), Smoothed("blue", 0.7))
+    assert has(known, overlay.KNOWN)
+    assert not has(known, overlay.UNKNOWN)
+    same = prediction()
+    np.testing.assert_array_equal(annotate(image, same, Smoothed(same.label, same.confidence)), annotate(image, same))

@@ -16,6 +16,7 @@ from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.frames import VideoFrame
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sinks import JsonLinesSink, TerminalSink, VideoSink
+from sp_edge_runtime.smoothing import Smoothing
 from sp_edge_runtime.stream import FrameResult, results, run_stream
 
 
@@ -50,6 +51,23 @@ def test_json_lines(found: list[FrameResult], tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["results.jsonl"]
     assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [r.to_json() for r in found]
     assert "Zürcher Kaffeetasse" in path.read_text(encoding="utf-8")
+
+
+def test_an_event_is_a_line_of_its_own(recognizer: Recognizer, toy_video: Path, tmp_path: Path) -> None:
+    path, printed = tmp_path / "results.jsonl", io.StringIO()
+    with open_source(str(toy_video)) as source:
+        run_stream(recognizer, source, [JsonLinesSink(path), TerminalSink(printed)], smoothing=Smoothing(seconds=0.1))
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    events = [(at, line["event"], line["name"]) for at, line in enumerate(lines) if "event" in line]
+    names = ("red", "Zürcher Kaffeetasse", "赤い 自転車")
+    assert events == [
+        *((1, "appeared", names[0]), (5, "left", names[0]), (6, "appeared", names[1]), (10, "left", names[1])),
+        *((11, "appeared", names[2]), (14, "left", names[2])),
+    ]
+    assert [line["frame_id"] for line in lines if "event" not in line] == list(range(9))
+    assert [line.split(" (")[0] for line in printed.getvalue().splitlines()] == [
+        f"frame {3 * number}: {name}" for number, name in enumerate(names)
+    ]
 
 
 def test_what_stood_there_stays_until_the_new_file_is_complete(found: list[FrameResult], tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import threading
@@ -13,6 +14,7 @@ from sp_edge_runtime import stream as stream_module
 from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.frames import Source, VideoFrame
 from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.smoothing import Event, Smoothing
 from sp_edge_runtime.stream import RECENT, STAGES, FrameResult, results, run_stream
 
 
@@ -46,6 +48,7 @@ class Collecting:
 
     def __init__(self, fail_at: int | None = None, fail_to_close: bool = False) -> None:
         self.results: list[FrameResult] = []
+        self.events: list[Event] = []
         self.closed = 0
         self.fail_at, self.fail_to_close = fail_at, fail_to_close
 
@@ -53,6 +56,9 @@ class Collecting:
         if len(self.results) == self.fail_at:
             raise OSError("no room")
         self.results.append(result)
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
 
     def close(self) -> None:
         self.closed += 1
@@ -86,6 +92,43 @@ def test_the_json_of_a_frame(recognizer: Recognizer) -> None:
     assert (read["frame_id"], read["frame_timestamp"]) == (7, 1.25)
     assert read["frame_age_ms"] == result.age_ms >= 0
     assert set(read) == set(result.prediction.to_json()) | {"frame_id", "frame_timestamp", "frame_age_ms"}
+
+
+def test_events_follow_the_frames_and_what_is_left_ends_with_the_stream(recognizer: Recognizer, toy_video: Path) -> None:
+    sink = Collecting()
+    with open_source(str(toy_video)) as source:
+        run_stream(recognizer, source, [sink], smoothing=Smoothing(seconds=0.1, hysteresis=0.1))
+    assert [(e.kind, e.name, e.frame_id, e.cause) for e in sink.events] == [
+        ("appeared", "red", 0, "frames"),
+        ("left", "red", 3, "frames"),  # one frame of 0.1 s weighs 1 - 1/e = 63 %
+        ("appeared", "green", 3, "frames"),
+        ("left", "green", 6, "frames"),
+        ("appeared", "blue", 6, "frames"),
+        ("left", "blue", 8, "end"),
+    ]
+    assert [event for result in sink.results for event in result.events] == sink.events[:-1]
+    assert [event.time for event in sink.events] == pytest.approx([0, 0.3, 0.3, 0.6, 0.6, 0.8])
+    read = json.loads(json.dumps(sink.results[4].to_json(), allow_nan=False))
+    assert read["smoothed"] == {"name": "green", "confidence": sink.results[4].smoothed.confidence}
+
+
+def test_a_stream_shows_the_smoothed_label_beside_each_frames_own(recognizer: Recognizer) -> None:
+    frames = [frame(name, number, number / 10) for number, name in enumerate(["red"] * 5 + ["blue"] + ["red"] * 5)]
+    found = list(recognizer.stream(Given(*frames), smoothing=Smoothing(seconds=0.5)))
+    assert {result.label for result in found} == {"red"}
+    assert [result.prediction.label for result in found].count("blue") == 1
+    assert [event.kind for result in found for event in result.events] == ["appeared"]
+    plain = list(recognizer.stream(Given(*frames)))
+    assert [result.label for result in plain] == [result.prediction.label for result in found]
+    assert all(result.events == () for result in plain)
+
+
+@pytest.mark.parametrize("error", [SourceError("stopped"), KeyboardInterrupt()])
+def test_what_is_there_when_a_stream_breaks_off_leaves(recognizer: Recognizer, error: BaseException) -> None:
+    sink = Collecting()
+    with pytest.raises(SourceError) if isinstance(error, SourceError) else contextlib.nullcontext():
+        run_stream(recognizer, Given(frame("red"), error), [sink], smoothing=Smoothing())
+    assert [(event.kind, event.cause) for event in sink.events] == [("appeared", "frames"), ("left", "end")]
 
 
 def test_the_age_of_a_live_frame_counts_from_its_capture(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
