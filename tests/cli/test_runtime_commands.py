@@ -189,7 +189,9 @@ def test_stream_smoothed(taught: Path, call: Call, toy_video: Path, toy_pictures
     assert [line["name"] for line in lines if "event" not in line] == [name for name in toy.COLOURS for _ in range(3)]
     events = [(line["event"], line["name"], line["cause"]) for line in lines if "event" in line]
     assert events == [("appeared", "red", "frames"), ("left", "red", "frames")]
-    assert [line.split(" (")[0] for line in out.splitlines()] == ["frame 0: red", "frame 7: unknown"], "exp(-0.5 / 0.5) is the first score under 0.4"
+    assert [line.split(" (")[0] for line in out.splitlines()] == ["frame 0: red", "frame 7: unknown"], (
+        "exp(-0.5 / 0.5) is the first score under 0.4"
+    )
     code, out, _ = call("stream", toy_video, "--smoothing", "0")
     assert [line.split(" (")[0] for line in out.splitlines()] == [f"frame {3 * i}: {n}" for i, n in enumerate(toy.COLOURS)]
     code, _, err = call("stream", toy_pictures, "--smoothing", "0.5")
