@@ -7,11 +7,12 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from sp_edge import runs
 from sp_edge.errors import BundleError, CheckpointError, MissingExtraError, SettingsError, SpEdgeError
@@ -149,6 +150,22 @@ def recipe_and_overrides(
 def is_bundle(path: Path) -> bool:
     """Whether an argument names a bundle."""
     return path.suffix == ".spedge" or (path / "manifest.json").is_file()
+
+
+def refuse_idle(context: click.Context, names: Iterable[str], where: str) -> None:
+    """Refuses options that were given and would do nothing.
+
+    Args:
+        names: of the command's parameters that have no effect.
+        where: with what they have none.
+
+    Raises:
+        SettingsError: one of them stands on the command line.
+    """
+    idle = set(names)
+    for option in context.command.params:
+        if option.name in idle and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise SettingsError(f"{option.opts[0]} does nothing with {where}", expected=f"no {option.opts[0]}")
 
 
 def split_bundle(arguments: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:

@@ -2,104 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, split_bundle
-from sp_edge.errors import BundleError, DataError, MissingExtraError
+from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, refuse_idle, split_bundle
+from sp_edge.cli.formats import APPLIES, FORMATS, options_for_formats
+from sp_edge.errors import BundleError, DataError, MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sp_edge.bundle import Bundle
     from sp_edge.preprocess import Preprocess
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint", type=PATH, required=False)
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
+@click.argument("source", type=PATH, required=False, metavar="[CHECKPOINT | BUNDLE]")
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(["onnx", "engine"]),
-    default="onnx",
-    show_default=True,
-    help="engine adds TensorRT plans for this machine.",
+    "--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the graphs.  [default: fp32; of a bundle, its own]"
 )
-@click.option("--out", type=PATH, help="The bundle. [default: model.spedge beside the checkpoint]")
+@click.option("--out", type=PATH, help="The bundle.  [default: model.spedge beside the checkpoint]")
 @click.option("--data", type=PATH, help="Folder of calibration pictures; int8 needs it.")
 @click.option("--prompts", "extra", type=PATH, multiple=True, help="Further class names, from `sp-edge prompts --out`.")
 @click.option("--max-drop", default=0.01, show_default=True, help="Accuracy, 0 to 1, that a precision may lose.")
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 1024), help="Largest batch of an engine.")
-@click.option("--workspace", default=1.0, show_default=True, help="GiB that the engine's builder may use.")
-@click.option(
-    "--target", type=click.Choice(["tensorrt", "rtx"]), default="tensorrt", show_default=True, help="rtx builds without a GPU."
-)
-def export(
-    checkpoint: Path | None,
-    precision: str,
-    form: str,
-    out: Path | None,
-    data: Path | None,
-    extra: tuple[Path, ...],
-    max_drop: float,
-    batch: int,
-    workspace: float,
-    target: str,
-) -> None:
-    """Export a checkpoint to a verified bundle."""
+@options_for_formats
+@click.pass_context
+def export(context: click.Context, source: Path | None, precision: str | None, form: str, **options: Any) -> None:
+    """Export a checkpoint to a verified bundle, and a bundle to what a device or a server takes."""
+    refuse_idle(context, [name for name, forms in APPLIES.items() if form not in forms], f"--format {form}")
+    make = FORMATS[form](options)  # now, and not after minutes of work
+    if source is not None and is_bundle(source):
+        bundle = _given_bundle(context, source, form)
+    else:
+        bundle = _export_checkpoint(source, precision or "fp32", **{name: options[name] for name in _OF_CHECKPOINTS})
+    make(bundle, precision or bundle.manifest.precision)
+
+
+_OF_CHECKPOINTS = ("out", "data", "extra", "max_drop")
+
+
+def _given_bundle(context: click.Context, path: Path, form: str) -> Bundle:
+    from sp_edge.bundle import Bundle
+
+    if form == "onnx":
+        raise SettingsError(f"{path} is a bundle already", expected="a checkpoint, or another --format", got="--format onnx")
+    refuse_idle(context, _OF_CHECKPOINTS, "a bundle, whose graphs are made already")
+    return Bundle.load(path)
+
+
+def _export_checkpoint(
+    given: Path | None, precision: str, *, out: Path | None, data: Path | None, extra: tuple[Path, ...], max_drop: float
+) -> Bundle:
     from sp_edge.data.sets import preprocess_of
     from sp_edge.prompts import PromptTable
     from sp_edge.training.checkpoint import Checkpoint
     from sp_edge_export.export import ExportOptions
     from sp_edge_export.export import export as run_export
 
-    build = None
-    if form == "engine":
-        from sp_edge_export.engine import EngineOptions, build_engine, load_tensorrt
-
-        build = EngineOptions("tensorrt_rtx" if target == "rtx" else "tensorrt", batch, workspace)
-        load_tensorrt(build.flavour)  # now, and not after minutes of work
-    file = find_checkpoint(checkpoint)
-    loaded = Checkpoint.load(file)
+    file = find_checkpoint(given)
+    checkpoint = Checkpoint.load(file)
     further = None
     for path in extra:
         read = PromptTable.load(path)
         further = read if further is None else further.with_table(read)
-    pictures = read_pictures(data, preprocess_of(loaded.settings)) if data else None
+    pictures = read_pictures(data, preprocess_of(checkpoint.settings)) if data else None
     options = ExportOptions(precision, max_drop, further, pictures)
-    bundle = run_export(loaded, out or file.parent / runs.BUNDLE, options, say=click.echo)
+    bundle = run_export(checkpoint, out or file.parent / runs.BUNDLE, options, say=click.echo)
     click.echo(f"bundle: {bundle.path}")
-    if build is not None:
-        folder = bundle.path.with_suffix("") if bundle.path.suffix == ".spedge" else bundle.path
-        for graph in ("query", "support"):
-            plan = folder / f"{graph}.{precision}.plan"
-            with build_progress(graph) as progress:
-                build_engine(bundle, graph, plan, build, progress=progress)
-            click.echo(f"engine: {plan}")
-
-
-@contextmanager
-def build_progress(graph: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for TensorRT's outermost phase, which lasts seconds on a desktop and minutes on a Jetson."""
-    from tqdm import tqdm
-
-    outermost = ""
-    with tqdm(desc=f"building {graph}", leave=False) as bar:
-
-        def progress(phase: str, done: int, total: int) -> None:
-            nonlocal outermost
-            outermost = outermost or phase
-            if phase == outermost:
-                bar.total, bar.n = total, done
-                bar.refresh()
-
-        yield progress
+    return bundle
 
 
 def read_pictures(folder: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
