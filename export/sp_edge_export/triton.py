@@ -247,5 +247,5 @@ Teach a class and export again to the same place: only the next version of `{HEA
 server takes it up within its two seconds; the encoders stay loaded.
 
     sp-edge enroll BUNDLE --name NAME PICTURES
-    sp-edge export BUNDLE --format triton --out HERE
+    sp-edge export BUNDLE --format triton --folder HERE
 """

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sp_edge.cli.common import PATH, bank_beside
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sp_edge.bank import Bank
     from sp_edge.bundle import Bundle
 
 Make = Callable[["Bundle", str], None]  # of a bundle, in a precision
@@ -26,7 +31,7 @@ def _engine(options: Mapping[str, Any]) -> Make:
     from sp_edge_export.engine import EngineOptions, build_engine, load_tensorrt
 
     flavour = "tensorrt_rtx" if options["target"] == "rtx" else "tensorrt"
-    build = EngineOptions(flavour, options["batch"], options["workspace"])
+    build = EngineOptions(flavour, options["batch"] or 1, options["workspace"])
     load_tensorrt(build.flavour)
 
     def make(bundle: Bundle, precision: str) -> None:
@@ -40,9 +45,65 @@ def _engine(options: Mapping[str, Any]) -> Make:
     return make
 
 
-FORMATS: Mapping[str, Callable[[Mapping[str, Any]], Make]] = {"onnx": _onnx, "engine": _engine}
+def _triton(options: Mapping[str, Any]) -> Make:
+    from sp_edge_export.triton import write_repository
+
+    def make(bundle: Bundle, precision: str) -> None:
+        batch = options["batch"] or 8
+        plans = _plans(bundle, precision, batch) if options["plans"] else None
+        folder = options["folder"] or bank_beside(bundle.path).with_name("triton")
+        written = write_repository(bundle, _bank(options, bundle), folder, precision=precision, max_batch=batch, plans=plans)
+        what = "all models" if written.encoders else "the encoders are those that were there"
+        click.echo(f"triton: {written.path}, version {written.head} of the head; {what}")
+
+    return make
+
+
+def _deepstream(options: Mapping[str, Any]) -> Make:
+    from sp_edge_export.deepstream import write_deepstream
+
+    def make(bundle: Bundle, precision: str) -> None:
+        folder = options["folder"] or bank_beside(bundle.path).with_name("deepstream")
+        write_deepstream(bundle, _bank(options, bundle), folder, precision=precision, max_batch=options["batch"] or 1)
+        click.echo(f"deepstream: {folder}")
+
+    return make
+
+
+def _bank(options: Mapping[str, Any], bundle: Bundle) -> Bank:
+    from sp_edge.bank import Bank
+
+    return Bank.load(options["bank"] or bank_beside(bundle.path), bundle)
+
+
+def _plans(bundle: Bundle, precision: str, batch: int) -> dict[str, Path]:
+    """This device's plans, whose bytes are checked before a server gets them."""
+    from sp_edge.device import Device
+    from sp_edge.plans import find_plan
+    from sp_edge_export.engine import load_tensorrt
+
+    device = Device.here("tensorrt", load_tensorrt("tensorrt").__version__)
+    found = {graph: find_plan(bundle, graph, precision, batch, device) for graph in ("query", "support")}
+    for plan in found.values():
+        plan.read()
+    return {graph: plan.path for graph, plan in found.items()}
+
+
+FORMATS: Mapping[str, Callable[[Mapping[str, Any]], Make]] = {
+    "onnx": _onnx,
+    "engine": _engine,
+    "triton": _triton,
+    "deepstream": _deepstream,
+}
 # The formats to which an option applies; elsewhere it is refused. What is not listed applies to all.
-APPLIES = {"batch": ("engine",), "workspace": ("engine",), "target": ("engine",)}
+APPLIES = {
+    "batch": ("engine", "triton", "deepstream"),
+    "workspace": ("engine",),
+    "target": ("engine",),
+    "bank": ("triton", "deepstream"),
+    "folder": ("triton", "deepstream"),
+    "plans": ("triton",),
+}
 
 
 def options_for_formats(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,10 +112,14 @@ def options_for_formats(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--target", type=click.Choice(["tensorrt", "rtx"]), default="tensorrt", show_default=True,
                      help="Of engine: rtx builds without a GPU."),
         click.option("--workspace", default=1.0, show_default=True, help="Of engine: GiB that its builder may use."),
-        click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 1024),
-                     help="Of engine: the largest batch."),
+        click.option("--plans", is_flag=True, help="Of triton: serve this device's engines instead of the ONNX graphs."),
+        click.option("--folder", type=PATH, help="Of triton and deepstream: where to write.  [default: beside the bundle]"),
+        click.option("--bank", type=PATH,
+                     help="Of triton and deepstream: the taught classes.  [default: classes.spbank beside the bundle]"),
+        click.option("--batch", type=click.IntRange(1, 1024), help="Largest batch.  [default: 1; of triton, 8]"),
         click.option("--format", "form", type=click.Choice(list(FORMATS)), default="onnx", show_default=True,
-                     help="engine adds TensorRT plans for this machine."),
+                     help="engine adds TensorRT plans for this machine; triton writes a server's model repository, deepstream"
+                     " nvinfer's configuration, with the classes that were taught."),
     ):  # fmt: skip
         command = option(command)
     return command

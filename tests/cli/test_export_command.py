@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 
+import toy
+import toy_plans
 from sp_edge.bundle import Bundle
 from sp_edge.cli import cli, formats
 from sp_edge.cli.common import run
 from sp_edge.cli.ship import export
+from sp_edge.device import Device
+from sp_edge_runtime.recognizer import Recognizer
+from triton_stand_in import Served
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -72,3 +78,58 @@ def test_a_format_gets_the_bundle_and_the_options(
     assert code == 0, err
     assert made == [(toy_bundle, precision, 4)]
     assert Bundle.load(toy_bundle)
+
+
+@pytest.fixture
+def taught(tmp_path: Path) -> Path:
+    """A bundle with a bank beside it that knows red and green."""
+    bundle = toy.make_bundle(tmp_path / "shop.spedge")
+    with Recognizer.load(bundle, device="cpu") as recognizer:
+        for name in ("red", "green"):
+            recognizer.enroll(name, [toy.picture(name)])
+        recognizer.bank.save(tmp_path / "classes.spbank")
+    return bundle
+
+
+def test_a_repository_for_triton(call: Call, taught: Path) -> None:
+    code, out, err = call("export", taught, "--format", "triton", "--batch", 4)
+    folder = taught.with_name("triton")
+    assert (code, err) == (0, "")
+    assert out == f"triton: {folder}, version 1 of the head; all models\n"
+    image = toy.picture("green", seed=3)[None]
+    assert Served(folder).infer("sp_edge", {"image": image})["label"].tolist() == [["green"]]
+    code, out, _ = call("export", taught, "--format", "triton", "--batch", 4)
+    assert out == f"triton: {folder}, version 2 of the head; the encoders are those that were there\n"
+
+
+def test_a_repository_with_plans(call: Call, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Device, "here", lambda *_: toy_plans.DEVICE)
+    monkeypatch.setattr("sp_edge_export.engine.load_tensorrt", lambda _: SimpleNamespace(__version__="10.3.0"))
+    monkeypatch.setattr("sp_edge.plans.default_folder", lambda: tmp_path / "engines")
+    arguments = ("export", taught, "--format", "triton", "--plans", "--folder", tmp_path / "repository")
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert "none was built" in err
+    assert not (tmp_path / "repository").exists()
+    for graph in ("query", "support"):
+        toy_plans.put(
+            Bundle.load(taught), tmp_path / "engines", toy_plans.DEVICE, graph=graph, max_batch=8, content=graph.encode()
+        )
+    assert call(*arguments)[0] == 0
+    assert (tmp_path / "repository/sp_edge_query/1/model.plan").read_bytes() == b"query"
+
+
+def test_a_folder_for_deepstream(call: Call, taught: Path, tmp_path: Path) -> None:
+    code, out, _ = call("export", taught, "--format", "deepstream", "--folder", tmp_path / "ds")
+    assert (code, out) == (0, f"deepstream: {tmp_path / 'ds'}\n")
+    assert (tmp_path / "ds/labels.txt").read_text() == "red;green;unknown\n"
+
+
+@pytest.mark.parametrize("form", ["triton", "deepstream"])
+def test_servers_need_taught_classes(call: Call, toy_bundle: Path, tmp_path: Path, form: str) -> None:
+    code, _, err = call(
+        "export", toy_bundle, "--format", form, "--bank", tmp_path / "none.spbank", "--folder", tmp_path / "out"
+    )
+    assert code == 2
+    assert "none.spbank" in err
+    assert not (tmp_path / "out").exists()
