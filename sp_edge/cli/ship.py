@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--max-drop", default=0.01, show_default=True, help="Accuracy, 0 to 1, that a precision may lose.")
 @options_for_formats
 @click.pass_context
-def export(context: click.Context, source: Path | None, precision: str | None, form: str, **options: Any) -> None:
+def export(context: click.Context, /, source: Path | None, precision: str | None, form: str, **options: Any) -> None:
     """Export a checkpoint to a verified bundle, and a bundle to what a device or a server takes."""
     refuse_idle(context, [name for name, forms in APPLIES.items() if form not in forms], f"--format {form}")
     make = FORMATS[form](options)  # now, and not after minutes of work
