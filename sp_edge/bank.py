@@ -14,12 +14,14 @@ from PIL import Image
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
 from sp_edge.files import load_tensors, save_tensors
-from sp_edge.matching import UNKNOWN, prototype, share, unit
+from sp_edge.matching import UNKNOWN, share, unit
 from sp_edge.prompts import clean_name
 
 SCHEMA = 2
 THUMBNAIL = 64
-PARTS = ("prompts", "thresholds", "strengths", "support", "query", "owners", "thumbnails")
+CLASS_PARTS = ("prompts", "thresholds", "strengths")  # the arrays with a row a class
+SHOT_PARTS = ("support", "query", "owners", "thumbnails")  # the arrays with a row a shot
+PARTS = CLASS_PARTS + SHOT_PARTS
 
 
 def thumbnail(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -119,16 +121,20 @@ class Bank:
     @cached_property
     def prototypes(self) -> NDArray[np.float32]:
         """Float32 (C, D) of length one: s_K mean_k f(x_k | g(y)) + (1 - s_K) mean_k f(x_k) of each class, normalised."""
-        if not self.names:
-            return self.query
-        return unit(np.stack([self._prototype(index) for index in range(len(self.names))]))
-
-    def _prototype(self, index: int) -> NDArray[np.float64]:
-        own, strength = self.owners == index, float(self.strengths[index])
+        counts = np.bincount(self.owners, minlength=len(self.names))
+        prompted, plain = (self._means(features, counts) for features in (self.support, self.query))
         # With the bundle's s, the support graph's feature is s f(x | g(y)) + (1 - s) f(x): s_K / s of it hold s_K f(x | g(y)).
-        part = share(strength, int(own.sum())) / self.bundle_strength if strength else 0.0
-        prompted, plain = (prototype(features[own]).astype(np.float64) for features in (self.support, self.query))
-        return np.asarray(part * prompted + (1 - part) * plain, dtype=np.float64)
+        # Where s is 0 every s_K is 0, too.
+        shares = [share(strength, shots) for strength, shots in zip(self.strengths.tolist(), counts.tolist(), strict=True)]
+        part = np.array(shares).reshape(-1, 1) / (self.bundle_strength or 1.0)
+        return unit(part * prompted + (1 - part) * plain)
+
+    def _means(self, features: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of each class's shots: float32 (M, D) -> float64 (C, D)."""
+        if not self.names:
+            return np.zeros(features.shape)
+        ordered = features[np.argsort(self.owners, kind="stable")].astype(np.float64)
+        return np.asarray(np.add.reduceat(ordered, np.cumsum(counts) - counts) / counts[:, None])
 
     def shots(self, name: str) -> int:
         """How many shots a class has."""
@@ -208,37 +214,38 @@ class Bank:
         strengths = np.where(np.arange(len(self.names)) == self._index(name), strength, self.strengths)
         return replace(self, strengths=strengths, version=self.version + 1)
 
+    def with_threshold(self, name: str, threshold: float) -> Bank:
+        """Changes the least cosine, -1 to 1, at which a class is believed.
+
+        Raises:
+            BankError: no such class, or the threshold is not a cosine.
+        """
+        if not -1 <= threshold <= 1:
+            raise BankError("the threshold is out of range", expected="a cosine, -1 to 1", got=str(threshold))
+        thresholds = np.where(np.arange(len(self.names)) == self._index(name), np.float32(threshold), self.thresholds)
+        return replace(self, thresholds=thresholds, version=self.version + 1)
+
     def remove(self, name: str, shot: int | None = None) -> Bank:
         """Forgets a class, or one of its shots (counted from 0); with its last shot a class goes too.
 
         Raises:
             BankError: no such class or shot.
         """
-        index = self._index(name)
-        own = np.flatnonzero(self.owners == index)
+        own = np.flatnonzero(self.owners == self._index(name))
         if shot is not None and not 0 <= shot < len(own):
             raise BankError(f"the class '{name}' has no such shot", expected=f"0 to {len(own) - 1}", got=str(shot))
-        keep = np.ones(len(self.owners), bool)
-        keep[own if shot is None else own[shot]] = False
-        bank: dict[str, Any] = {
-            "support": self.support[keep],
-            "query": self.query[keep],
-            "thumbnails": self.thumbnails[keep],
-            "version": self.version + 1,
-        }
-        if shot is not None and len(own) > 1:
-            return replace(self, owners=self.owners[keep], **bank)
-        classes = np.arange(len(self.names)) != index
-        owners = self.owners[keep]
-        return replace(
-            self,
-            names=tuple(n for n, kept in zip(self.names, classes, strict=True) if kept),
-            prompts=self.prompts[classes],
-            thresholds=self.thresholds[classes],
-            strengths=self.strengths[classes],
-            owners=owners - (owners > index),
-            **bank,
-        )
+        kept = np.ones(len(self.owners), bool)
+        kept[own if shot is None else own[shot]] = False
+        return self.keep(kept)
+
+    def keep(self, shots: NDArray[np.bool_]) -> Bank:
+        """The bank with some of its shots alone, bool (M,), and without the classes that have none of them."""
+        classes = np.bincount(self.owners[shots], minlength=len(self.names)) > 0
+        parts = {part: getattr(self, part)[classes] for part in CLASS_PARTS}
+        parts |= {part: getattr(self, part)[shots] for part in SHOT_PARTS}
+        parts["owners"] = (np.cumsum(classes) - 1)[parts["owners"]]
+        names = tuple(name for name, kept in zip(self.names, classes.tolist(), strict=True) if kept)
+        return replace(self, names=names, version=self.version + 1, **parts)
 
     def _index(self, name: str) -> int:
         clean = clean_name(name)

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from sp_edge.errors import InputError
 
@@ -173,10 +173,11 @@ def load_tensors(path: Path, error: type[InputError]) -> tuple[dict[str, NDArray
         error: missing, truncated, or not written by `save_tensors`.
     """
     try:
-        with safe_open(path, framework="np") as content:
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-            metadata = {key: json.loads(value, parse_constant=_refuse) for key, value in (content.metadata() or {}).items()}
-    # AttributeError: safetensors looks for eight-bit floats in numpy, which has none.
-    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as cause:
+        content = path.read_bytes()  # read, not mapped: if another program cut a mapped file short, this one would die of it
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = {key: json.loads(value, parse_constant=_refuse) for key, value in header.get("__metadata__", {}).items()}
+    # KeyError, AttributeError: a kind of number that numpy has not.
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as cause:
         raise error(f"cannot read {path}", expected="a safetensors file written by sp-edge", got=str(cause)) from cause
     return tensors, metadata

@@ -13,7 +13,7 @@ from sp_edge.matching import UNKNOWN as UNKNOWN_LABEL
 from sp_edge_runtime.smoothing import Smoothed
 
 if TYPE_CHECKING:
-    from sp_edge_runtime.recognizer import Prediction
+    from sp_edge_runtime.prediction import Prediction
 
 Colour = tuple[int, int, int]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,46 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bank import Bank, thumbnail
+from sp_edge.bank_file import BankFile
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BackendError, BankError, PromptError, SettingsError
-from sp_edge.matching import Match, match, unit
+from sp_edge.matching import match, unit
 from sp_edge.prompts import clean_name
 from sp_edge_runtime.backend import Backend, open_backend
 from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.frames import Source
+from sp_edge_runtime.live_bank import LiveBank
+from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.smoothing import Smoother, Smoothing
 from sp_edge_runtime.stream import FrameResult, results
 
 BATCH = 8  # shots encoded at once: enrolling a large folder must not take a small board's memory
-
-
-@dataclass(frozen=True)
-class Prediction(Match):
-    """What one image was recognised as, and what that took.
-
-    Attributes:
-        class_index: row of the best class in the bank, also where the label is 'unknown'; None when no class was taught.
-        speed: milliseconds of 'preprocess', 'inference' and 'postprocess'; of a batch, each image's share.
-        bank_version: of the bank that decided.
-    """
-
-    class_index: int | None
-    speed: Mapping[str, float]
-    bank_version: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields under the names that other tools use; `name` is the label."""
-        return {
-            "name": self.label,
-            "class": self.class_index,
-            "confidence": self.confidence,
-            "unknown": self.unknown,
-            "margin": self.margin,
-            "similarity": self.similarity,
-            "topk": [{"name": name, "confidence": confidence} for name, confidence in self.top],
-            "speed": dict(self.speed),
-            "bank_version": self.bank_version,
-        }
 
 
 class Recognizer:
@@ -61,7 +33,7 @@ class Recognizer:
 
     Args:
         bundle: the exported model.
-        bank: the taught classes; `Bank.empty(bundle)` to begin with none.
+        bank: the taught classes, in memory or, as a `LiveBank`, in a file; `Bank.empty(bundle)` to begin with none.
         backend: what runs the bundle's graphs; `close` closes it.
         threshold: least cosine, -1 to 1, at which any class is believed; the bank's, class by class, by default.
         topk: how many classes a prediction lists.
@@ -71,7 +43,9 @@ class Recognizer:
         SettingsError: threshold or topk is out of range.
     """
 
-    def __init__(self, bundle: Bundle, bank: Bank, backend: Backend, *, threshold: float | None = None, topk: int = 5) -> None:
+    def __init__(
+        self, bundle: Bundle, bank: Bank | LiveBank, backend: Backend, *, threshold: float | None = None, topk: int = 5
+    ) -> None:
         if threshold is not None and not -1 <= threshold <= 1:
             raise SettingsError("the threshold is out of range", expected="a cosine, -1 to 1", got=str(threshold))
         if topk < 1:
@@ -80,8 +54,8 @@ class Recognizer:
         self.backend = backend
         self._threshold = threshold
         self._topk = topk
-        self._teaching = threading.Lock()
-        self.bank = bank
+        self._live = bank if isinstance(bank, LiveBank) else LiveBank(bank)
+        self._check_fits(self.bank)
 
     @classmethod
     def load(
@@ -89,6 +63,7 @@ class Recognizer:
         bundle_path: str | Path,
         *,
         bank: str | Path | None = None,
+        follow: bool = False,
         device: str = "auto",
         precision: str | None = None,
         threshold: float | None = None,
@@ -96,28 +71,36 @@ class Recognizer:
     ) -> Recognizer:
         """Opens a bundle, and a bank where one is given, on a device; see `open_backend` for `device` and `precision`.
 
+        Args:
+            bundle_path: of the exported model.
+            bank: a file of taught classes, which takes every change at once; the first class makes it where there is none.
+                Without it, what is taught is in memory alone until `save`.
+            follow: take up what other programs write into that file, within a second, until `close`.
+            device: auto, cpu or cuda.
+            precision: fp32, fp16 or int8; the bundle's by default.
+            threshold, topk: as above.
+
         Raises:
             BundleError, BankError, BackendError, SettingsError: what cannot be opened.
         """
+        if follow and bank is None:
+            raise BankError("there is no file to follow", expected="the path of a bank", got="none")
         bundle = Bundle.load(Path(bundle_path))
-        taught = Bank.empty(bundle) if bank is None else Bank.load(Path(bank), bundle)
-        return cls(bundle, taught, open_backend(bundle, device, precision), threshold=threshold, topk=topk)
+        live = LiveBank(Bank.empty(bundle)) if bank is None else LiveBank.open(Path(bank), bundle)
+        recognizer = cls(bundle, live, open_backend(bundle, device, precision), threshold=threshold, topk=topk)
+        if follow:
+            live.follow()
+        return recognizer
 
     @property
     def bank(self) -> Bank:
         """The taught classes. Assigning another bank changes them from the next image on."""
-        return self._bank
+        return self._live.bank
 
     @bank.setter
     def bank(self, bank: Bank) -> None:
-        if bank.fingerprint != self.bundle.fingerprint:
-            raise BankError(
-                "the bank was made with another bundle",
-                expected=f"bundle {self.bundle.fingerprint[:12]}",
-                got=f"bundle {bank.fingerprint[:12]}",
-                next_step="enrol its classes again, from their pictures",
-            )
-        self._bank = bank
+        self._check_fits(bank)
+        self._live.change(lambda _: bank)
 
     def classify(self, image_rgb: NDArray[np.uint8]) -> Prediction:
         """Recognises one image: uint8 (H, W, 3) RGB of any size.
@@ -198,8 +181,9 @@ class Recognizer:
         support, query = np.concatenate(prompted), np.concatenate(plain)
         thumbnails = np.stack([thumbnail(image) for image in images])
         threshold = self.bundle.manifest.threshold
-        with self._teaching:
-            self.bank = self.bank.add(name, prompt, support, query, thumbnails, threshold=threshold, strength=strength)
+        self._live.change(
+            lambda bank: bank.add(name, prompt, support, query, thumbnails, threshold=threshold, strength=strength)
+        )
 
     def set_strength(self, name: str, strength: float) -> None:
         """Changes how strongly a taught class's prompt counts against its pictures, from the next image on; see `enroll`.
@@ -207,8 +191,7 @@ class Recognizer:
         Raises:
             BankError: no such class, the strength is not within 0 to 1, or the bundle was exported without prompts.
         """
-        with self._teaching:
-            self.bank = self.bank.with_strength(name, strength)
+        self._live.change(lambda bank: bank.with_strength(name, strength))
 
     def forget(self, name: str) -> None:
         """Takes a class out of the bank.
@@ -216,8 +199,25 @@ class Recognizer:
         Raises:
             BankError: no such class.
         """
-        with self._teaching:
-            self.bank = self.bank.remove(name)
+        self._live.change(lambda bank: bank.remove(name))
+
+    def undo(self) -> None:
+        """Takes the last change of the bank back, whatever it was; again, the one before, up to ten.
+
+        Raises:
+            BankError: nothing to take back.
+        """
+        self._live.undo()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the taught classes to a file, in place of those that a bank of this bundle has there.
+
+        Raises:
+            BankError: the file is something else, or of another bundle.
+            OSError: it cannot be written.
+        """
+        bank = self.bank
+        BankFile(Path(path), self.bundle).change(lambda _: bank)
 
     def stream(
         self,
@@ -240,7 +240,8 @@ class Recognizer:
             yield from results(self, frames, smoother=smoother, max_frames=max_frames, max_fps=max_fps)
 
     def close(self) -> None:
-        """Closes the backend."""
+        """Closes the backend and follows the bank's file no more."""
+        self._live.close()
         self.backend.close()
 
     def __enter__(self) -> Recognizer:
@@ -248,6 +249,15 @@ class Recognizer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _check_fits(self, bank: Bank) -> None:
+        if bank.fingerprint != self.bundle.fingerprint:
+            raise BankError(
+                "the bank was made with another bundle",
+                expected=f"bundle {self.bundle.fingerprint[:12]}",
+                got=f"bundle {bank.fingerprint[:12]}",
+                next_step="enrol its classes again, from their pictures",
+            )
 
     def _prompt(self, name: str) -> NDArray[np.float32]:
         bank, clean = self.bank, clean_name(name)

@@ -17,7 +17,8 @@ from sp_edge_runtime.frames import Source, VideoFrame
 from sp_edge_runtime.smoothing import Event, Smoothed, Smoother, Smoothing
 
 if TYPE_CHECKING:
-    from sp_edge_runtime.recognizer import Prediction, Recognizer
+    from sp_edge_runtime.prediction import Prediction
+    from sp_edge_runtime.recognizer import Recognizer
     from sp_edge_runtime.sinks import Sink
 
 STAGES = ("capture", "preprocess", "inference", "postprocess", "sinks")

@@ -9,6 +9,7 @@ import click
 
 from sp_edge import __version__
 from sp_edge.cli.ablate import ablate
+from sp_edge.cli.bank import bank
 from sp_edge.cli.common import Command, run
 from sp_edge.cli.data import data
 from sp_edge.cli.demo import demo
@@ -16,7 +17,7 @@ from sp_edge.cli.importing import import_
 from sp_edge.cli.prompts import prompts
 from sp_edge.cli.recognise import classify, stream
 from sp_edge.cli.ship import export, verify
-from sp_edge.cli.teach import bank, enroll
+from sp_edge.cli.teach import enroll
 from sp_edge.cli.train import evaluate, train
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,25 @@ def _show(message: str, code: int) -> int:
         traceback.print_exc()
     click.echo(f"error: {message}", err=True)
     return code
+
+
+@contextmanager
+def shown_log(name: str) -> Iterator[None]:
+    """Prints what a package logs while a command runs, such as that a bank was taken up."""
+    logger, handler = logging.getLogger(name), _Printer()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+class _Printer(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
 
 
 PATH = click.Path(path_type=Path)

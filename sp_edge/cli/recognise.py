@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sp_edge.cli.common import PATH, Command, bank_beside, split_bundle, table
+from sp_edge.cli.common import PATH, Command, bank_beside, shown_log, split_bundle, table
 from sp_edge.errors import BankError, SettingsError, SourceError
 
 
@@ -29,17 +29,6 @@ def _shared(function: Any) -> Any:
     return function
 
 
-def _recognizer(path: Path, bank_file: Path | None, **options: Any) -> Any:
-    from sp_edge_runtime.recognizer import Recognizer
-
-    file = bank_file or bank_beside(path)
-    if not file.exists():
-        raise BankError(
-            f"no bank at {file}", expected="a file of taught classes", next_step="sp-edge enroll --name NAME PICTURES"
-        )
-    return Recognizer.load(path, bank=file, **options)
-
-
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
 @_shared
@@ -47,11 +36,17 @@ def _recognizer(path: Path, bank_file: Path | None, **options: Any) -> Any:
 def classify(arguments: tuple[Path, ...], bank_file: Path | None, as_json: bool, **options: Any) -> None:
     """Recognise pictures: files, or folders of them."""
     from sp_edge.preprocess import load_image, pictures_at
+    from sp_edge_runtime.recognizer import Recognizer
 
     path, places = split_bundle(arguments)
     files = pictures_at(places)
+    bank_file = bank_file or bank_beside(path)
+    if not bank_file.exists():
+        raise BankError(
+            f"no bank at {bank_file}", expected="a file of taught classes", next_step="sp-edge enroll --name NAME PICTURES"
+        )
     rows = []
-    with _recognizer(path, bank_file, **options) as recognizer:
+    with Recognizer.load(path, bank=bank_file, **options) as recognizer:
         click.echo(f"{path} through {recognizer.backend.description}", err=True)
         try:
             for file in files:
@@ -88,6 +83,9 @@ def stop_on_sigterm() -> None:
     metavar="SECONDS",
     help="Time over which a camera's or video's labels are smoothed; 0 shows each frame's own. [default: 0.5]",
 )
+@click.option(
+    "--follow/--no-follow", default=True, show_default=True, help="Take up what other programs teach into the bank meanwhile."
+)
 @click.option("--loop", is_flag=True, help="Begin a file again when it ends.")
 def stream(
     arguments: tuple[str, ...],
@@ -98,11 +96,13 @@ def stream(
     max_frames: int | None,
     max_fps: float | None,
     smoothing: float | None,
+    follow: bool,
     loop: bool,
     **options: Any,
 ) -> None:
     """Recognise every frame of a camera, stream, video or folder; OUTPUT gets the annotated video (.mp4 or .webm)."""
     from sp_edge_runtime.camera import open_source
+    from sp_edge_runtime.recognizer import Recognizer
     from sp_edge_runtime.sinks import JsonLinesSink, Sink, TerminalSink, VideoSink
     from sp_edge_runtime.smoothing import Smoothing
     from sp_edge_runtime.stream import run_stream
@@ -114,7 +114,9 @@ def stream(
             "stream takes one SOURCE and at most one OUTPUT", expected="[BUNDLE] SOURCE [OUTPUT]", got=" ".join(texts) or "none"
         )
     with ExitStack() as stack:
-        recognizer = stack.enter_context(_recognizer(path, bank_file, **options))
+        stack.enter_context(shown_log("sp_edge_runtime"))
+        file = bank_file or bank_beside(path)
+        recognizer = stack.enter_context(Recognizer.load(path, bank=file, follow=follow, **options))
         source = stack.enter_context(open_source(texts[0], vid_stride=vid_stride, loop=loop))
         click.echo(f"{source.name} through {recognizer.backend.description}", err=True)
         if smoothing and not source.timed:

@@ -109,8 +109,8 @@ def test_enroll_with_another_strength(place: Path, call: Call, toy_pictures: Pat
 def test_bank_list(taught: Path, call: Call) -> None:
     code, out, err = call("bank", "list", "--json", "list.json")
     assert (code, err) == (0, "")
-    assert out.splitlines()[0].split() == ["class", "shots", "threshold"]
-    assert [line.split() for line in out.splitlines()[2:5]] == [[name, "1", "0.500"] for name in toy.COLOURS]
+    assert out.splitlines()[0].split() == ["class", "shots", "threshold", "strength"]
+    assert [line.split() for line in out.splitlines()[2:5]] == [[name, "1", "0.500", "1.000"] for name in toy.COLOURS]
     assert out.splitlines()[5] == f"{BANK}: version 3, 3 classes, 3 shots"
     described = json.loads((taught / "list.json").read_text("utf-8"))
     assert described["classes"] == [{"name": name, "shots": 1, "threshold": 0.5, "strength": 1.0} for name in toy.COLOURS]

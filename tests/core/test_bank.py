@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from safetensors.numpy import save
 
+from banks import D, T, prompt, same, shots, taught
 from sp_edge.bank import PARTS, SCHEMA, THUMBNAIL, Bank, thumbnail
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
@@ -22,32 +23,12 @@ from sp_edge.files import load_tensors, save_tensors
 from sp_edge.matching import unit
 from sp_edge.prompts import clean_name
 
-T, D = 4, 6
 OWN = 0.8  # the bundle's strength
-
-
-def shots(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Support features, query features and thumbnails of `count` shots."""
-    rng = np.random.default_rng(seed)
-    support, query = (rng.normal(size=(2, count, D)) * 3).astype(np.float32)
-    return support, query, rng.integers(0, 256, (count, THUMBNAIL, THUMBNAIL, 3), dtype=np.uint8)
 
 
 def at(bundle: Bundle, strength: float) -> Bundle:
     """The bundle with another strength of its support graph."""
     return replace(bundle, manifest=replace(bundle.manifest, strength=strength))
-
-
-def prompt(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=T).astype(np.float32)
-
-
-def taught(bundle: Bundle) -> Bank:
-    """Three classes with 2, 1 and 3 shots."""
-    bank = Bank.empty(bundle)
-    for seed, (name, count) in enumerate([("red fox", 2), ("polar bear", 1), ("café", 3)]):
-        bank = bank.add(name, prompt(seed), *shots(count, seed), threshold=0.1 * seed)
-    return bank
 
 
 def check(bank: Bank) -> None:
@@ -67,14 +48,6 @@ def check(bank: Bank) -> None:
             mean = (strength * prompted + (1 - strength) * own.sum() * mean) / (strength + (1 - strength) * own.sum())
         expected = mean / max(float(np.linalg.norm(mean)), 1e-12)
         np.testing.assert_allclose(bank.prototypes[index], expected, atol=2e-5)
-
-
-def same(one: Bank, other: Bank) -> None:
-    for field in ("fingerprint", "names", "version", "bundle_strength"):
-        assert getattr(one, field) == getattr(other, field)
-    for part in PARTS:
-        assert getattr(one, part).dtype == getattr(other, part).dtype
-        np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
 
 
 # --- teaching and forgetting ---
@@ -307,6 +280,31 @@ def test_a_bundle_without_prompts_takes_no_strength(bundle: Bundle) -> None:
     with pytest.raises(BankError, match="takes no prompts") as raised:
         bank.with_strength("a", 0.5)
     assert "model.prompt_strength" in raised.value.next_step
+
+
+def test_a_threshold_changes_without_pictures(bundle: Bundle) -> None:
+    bank = taught(bundle)
+    other = bank.with_threshold("red_fox", 0.25)
+    check(other)
+    assert (other.thresholds.tolist(), other.version) == (pytest.approx([0.25, 0.1, 0.2]), bank.version + 1)
+    assert bank.thresholds[0] == 0
+    with pytest.raises(BankError, match="no class 'wolf'"):
+        bank.with_threshold("wolf", 0.5)
+    for threshold in (-1.1, 1.1, float("nan")):
+        with pytest.raises(BankError, match="out of range"):
+            bank.with_threshold("café", threshold)
+
+
+def test_some_shots_are_kept(bundle: Bundle) -> None:
+    bank = taught(bundle)
+    every = np.ones(6, bool)
+    same(replace(bank.keep(every), version=bank.version), bank)
+    assert bank.keep(~every).names == ()
+    kept = bank.keep(np.array([False, True, False, True, False, True]))
+    check(kept)
+    assert kept.names == ("red fox", "café")
+    assert kept.owners.tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(kept.query, bank.query[[1, 3, 5]])
 
 
 def test_large_features_do_not_overflow(bundle: Bundle) -> None:

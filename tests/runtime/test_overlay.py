@@ -7,7 +7,7 @@ import toy
 from sp_edge.matching import match
 from sp_edge_runtime import overlay
 from sp_edge_runtime.overlay import annotate
-from sp_edge_runtime.recognizer import Prediction
+from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.smoothing import Smoothed
 
 COSINES = np.array([0.9, 0.5, 0.4, 0.1], np.float32)

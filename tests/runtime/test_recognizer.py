@@ -14,7 +14,8 @@ from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError
 from sp_edge.matching import match
-from sp_edge_runtime.recognizer import BATCH, Prediction, Recognizer
+from sp_edge_runtime.prediction import Prediction
+from sp_edge_runtime.recognizer import BATCH, Recognizer
 
 
 @pytest.fixture
@@ -251,8 +252,9 @@ def test_a_bank_goes_to_a_file_and_back(taught: Recognizer, toy_bundle: Path, tm
 def test_what_cannot_be_loaded(toy_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError):
         Recognizer.load(tmp_path / "nothing")
+    (tmp_path / "rubbish").write_bytes(b"rubbish")
     with pytest.raises(BankError):
-        Recognizer.load(toy_bundle, bank=tmp_path / "nothing")
+        Recognizer.load(toy_bundle, bank=tmp_path / "rubbish")
 
 
 def test_a_bank_of_another_bundle_is_refused(taught: Recognizer) -> None:

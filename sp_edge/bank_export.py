@@ -1,0 +1,83 @@
+"""Writes a bank as files that a person can look at: thumbnails in a folder a class, a JSON description, a page."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from PIL import Image
+
+from sp_edge.bank import Bank
+from sp_edge.errors import BankError
+from sp_edge.files import atomic_folder, write_bytes, write_json
+
+DESCRIPTION = "bank.json"
+PAGE = "index.html"
+
+
+def describe(bank: Bank) -> dict[str, Any]:
+    """What a bank holds, as JSON: its bundle's fingerprint, its version and its classes."""
+    numbers = zip(bank.names, bank.thresholds.tolist(), bank.strengths.tolist(), strict=True)
+    return {
+        "kind": "bank",
+        "fingerprint": bank.fingerprint,
+        "version": bank.version,
+        "classes": [
+            {"name": name, "shots": bank.shots(name), "threshold": threshold, "strength": strength}
+            for name, threshold, strength in numbers
+        ],
+    }
+
+
+def export_bank(bank: Bank, folder: Path) -> None:
+    """Writes the thumbnails as PNG files into a folder a class, `bank.json`, and `index.html`, which shows them.
+
+    Features and prompts are left out: what is written cannot be made a bank again.
+
+    Args:
+        bank: what to write.
+        folder: new, empty, or one that this function wrote, which is replaced.
+
+    Raises:
+        BankError: the folder holds something else.
+    """
+    if folder.exists() and not _replaceable(folder):
+        raise BankError(f"{folder} is in the way", expected="a new folder, or an earlier export of a bank")
+    described = describe(bank)
+    with atomic_folder(folder) as temporary:
+        for number, entry in enumerate(described["classes"]):
+            place = f"{number:04} {_readable(entry['name'])}".strip()
+            (temporary / place).mkdir()
+            entry["pictures"] = [f"{place}/{shot}.png" for shot in range(entry["shots"])]
+            for picture, small in zip(entry["pictures"], bank.thumbnails[bank.owners == number], strict=True):
+                Image.fromarray(small).save(temporary / picture)
+        write_json(temporary / DESCRIPTION, described)
+        write_bytes(temporary / PAGE, _page(described).encode())
+
+
+def _replaceable(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
+    return not names or {DESCRIPTION, PAGE} <= names
+
+
+def _readable(name: str) -> str:
+    """As much of a class's name as can stand in the name of a folder on any system."""
+    plain = re.sub(r'[\\/:*?"<>|\s]+', " ", name)
+    return plain.encode()[:80].decode(errors="ignore").strip(" .")
+
+
+def _page(described: dict[str, Any]) -> str:
+    sections = []
+    for entry in described["classes"]:
+        pictures = "".join(f'<img src="{quote(picture)}" alt="">' for picture in entry["pictures"])
+        numbers = f"{entry['shots']} shots, threshold {entry['threshold']:.3f}, strength {entry['strength']:.3f}"
+        sections.append(f"<h2>{html.escape(entry['name'])}</h2><p>{numbers}</p><p>{pictures}</p>")
+    head = (
+        '<!doctype html><meta charset="utf-8"><title>Taught classes</title>'
+        "<style>body{font-family:sans-serif;margin:2em}img{margin:0 4px 4px 0}h2{margin-bottom:0}p{margin:4px 0}</style>"
+    )
+    counted = f"{len(described['classes'])} classes, version {described['version']}, bundle {described['fingerprint'][:12]}"
+    return f"{head}<h1>Taught classes</h1><p>{counted}</p>{''.join(sections)}\n"

@@ -1,0 +1,237 @@
+"""Commands for banks, the files of taught classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sp_edge.cli.common import PATH, Command, bank_beside, split_bundle, table
+from sp_edge.errors import BankError, SettingsError
+
+if TYPE_CHECKING:
+    from sp_edge.bank_diff import ClassChange
+    from sp_edge.bank_file import BankFile
+
+_BANK = click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]")
+
+
+@click.group()
+def bank() -> None:
+    """Look at the taught classes, change them, bring them to other devices."""
+
+
+@bank.command("list", cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
+@_BANK
+@click.option("--json", "json_file", type=PATH, help="Write the list to a file, too.")
+def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
+    """List the taught classes."""
+    from sp_edge.bank_export import describe
+    from sp_edge.files import write_json
+
+    file = _file(arguments, bank_file)
+    loaded = _existing(file)
+    described = describe(loaded)
+    rows = [[c["name"], c["shots"], f"{c['threshold']:.3f}", f"{c['strength']:.3f}"] for c in described["classes"]]
+    click.echo(table(["class", "shots", "threshold", "strength"], rows))
+    click.echo(f"{file.path}: version {loaded.version}, {len(rows)} classes, {len(loaded.owners)} shots")
+    if json_file:
+        write_json(json_file, {"bank": str(file.path), **described})
+
+
+@bank.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
+@_BANK
+@click.option("--name", required=True, help="The class to forget.")
+@click.option("--shot", type=click.IntRange(0), help="Only this shot of it, counted from 0.")
+def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot: int | None) -> None:
+    """Forget a class, or one shot of it."""
+    file = _file(arguments, bank_file)
+    _existing(file)
+    file.change(lambda bank: bank.remove(name, shot))
+    click.echo(f"forgot '{name}'" + ("" if shot is None else f", shot {shot}"))
+
+
+@bank.command("set", cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
+@_BANK
+@click.option("--name", required=True, help="The class to change.")
+@click.option("--strength", type=click.FloatRange(0, 1), help="Of its name against all its pictures; 0 ignores the name.")
+@click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine at which it is believed.")
+def set_class(
+    arguments: tuple[Path, ...], bank_file: Path | None, name: str, strength: float | None, threshold: float | None
+) -> None:
+    """Change a class's strength or threshold, which takes no pictures."""
+    if strength is None and threshold is None:
+        raise SettingsError("nothing to set", expected="--strength, --threshold or both")
+    file = _file(arguments, bank_file)
+    _existing(file)
+
+    def change(bank: Any) -> Any:
+        changed = bank if strength is None else bank.with_strength(name, strength)
+        return changed if threshold is None else changed.with_threshold(name, threshold)
+
+    file.change(change)
+    given = {"strength": strength, "threshold": threshold}
+    click.echo(f"'{name}': " + ", ".join(f"{what} {value:g}" for what, value in given.items() if value is not None))
+
+
+@bank.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] BANKS...")
+@_BANK
+@click.option(
+    "--prefer",
+    type=click.Choice(["ours", "theirs"]),
+    help="Whose values a class gets where the banks differ. [default: refuse]",
+)
+def merge(arguments: tuple[Path, ...], bank_file: Path | None, prefer: Any) -> None:
+    """Take the classes and shots of other banks into --bank.
+
+    A shot that is in several banks is taken once. A class that was taught with another prompt, threshold or strength is
+    refused by name, unless --prefer says whose counts; with another prompt it is then taken from that bank alone.
+    """
+    from sp_edge.bank import Bank
+    from sp_edge.bank_diff import diff
+    from sp_edge.bank_merge import merge as merged
+
+    file, others = _file_and_others(arguments, bank_file)
+    if not others:
+        raise BankError("nothing to merge", expected="[BUNDLE] BANKS...", got="no bank")
+    theirs = [(other, Bank.load(other, file.bundle)) for other in others]
+    before: list[Bank] = []
+
+    def change(bank: Bank) -> Bank:
+        before.append(bank)
+        for other, loaded in theirs:
+            with _about(other):
+                bank = merged(bank, loaded, prefer=prefer)
+        return bank
+
+    after = file.change(change)
+    for line in _lines(diff(before[0], after)):
+        click.echo(line)
+    click.echo(f"bank: {file.path} with {len(after.names)} classes, {len(after.owners)} shots")
+
+
+@bank.command("diff", cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] OLD NEW")
+@click.option("--json", "json_file", type=PATH, help="Write the differences to a file, too.")
+@click.pass_context
+def show_diff(context: click.Context, arguments: tuple[Path, ...], json_file: Path | None) -> None:
+    """Show what NEW has that OLD has not, and what it lacks.
+
+    The exit code is 0 where both hold the same, 1 where they differ, and 2 where one cannot be read.
+    """
+    from sp_edge.bank import Bank
+    from sp_edge.bank_diff import diff
+    from sp_edge.files import write_json
+
+    file, others = _file_and_others(arguments, None)
+    if len(others) != 2:
+        raise BankError("two banks are compared", expected="[BUNDLE] OLD NEW", got=" ".join(map(str, others)) or "none")
+    changes = diff(*(Bank.load(other, file.bundle) for other in others))
+    if changes:
+        rows = [
+            [
+                *(change.name, change.change, f"+{change.shots_added} -{change.shots_removed}"),
+                *(_pair(values) for values in (change.threshold, change.strength)),
+                "another" if change.prompt else "",
+            ]
+            for change in changes
+        ]
+        click.echo(table(["class", "change", "shots", "threshold", "strength", "prompt"], rows))
+    if json_file:
+        write_json(json_file, {"old": str(others[0]), "new": str(others[1]), "classes": [c.to_json() for c in changes]})
+    context.exit(1 if changes else 0)
+
+
+@bank.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] FOLDER")
+@_BANK
+def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
+    """Write the shots' thumbnails, bank.json and a page, index.html, into a folder to look at."""
+    from sp_edge.bank_export import PAGE, export_bank
+
+    file, others = _file_and_others(arguments, bank_file)
+    if len(others) != 1:
+        raise BankError(
+            "a bank is exported to one folder", expected="[BUNDLE] FOLDER", got=" ".join(map(str, others)) or "none"
+        )
+    export_bank(_existing(file), others[0])
+    click.echo(f"bank: {others[0] / PAGE}")
+
+
+@bank.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
+@_BANK
+def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
+    """Take the last change of a bank back; again, the one before, up to ten."""
+    from sp_edge.bank_diff import diff
+
+    file = _file(arguments, bank_file)
+    _existing(file)
+    undone, now = file.undo()
+    for line in _lines(diff(now, undone)):
+        click.echo(f"taken back: {line}")
+    click.echo(
+        f"{file.path}: version {now.version}, {len(now.names)} classes; {file.undoable()} more changes can be taken back"
+    )
+
+
+def _file_and_others(arguments: tuple[Path, ...], bank_file: Path | None) -> tuple[BankFile, tuple[Path, ...]]:
+    """The bank that a command is about, and its further arguments."""
+    from sp_edge.bank_file import BankFile
+    from sp_edge.bundle import Bundle
+
+    path, others = split_bundle(arguments)
+    return BankFile(bank_file or bank_beside(path), Bundle.load(path)), others
+
+
+def _file(arguments: tuple[Path, ...], bank_file: Path | None) -> BankFile:
+    file, others = _file_and_others(arguments, bank_file)
+    if others:
+        raise BankError("only the bundle is an argument here", expected="[BUNDLE]", got=", ".join(map(str, others)))
+    return file
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Says which bank an error is about."""
+    try:
+        yield
+    except BankError as error:
+        raise BankError(f"{path}: {error.what}", expected=error.expected, got=error.got, next_step=error.next_step) from error
+
+
+def _existing(file: BankFile) -> Any:
+    """The bank of a file that must be there."""
+    from sp_edge.bank import Bank
+
+    return Bank.load(file.path, file.bundle)
+
+
+def _lines(changes: tuple[ClassChange, ...]) -> list[str]:
+    """What each change did, in words."""
+    lines = []
+    for change in changes:
+        done = []
+        if change.shots_added:
+            done.append(f"{change.shots_added} shot{'s' * (change.shots_added != 1)} added")
+        if change.shots_removed:
+            done.append(f"{change.shots_removed} shot{'s' * (change.shots_removed != 1)} removed")
+        if change.change == "changed":
+            pairs = (("threshold", change.threshold), ("strength", change.strength))
+            done += [f"{what} {_pair(values)}" for what, values in pairs if values[0] != values[1]]
+            done += ["another prompt"] * change.prompt
+        lines.append(f"'{change.name}' {change.change}: {', '.join(done)}")
+    return lines
+
+
+def _pair(values: tuple[float | None, float | None]) -> str:
+    """An old and a new number as text; one number where they are the same."""
+    texts = [f"{value:.3f}" for value in values if value is not None]
+    return texts[0] if values[0] == values[1] else " -> ".join(texts)
