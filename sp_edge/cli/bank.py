@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sp_edge.cli.common import PATH, Command, bank_beside, split_bundle, table
+from sp_edge.cli.common import PATH, Command, bank_beside, existing_bank, split_bundle, table
 from sp_edge.errors import BankError, SettingsError
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _existing(file: BankFile) -> Any:
     """The bank of a file that must be there."""
     from sp_edge.bank import Bank
 
-    return Bank.load(file.path, file.bundle)
+    return Bank.load(existing_bank(file.path), file.bundle)
 
 
 def _lines(changes: tuple[ClassChange, ...]) -> list[str]:

@@ -17,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from sp_edge import runs
-from sp_edge.errors import BundleError, CheckpointError, MissingExtraError, SettingsError, SpEdgeError
+from sp_edge.errors import BankError, BundleError, CheckpointError, MissingExtraError, SettingsError, SpEdgeError
 
 _EXTRAS = dict.fromkeys(
     ("torch", "torchvision", "timm", "accelerate", "matplotlib", "sklearn", "tensorboard", "easyfsl", "sentence_transformers"),
@@ -199,6 +199,19 @@ def split_bundle(arguments: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
 def bank_beside(bundle: Path) -> Path:
     """Where a bundle's bank is kept unless told otherwise; never inside the bundle, which an export replaces."""
     return bundle.resolve().parent / runs.BANK if bundle.name in ("", "..") else bundle.parent / runs.BANK
+
+
+def existing_bank(file: Path) -> Path:
+    """The path of a bank, for a command that makes none.
+
+    Raises:
+        BankError: there is no such file.
+    """
+    if not file.exists():
+        raise BankError(
+            f"no bank at {file}", expected="a file of taught classes", next_step="sp-edge enroll --name NAME PICTURES"
+        )
+    return file
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from sp_edge.cli.common import PATH, Command, bank_beside, shown_log, split_bundle, table
-from sp_edge.errors import BankError, SettingsError, SourceError
+from sp_edge.cli.common import PATH, Command, bank_beside, existing_bank, shown_log, split_bundle, table
+from sp_edge.errors import SettingsError, SourceError
 
 
 def _shared(function: Any) -> Any:
@@ -40,13 +40,8 @@ def classify(arguments: tuple[Path, ...], bank_file: Path | None, as_json: bool,
 
     path, places = split_bundle(arguments)
     files = pictures_at(places)
-    bank_file = bank_file or bank_beside(path)
-    if not bank_file.exists():
-        raise BankError(
-            f"no bank at {bank_file}", expected="a file of taught classes", next_step="sp-edge enroll --name NAME PICTURES"
-        )
     rows = []
-    with Recognizer.load(path, bank=bank_file, **options) as recognizer:
+    with Recognizer.load(path, bank=existing_bank(bank_file or bank_beside(path)), **options) as recognizer:
         click.echo(f"{path} through {recognizer.backend.description}", err=True)
         try:
             for file in files:

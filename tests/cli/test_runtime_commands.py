@@ -331,7 +331,7 @@ def test_a_bank_of_another_bundle(taught: Path, call: Call, toy_pictures: Path) 
 
 
 def test_without_a_bank(place: Path, call: Call, toy_pictures: Path) -> None:
-    for arguments in (["classify", toy_pictures], ["stream", toy_pictures]):
+    for arguments in (["classify", toy_pictures], ["bank", "list"]):
         code, _, err = call(*arguments)
         assert code == 2
         assert f"no bank at {BANK}" in err
