@@ -86,19 +86,7 @@ def find_gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Gpu:
     Raises:
         BackendError: there is no driver, or no GPU that it can use; `got` has the reason.
     """
-    try:
-        cuda = load("libcuda.so.1")
-    except OSError as cause:
-        raise BackendError("no NVIDIA GPU can be used", expected="NVIDIA's driver", got="no libcuda.so.1") from cause
-
-    def call(name: str, *arguments: Any) -> None:
-        status = getattr(cuda, name)(*arguments)
-        if status != 0:
-            text = ctypes.c_char_p()
-            cuda.cuGetErrorString(status, ctypes.byref(text))
-            said = (text.value or b"unknown error").decode(errors="replace")
-            raise BackendError("no NVIDIA GPU can be used", expected=f"{name} to succeed", got=f"CUDA error {status}, {said}")
-
+    call = _driver(load)
     number, handle, name, memory = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
     call("cuInit", 0)
     call("cuDeviceGet", ctypes.byref(handle), 0)
@@ -117,6 +105,52 @@ def find_gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Gpu:
         integrated=bool(integrated),
         cuda=f"{number.value // 1000}.{number.value % 1000 // 10}",
     )
+
+
+def free_gpu_memory(load: Callable[[str], Any] = ctypes.CDLL) -> int:
+    """Bytes that are free on the first GPU; for a moment its primary context is held.
+
+    Raises:
+        BackendError: there is no GPU that can be used.
+    """
+    call = _driver(load)
+    handle, context = ctypes.c_int(), ctypes.c_void_p()
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    call("cuInit", 0)
+    call("cuDeviceGet", ctypes.byref(handle), 0)
+    call("cuDevicePrimaryCtxRetain", ctypes.byref(context), handle)
+    try:
+        call("cuCtxPushCurrent_v2", context)
+        call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        call("cuCtxPopCurrent_v2", ctypes.byref(context))
+    finally:
+        call("cuDevicePrimaryCtxRelease_v2", handle)
+    return free.value
+
+
+def _driver(load: Callable[[str], Any]) -> Callable[..., None]:
+    """Calls a function of CUDA's driver API, and checks what it returns."""
+    try:
+        cuda = load("libcuda.so.1")
+    except OSError as cause:
+        raise BackendError("no NVIDIA GPU can be used", expected="NVIDIA's driver", got="no libcuda.so.1") from cause
+
+    def call(name: str, *arguments: Any) -> None:
+        status = getattr(cuda, name)(*arguments)
+        if status != 0:
+            text = ctypes.c_char_p()
+            cuda.cuGetErrorString(status, ctypes.byref(text))
+            said = (text.value or b"unknown error").decode(errors="replace")
+            raise BackendError("no NVIDIA GPU can be used", expected=f"{name} to succeed", got=f"CUDA error {status}, {said}")
+
+    return call
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of the host's memory that a program can still have, swap included; None where nothing says."""
+    said = read_text(root / "proc/meminfo") or ""
+    found = dict(re.findall(r"^(MemAvailable|SwapFree):\s+(\d+) kB$", said, re.MULTILINE))
+    return 1024 * (int(found["MemAvailable"]) + int(found.get("SwapFree", 0))) if "MemAvailable" in found else None
 
 
 def driver_version(root: Path = Path("/")) -> str | None:

@@ -16,6 +16,7 @@ KIND = "sp-edge engine"
 SCHEMA = 2
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 MAX_BATCH = 1024
+_PORTABLE = 8.0  # least compute capability of an engine that TensorRT-RTX builds for no GPU in particular
 DTYPES = ("bool", "float16", "float32", "int32", "int64", "int8", "uint8")
 
 Shape = tuple[int, ...]
@@ -81,9 +82,10 @@ class Sidecar:
         plan_sha256, plan_bytes: digest and size of the plan.
         onnx_file, onnx_sha256: the graph that it was built from.
         device: where it was built, by which TensorRT.
-        targets: compute capabilities that it was built for; empty: all that this flavour supports (TensorRT-RTX alone).
+        targets: compute capabilities that TensorRT-RTX built for; empty: its own default, 8.0 and later.
         inputs, outputs: its tensors.
-        layers: how many of the network's layers give each dtype, which shows the precision that was really built.
+        layers: how many of the parsed network's layers give each dtype.
+        kernels: how many of the built engine's layers give each dtype, as its inspector says; None where no GPU was at hand.
         max_batch: batches reach from 1 to this; 1 is a static plan.
         workspace: GiB that the builder might use.
         optimization_level: 0 (built fast) to 5 (runs fast).
@@ -110,6 +112,7 @@ class Sidecar:
     optimization_level: int
     preprocess: Mapping[str, Any]
     calibration: str | None = None
+    kernels: Mapping[str, int] | None = None
     latency: Latency | None = None
     parity: Parity | None = None
 
@@ -125,7 +128,7 @@ class Sidecar:
             "inputs": {tensor.name for tensor in self.inputs} == {"image", *(["prompt"] if self.graph == "support" else [])},
             "outputs": [tensor.name for tensor in self.outputs] == ["feature"],
             "tensors": all(_is_sound(tensor, self.max_batch) for tensor in (*self.inputs, *self.outputs)),
-            "layers": all(count > 0 for count in self.layers.values()),
+            "layers": all(count > 0 for count in (*self.layers.values(), *(self.kernels or {}).values())),
             "batch": 1 <= self.max_batch <= MAX_BATCH,
             "workspace": 0 < self.workspace <= 1024,
             "optimization level": 0 <= self.optimization_level <= 5,
@@ -154,6 +157,7 @@ class Sidecar:
             "inputs": [asdict(tensor) for tensor in self.inputs],
             "outputs": [asdict(tensor) for tensor in self.outputs],
             "layers": dict(self.layers),
+            "kernels": None if self.kernels is None else dict(self.kernels),
             "builder": {
                 "max_batch": self.max_batch,
                 "workspace_gib": self.workspace,
@@ -196,7 +200,8 @@ class Sidecar:
                 targets=tuple(_a(str, target) for target in _a(list, value["targets"])),
                 inputs=tuple(_tensor(_a(dict, tensor)) for tensor in _a(list, value["inputs"])),
                 outputs=tuple(_tensor(_a(dict, tensor)) for tensor in _a(list, value["outputs"])),
-                layers={dtype: _a(int, count) for dtype, count in _a(dict, value["layers"]).items()},
+                layers=_counts(_a(dict, value["layers"])),
+                kernels=_optional(_counts, value["kernels"]),
                 max_batch=_a(int, builder["max_batch"]),
                 workspace=_number(builder["workspace_gib"]),
                 optimization_level=_a(int, builder["optimization_level"]),
@@ -234,8 +239,9 @@ class Sidecar:
         parts = ["version", "system", "machine"]
         if here.flavour == "tensorrt":
             parts += ["compute_capability", "gpu", "l4t"]
-        elif self.targets and here.compute_capability not in self.targets:
-            found.append(f"built for compute capability {', '.join(self.targets)}, here is {here.compute_capability}")
+        elif here.compute_capability not in self.targets and (self.targets or float(here.compute_capability) < _PORTABLE):
+            wanted = ", ".join(self.targets) or f"{_PORTABLE} and later"
+            found.append(f"built for compute capability {wanted}, here is {here.compute_capability}")
         for part in parts:
             before, now = getattr(there, part), getattr(here, part)
             if before != now:
@@ -273,6 +279,10 @@ def _optional(read: Callable[[dict[str, Any]], _T], value: object) -> _T | None:
 
 def _text(value: object) -> str | None:
     return None if value is None else _a(str, value)
+
+
+def _counts(value: dict[str, Any]) -> dict[str, int]:
+    return {name: _a(int, count) for name, count in value.items()}
 
 
 def _latency(value: dict[str, Any]) -> Latency:

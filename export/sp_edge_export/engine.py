@@ -1,22 +1,36 @@
-"""Builds a TensorRT engine from a bundle's graph, and writes beside the plan a sidecar that says what it is."""
+"""Builds a bundle's TensorRT engines, each in a process of its own that holds nothing but TensorRT."""
 
 from __future__ import annotations
 
 import importlib
-import platform
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
-import sp_edge
 from sp_edge.bundle import Bundle
-from sp_edge.errors import ExportError, MissingExtraError, SettingsError
-from sp_edge.files import sha256, write_bytes, write_json
+from sp_edge.device import find_gpu, free_memory
+from sp_edge.errors import BackendError, ExportError, MissingExtraError, SettingsError
+from sp_edge.plans import Plan, default_folder
+from sp_edge.sidecar import FLAVOURS, MAX_BATCH
 
-SCHEMA = 1
-FLAVOURS = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
+Progress = Callable[[str, int, int], None]
+Say = Callable[[str], None]
+
+_EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
+_GIB = 2**30
+# What a builder takes of the host's memory beside its workspace: TensorRT's libraries, and copies of the weights.
+_BASE, _COPIES = 1 * _GIB, 4
+# The child looks for modules where this process does, and nowhere else.
+_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from sp_edge_export.engine_worker import main; main()"
 
 
 @dataclass(frozen=True)
@@ -24,164 +38,194 @@ class EngineOptions:
     """How to build.
 
     Attributes:
-        flavour: tensorrt, or tensorrt_rtx, which builds ahead of time without a GPU.
-        max_batch: the profile reaches from 1 to this; 1 gives a static engine.
-        workspace: GiB of GPU memory that the builder may use, up to 1024.
-        optimization_level: 0 (fast build) to 5 (fast engine).
+        flavour: tensorrt, or tensorrt_rtx, which builds ahead of time and without a GPU.
+        workspace: GiB of memory that the builder may use for kernels that it tries, up to 1024.
+        optimization_level: 0 (built fast) to 5 (runs fast).
+        targets: compute capabilities to build for, such as '8.6', with tensorrt_rtx; none: 8.0 and later.
     """
 
     flavour: str = "tensorrt"
-    max_batch: int = 1
     workspace: float = 1.0
     optimization_level: int = 3
+    targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.flavour not in FLAVOURS:
             raise SettingsError("unknown TensorRT flavour", expected=" or ".join(FLAVOURS), got=self.flavour)
-        if not (1 <= self.max_batch <= 1024 and 0 < self.workspace <= 1024 and 0 <= self.optimization_level <= 5):
+        if not (0 < self.workspace <= 1024 and 0 <= self.optimization_level <= 5):
             raise SettingsError(
                 "the engine's options are out of range",
-                expected="batch 1 to 1024, workspace above 0 and up to 1024 GiB, level 0 to 5",
+                expected="workspace above 0 and up to 1024 GiB, level 0 to 5",
                 got=repr(self),
             )
+        if self.targets and self.flavour != "tensorrt_rtx":
+            raise SettingsError(
+                "only TensorRT-RTX builds for other GPUs than the one at hand", expected="--target rtx", got=self.flavour
+            )
+        if not all(re.fullmatch(r"\d{1,2}\.\d", target) for target in self.targets):
+            raise SettingsError("no compute capability", expected="such as 8.6", got=", ".join(self.targets))
 
 
-def load_tensorrt(flavour: str) -> ModuleType:
-    """Imports TensorRT.
+def plans_for(max_batch: int) -> tuple[tuple[str, int], ...]:
+    """The (graph, largest batch) of all the plans that a device needs.
+
+    A stream asks the query graph one picture at a time, and gets a static plan for it; enrolment asks both graphs for
+    several, and so may many cameras.
+
+    Raises:
+        SettingsError: max_batch is out of range.
+    """
+    if not 1 <= max_batch <= MAX_BATCH:
+        raise SettingsError("the batch is out of range", expected=f"1 to {MAX_BATCH}", got=str(max_batch))
+    return tuple(dict.fromkeys((("query", 1), ("query", max_batch), ("support", max_batch))))
+
+
+def build_engine(
+    bundle: Bundle,
+    graph: str,
+    options: EngineOptions,
+    *,
+    precision: str | None = None,
+    max_batch: int = 1,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    say: Say = print,
+) -> tuple[Plan, bool]:
+    """Builds one graph, unless the same was built before; see `sp_edge.plans` for where it stands.
+
+    The precision is the ONNX graph's own: networks are strongly typed, and no precision flag is set. Builders of one folder
+    take turns. Where this process is stopped, its builder ends with it, and no half of a plan is left.
+
+    Args:
+        graph: query or support.
+        precision: the bundle's own by default.
+        max_batch: 1 gives a static plan; more a plan whose batch reaches from 1 to that.
+        folder: of all engines; `default_folder()` by default.
+        progress: is told (phase, steps done, steps in all); what it raises stops the build.
+        say: is told what is worth knowing, such as a damaged timing cache.
+
+    Returns:
+        The plan, and whether it was built now.
+
+    Raises:
+        MissingExtraError: that TensorRT is not installed.
+        BundleError: the bundle was not exported in that precision.
+        ExportError: too little memory, or TensorRT refused the graph or could not build it; its own words are in the message.
+    """
+    plans_for(max_batch)
+    chosen = precision or bundle.manifest.precision
+    source = bundle.graph(graph, chosen)
+    check_installed(options.flavour)
+    check_memory(source.stat().st_size, options.workspace)
+    job = {
+        "bundle": str(bundle.path.resolve()),
+        "graph": graph,
+        "precision": chosen,
+        "max_batch": max_batch,
+        "folder": str((folder or default_folder()).resolve()),
+        "options": asdict(options),
+    }
+    done = _run(job, progress or (lambda *_: None), say)
+    return Plan.load(Path(done["plan"])), bool(done["built"])
+
+
+def check_installed(flavour: str) -> None:
+    """Looks whether TensorRT is there; it is not imported, and so takes no memory of this process.
 
     Raises:
         MissingExtraError: not installed.
     """
-    try:
-        return importlib.import_module(flavour)
-    except ImportError as cause:
+    if find_spec(flavour) is None:
         raise MissingExtraError(
             "cannot build an engine; on a Jetson, JetPack brings tensorrt for the system's Python, and a virtual environment"
             " sees it with --system-site-packages",
             package=flavour.replace("_", "-"),
-            extra=FLAVOURS[flavour],
-        ) from cause
+            extra=_EXTRAS[flavour],
+        )
 
 
-def build_engine(
-    bundle: Bundle, graph: str, plan: Path, options: EngineOptions, *, progress: Callable[[str, int, int], None] | None = None
-) -> dict[str, Any]:
-    """Builds one graph, in the bundle's precision, into `plan` and `plan`.json.
-
-    Networks are strongly typed: the precision is that of the ONNX graph, and no precision flag is set.
-
-    Args:
-        graph: 'query' or 'support'.
-        progress: is told (phase, steps done, steps in all).
-
-    Returns:
-        The sidecar's content.
+def load_tensorrt(flavour: str) -> ModuleType:
+    """Imports TensorRT into this process.
 
     Raises:
-        ExportError: TensorRT refused the graph, or could not build it; its own words are in the message.
-        BaseException: what `progress` raised, which stops the build.
+        MissingExtraError: not installed.
+        ExportError: it is installed, and its libraries do not load.
     """
-    trt = load_tensorrt(options.flavour)
-    source = bundle.graph(graph)
-    log = _log(trt)
-    builder = trt.Builder(log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(source)):
-        errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        words = "; ".join(
-            f"{error.node_operator()} node {error.node()} '{error.node_name()}': {error.desc()}" for error in errors
+    check_installed(flavour)
+    try:
+        return importlib.import_module(flavour)
+    except (ImportError, OSError, RuntimeError) as cause:
+        raise ExportError(f"{flavour} is installed, but does not load", got=str(cause), next_step="sp-edge doctor") from cause
+
+
+def check_memory(graph_bytes: int, workspace: float) -> None:
+    """Looks whether the host has memory for a builder; where the GPU shares it, for its workspace, too.
+
+    Raises:
+        ExportError: it has too little, and the builder would be killed half-way.
+    """
+    free = free_memory()
+    try:
+        shared = find_gpu().integrated
+    except BackendError:
+        shared = False
+    needed = _BASE + _COPIES * graph_bytes + (workspace * _GIB if shared else 0)
+    if free is not None and free < needed:
+        raise ExportError(
+            "too little memory to build an engine",
+            expected=f"{needed / _GIB:.1f} GiB free, swap included",
+            got=f"{free / _GIB:.1f} GiB",
+            next_step="close other programs, lower --workspace, or add swap",
         )
-        raise ExportError(f"TensorRT {trt.__version__} cannot read {source.name}", got=words or "; ".join(log.errors))
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options.workspace * 2**30))
-    config.builder_optimization_level = options.optimization_level
-    monitor = None if progress is None else _monitor(trt, progress)
-    if monitor is not None:
-        config.progress_monitor = monitor
-    profile = builder.create_optimization_profile()
-    for i in range(network.num_inputs):
-        tensor = network.get_input(i)
-        rest = tuple(tensor.shape)[1:]
-        profile.set_shape(tensor.name, (1, *rest), (options.max_batch, *rest), (options.max_batch, *rest))
-    config.add_optimization_profile(profile)
-    built = builder.build_serialized_network(network, config)
-    if monitor is not None and monitor.stopped_by is not None:
-        raise monitor.stopped_by
-    if built is None:
-        raise ExportError(f"TensorRT {trt.__version__} could not build {source.name}", got="; ".join(log.errors)[-1000:])
-    write_bytes(plan, bytes(built))
-    sidecar = {
-        "kind": "sp-edge engine",
-        "schema": SCHEMA,
-        "sp_edge": sp_edge.__version__,
-        "plan": {"sha256": sha256(plan), "bytes": plan.stat().st_size},
-        "onnx": {"file": source.name, "sha256": sha256(source)},
-        "graph": graph,
-        "bundle": bundle.fingerprint,
-        "precision": bundle.manifest.precision,
-        "preprocess": bundle.manifest.preprocess.to_json(),
-        "builder": {
-            "flavour": options.flavour,
-            "version": trt.__version__,
-            "max_batch": options.max_batch,
-            "workspace_gib": options.workspace,
-            "optimization_level": options.optimization_level,
-        },
-        "inputs": [_describe(network.get_input(i)) for i in range(network.num_inputs)],
-        "outputs": [_describe(network.get_output(i)) for i in range(network.num_outputs)],
-        "host": {"system": platform.system(), "machine": platform.machine(), "release": platform.release()},
-    }
-    write_json(plan.with_name(plan.name + ".json"), sidecar)
-    return sidecar
 
 
-def _describe(tensor: Any) -> dict[str, Any]:
-    return {"name": tensor.name, "shape": list(tensor.shape), "dtype": str(tensor.dtype).rsplit(".", 1)[-1].lower()}
+def _run(job: dict[str, Any], progress: Progress, say: Say) -> dict[str, Any]:
+    """Starts the builder's process, hands on what it says, and gives its last word."""
+    with tempfile.TemporaryFile() as chatter:
+        child = subprocess.Popen(  # noqa: S603 - this very interpreter
+            [sys.executable, "-c", _PROGRAM, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=chatter,
+            text=True,
+            encoding="utf-8",
+        )
+        try:
+            return _listen(child, job, progress, say) or _explain(child, chatter)
+        finally:
+            child.kill()
+            child.communicate()
 
 
-def _log(trt: ModuleType) -> Any:
-    class Log(trt.ILogger):  # type: ignore[name-defined, misc]
-        """Keeps TensorRT's errors for the message; the rest is its own chatter."""
+def _listen(child: subprocess.Popen[str], job: dict[str, Any], progress: Progress, say: Say) -> dict[str, Any] | None:
+    assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - pipes, as asked for
+    try:
+        # Its standard input stays open: the child ends where that does, so also with this process.
+        child.stdin.write(json.dumps(job) + "\n")
+        child.stdin.flush()
+    except BrokenPipeError:
+        return None  # it has ended before it began; `_explain` says how
+    for line in child.stdout:
+        message = json.loads(line)
+        if "progress" in message:
+            progress(*message["progress"])
+        elif "say" in message:
+            say(message["say"])
+        elif "error" in message:
+            raise ExportError(**message["error"])
+        else:
+            return dict(message)
+    return None
 
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
 
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.errors.append(message)
-
-    return Log()
-
-
-def _monitor(trt: ModuleType, progress: Callable[[str, int, int], None]) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
-        """Hands TensorRT's phases on; what `progress` raises, such as Ctrl-C, stops the build and is kept for the caller."""
-
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self._steps: dict[str, int] = {}
-            self.stopped_by: BaseException | None = None
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self._steps[phase_name] = num_steps
-            self._tell(phase_name, 0, num_steps)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            self._tell(phase_name, step + 1, self._steps.get(phase_name, step + 1))
-            return self.stopped_by is None
-
-        def phase_finish(self, phase_name: str) -> None:
-            steps = self._steps.pop(phase_name, 1)
-            self._tell(phase_name, steps, steps)
-
-        def _tell(self, phase: str, done: int, steps: int) -> None:
-            # TensorRT would print an exception and report a build that was cancelled.
-            try:
-                if self.stopped_by is None:
-                    progress(phase, done, steps)
-            except BaseException as error:
-                self.stopped_by = error
-
-    return Monitor()
+def _explain(child: subprocess.Popen[str], chatter: IO[bytes]) -> dict[str, Any]:
+    """Raises the error of a builder that ended without a word."""
+    code = child.wait()
+    chatter.seek(0)
+    said = chatter.read().decode(errors="replace").strip()[-1000:]
+    ended = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    raise ExportError(
+        "the engine's builder did not finish",
+        got=f"{ended}; {said}" if said else ended,
+        next_step="free memory or lower --workspace: the system ends what takes too much" if code == -signal.SIGKILL else "",
+    )

@@ -6,13 +6,13 @@ is to be done once there is a bundle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sp_edge.cli.common import PATH, bank_beside
+from sp_edge.cli.engines import build_engines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,19 +28,14 @@ def _onnx(_options: Mapping[str, Any]) -> Make:
 
 
 def _engine(options: Mapping[str, Any]) -> Make:
-    from sp_edge_export.engine import EngineOptions, build_engine, load_tensorrt
+    from sp_edge_export.engine import EngineOptions, check_installed
 
     flavour = "tensorrt_rtx" if options["target"] == "rtx" else "tensorrt"
-    build = EngineOptions(flavour, options["batch"] or 1, options["workspace"])
-    load_tensorrt(build.flavour)
+    build = EngineOptions(flavour, options["workspace"], options["optimization_level"], options["compute_capability"])
+    check_installed(flavour)
 
     def make(bundle: Bundle, precision: str) -> None:
-        folder = bundle.path.with_suffix("") if bundle.path.suffix == ".spedge" else bundle.path
-        for graph in ("query", "support"):
-            plan = folder / f"{graph}.{precision}.plan"
-            with build_progress(graph) as progress:
-                build_engine(bundle, graph, plan, build, progress=progress)
-            click.echo(f"engine: {plan}")
+        build_engines(bundle, precision, build, options["batch"] or 8, options["engines"])
 
     return make
 
@@ -50,7 +45,7 @@ def _triton(options: Mapping[str, Any]) -> Make:
 
     def make(bundle: Bundle, precision: str) -> None:
         batch = options["batch"] or 8
-        plans = _plans(bundle, precision, batch) if options["plans"] else None
+        plans = _plans(bundle, precision, batch, options["engines"]) if options["plans"] else None
         folder = options["folder"] or bank_beside(bundle.path).with_name("triton")
         written = write_repository(bundle, _bank(options, bundle), folder, precision=precision, max_batch=batch, plans=plans)
         what = "all models" if written.encoders else "the encoders are those that were there"
@@ -76,14 +71,14 @@ def _bank(options: Mapping[str, Any], bundle: Bundle) -> Bank:
     return Bank.load(options["bank"] or bank_beside(bundle.path), bundle)
 
 
-def _plans(bundle: Bundle, precision: str, batch: int) -> dict[str, Path]:
+def _plans(bundle: Bundle, precision: str, batch: int, folder: Path | None) -> dict[str, Path]:
     """This device's plans, whose bytes are checked before a server gets them."""
     from sp_edge.device import Device
     from sp_edge.plans import find_plan
     from sp_edge_export.engine import load_tensorrt
 
     device = Device.here("tensorrt", load_tensorrt("tensorrt").__version__)
-    found = {graph: find_plan(bundle, graph, precision, batch, device) for graph in ("query", "support")}
+    found = {graph: find_plan(bundle, graph, precision, batch, device, folder=folder) for graph in ("query", "support")}
     for plan in found.values():
         plan.read()
     return {graph: plan.path for graph, plan in found.items()}
@@ -100,6 +95,9 @@ APPLIES = {
     "batch": ("engine", "triton", "deepstream"),
     "workspace": ("engine",),
     "target": ("engine",),
+    "optimization_level": ("engine",),
+    "compute_capability": ("engine",),
+    "engines": ("engine", "triton"),
     "bank": ("triton", "deepstream"),
     "folder": ("triton", "deepstream"),
     "plans": ("triton",),
@@ -109,6 +107,12 @@ APPLIES = {
 def options_for_formats(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command `--format` and the options that belong to single formats."""
     for option in (
+        click.option("--engines", type=PATH, metavar="DIR",
+                     help="Of engine and triton: where engines are kept.  [default: ~/.cache/sp-edge/engines]"),
+        click.option("--compute-capability", multiple=True, metavar="X.Y",
+                     help="Of engine with --target rtx: GPUs to build for.  [default: 8.0 and later]"),
+        click.option("--optimization-level", default=3, show_default=True, type=click.IntRange(0, 5),
+                     help="Of engine: 0 builds fast, 5 runs fast."),
         click.option("--target", type=click.Choice(["tensorrt", "rtx"]), default="tensorrt", show_default=True,
                      help="Of engine: rtx builds without a GPU."),
         click.option("--workspace", default=1.0, show_default=True, help="Of engine: GiB that its builder may use."),
@@ -116,28 +120,10 @@ def options_for_formats(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--folder", type=PATH, help="Of triton and deepstream: where to write.  [default: beside the bundle]"),
         click.option("--bank", type=PATH,
                      help="Of triton and deepstream: the taught classes.  [default: classes.spbank beside the bundle]"),
-        click.option("--batch", type=click.IntRange(1, 1024), help="Largest batch.  [default: 1; of triton, 8]"),
+        click.option("--batch", type=click.IntRange(1, 1024), help="Largest batch.  [default: 8; of deepstream, 1]"),
         click.option("--format", "form", type=click.Choice(list(FORMATS)), default="onnx", show_default=True,
                      help="engine adds TensorRT plans for this machine; triton writes a server's model repository, deepstream"
                      " nvinfer's configuration, with the classes that were taught."),
     ):  # fmt: skip
         command = option(command)
     return command
-
-
-@contextmanager
-def build_progress(graph: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for TensorRT's outermost phase, which lasts seconds on a desktop and minutes on a Jetson."""
-    from tqdm import tqdm
-
-    outermost = ""
-    with tqdm(desc=f"building {graph}", leave=False) as bar:
-
-        def progress(phase: str, done: int, total: int) -> None:
-            nonlocal outermost
-            outermost = outermost or phase
-            if phase == outermost:
-                bar.total, bar.n = total, done
-                bar.refresh()
-
-        yield progress

@@ -9,6 +9,7 @@ import click
 
 from sp_edge import runs
 from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, refuse_idle, split_bundle
+from sp_edge.cli.engines import check_engines
 from sp_edge.cli.formats import APPLIES, FORMATS, options_for_formats
 from sp_edge.errors import BundleError, DataError, MissingExtraError, SettingsError
 
@@ -96,9 +97,10 @@ def read_pictures(folder: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
 
 @click.command(cls=Command)
 @click.argument("bundle", type=PATH, nargs=-1)
+@click.option("--engines", type=PATH, metavar="DIR", help="Where engines are kept.  [default: ~/.cache/sp-edge/engines]")
 @click.option("--json", "json_file", type=PATH, help="Write the figures to a file, too.")
-def verify(bundle: tuple[Path, ...], json_file: Path | None) -> None:
-    """Check a bundle: every file's hash, the graphs, and the golden pictures on this machine."""
+def verify(bundle: tuple[Path, ...], engines: Path | None, json_file: Path | None) -> None:
+    """Check a bundle on this machine: every file's hash, the graphs, the golden pictures, and its engines."""
     from sp_edge.bundle import Bundle
     from sp_edge.files import write_json
 
@@ -114,5 +116,7 @@ def verify(bundle: tuple[Path, ...], json_file: Path | None) -> None:
     found = check_golden(loaded)
     for precision, least in found.items():
         click.echo(f"{precision}: golden pictures agree, cosine {least:.6f} or better")
+    built = check_engines(loaded, engines)
     if json_file:
-        write_json(json_file, {"bundle": str(path), "fingerprint": loaded.fingerprint, "golden": found})
+        figures = {"bundle": str(path), "fingerprint": loaded.fingerprint, "golden": found, "engines": built}
+        write_json(json_file, figures)

@@ -35,7 +35,9 @@ def paths(value: object, at: tuple[object, ...] = ()) -> list[tuple[object, ...]
 
 
 FULL = sidecar("0" * 64, "1" * 64, graph="support", max_batch=8)
-FULL = replace(FULL, calibration="2" * 64, latency=Latency(1.5, 1.25, 8, 200), parity=Parity(0.9999, 0.999, 8))
+FULL = replace(
+    FULL, calibration="2" * 64, kernels={"float16": 3}, latency=Latency(1.5, 1.25, 8, 200), parity=Parity(0.9999, 0.999, 8)
+)
 
 
 @pytest.mark.parametrize("whole", [FULL, sidecar("0" * 64, "1" * 64, targets=("8.6", "12.0"), flavour="tensorrt_rtx")])
@@ -202,6 +204,9 @@ def test_a_portable_engine_fits_the_gpus_that_it_was_built_for(bundle: Bundle) -
     assert everywhere.differences(bundle, replace(desktop, version="1.3.0.1")) == (
         "built with version 1.2.0.36, here is 1.3.0.1",
     )
+    turing = replace(desktop, compute_capability="7.5")
+    assert everywhere.differences(bundle, turing) == ("built for compute capability 8.0 and later, here is 7.5",)
+    assert replace(everywhere, targets=("7.5",)).differences(bundle, turing) == ()
     some = replace(everywhere, targets=("8.6", "8.9"))
     assert some.differences(bundle, desktop) == ("built for compute capability 8.6, 8.9, here is 12.0",)
     assert some.differences(bundle, replace(desktop, compute_capability="8.9")) == ()
