@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,7 +27,7 @@ class ClassChange:
         shots_added: how many only the new bank has.
         shots_removed: how many only the old bank has.
         prompt: whether the class was taught with another prompt.
-        threshold: of the old and of the new bank.
+        threshold: of the old and of the new bank; None where a class has none of its own.
         strength: of the old and of the new bank.
     """
 
@@ -96,4 +97,5 @@ def same_prompt(name: str, one: Bank, other: Bank) -> bool:
 
 
 def _of(name: str, bank: Bank, values: NDArray[Any]) -> float | None:
-    return float(values[bank.names.index(name)]) if name in bank.names else None
+    value = float(values[bank.names.index(name)]) if name in bank.names else math.nan
+    return None if math.isnan(value) else value  # a class without a threshold of its own has NaN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import Any, Literal
@@ -22,8 +23,9 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
     Args:
         ours: whose classes come first.
         theirs: the other.
-        prefer: whose threshold and strength a class gets where both have it and differ. Where it was taught with different
-            prompts it is taken whole from the preferred bank, as the shots of two prompts do not go together.
+        prefer: whose threshold and strength a class gets where both have it and differ; a threshold that was set counts
+            before none. Where it was taught with different prompts it is taken whole from the preferred bank, as the shots of
+            two prompts do not go together.
 
     Returns:
         The merged bank; `ours` itself where that has it all.
@@ -59,7 +61,7 @@ def _conflict(name: str, ours: Bank, theirs: Bank, *, prompt: bool) -> str:
     differs = ["another prompt"] if prompt else []
     for what, values in (("threshold", "thresholds"), ("strength", "strengths")):
         one, two = float(getattr(ours, values)[mine]), float(getattr(theirs, values)[other])
-        if one != two:
+        if one != two and not (math.isnan(one) or math.isnan(two)):
             differs.append(f"{what} {one:.3f} and {two:.3f}")
     return f"'{name}': {', '.join(differs)}" if differs else ""
 
@@ -85,13 +87,18 @@ def _joined(ours: Bank, theirs: Bank, *, kept: NDArray[np.bool_], taken: NDArray
     parts: dict[str, Any] = {}
     for part in CLASS_PARTS:
         mine, other = getattr(ours, part), getattr(theirs, part)
-        values = np.concatenate([mine, other[new]])
+        parts[part] = np.concatenate([mine, other[new]])
         if values_of_theirs:
-            values[theirs_at] = other
-        parts[part] = values
+            parts[part][theirs_at] = np.where(np.isnan(other), parts[part][theirs_at], other)
+        else:
+            parts[part][theirs_at] = np.where(np.isnan(parts[part][theirs_at]), other, parts[part][theirs_at])
     owners = np.concatenate([ours.owners[kept], theirs_at[theirs.owners[taken]]])
     for part in SHOT_PARTS:
         parts[part] = np.concatenate([getattr(ours, part)[kept], getattr(theirs, part)[taken]])
     parts["owners"] = owners
-    same = kept.all() and not taken.any() and all(np.array_equal(parts[part], getattr(ours, part)) for part in CLASS_PARTS)
+    same = (
+        kept.all()
+        and not taken.any()
+        and all(np.array_equal(parts[part], getattr(ours, part), equal_nan=True) for part in CLASS_PARTS)
+    )
     return ours if same else replace(ours, names=names, version=max(ours.version, theirs.version) + 1, **parts)

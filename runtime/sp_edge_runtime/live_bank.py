@@ -35,6 +35,7 @@ class LiveBank:
     def __init__(self, bank: Bank, file: BankFile | None = None) -> None:
         self._bank = bank
         self._file = file
+        self._listener: Callable[[Bank], object] = lambda bank: bank.prototypes
         self._changing = threading.Lock()
         self._earlier: deque[Bank] = deque(maxlen=KEPT)  # of a bank without a file
         self._seen = file.stamp() if file else None
@@ -60,6 +61,15 @@ class LiveBank:
     def bank(self) -> Bank:
         """The taught classes as they are now."""
         return self._bank
+
+    def listen(self, listener: Callable[[Bank], object]) -> None:
+        """Calls a function with the bank, and again with each bank that is about to take its place.
+
+        It does the work that a new bank makes, so that the next image need not wait for it. One function at a time.
+        """
+        with self._changing:
+            self._listener = listener
+            self._take(self._bank)
 
     def change(self, change: Callable[[Bank], Bank]) -> None:
         """Changes the bank; the next image is judged by the changed one.
@@ -132,7 +142,7 @@ class LiveBank:
             self.look()
 
     def _take(self, bank: Bank) -> None:
-        _ = bank.prototypes  # here, so that the next frame need not wait for them
+        self._listener(bank)
         self._bank = bank
 
     def _report(self) -> None:

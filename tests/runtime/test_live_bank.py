@@ -64,6 +64,15 @@ def test_a_bank_in_memory_is_changed_and_taken_back(bundle: Bundle) -> None:
     live.close()
 
 
+def test_what_a_new_bank_makes_necessary_is_done_before_it_counts(bundle: Bundle) -> None:
+    live = LiveBank(Bank.empty(bundle))
+    heard: list[tuple[int, int]] = []
+    live.listen(lambda bank: heard.append((bank.version, live.bank.version)))
+    live.change(lambda bank: replace(bank, version=1))
+    live.undo()
+    assert heard == [(0, 0), (1, 0), (2, 1)]
+
+
 def test_what_a_recogniser_was_taught_is_taken_back(toy_bundle: Path) -> None:
     with Recognizer.load(toy_bundle, device="cpu") as recognizer:
         recognizer.enroll("red", red())
