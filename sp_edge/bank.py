@@ -17,7 +17,7 @@ from sp_edge.files import load_tensors, save_tensors
 from sp_edge.matching import UNKNOWN, share, unit
 from sp_edge.prompts import clean_name
 
-SCHEMA = 2
+SCHEMA = 3
 THUMBNAIL = 64
 CLASS_PARTS = ("prompts", "thresholds", "strengths")  # the arrays with a row a class
 SHOT_PARTS = ("support", "query", "owners", "thumbnails")  # the arrays with a row a shot
@@ -27,6 +27,15 @@ PARTS = CLASS_PARTS + SHOT_PARTS
 def thumbnail(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A shot as a person recognises it: uint8 (H, W, 3) RGB -> (64, 64, 3)."""
     return np.asarray(Image.fromarray(image_rgb).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
+
+
+def _threshold(value: float | None) -> np.float32:
+    """As a bank holds it: NaN where the calibration decides."""
+    if value is None:
+        return np.float32(np.nan)
+    if not -1 <= value <= 1:
+        raise BankError("the threshold is out of range", expected="a cosine, -1 to 1", got=str(value))
+    return np.float32(value)
 
 
 def _check_name(name: str) -> None:
@@ -52,7 +61,8 @@ class Bank:
         fingerprint: of the bundle whose features these are.
         names: C distinct clean names.
         prompts: float32 (C, T), with which each class's shots were encoded.
-        thresholds: float32 (C,) least cosine at which each class is believed.
+        thresholds: float32 (C,) least cosine at which a user wants each class believed, in the bank's metric; NaN where the
+            bundle's calibration decides (`sp_edge.head.Head`).
         strengths: float64 (C,) of each class's prompt against its pictures, 0 to 1; see `matching.share`.
         support: float32 (M, D) raw features of the shots, as the support graph gave them.
         query: float32 (M, D) raw features of the same shots from the query graph, without the prompt.
@@ -96,8 +106,10 @@ class Bank:
             raise BankError("a class stands twice in the bank", expected="distinct names")
         if sorted(set(self.owners.tolist())) != list(range(classes)):
             raise BankError("the bank's shots and classes do not fit", expected="at least one shot a class")
-        if not all(np.isfinite(value).all() for value in (self.prompts, self.thresholds, self.support, self.query)):
+        if not all(np.isfinite(value).all() for value in (self.prompts, self.support, self.query)):
             raise BankError("the bank holds numbers that are not finite")
+        if not (np.isnan(self.thresholds) | (np.abs(self.thresholds) <= 1)).all():
+            raise BankError("the bank holds a threshold that is no cosine", expected="-1 to 1, or NaN where none was set")
         for strength in self.strengths.tolist():
             self._check_strength(strength)
 
@@ -119,22 +131,23 @@ class Bank:
         )
 
     @cached_property
-    def prototypes(self) -> NDArray[np.float32]:
-        """Float32 (C, D) of length one: s_K mean_k f(x_k | g(y)) + (1 - s_K) mean_k f(x_k) of each class, normalised."""
+    def examples(self) -> NDArray[np.float64]:
+        """Float64 (M, D): what each shot x adds to its class's prototype, s_K f(x | g(y)) + (1 - s_K) f(x)."""
         counts = np.bincount(self.owners, minlength=len(self.names))
-        prompted, plain = (self._means(features, counts) for features in (self.support, self.query))
         # With the bundle's s, the support graph's feature is s f(x | g(y)) + (1 - s) f(x): s_K / s of it hold s_K f(x | g(y)).
         # Where s is 0 every s_K is 0, too.
         shares = [share(strength, shots) for strength, shots in zip(self.strengths.tolist(), counts.tolist(), strict=True)]
-        part = np.array(shares).reshape(-1, 1) / (self.bundle_strength or 1.0)
-        return unit(part * prompted + (1 - part) * plain)
+        part = np.array(shares)[self.owners, None] / (self.bundle_strength or 1.0)
+        return np.asarray(part * self.support + (1 - part) * self.query)
 
-    def _means(self, features: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Of each class's shots: float32 (M, D) -> float64 (C, D)."""
+    @cached_property
+    def prototypes(self) -> NDArray[np.float32]:
+        """Float32 (C, D) of length one: the mean of each class's examples, normalised."""
         if not self.names:
-            return np.zeros(features.shape)
-        ordered = features[np.argsort(self.owners, kind="stable")].astype(np.float64)
-        return np.asarray(np.add.reduceat(ordered, np.cumsum(counts) - counts) / counts[:, None])
+            return self.query
+        counts = np.bincount(self.owners)
+        ordered = self.examples[np.argsort(self.owners, kind="stable")]
+        return unit(np.add.reduceat(ordered, np.cumsum(counts) - counts) / counts[:, None])
 
     def shots(self, name: str) -> int:
         """How many shots a class has."""
@@ -148,7 +161,7 @@ class Bank:
         query: NDArray[np.float32],
         thumbnails: NDArray[np.uint8],
         *,
-        threshold: float,
+        threshold: float | None = None,
         strength: float | None = None,
     ) -> Bank:
         """Teaches shots of a class, new or known.
@@ -159,7 +172,7 @@ class Bank:
             support: float32 (K, D), from the support graph with that prompt.
             query: float32 (K, D), of the same shots from the query graph.
             thumbnails: uint8 (K, 64, 64, 3) RGB.
-            threshold: of a new class; a known class keeps its own.
+            threshold: of a new class, as `with_threshold` sets it; a known class keeps its own.
             strength: of the class's prompt with all its shots, as `with_strength` sets it. By default a known class keeps
                 its own, and a new one has the bundle's.
 
@@ -190,7 +203,7 @@ class Bank:
         else:
             index, names = len(self.names), (*self.names, clean)
             prompts = np.concatenate([self.prompts, prompt[None]])
-            thresholds = np.append(self.thresholds, np.float32(threshold))
+            thresholds = np.append(self.thresholds, _threshold(threshold))
             strengths = np.append(self.strengths, self.bundle_strength)
         return replace(
             self,
@@ -214,15 +227,13 @@ class Bank:
         strengths = np.where(np.arange(len(self.names)) == self._index(name), strength, self.strengths)
         return replace(self, strengths=strengths, version=self.version + 1)
 
-    def with_threshold(self, name: str, threshold: float) -> Bank:
-        """Changes the least cosine, -1 to 1, at which a class is believed.
+    def with_threshold(self, name: str, threshold: float | None) -> Bank:
+        """Sets the least cosine, -1 to 1, at which a class is believed; None leaves it to the bundle's calibration again.
 
         Raises:
             BankError: no such class, or the threshold is not a cosine.
         """
-        if not -1 <= threshold <= 1:
-            raise BankError("the threshold is out of range", expected="a cosine, -1 to 1", got=str(threshold))
-        thresholds = np.where(np.arange(len(self.names)) == self._index(name), np.float32(threshold), self.thresholds)
+        thresholds = np.where(np.arange(len(self.names)) == self._index(name), _threshold(threshold), self.thresholds)
         return replace(self, thresholds=thresholds, version=self.version + 1)
 
     def remove(self, name: str, shot: int | None = None) -> Bank:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,22 @@ PAGE = "index.html"
 
 
 def describe(bank: Bank) -> dict[str, Any]:
-    """What a bank holds, as JSON: its bundle's fingerprint, its version and its classes."""
+    """What a bank holds, as JSON: its bundle's fingerprint, its version and its classes.
+
+    A threshold that nobody has set is null: it is calibrated anew when the bank changes.
+    """
     numbers = zip(bank.names, bank.thresholds.tolist(), bank.strengths.tolist(), strict=True)
     return {
         "kind": "bank",
         "fingerprint": bank.fingerprint,
         "version": bank.version,
         "classes": [
-            {"name": name, "shots": bank.shots(name), "threshold": threshold, "strength": strength}
+            {
+                "name": name,
+                "shots": bank.shots(name),
+                "threshold": None if math.isnan(threshold) else threshold,
+                "strength": strength,
+            }
             for name, threshold, strength in numbers
         ],
     }
@@ -73,7 +82,8 @@ def _page(described: dict[str, Any]) -> str:
     sections = []
     for entry in described["classes"]:
         pictures = "".join(f'<img src="{quote(picture)}" alt="">' for picture in entry["pictures"])
-        numbers = f"{entry['shots']} shots, threshold {entry['threshold']:.3f}, strength {entry['strength']:.3f}"
+        threshold = "calibrated" if entry["threshold"] is None else f"{entry['threshold']:.3f}"
+        numbers = f"{entry['shots']} shots, threshold {threshold}, strength {entry['strength']:.3f}"
         sections.append(f"<h2>{html.escape(entry['name'])}</h2><p>{numbers}</p><p>{pictures}</p>")
     head = (
         '<!doctype html><meta charset="utf-8"><title>Taught classes</title>'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,13 @@ from sp_edge.errors import BundleError, ImageError, InputError, PromptError
 from sp_edge.files import inside, load_tensors, read_json, sha256, write_json
 from sp_edge.preprocess import Preprocess, load_image
 from sp_edge.prompts import PromptTable, TextSpec
+from sp_edge.unknown import Calibration
 
-SCHEMA = 2
+SCHEMA = 3
 MANIFEST = "manifest.json"
 PROMPTS = "prompts.safetensors"
 GOLDEN = "golden/features.safetensors"
+BACKGROUND = "background.safetensors"
 PRECISIONS = ("fp32", "fp16", "int8")
 GRAPHS = ("query", "support")
 KIND = "sp-edge bundle"
@@ -39,8 +40,7 @@ class Manifest:
         preprocess: how a picture becomes the graphs' input.
         feature_dim: D, length of a feature.
         text: how class names become prompts.
-        temperature: tau that turns cosines into confidences.
-        threshold: least cosine at which a class is believed, unless a bank says otherwise; measured at export.
+        calibration: how cosines become confidences and 'unknown'; fitted at export.
         strength: s, 0 to 1, of the prompts in the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
         training: provenance and accuracy, as the checkpoint recorded them.
         stages: what export measured of each step against the one before.
@@ -53,8 +53,7 @@ class Manifest:
     preprocess: Preprocess
     feature_dim: int
     text: TextSpec
-    temperature: float
-    threshold: float
+    calibration: Calibration
     strength: float
     training: Mapping[str, Any]
     stages: tuple[Mapping[str, Any], ...]
@@ -80,7 +79,7 @@ class Manifest:
             "preprocess": self.preprocess.to_json(),
             "feature_dim": dim,
             "text": self.text.to_json(),
-            "matching": {"temperature": self.temperature, "threshold": self.threshold, "strength": self.strength},
+            "matching": {"strength": self.strength, "calibration": self.calibration.to_json()},
             "training": dict(self.training),
             "stages": [dict(stage) for stage in self.stages],
             "files": {name: {"sha256": digest, "bytes": size} for name, (digest, size) in self.files.items()},
@@ -113,8 +112,7 @@ class Manifest:
                 ),
                 feature_dim=int(value["feature_dim"]),
                 text=TextSpec.from_json(value["text"]),
-                temperature=float(value["matching"]["temperature"]),
-                threshold=float(value["matching"]["threshold"]),
+                calibration=Calibration.from_json(value["matching"]["calibration"]),
                 strength=float(value["matching"]["strength"]),
                 training=dict(value["training"]),
                 stages=tuple(dict(stage) for stage in value["stages"]),
@@ -136,15 +134,14 @@ class Manifest:
                 raise BundleError(
                     f"the manifest's {precision} graphs do not fit", expected=", ".join(GRAPHS), got=str(dict(files))
                 )
-        missing = {PROMPTS, GOLDEN} - set(self.files)
+        missing = {PROMPTS, GOLDEN, BACKGROUND} - set(self.files)
         if missing:
             raise BundleError("the manifest does not list every part", expected=", ".join(sorted(missing)), got="not listed")
-        within = -1 <= self.threshold <= 1 and 0 <= self.strength <= 1
-        if not (0 < self.temperature < math.inf and self.feature_dim > 0 and within):
+        if not (self.feature_dim > 0 and 0 <= self.strength <= 1):
             raise BundleError(
                 "the manifest's numbers are out of range",
-                expected="temperature > 0, feature_dim > 0, threshold -1 to 1, strength 0 to 1",
-                got=f"{self.temperature}, {self.feature_dim}, {self.threshold}, {self.strength}",
+                expected="feature_dim > 0, strength 0 to 1",
+                got=f"{self.feature_dim}, {self.strength}",
             )
 
 
@@ -239,6 +236,21 @@ class Bundle:
                 next_step=f"sp-edge export --precision {chosen}",
             )
         return self.path / self.manifest.graphs[chosen][name]
+
+    def background(self) -> NDArray[np.float32]:
+        """How features of length one vary within base classes: their covariance, float32 (D, D).
+
+        Raises:
+            BundleError: it is not such a matrix.
+        """
+        tensors, _ = load_tensors(self.path / BACKGROUND, BundleError)
+        dim, within = self.manifest.feature_dim, tensors.get("within")
+        if within is None or within.dtype != np.float32 or within.shape != (dim, dim):
+            got = "nothing" if within is None else f"{within.dtype} {within.shape}"
+            raise BundleError("the bundle's background does not fit", expected=f"within, float32 ({dim}, {dim})", got=got)
+        if not (np.isfinite(within).all() and np.allclose(within, within.T, atol=1e-6) and (np.diag(within) >= 0).all()):
+            raise BundleError("the bundle's background is no covariance", expected="finite, symmetric, variances from 0 up")
+        return within
 
     def golden(self) -> Golden:
         """The golden pictures, read from their PNG files, with their expected features.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
+LEAST_DISTANCE = 1e-6  # 1 - cosine, of which logarithms are taken
 
 Floats = NDArray[np.float32]
 
@@ -21,10 +23,13 @@ class Match:
     Attributes:
         label: the best class's name, or 'unknown' where its similarity stays under its threshold.
         name: the best class's name, also where the label is 'unknown'; empty when no class was taught.
-        confidence: the best class's softmax probability among the taught classes, 0 to 1.
+        confidence: the probability that the picture shows this class, 0 to 1: that it shows a taught class at all, times the
+            best class's share among them.
         similarity: cosine to the best prototype, -1 to 1.
-        margin: how far the best cosine is ahead of the second, 0 to 2; with one class alone, ahead of its threshold.
-        top: the best classes' names and probabilities, best first.
+        margin: how far the best class's cosine is ahead of every other's, -2 to 2, below 0 only where another classifier than
+            the nearest prototype chose it; with one class alone, ahead of its threshold.
+        top: the best classes' names and probabilities, best first; of all classes they sum to the probability that the
+            picture shows a taught class.
     """
 
     label: str
@@ -76,7 +81,28 @@ def probabilities(similarities: Floats, temperature: float) -> Floats:
     return np.asarray(exponent / exponent.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 
-def match(similarities: Floats, names: Sequence[str], thresholds: Floats, *, temperature: float, topk: int = 5) -> Match:
+def known_probability(similarity: float, threshold: float, sharpness: float) -> float:
+    """1 / (1 + ((1 - s) / (1 - t))^sharpness), 0 to 1: 0.5 at the threshold t, nearly 1 at the prototype.
+
+    Args:
+        similarity: s, a cosine.
+        threshold: t, a cosine.
+        sharpness: above 0; see `sp_edge.unknown.Calibration`.
+    """
+    ratio = math.log(max(1 - similarity, LEAST_DISTANCE)) - math.log(max(1 - threshold, LEAST_DISTANCE))
+    return 1 / (1 + math.exp(min(max(sharpness * ratio, -50.0), 50.0)))
+
+
+def match(
+    similarities: Floats,
+    names: Sequence[str],
+    thresholds: Floats,
+    *,
+    temperature: float,
+    sharpness: float,
+    topk: int = 5,
+    chances: Floats | None = None,
+) -> Match:
     """Decides on one query.
 
     Args:
@@ -84,20 +110,36 @@ def match(similarities: Floats, names: Sequence[str], thresholds: Floats, *, tem
         names: C class names.
         thresholds: float32 (C,) least cosine at which each class is believed.
         temperature: tau of the softmax.
+        sharpness: how fast the probability that the picture shows a taught class rises around the threshold.
         topk: how many classes to list.
+        chances: float32 (C,) of the classes, from a classifier that is better than the softmax.
     """
     if len(names) == 0:
         return Match(UNKNOWN, "", 0.0, -1.0, 0.0, ())
-    chances = probabilities(similarities, temperature)
-    order = np.argsort(-similarities, kind="stable")[: max(topk, 2)]
+    if chances is None:
+        chances = probabilities(similarities, temperature)
+    order = _largest(chances, max(topk, 2))
     best = int(order[0])
-    second = similarities[order[1]] if len(order) > 1 else thresholds[best]
-    known = similarities[best] >= thresholds[best]
+    similarity, threshold = float(similarities[best]), float(thresholds[best])
+    if len(names) == 1:
+        second = threshold
+    else:
+        rivals = _largest(similarities, 2)
+        second = float(similarities[rivals[0] if rivals[0] != best else rivals[1]])
+    known = known_probability(similarity, threshold, sharpness) if math.isfinite(similarity) else 0.0
     return Match(
-        label=names[best] if known else UNKNOWN,
+        label=names[best] if similarity >= threshold else UNKNOWN,  # NaN is not
         name=names[best],
-        confidence=float(chances[best]),
-        similarity=float(similarities[best]),
-        margin=float(similarities[best] - second),
-        top=tuple((names[i], float(chances[i])) for i in order[:topk]),
+        confidence=known * float(chances[best]) if known else 0.0,
+        similarity=similarity,
+        margin=similarity - second,
+        top=tuple((names[i], known * float(chances[i]) if known else 0.0) for i in order[:topk]),
     )
+
+
+def _largest(values: Floats, count: int) -> NDArray[np.intp]:
+    """Indices of the largest values, the largest first, equal ones in their order; only a few of many are sorted."""
+    few = np.arange(len(values))
+    if count < len(values):
+        few = np.flatnonzero(~(values < np.partition(values, -count)[-count]))
+    return few[np.argsort(-values[few], kind="stable")]

@@ -7,6 +7,7 @@ projection of the prompt, times its strength. `features` says the same in numpy,
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from sp_edge.bundle import GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
+from sp_edge.bundle import BACKGROUND, GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
 from sp_edge.errors import BundleError
 from sp_edge.files import read_json, save_tensors
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts import PromptTable, TextSpec
+from sp_edge.unknown import Calibration
 
 SIDE = 32
 GRID = 4
@@ -97,6 +99,12 @@ def graph(name: str, *, half: bool = False, batch: str | int = "N", side: int = 
     return model
 
 
+def calibration(threshold: float = 0.5, sharpness: float = 4.0) -> Calibration:
+    """One in which every bank has this threshold."""
+    bias = sharpness * math.log(1 - threshold)
+    return Calibration(bias, sharpness, between=0, classes=0, evidence=0, left_out=0, unrelated=0, temperature=0.2)
+
+
 def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshold: float = 0.5, strength: float = 1.0) -> Path:
     """Writes a whole bundle into a folder and gives its path; the last of `precisions` is the bundle's own."""
     (folder / "golden").mkdir(parents=True)
@@ -113,6 +121,7 @@ def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshol
     prompt = table.select(tuple(COLOURS))
     expected = {"prompts": prompt, "query": features(images), "support": features(images, strength * prompt)}
     save_tensors(folder / GOLDEN, expected, {"images": names})
+    save_tensors(folder / BACKGROUND, {"within": np.zeros((DIM, DIM), np.float32)}, {})
     manifest = Manifest(
         versions={"sp-edge": "toy"},
         files=file_entries(folder),
@@ -121,8 +130,7 @@ def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshol
         preprocess=Preprocess(image_size=SIDE, resize_ratio=1.1),
         feature_dim=DIM,
         text=TEXT,
-        temperature=0.2,
-        threshold=threshold,
+        calibration=calibration(threshold),
         strength=strength,
         training={},
         stages=(),

@@ -13,6 +13,7 @@ from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BankError, ExportError, SettingsError
 from sp_edge.files import atomic_folder
+from sp_edge.head import Head
 from sp_edge.matching import UNKNOWN
 from sp_edge_export.head import decision
 
@@ -58,14 +59,14 @@ def write_deepstream(bundle: Bundle, bank: Bank, out: Path, *, precision: str | 
 def deepstream_graph(bundle: Bundle, bank: Bank, precision: str) -> onnx.ModelProto:
     """`pixels` float32 (N, 3, H, W) RGB, 0 to 255 -> `probability` float32 (N, C + 1), the last of them 'unknown'.
 
-    Where the bank believes its best class, the row is the softmax over the classes and 0; elsewhere it is zeros and 1.
+    Where the bank believes its best class, the row is the classes' confidences and 0; elsewhere it is zeros and 1.
 
     Raises:
         BankError: no class was taught.
         ExportError: the query graph is not of the form that export writes.
     """
     model = onnx.load(bundle.graph("query", precision))
-    made = decision(bank, bundle.manifest.temperature)
+    made = decision(Head.of(bank, bundle.background(), bundle.manifest.calibration))
     graph, side = model.graph, bundle.manifest.preprocess.image_size
     if [i.name for i in graph.input] != ["image"] or [o.name for o in graph.output] != ["feature"]:
         raise ExportError("the query graph has another form", expected="image -> feature")

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from sp_edge.bank import Bank
-from sp_edge.errors import BankError
-from sp_edge.matching import UNKNOWN
+from sp_edge.errors import BankError, SettingsError
+from sp_edge.head import Head
+from sp_edge.matching import LEAST_DISTANCE, UNKNOWN
 
 OPSET = 19
 IR_VERSION = 9  # of opset 19: servers whose ONNX Runtime is older than onnx here still read it
@@ -18,9 +18,9 @@ IR_VERSION = 9  # of opset 19: servers whose ONNX Runtime is older than onnx her
 
 @dataclass(frozen=True)
 class Decision:
-    """What `matching.match` does, as nodes that read `feature`, float32 (N, D), raw, of the query graph.
+    """What `Head.matches` does, as nodes that read `feature`, float32 (N, D), raw, of the query graph.
 
-    They compute `similarity` float32 (N, C), cosines in the bank's order; `confidence` float32 (N, C), softmax of them;
+    They compute `similarity` float32 (N, C), cosines in the bank's order and metric; `confidence` float32 (N, C), each class's;
     `best` int64 (N, 1), the most similar class; `believed` bool (N, 1), whether it reaches its threshold.
     """
 
@@ -28,54 +28,81 @@ class Decision:
     constants: tuple[TensorProto, ...]
 
 
-def decision(bank: Bank, temperature: float) -> Decision:
-    """The bank's decision.
+def decision(head: Head) -> Decision:
+    """The decision of a bank's head.
 
     Raises:
         BankError: no class was taught.
+        SettingsError: the head classifies by logistic regression.
     """
-    if not bank.names:
+    if not head.names:
         raise BankError("the bank is empty", expected="at least one class", next_step="sp-edge enroll --name NAME PICTURES")
+    if head.weights is not None:
+        raise SettingsError("only nearest prototypes can be exported", expected="classifier prototype", got="lr")
     constants = {
         "least": np.array(1e-12, np.float32),
-        "prototypes": np.ascontiguousarray(bank.prototypes.T),
-        "temperature": np.array(temperature, np.float32),
-        "thresholds": bank.thresholds,
+        "least_distance": np.array(LEAST_DISTANCE, np.float32),
+        "whole": np.array(1, np.float32),
+        "metric": head.metric,
+        "prototypes": np.ascontiguousarray(head.prototypes.T),
+        "temperature": np.array(head.calibration.temperature, np.float32),
+        "sharpness": np.array(head.calibration.distance, np.float32),
+        "thresholds": head.thresholds,
+        "reaches": np.log(np.maximum(1 - head.thresholds.astype(np.float64), LEAST_DISTANCE)).astype(np.float32),
         "classes": np.array([1], np.int64),
     }
     nodes = (
-        helper.make_node("ReduceL2", ["feature", "classes"], ["norm"], keepdims=1),
-        helper.make_node("Max", ["norm", "least"], ["length"]),
-        helper.make_node("Div", ["feature", "length"], ["direction"]),
-        helper.make_node("MatMul", ["direction", "prototypes"], ["similarity"]),
+        *_unit("feature", "direction"),
+        helper.make_node("MatMul", ["direction", "metric"], ["whitened"]),
+        *_unit("whitened", "seen"),
+        helper.make_node("MatMul", ["seen", "prototypes"], ["similarity"]),
         helper.make_node("Div", ["similarity", "temperature"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["confidence"], axis=1),
+        helper.make_node("Softmax", ["logits"], ["chances"], axis=1),
         helper.make_node("ArgMax", ["similarity"], ["best"], axis=1, keepdims=1),
         helper.make_node("ReduceMax", ["similarity", "classes"], ["highest"], keepdims=1),
         helper.make_node("Gather", ["thresholds", "best"], ["threshold"]),
         helper.make_node("GreaterOrEqual", ["highest", "threshold"], ["believed"]),
+        # matching.known_probability: 1 / (1 + (d / reach)^sharpness) is the sigmoid of sharpness (ln reach - ln d).
+        helper.make_node("Sub", ["whole", "highest"], ["from_best"]),
+        helper.make_node("Max", ["from_best", "least_distance"], ["distance"]),
+        helper.make_node("Log", ["distance"], ["log_distance"]),
+        helper.make_node("Gather", ["reaches", "best"], ["reach"]),
+        helper.make_node("Sub", ["reach", "log_distance"], ["within_reach"]),
+        helper.make_node("Mul", ["within_reach", "sharpness"], ["log_odds"]),
+        helper.make_node("Sigmoid", ["log_odds"], ["taught"]),
+        helper.make_node("Mul", ["chances", "taught"], ["confidence"]),
     )
     return Decision(nodes, tuple(numpy_helper.from_array(value, name) for name, value in constants.items()))
 
 
-def head_graph(bank: Bank, temperature: float) -> onnx.ModelProto:
+def _unit(name: str, result: str) -> tuple[NodeProto, ...]:
+    """Scales rows to length one; rows of zeros stay so."""
+    return (
+        helper.make_node("ReduceL2", [name, "classes"], [f"{name}/norm"], keepdims=1),
+        helper.make_node("Max", [f"{name}/norm", "least"], [f"{name}/length"]),
+        helper.make_node("Div", [name, f"{name}/length"], [result]),
+    )
+
+
+def head_graph(head: Head) -> onnx.ModelProto:
     """The decision for a server: `feature` -> `label` string (N, 1), a name or 'unknown'; `confidence` and `similarity`.
 
     The number of classes is left open in the outputs' shapes, so that a server's configuration holds for any.
 
     Raises:
         BankError: no class was taught.
+        SettingsError: the head classifies by logistic regression.
     """
-    made = decision(bank, temperature)
+    made = decision(head)
     names = {
-        "unknown": np.array(len(bank.names), np.int64),
-        "labels": np.array([*bank.names, UNKNOWN], object),
+        "unknown": np.array(len(head.names), np.int64),
+        "labels": np.array([*head.names, UNKNOWN], object),
     }
     label = (
         helper.make_node("Where", ["believed", "best", "unknown"], ["row"]),
         helper.make_node("Gather", ["labels", "row"], ["label"]),
     )
-    feature = helper.make_tensor_value_info("feature", TensorProto.FLOAT, ["N", bank.prototypes.shape[1]])
+    feature = helper.make_tensor_value_info("feature", TensorProto.FLOAT, ["N", head.prototypes.shape[1]])
     outputs = [
         helper.make_tensor_value_info("label", TensorProto.STRING, ["N", 1]),
         helper.make_tensor_value_info("confidence", TensorProto.FLOAT, ["N", "C"]),

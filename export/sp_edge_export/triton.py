@@ -16,6 +16,7 @@ from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
 from sp_edge.errors import SettingsError
 from sp_edge.files import atomic_folder, locked, read_json, write_bytes, write_json
+from sp_edge.head import Head
 from sp_edge_export.head import head_graph
 from sp_edge_export.pbtxt import Symbol, Value, pbtxt
 
@@ -71,7 +72,9 @@ def write_repository(
         raise SettingsError("the largest batch is out of range", expected="1 to 1024", got=str(max_batch))
     precision = precision or bundle.manifest.precision
     models = plans or {graph: bundle.graph(graph, precision) for graph in ("query", "support")}
-    head = head_graph(bank, bundle.manifest.temperature)  # first: a bank that cannot be served changes nothing
+    head = head_graph(
+        Head.of(bank, bundle.background(), bundle.manifest.calibration)
+    )  # first: a bank that cannot be served changes nothing
     record = {
         "kind": "sp-edge triton repository",
         "schema": SCHEMA,

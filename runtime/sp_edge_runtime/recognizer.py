@@ -15,7 +15,7 @@ from sp_edge.bank import Bank, thumbnail
 from sp_edge.bank_file import BankFile
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BackendError, BankError, PromptError, SettingsError
-from sp_edge.matching import match, unit
+from sp_edge.head import Head
 from sp_edge.prompts import clean_name
 from sp_edge_runtime.backend import Backend, open_backend
 from sp_edge_runtime.camera import open_source
@@ -35,16 +35,24 @@ class Recognizer:
         bundle: the exported model.
         bank: the taught classes, in memory or, as a `LiveBank`, in a file; `Bank.empty(bundle)` to begin with none.
         backend: what runs the bundle's graphs; `close` closes it.
-        threshold: least cosine, -1 to 1, at which any class is believed; the bank's, class by class, by default.
+        threshold: least cosine, -1 to 1, at which any class is believed; the user's and the calibrated ones by default.
+        classifier: 'prototype' or 'lr'; see `sp_edge.head.Head`.
         topk: how many classes a prediction lists.
 
     Raises:
         BankError: the bank was made with another bundle.
-        SettingsError: threshold or topk is out of range.
+        SettingsError: threshold, classifier or topk is out of range.
     """
 
     def __init__(
-        self, bundle: Bundle, bank: Bank | LiveBank, backend: Backend, *, threshold: float | None = None, topk: int = 5
+        self,
+        bundle: Bundle,
+        bank: Bank | LiveBank,
+        backend: Backend,
+        *,
+        threshold: float | None = None,
+        classifier: str = "prototype",
+        topk: int = 5,
     ) -> None:
         if threshold is not None and not -1 <= threshold <= 1:
             raise SettingsError("the threshold is out of range", expected="a cosine, -1 to 1", got=str(threshold))
@@ -53,9 +61,12 @@ class Recognizer:
         self.bundle = bundle
         self.backend = backend
         self._threshold = threshold
+        self._classifier = classifier
+        self._within = bundle.background()
         self._topk = topk
         self._live = bank if isinstance(bank, LiveBank) else LiveBank(bank)
         self._check_fits(self.bank)
+        self._live.listen(self._prepare)
 
     @classmethod
     def load(
@@ -67,6 +78,7 @@ class Recognizer:
         device: str = "auto",
         precision: str | None = None,
         threshold: float | None = None,
+        classifier: str = "prototype",
         topk: int = 5,
     ) -> Recognizer:
         """Opens a bundle, and a bank where one is given, on a device; see `open_backend` for `device` and `precision`.
@@ -78,7 +90,7 @@ class Recognizer:
             follow: take up what other programs write into that file, within a second, until `close`.
             device: auto, cpu or cuda.
             precision: fp32, fp16 or int8; the bundle's by default.
-            threshold, topk: as above.
+            threshold, classifier, topk: as above.
 
         Raises:
             BundleError, BankError, BackendError, SettingsError: what cannot be opened.
@@ -87,7 +99,8 @@ class Recognizer:
             raise BankError("there is no file to follow", expected="the path of a bank", got="none")
         bundle = Bundle.load(Path(bundle_path))
         live = LiveBank(Bank.empty(bundle)) if bank is None else LiveBank.open(Path(bank), bundle)
-        recognizer = cls(bundle, live, open_backend(bundle, device, precision), threshold=threshold, topk=topk)
+        backend = open_backend(bundle, device, precision)
+        recognizer = cls(bundle, live, backend, threshold=threshold, classifier=classifier, topk=topk)
         if follow:
             live.follow()
         return recognizer
@@ -102,6 +115,16 @@ class Recognizer:
         self._check_fits(bank)
         self._live.change(lambda _: bank)
 
+    @property
+    def head(self) -> Head:
+        """What decides on features, made from the bank."""
+        return self._decides[1]
+
+    def _prepare(self, bank: Bank) -> None:
+        calibration = self.bundle.manifest.calibration
+        head = Head.of(bank, self._within, calibration, classifier=self._classifier, threshold=self._threshold)
+        self._decides = (bank, head)  # at once, so that no image meets the one without the other
+
     def classify(self, image_rgb: NDArray[np.uint8]) -> Prediction:
         """Recognises one image: uint8 (H, W, 3) RGB of any size.
 
@@ -115,25 +138,20 @@ class Recognizer:
         """Recognises images in one run of the query graph: each uint8 (H, W, 3) RGB, sizes may differ."""
         if len(images) == 0:
             return []
-        bank = self.bank  # one look, so that teaching meanwhile cannot mix two banks
+        bank, head = self._decides  # one look, so that teaching meanwhile cannot mix two banks
         started = time.perf_counter()
         prepared = [self.bundle.manifest.preprocess(image) for image in images]
         preprocessed = time.perf_counter()
         features = self._features("query", {"image": np.stack(prepared)})
         inferred = time.perf_counter()
-        thresholds = bank.thresholds if self._threshold is None else np.full(len(bank.names), self._threshold, np.float32)
-        temperature = self.bundle.manifest.temperature
-        matches = [
-            match(row, bank.names, thresholds, temperature=temperature, topk=self._topk)
-            for row in unit(features) @ bank.prototypes.T  # the prototypes have length one
-        ]
+        matches = head.matches(features, topk=self._topk)
         times = (started, preprocessed, inferred, time.perf_counter())
         stages = zip(("preprocess", "inference", "postprocess"), times, times[1:], strict=False)
         speed = {stage: (end - begin) * 1000 / len(images) for stage, begin, end in stages}
         return [
             Prediction(
                 **vars(found),
-                class_index=bank.names.index(found.name) if found.name else None,
+                class_index=head.index(found.name),
                 speed=speed,
                 bank_version=bank.version,
             )
@@ -180,10 +198,7 @@ class Recognizer:
         plain = [self._features("query", {"image": batch}) for batch in batches]
         support, query = np.concatenate(prompted), np.concatenate(plain)
         thumbnails = np.stack([thumbnail(image) for image in images])
-        threshold = self.bundle.manifest.threshold
-        self._live.change(
-            lambda bank: bank.add(name, prompt, support, query, thumbnails, threshold=threshold, strength=strength)
-        )
+        self._live.change(lambda bank: bank.add(name, prompt, support, query, thumbnails, strength=strength))
 
     def set_strength(self, name: str, strength: float) -> None:
         """Changes how strongly a taught class's prompt counts against its pictures, from the next image on; see `enroll`.
@@ -192,6 +207,14 @@ class Recognizer:
             BankError: no such class, the strength is not within 0 to 1, or the bundle was exported without prompts.
         """
         self._live.change(lambda bank: bank.with_strength(name, strength))
+
+    def set_threshold(self, name: str, threshold: float | None) -> None:
+        """Sets the least cosine, -1 to 1, at which a taught class is believed; None leaves it to the calibration again.
+
+        Raises:
+            BankError: no such class, or no cosine.
+        """
+        self._live.change(lambda bank: bank.with_threshold(name, threshold))
 
     def forget(self, name: str) -> None:
         """Takes a class out of the bank.

@@ -32,11 +32,17 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
     """List the taught classes."""
     from sp_edge.bank_export import describe
     from sp_edge.files import write_json
+    from sp_edge.head import Head
 
     file = _file(arguments, bank_file)
     loaded = _existing(file)
     described = describe(loaded)
-    rows = [[c["name"], c["shots"], f"{c['threshold']:.3f}", f"{c['strength']:.3f}"] for c in described["classes"]]
+    head = Head.of(loaded, file.bundle.background(), file.bundle.manifest.calibration)
+    rows = []
+    for c, threshold in zip(described["classes"], head.thresholds.tolist(), strict=True):
+        c["threshold_set"], c["threshold"] = c["threshold"] is not None, threshold
+        shown = f"{threshold:.3f}" + " (set)" * c["threshold_set"]
+        rows.append([c["name"], c["shots"], shown, f"{c['strength']:.3f}"])
     click.echo(table(["class", "shots", "threshold", "strength"], rows))
     click.echo(f"{file.path}: version {loaded.version}, {len(rows)} classes, {len(loaded.owners)} shots")
     if json_file:
@@ -61,23 +67,32 @@ def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot:
 @_BANK
 @click.option("--name", required=True, help="The class to change.")
 @click.option("--strength", type=click.FloatRange(0, 1), help="Of its name against all its pictures; 0 ignores the name.")
-@click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine at which it is believed.")
+@click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine at which it is believed; below, it is unknown.")
+@click.option("--auto-threshold", is_flag=True, help="Leave the threshold to the calibration again.")
 def set_class(
-    arguments: tuple[Path, ...], bank_file: Path | None, name: str, strength: float | None, threshold: float | None
+    arguments: tuple[Path, ...],
+    bank_file: Path | None,
+    name: str,
+    strength: float | None,
+    threshold: float | None,
+    auto_threshold: bool,
 ) -> None:
     """Change a class's strength or threshold, which takes no pictures."""
-    if strength is None and threshold is None:
-        raise SettingsError("nothing to set", expected="--strength, --threshold or both")
+    if strength is None and threshold is None and not auto_threshold:
+        raise SettingsError("nothing to set", expected="--strength, --threshold or --auto-threshold")
+    if threshold is not None and auto_threshold:
+        raise SettingsError("the threshold is set and left to the calibration", expected="--threshold or --auto-threshold")
     file = _file(arguments, bank_file)
     _existing(file)
 
     def change(bank: Any) -> Any:
         changed = bank if strength is None else bank.with_strength(name, strength)
-        return changed if threshold is None else changed.with_threshold(name, threshold)
+        return changed if threshold is None and not auto_threshold else changed.with_threshold(name, threshold)
 
     file.change(change)
     given = {"strength": strength, "threshold": threshold}
-    click.echo(f"'{name}': " + ", ".join(f"{what} {value:g}" for what, value in given.items() if value is not None))
+    said = [f"{what} {value:g}" for what, value in given.items() if value is not None]
+    click.echo(f"'{name}': " + ", ".join(said + ["calibrated threshold"] * auto_threshold))
 
 
 @bank.command(cls=Command)
@@ -138,7 +153,7 @@ def show_diff(context: click.Context, arguments: tuple[Path, ...], json_file: Pa
         rows = [
             [
                 *(change.name, change.change, f"+{change.shots_added} -{change.shots_removed}"),
-                *(_pair(values) for values in (change.threshold, change.strength)),
+                *(_pair(values, change.change) for values in (change.threshold, change.strength)),
                 "another" if change.prompt else "",
             ]
             for change in changes
@@ -231,7 +246,9 @@ def _lines(changes: tuple[ClassChange, ...]) -> list[str]:
     return lines
 
 
-def _pair(values: tuple[float | None, float | None]) -> str:
-    """An old and a new number as text; one number where they are the same."""
-    texts = [f"{value:.3f}" for value in values if value is not None]
-    return texts[0] if values[0] == values[1] else " -> ".join(texts)
+def _pair(values: tuple[float | None, float | None], change: str = "changed") -> str:
+    """An old and a new number as text; one where they are the same, or where the class is in one bank alone."""
+    old, new = ("calibrated" if value is None else f"{value:.3f}" for value in values)
+    if change == "changed" and old != new:
+        return f"{old} -> {new}"
+    return old if change == "removed" else new

@@ -21,7 +21,8 @@ def _shared(function: Any) -> Any:
             click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]"),
             click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
             click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="[default: the bundle's]"),
-            click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine to believe. [default: the bank's]"),
+            click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine to believe. [default: each class's]"),
+            click.option("--classifier", type=click.Choice(["prototype", "lr"]), default="prototype", show_default=True),
             click.option("--topk", default=3, show_default=True, type=click.IntRange(1)),
         ]
     ):

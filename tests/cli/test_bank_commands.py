@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import toy
@@ -61,7 +62,13 @@ def test_set(taught: Path, call: Call) -> None:
     assert taught.is_dir()
     assert call("bank", "set", "--name", "red", "--strength", 0.25) == (0, "'red': strength 0.25\n", "")
     assert call("bank", "set", "--name", "red", "--threshold", -0.5, "--strength", 1)[0] == 0
-    assert (bank().strengths.tolist(), bank().thresholds.tolist()) == ([1, 1, 1], [-0.5, 0.5, 0.5])
+    assert bank().strengths.tolist() == [1, 1, 1]
+    np.testing.assert_equal(bank().thresholds, np.float32([-0.5, np.nan, np.nan]))
+    rows = [line.split() for line in call("bank", "list")[1].splitlines()]
+    assert rows[2:4] == [["red", "1", "-0.500", "(set)", "1.000"], ["green", "1", "0.500", "1.000"]]
+    assert call("bank", "set", "--name", "red", "--threshold", 0.5, "--auto-threshold")[0] == 2
+    assert call("bank", "set", "--name", "red", "--auto-threshold") == (0, "'red': calibrated threshold\n", "")
+    assert np.isnan(bank().thresholds).all()
     code, _, err = call("bank", "set", "--name", "red")
     assert (code, "nothing to set" in err) == (2, True)
     assert call("bank", "set", "--name", "red", "--strength", 1.5)[0] == 2
@@ -106,16 +113,17 @@ def test_merge(taught: Path, call: Call) -> None:
 def test_merging_what_differs(taught: Path, call: Call) -> None:
     assert taught.is_dir()
     call("bank", "set", "--bank", "other.spbank", "--name", "blue", "--threshold", 0.75)
+    call("bank", "set", "--name", "blue", "--threshold", 0.5)
     code, out, err = call("bank", "merge", "other.spbank")
     assert (code, out) == (2, "")
     assert "other.spbank: a class differs" in err
     assert "'blue': threshold 0.500 and 0.750" in err
     assert "--prefer ours or theirs" in err
-    assert bank().version == 3
+    assert bank().version == 4
     assert call("bank", "merge", "other.spbank", "--prefer", "ours")[0] == 0
-    assert bank().thresholds.tolist() == [0.5, 0.5, 0.5, 0.5]
+    assert bank().thresholds[2] == 0.5
     assert call("bank", "merge", "other.spbank", "--prefer", "theirs")[0] == 0
-    assert bank().thresholds.tolist() == [0.5, 0.5, 0.75, 0.5]
+    np.testing.assert_equal(bank().thresholds, np.float32([np.nan, np.nan, 0.75, np.nan]))
 
 
 def test_merging_nothing(taught: Path, call: Call) -> None:
@@ -133,10 +141,10 @@ def test_diff(taught: Path, call: Call) -> None:
     rows = [line.split() for line in out.splitlines()]
     assert rows[0] == ["class", "change", "shots", "threshold", "strength", "prompt"]
     assert rows[2:] == [
-        ["blue", "changed", "+1", "-0", "0.500", "1.000"],
-        ["dark", "night", "added", "+1", "-0", "0.500", "1.000"],
-        ["red", "removed", "+0", "-1", "0.500", "1.000"],
-        ["green", "removed", "+0", "-1", "0.500", "1.000"],
+        ["blue", "changed", "+1", "-0", "calibrated", "1.000"],
+        ["dark", "night", "added", "+1", "-0", "calibrated", "1.000"],
+        ["red", "removed", "+0", "-1", "calibrated", "1.000"],
+        ["green", "removed", "+0", "-1", "calibrated", "1.000"],
     ]
     read = json.loads((taught / "diff.json").read_text("utf-8"))
     assert (read["old"], read["new"]) == (str(BANK), "other.spbank")

@@ -113,7 +113,9 @@ def test_bank_list(taught: Path, call: Call) -> None:
     assert [line.split() for line in out.splitlines()[2:5]] == [[name, "1", "0.500", "1.000"] for name in toy.COLOURS]
     assert out.splitlines()[5] == f"{BANK}: version 3, 3 classes, 3 shots"
     described = json.loads((taught / "list.json").read_text("utf-8"))
-    assert described["classes"] == [{"name": name, "shots": 1, "threshold": 0.5, "strength": 1.0} for name in toy.COLOURS]
+    assert described["classes"] == [
+        {"name": name, "shots": 1, "threshold": 0.5, "threshold_set": False, "strength": 1.0} for name in toy.COLOURS
+    ]
     assert (described["version"], described["bank"]) == (3, str(BANK))
 
 

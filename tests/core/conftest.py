@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sp_edge.bundle import GOLDEN, PROMPTS, Bundle, Manifest, file_entries, write_manifest
+from sp_edge.bundle import BACKGROUND, GOLDEN, PROMPTS, Bundle, Manifest, file_entries, write_manifest
 from sp_edge.files import save_tensors
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts import PromptTable, TextSpec
+from sp_edge.unknown import Calibration
 
 TEXT = TextSpec("toy", "0" * 64, "A photo of {name}", 9.0, 4)
 FEATURE_DIM, IMAGE_SIZE = 6, 32
@@ -49,6 +50,7 @@ def build_bundle(
         {part: rng.normal(size=(golden, dim)).astype(np.float32) for part, dim in floats.items()},
         {"images": names},
     )
+    save_tensors(folder / BACKGROUND, {"within": np.eye(FEATURE_DIM, dtype=np.float32) / FEATURE_DIM}, {})
     manifest = Manifest(
         versions={"sp-edge": "0.0.0"},
         files=file_entries(folder),
@@ -57,8 +59,7 @@ def build_bundle(
         preprocess=Preprocess(IMAGE_SIZE, 1.1),
         feature_dim=FEATURE_DIM,
         text=text,
-        temperature=0.2,
-        threshold=0.5,
+        calibration=Calibration(-1.0, 2.0, 1.5, 0.25, 0.5, 0.75, 0.1, 0.2),
         strength=0.8,
         training={"source": "scenes", "accuracy": {"test": 0.5}},
         stages=({"stage": "onnx", "cosine": 1.0},),

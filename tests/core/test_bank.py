@@ -230,8 +230,23 @@ def test_shots_that_do_not_fit_are_a_bank_error(bundle: Bundle, change: dict[str
 
 
 def test_a_threshold_is_a_number(bundle: Bundle) -> None:
-    with pytest.raises(BankError, match="not finite"):
-        Bank.empty(bundle).add("a", prompt(0), *shots(1), threshold=float("nan"))
+    for threshold in (float("nan"), 1.01, -1.01, float("inf")):
+        with pytest.raises(BankError, match="out of range"):
+            Bank.empty(bundle).add("a", prompt(0), *shots(1), threshold=threshold)
+        with pytest.raises(BankError, match="out of range"):
+            taught(bundle).with_threshold("café", threshold)
+
+
+def test_a_threshold_is_set_and_left_to_the_calibration_again(bundle: Bundle, tmp_path: Path) -> None:
+    bank = Bank.empty(bundle).add("a", prompt(0), *shots(1)).add("b", prompt(1), *shots(1, 1))
+    assert np.isnan(bank.thresholds).all()
+    bank = bank.with_threshold("a", 0.25).add("a", prompt(0), *shots(1, 2)).remove("b")
+    assert (bank.thresholds.tolist(), bank.version) == ([0.25], 5)
+    bank.save(tmp_path / "bank")
+    assert Bank.load(tmp_path / "bank", bundle).thresholds.tolist() == [0.25]
+    assert np.isnan(bank.with_threshold("a", None).thresholds).all()
+    with pytest.raises(BankError, match="no class"):
+        bank.with_threshold("b", 0.5)
 
 
 # --- the prompt's strength ---
@@ -521,7 +536,7 @@ def test_every_shot_has_a_class_and_every_class_a_shot(bundle: Bundle, tmp_path:
         Bank.load(tmp_path / "bank", bundle)
 
 
-@pytest.mark.parametrize("part", ["prompts", "thresholds", "support", "query"])
+@pytest.mark.parametrize("part", ["prompts", "support", "query"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_numbers_are_finite(bundle: Bundle, tmp_path: Path, part: str, value: float) -> None:
     tensors, described = stored(bundle, tmp_path / "bank")
@@ -529,6 +544,14 @@ def test_numbers_are_finite(bundle: Bundle, tmp_path: Path, part: str, value: fl
     tensors[part].flat[-1] = value
     save_tensors(tmp_path / "bank", tensors, described)
     with pytest.raises(BankError, match="not finite"):
+        Bank.load(tmp_path / "bank", bundle)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1.01])
+def test_a_stored_threshold_is_a_cosine(bundle: Bundle, tmp_path: Path, value: float) -> None:
+    tensors, described = stored(bundle, tmp_path / "bank")
+    save_tensors(tmp_path / "bank", {**tensors, "thresholds": np.full(3, value, np.float32)}, described)
+    with pytest.raises(BankError, match="no cosine"):
         Bank.load(tmp_path / "bank", bundle)
 
 

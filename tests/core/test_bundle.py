@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sp_edge.bundle import GOLDEN, MANIFEST, PROMPTS, SCHEMA, Bundle, Manifest, file_entries, seal, write_manifest
+from sp_edge.bundle import BACKGROUND, GOLDEN, MANIFEST, PROMPTS, SCHEMA, Bundle, Manifest, file_entries, seal, write_manifest
 from sp_edge.errors import BundleError
-from sp_edge.files import load_tensors, save_tensors
+from sp_edge.files import load_tensors, read_json, save_tensors
 from sp_edge.preprocess import load_image
 from sp_edge.prompts import PromptTable, TextSpec
+from sp_edge.unknown import Calibration
 
 JSON = st.recursive(
     st.none()
@@ -60,12 +61,21 @@ def paths(value: object, at: tuple[object, ...] = ()) -> list[tuple[object, ...]
 def test_a_bundle_loads_with_all_that_export_wrote(bundle_path: Path) -> None:
     bundle = Bundle.load(bundle_path)
     assert bundle.manifest.preprocess.image_size == 32
-    assert (bundle.manifest.temperature, bundle.manifest.threshold, bundle.manifest.feature_dim) == (0.2, 0.5, 6)
+    assert bundle.manifest.calibration == Calibration(-1.0, 2.0, 1.5, 0.25, 0.5, 0.75, 0.1, 0.2)
+    assert bundle.manifest.feature_dim == 6
     assert bundle.manifest.strength == 0.8
     assert bundle.prompts.names == ("red fox", "polar bear", "café")
     assert bundle.graph("query") == bundle_path / "query.onnx"
     assert bundle.graph("support", "fp32") == bundle_path / "support.onnx"
-    assert set(bundle.manifest.files) == {"query.onnx", "support.onnx", PROMPTS, GOLDEN, "golden/0.png", "golden/1.png"}
+    assert set(bundle.manifest.files) == {
+        "query.onnx",
+        "support.onnx",
+        PROMPTS,
+        GOLDEN,
+        BACKGROUND,
+        "golden/0.png",
+        "golden/1.png",
+    }
 
 
 def test_the_manifest_comes_back_as_it_went(bundle: Bundle) -> None:
@@ -105,7 +115,7 @@ def test_a_change_in_the_manifest_itself_is_noticed(bundle_path: Path) -> None:
     manifest = bundle_path / MANIFEST
     sound = manifest.read_text()
     for old, new in (
-        ('"threshold": 0.5', '"threshold": -0.9'),
+        ('"unrelated": 0.1', '"unrelated": 0.2'),
         ('"temperature": 0.2', '"temperature": 0.3'),
         ('"seal": "', '"seal": "0'),
     ):
@@ -261,13 +271,18 @@ def test_every_part_must_be_listed(bundle_path: Path, part: str) -> None:
         lambda m: m["graphs"].update(fp8=m["graphs"]["fp32"]),
         lambda m: m.update(precision="fp16"),
         lambda m: m.update(graphs={}),
-        lambda m: m["matching"].update(temperature=0),
-        lambda m: m["matching"].update(temperature=-0.2),
-        lambda m: m["matching"].update(temperature=math.inf),
-        lambda m: m["matching"].update(temperature="1e999"),
-        lambda m: m["matching"].update(temperature="nan"),
-        lambda m: m["matching"].update(threshold=1.01),
-        lambda m: m["matching"].update(threshold="nan"),
+        lambda m: m["matching"]["calibration"].update(temperature=0),
+        lambda m: m["matching"]["calibration"].update(temperature=-0.2),
+        lambda m: m["matching"]["calibration"].update(temperature=math.inf),
+        lambda m: m["matching"]["calibration"].update(temperature="1e999"),
+        lambda m: m["matching"]["calibration"].update(temperature="nan"),
+        lambda m: m["matching"]["calibration"].update(distance=0),
+        lambda m: m["matching"]["calibration"].update(unrelated=1),
+        lambda m: m["matching"]["calibration"].update(bias="nan"),
+        lambda m: m["matching"]["calibration"].update(left_out=None),
+        lambda m: m["matching"]["calibration"].pop("evidence"),
+        lambda m: m["matching"].pop("calibration"),
+        lambda m: m["files"].pop(BACKGROUND),
         lambda m: m["matching"].update(strength=1.01),
         lambda m: m["matching"].update(strength=-0.01),
         lambda m: m["matching"].update(strength="nan"),
@@ -276,7 +291,7 @@ def test_every_part_must_be_listed(bundle_path: Path, part: str) -> None:
         lambda m: m["preprocess"].update(image_size=0),
         lambda m: m["preprocess"].update(resize_ratio=5),
         lambda m: m["preprocess"].update(resize_ratio=10**400),
-        lambda m: m["matching"].update(threshold=10**400),
+        lambda m: m["matching"]["calibration"].update(bias=10**400),
         lambda m: m["files"]["query.onnx"].update(bytes=5),
         lambda m: m["files"]["query.onnx"].update(sha256=""),
         lambda m: m["files"].update(more={"sha256": "0", "bytes": 1}),
@@ -336,7 +351,7 @@ def test_whatever_stands_in_the_manifest_it_is_valid_or_a_bundle_error(fuzzed: P
         return
     manifest = bundle.manifest
     assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
-    assert manifest.temperature > 0
+    assert manifest.calibration.temperature > 0
     assert manifest.feature_dim > 0
     assert bundle.graph("query").is_file()
     assert bundle.graph("support").is_file()
@@ -460,3 +475,23 @@ def test_a_manifest_of_another_table_cannot_slip_in(bundle_path: Path) -> None:
         Bundle.load(bundle_path)
     write_manifest(bundle_path, replace(bundle.manifest, files=file_entries(bundle_path), text=text))
     assert Bundle.load(bundle_path).manifest.text == text
+
+
+@pytest.mark.parametrize(
+    ("within", "problem"),
+    [
+        (None, "does not fit"),
+        (np.eye(5, dtype=np.float32), "does not fit"),
+        (np.eye(6), "does not fit"),
+        (np.triu(np.ones((6, 6), np.float32)), "no covariance"),
+        (-np.eye(6, dtype=np.float32), "no covariance"),
+        (np.full((6, 6), np.nan, np.float32), "no covariance"),
+    ],
+)
+def test_a_background_is_a_covariance(bundle_path: Path, within: Any, problem: str) -> None:
+    assert Bundle.load(bundle_path).background().shape == (6, 6)
+    save_tensors(bundle_path / BACKGROUND, {"other": np.zeros(1)} if within is None else {"within": within}, {})
+    manifest = Manifest.from_json(read_json(bundle_path / MANIFEST, BundleError))
+    write_manifest(bundle_path, replace(manifest, files=file_entries(bundle_path)))
+    with pytest.raises(BundleError, match=problem):
+        Bundle.load(bundle_path).background()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sp_edge.matching import UNKNOWN, Match, cosine, match, probabilities, prototype, share, unit
+from sp_edge.matching import UNKNOWN, Match, cosine, known_probability, match, probabilities, prototype, share, unit
 
 COSINES = hnp.arrays(np.float32, st.integers(1, 12), elements=st.floats(-1, 1, width=32))
 DISTINCT = st.lists(st.integers(-100, 100), min_size=2, max_size=12, unique=True).map(lambda v: np.array(v, np.float32) / 100)
@@ -69,12 +69,18 @@ def test_probabilities_by_hand() -> None:
 
 def test_a_match_by_hand() -> None:
     found = match(
-        np.array([0.2, 0.6, 0.4], np.float32), ["a", "b", "c"], np.array([0.9, 0.5, 0.9], np.float32), temperature=0.2, topk=2
+        np.array([0.2, 0.6, 0.4], np.float32),
+        ["a", "b", "c"],
+        np.array([0.9, 0.5, 0.9], np.float32),
+        temperature=0.2,
+        sharpness=4,
+        topk=2,
     )
     assert (found.label, found.name, found.unknown) == ("b", "b", False)
     assert found.similarity == pytest.approx(0.6)
     assert found.margin == pytest.approx(0.2)
-    chances = np.exp([1, 3, 2]) / np.exp([1, 3, 2]).sum()
+    # distance 0.4 at a threshold of 0.5: 1 / (1 + (0.4 / 0.5)^4) = 0.709421
+    chances = 0.7094211 * np.exp([1, 3, 2]) / np.exp([1, 3, 2]).sum()
     assert found.confidence == pytest.approx(chances[1], abs=1e-6)
     assert [name for name, _ in found.top] == ["b", "c"]
     assert [chance for _, chance in found.top] == pytest.approx([chances[1], chances[2]], abs=1e-6)
@@ -83,29 +89,66 @@ def test_a_match_by_hand() -> None:
 @pytest.mark.parametrize(("threshold", "label"), [(0.4999, "a"), (0.5, "a"), (0.5001, UNKNOWN), (2.0, UNKNOWN), (-1.0, "a")])
 def test_the_threshold_of_the_best_class_decides(threshold: float, label: str) -> None:
     thresholds = np.array([threshold, 0.0 if label == UNKNOWN else 0.99], np.float32)
-    found = match(np.array([0.5, 0.3], np.float32), ["a", "b"], thresholds, temperature=0.2)
+    found = match(np.array([0.5, 0.3], np.float32), ["a", "b"], thresholds, temperature=0.2, sharpness=4)
     assert (found.label, found.name, found.unknown) == (label, "a", label == UNKNOWN)
     assert found.top[0][0] == "a"
-    assert found.confidence > 0.5
+    softmax = 1 / (1 + np.exp(-1))
+    assert found.confidence == pytest.approx(softmax * known_probability(0.5, threshold, 4), abs=1e-6)
 
 
 @pytest.mark.parametrize(("threshold", "margin", "unknown"), [(0.3, 0.2, False), (0.9, -0.4, True)])
 def test_one_class_is_measured_against_its_threshold(threshold: float, margin: float, unknown: bool) -> None:
-    found = match(np.array([0.5], np.float32), ["only"], np.array([threshold], np.float32), temperature=0.2)
-    assert found.confidence == 1.0
+    found = match(np.array([0.5], np.float32), ["only"], np.array([threshold], np.float32), temperature=0.2, sharpness=4)
+    known = 1 / (1 + (0.5 / (1 - threshold)) ** 4)
+    assert found.confidence == pytest.approx(known, abs=1e-6)
     assert found.margin == pytest.approx(margin, abs=1e-6)
     assert found.unknown is unknown
-    assert found.top == (("only", 1.0),)
+    assert found.top == (("only", found.confidence),)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "threshold", "sharpness", "expected"),
+    [
+        (0.5, 0.5, 3, 0.5),
+        (0.8, 0.6, 1, 2 / 3),
+        (0.8, 0.6, 2, 0.8),
+        (0.6, 0.8, 2, 0.2),
+        (1.0, 0.5, 4, 1.0),
+        (-1.0, -1.0, 4, 0.5),
+    ],
+)
+def test_the_probability_of_known_by_hand(similarity: float, threshold: float, sharpness: float, expected: float) -> None:
+    # 1 / (1 + (0.2 / 0.4)^2) = 1 / 1.25 = 0.8
+    assert known_probability(similarity, threshold, sharpness) == pytest.approx(expected, abs=1e-6)
+
+
+def test_nan_never_passes() -> None:
+    for threshold in (-1.0, 0.5, float("nan")):
+        found = match(np.array([np.nan], np.float32), ["a"], np.array([threshold], np.float32), temperature=0.2, sharpness=4)
+        assert (found.label, found.confidence, found.top) == (UNKNOWN, 0.0, (("a", 0.0),))
+    found = match(np.array([0.9], np.float32), ["a"], np.array([np.nan], np.float32), temperature=0.2, sharpness=4)
+    assert found.unknown
+
+
+def test_another_classifier_chooses_and_the_cosine_decides() -> None:
+    similarities, chances = np.array([0.6, 0.5], np.float32), np.array([0.3, 0.7], np.float32)
+    found = match(
+        similarities, ["a", "b"], np.array([0.4, 0.55], np.float32), temperature=0.2, sharpness=4, chances=chances
+    )  # fmt: skip
+    assert (found.label, found.name) == (UNKNOWN, "b")
+    assert found.similarity == pytest.approx(0.5)
+    assert found.margin == pytest.approx(-0.1)
+    assert found.confidence == pytest.approx(0.7 * known_probability(0.5, 0.55, 4), abs=1e-6)
 
 
 def test_without_a_class_everything_is_unknown() -> None:
     none = np.zeros(0, np.float32)
-    assert match(none, [], none, temperature=0.2) == Match(UNKNOWN, "", 0.0, -1.0, 0.0, ())
+    assert match(none, [], none, temperature=0.2, sharpness=4) == Match(UNKNOWN, "", 0.0, -1.0, 0.0, ())
     assert cosine(np.ones((2, 4), np.float32), np.zeros((0, 4), np.float32)).shape == (2, 0)
 
 
 def test_of_equals_the_class_taught_first_counts() -> None:
-    found = match(np.array([0.1, 0.7, 0.7, 0.7], np.float32), names(4), np.zeros(4, np.float32), temperature=0.2)
+    found = match(np.array([0.1, 0.7, 0.7, 0.7], np.float32), names(4), np.zeros(4, np.float32), temperature=0.2, sharpness=4)
     assert found.label == "class 1"
     assert found.margin == 0.0
     assert [name for name, _ in found.top] == ["class 1", "class 2", "class 3", "class 0"]
@@ -114,19 +157,19 @@ def test_of_equals_the_class_taught_first_counts() -> None:
 def test_of_many_equals_the_class_taught_first_counts() -> None:
     similarities = np.full(300, 0.5, np.float32)
     similarities[:7] = 0.1
-    found = match(similarities, names(300), np.zeros(300, np.float32), temperature=0.2, topk=3)
+    found = match(similarities, names(300), np.zeros(300, np.float32), temperature=0.2, sharpness=4, topk=3)
     assert [name for name, _ in found.top] == ["class 7", "class 8", "class 9"]
 
 
 def test_a_picture_without_features_is_not_believed() -> None:
     similarities = cosine(np.zeros((1, 3), np.float32), np.eye(3, dtype=np.float32))[0]
-    found = match(similarities, names(3), np.full(3, 0.2, np.float32), temperature=0.2)
+    found = match(similarities, names(3), np.full(3, 0.2, np.float32), temperature=0.2, sharpness=4)
     assert found.unknown
-    assert found.confidence == pytest.approx(1 / 3)
+    assert found.confidence == pytest.approx(1 / 3 / (1 + (1 / 0.8) ** 4), abs=1e-6)
 
 
 def test_a_match_is_a_value() -> None:
-    found = match(np.array([0.5], np.float32), ["only"], np.zeros(1, np.float32), temperature=0.2)
+    found = match(np.array([0.5], np.float32), ["only"], np.zeros(1, np.float32), temperature=0.2, sharpness=4)
     assert [type(v) for v in dataclasses.astuple(found)] == [str, str, float, float, float, tuple]
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.label = "other"  # type: ignore[misc]
@@ -188,8 +231,9 @@ def test_the_order_in_which_classes_were_taught_does_not_matter(
     count = len(similarities)
     thresholds = np.array(data.draw(st.lists(st.floats(-1, 1, width=32), min_size=count, max_size=count)), np.float32)
     order = np.array(data.draw(st.permutations(range(count))))
-    one = match(similarities, names(count), thresholds, temperature=0.2, topk=topk)
-    other = match(similarities[order], [names(count)[i] for i in order], thresholds[order], temperature=0.2, topk=topk)
+    one = match(similarities, names(count), thresholds, temperature=0.2, sharpness=4, topk=topk)
+    shuffled = [names(count)[i] for i in order]
+    other = match(similarities[order], shuffled, thresholds[order], temperature=0.2, sharpness=4, topk=topk)
     assert [name for name, _ in one.top] == [name for name, _ in other.top]
     assert (one.label, one.name, one.similarity, one.margin) == (other.label, other.name, other.similarity, other.margin)
     assert one.confidence == pytest.approx(other.confidence, abs=1e-6)
@@ -199,7 +243,8 @@ def test_the_order_in_which_classes_were_taught_does_not_matter(
 @settings(deadline=None, max_examples=60)
 def test_a_match_holds_together(similarities: np.ndarray, topk: int, temperature: float, threshold: float) -> None:
     count = len(similarities)
-    found = match(similarities, names(count), np.full(count, threshold, np.float32), temperature=temperature, topk=topk)
+    thresholds = np.full(count, threshold, np.float32)
+    found = match(similarities, names(count), thresholds, temperature=temperature, sharpness=4, topk=topk)
     best = int(similarities.argmax())
     assert found.name == f"class {best}"
     assert found.similarity == similarities[best]

@@ -12,17 +12,11 @@ from onnx import numpy_helper
 
 import toy
 from sp_edge.bundle import Bundle
-from sp_edge.data.episodes import Accuracy, Difference, Features
+from sp_edge.data.episodes import Accuracy, Features
 from sp_edge.errors import ExportError
-from sp_edge_export.verify import LIMITS, Parity, Probe, check_golden, compare, graph_features, threshold_of
+from sp_edge_export.verify import LIMITS, Parity, Probe, check_golden, compare, graph_features
 
-NO_DROP = Difference(0.0, 0.002, 600)
-GOOD = Parity("fp16", "fp32", 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600), NO_DROP)
-
-
-def check(parity: Parity, max_drop: float) -> None:
-    if (failure := parity.failure(max_drop)) is not None:
-        raise failure
+GOOD = Parity("fp16", "fp32", 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600))
 
 
 def floats(*rows: list[float]) -> NDArray[np.float32]:
@@ -58,8 +52,6 @@ def test_compare_measures_by_hand() -> None:
     assert parity.accuracy_before == Accuracy(1.0, 0.0, 600)
     assert parity.accuracy.mean < 1
     assert (parity.stage, parity.against) == ("fp16", "fp32")
-    assert parity.drop.mean == pytest.approx(parity.accuracy.mean - 1)
-    assert 0 < parity.drop.interval < 0.05
     assert parity.to_json()["accuracy_before"] == {"mean": 1.0, "interval": 0.0, "episodes": 600}
 
 
@@ -75,20 +67,18 @@ def test_both_stages_are_measured_on_the_same_episodes() -> None:
 def test_a_stage_passes_up_to_each_limit_and_not_beyond(stage: str) -> None:
     mean, least = LIMITS[stage]
     edge = dataclasses.replace(GOOD, stage=stage, cosine_mean=mean, cosine_min=least)
-    check(edge, 0.01)
+    edge.check(0.01)
     for change in ({"cosine_mean": mean - 1e-6}, {"cosine_min": least - 1e-6}, {"cosine_mean": np.nan}, {"cosine_min": np.nan}):
         with pytest.raises(ExportError, match=f"the {stage} graphs compute other features than fp32"):
-            check(dataclasses.replace(edge, **change), 0.01)
+            dataclasses.replace(edge, **change).check(0.01)
 
 
 def test_a_stage_may_lose_so_much_accuracy_and_no_more() -> None:
-    worse = dataclasses.replace(GOOD, accuracy=Accuracy(0.75, 0.01, 600), drop=Difference(-0.05, 0.002, 600))
-    check(worse, 0.0501)
-    with pytest.raises(
-        ExportError, match=r"the fp16 graphs are less accurate than fp32[\s\S]*0\.0500 ± 0\.0020 .*80\.0 .* to 75\.0"
-    ):
-        check(worse, 0.0499)
-    check(dataclasses.replace(GOOD, accuracy=Accuracy(0.9, 0.01, 600), drop=Difference(0.1, 0.002, 600)), 0)
+    worse = dataclasses.replace(GOOD, accuracy=Accuracy(0.75, 0.01, 600))
+    worse.check(0.0501)
+    with pytest.raises(ExportError, match=r"the fp16 graphs are less accurate than fp32[\s\S]*0\.0500 .*80\.0 .* to 75\.0"):
+        worse.check(0.0499)
+    dataclasses.replace(GOOD, accuracy=Accuracy(0.9, 0.01, 600)).check(0)
 
 
 def test_features_that_are_not_numbers_do_not_pass() -> None:
@@ -97,37 +87,7 @@ def test_features_that_are_not_numbers_do_not_pass() -> None:
         query = two_sides()
         query[3, 0] = bad
         with np.errstate(invalid="ignore"), pytest.raises(ExportError, match="compute other features"):
-            check(compare("fp16", Features(query, two_sides()), "fp32", before, probe()), 1.0)
-
-
-def test_threshold_parts_taught_from_untaught_where_that_can_be() -> None:
-    # Two classes, at right angles but for a lean: own pairs have cosine 1, the other class's picture .6.
-    query = floats([1, 0], [1, 0], [0.6, 0.8], [0.6, 0.8])
-    labels = np.array([0, 0, 1, 1])
-    threshold = threshold_of(Features(query, query), labels)
-    assert 0.6 < threshold <= 1
-    # The support features turned: own pairs .8 and .96, the other class's 0 and .28.
-    support = floats([0.8, 0.6], [0.8, 0.6], [0, 1], [0, 1])
-    assert threshold_of(Features(floats([1, 0], [1, 0], [0.28, 0.96], [0.28, 0.96]), support), labels) > 0.28
-
-
-def test_threshold_never_pairs_a_picture_with_itself() -> None:
-    # Itself at cosine 1, the other picture of its class at 0, the other class at -1 and 0: only above -1 can be told apart.
-    query = floats([1, 0], [0, 1], [-1, 0], [0, -1])
-    assert threshold_of(Features(query, query), np.array([0, 0, 1, 1])) == pytest.approx(0)
-
-
-def test_threshold_weighs_both_mistakes() -> None:
-    # The same cosines whether taught or not: nothing is gained anywhere, and the least level accepts all.
-    query = floats(*([1, 0] for _ in range(4)))
-    assert threshold_of(Features(query, query), np.array([0, 0, 1, 1])) == pytest.approx(1)
-
-
-@pytest.mark.parametrize("labels", [[0, 1, 2], [0, 0, 1]])
-def test_threshold_needs_two_classes_with_two_pictures(labels: list[int]) -> None:
-    query = floats([1, 0], [0, 1], [-1, 0])
-    with pytest.raises(ExportError, match="too few pictures"):
-        threshold_of(Features(query, query), np.array(labels))
+            compare("fp16", Features(query, two_sides()), "fp32", before, probe()).check(1.0)
 
 
 def test_graph_features_in_batches(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ NAMES = ("red", "Zürcher Kaffeetasse", "a name that is much too long for any li
 
 def prediction(threshold: float = 0.0, *, cosines: np.ndarray = COSINES, names: tuple[str, ...] = NAMES) -> Prediction:
     thresholds = np.full(len(names), threshold, np.float32)
-    found = match(cosines[: len(names)], names, thresholds, temperature=0.2)
+    found = match(cosines[: len(names)], names, thresholds, temperature=0.2, sharpness=4)
     return Prediction(**vars(found), class_index=0 if names else None, speed={}, bank_version=1)
 
 
@@ -55,7 +55,7 @@ def test_known_and_unknown_differ_in_colour() -> None:
 def test_the_bar_is_as_long_as_the_confidence(confidence: float) -> None:
     image = np.zeros((240, 320, 3), np.uint8)
     shown = Prediction(
-        **{**vars(match(COSINES, NAMES, COSINES * 0, temperature=0.2)), "confidence": confidence},
+        **{**vars(match(COSINES, NAMES, COSINES * 0, temperature=0.2, sharpness=4)), "confidence": confidence},
         class_index=0,
         speed={},
         bank_version=1,

@@ -56,8 +56,8 @@ def test_the_numbers_are_those_of_the_paper(recognizer: Recognizer) -> None:
         prototypes.append(mean / np.linalg.norm(mean))
     image = np.random.default_rng(5).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     query = toy.features(crop(image)[None])[0]
-    cosines = np.stack(prototypes) @ (query / np.linalg.norm(query))
-    chances = np.exp(cosines / 0.2) / np.exp(cosines / 0.2).sum()
+    cosines = np.stack(prototypes) @ (query / np.linalg.norm(query))  # the toy's background is zero: the metric is plain
+    chances = np.exp(cosines / 0.2) / np.exp(cosines / 0.2).sum() / (1 + ((1 - cosines.max()) / 0.5) ** 4)
     prediction = recognizer.classify(image)
     assert prediction.class_index == cosines.argmax()
     assert prediction.similarity == pytest.approx(cosines.max(), abs=1e-4)
@@ -163,11 +163,17 @@ def test_what_resembles_no_class_is_unknown(recognizer: Recognizer) -> None:
     assert prediction.to_json()["class"] == 0
 
 
-def test_the_threshold_of_a_new_class_is_the_bundles(tmp_path: Path) -> None:
+def test_the_threshold_of_a_new_class_is_the_calibrated_one(tmp_path: Path) -> None:
     folder = toy.make_bundle(tmp_path / "strict", threshold=0.75)
     with Recognizer.load(folder) as recognizer:
         recognizer.enroll("red", [toy.picture("red")])
-        assert recognizer.bank.thresholds.tolist() == [0.75]
+        assert np.isnan(recognizer.bank.thresholds).all()
+        assert recognizer.head.thresholds.tolist() == [0.75]
+        recognizer.set_threshold("red", 0.25)
+        recognizer.enroll("green", [toy.picture("green")])
+        assert recognizer.head.thresholds.tolist() == [0.25, 0.75]
+        recognizer.set_threshold("red", None)
+        assert recognizer.head.thresholds.tolist() == [0.75, 0.75]
 
 
 @pytest.mark.parametrize(("threshold", "label"), [(-1.0, "red"), (1.0, "unknown")])
@@ -175,7 +181,8 @@ def test_a_threshold_overrides_every_class(toy_bundle: Path, threshold: float, l
     with Recognizer.load(toy_bundle, threshold=threshold) as recognizer:
         recognizer.enroll("red", [toy.picture("red")])
         assert recognizer.classify(toy.picture("green")).label == label
-        assert recognizer.bank.thresholds.tolist() == [0.5]
+        assert recognizer.head.thresholds.tolist() == [threshold]
+        assert np.isnan(recognizer.bank.thresholds).all()
 
 
 def test_topk(toy_bundle: Path, taught: Recognizer) -> None:
@@ -363,7 +370,7 @@ def test_json_is_always_valid(data: st.DataObject, cosines: list[float], tempera
     visible = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1)
     names = data.draw(st.lists(visible, min_size=count, max_size=count, unique=True))
     thresholds = np.array(data.draw(st.lists(finite, min_size=count, max_size=count)), np.float32)
-    found = match(np.array(cosines, np.float32), names, thresholds, temperature=temperature, topk=topk)
+    found = match(np.array(cosines, np.float32), names, thresholds, temperature=temperature, sharpness=4, topk=topk)
     index = names.index(found.name) if found.name else None
     prediction = Prediction(**vars(found), class_index=index, speed={"preprocess": 0.5}, bank_version=7)
     read = json.loads(json.dumps(prediction.to_json(), allow_nan=False))
