@@ -13,6 +13,7 @@ from sp_edge.cli.bank import bank
 from sp_edge.cli.common import Command, run
 from sp_edge.cli.data import data
 from sp_edge.cli.demo import demo
+from sp_edge.cli.doctor import doctor
 from sp_edge.cli.importing import import_
 from sp_edge.cli.prompts import prompts
 from sp_edge.cli.recognise import classify, stream
@@ -39,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, data, train, import_, evaluate, ablate, prompts, export, verify, enroll, bank, classify, stream):
+for command in (demo, data, train, import_, evaluate, ablate, prompts, export, verify, enroll, bank, classify, stream, doctor):
     cli.add_command(command)
 
 
