@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,11 +91,30 @@ def remove_leftovers(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock of a file that several processes read, change and write; others wait their turn."""
+    """Holds the lock of a file that several processes read, change and write; others wait their turn.
+
+    The lock is a file beside it, and goes with whoever held it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f".{path.name[:80]}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    file = path.parent / f".{path.name[:80]}.lock"
+    while True:
+        with file.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is(lock, file):
+                continue  # what was waited for is gone: whoever comes next locks another file
+            try:
+                yield
+            finally:
+                file.unlink(missing_ok=True)
+            return
+
+
+def _is(opened: TextIO, file: Path) -> bool:
+    """Whether an open file is the one that its path leads to now."""
+    try:
+        return os.path.samestat(os.fstat(opened.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -141,8 +141,12 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The pictures directly in a folder, sorted by name; hidden files are passed over."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file())
+    """The pictures directly in a folder, sorted by name; hidden files are passed over.
+
+    A link that leads nowhere counts as a picture, so that it is missed where it is read.
+    """
+    named = (p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+    return sorted(p for p in named if p.is_file() or not p.exists())
 
 
 def pictures_at(places: Sequence[Path]) -> list[Path]:

@@ -8,15 +8,12 @@ from pathlib import Path
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, recipe_and_overrides, table
+from sp_edge.cli.common import PATH, Command, recipe_and_overrides, table, training_options
 from sp_edge.errors import SettingsError
 
 
 @click.command(cls=Command)
-@click.argument("recipe", required=False)
-@click.option("--data", metavar="DIR|NAME", help="Data set to train and measure on. [default: the recipe's]")
-@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures; see sp-edge data list (data.root).")
-@click.option("--imgsz", type=int, help="Side of the network's input, pixels (model.image_size).")
+@training_options
 @click.option(
     "--vary", multiple=True, metavar="NAME=VALUE,VALUE", help="A setting and the values to try, such as model.layer=2-1,3-2."
 )
@@ -29,12 +26,9 @@ from sp_edge.errors import SettingsError
     "--grid", is_flag=True, help="Try all combinations. [default: one setting at a time, the others as in the recipe]"
 )
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Trainings of each variant.")
-@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting of all variants.")
 @click.option(
     "--out", type=PATH, help="Folder of the runs and figures; finished ones in it are kept. [default: the next in runs/]"
 )
-@click.option("--init", type=PATH, help="Checkpoint whose backbone all start from, or 'timm'; then without pre-training.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def ablate(
     recipe: str | None,
     data: str | None,

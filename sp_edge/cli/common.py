@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,29 @@ class _Printer(logging.Handler):
 
 
 PATH = click.Path(path_type=Path)
+
+
+def training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What every command that trains is told: the recipe, its changes, where to start from and on which device."""
+    for add in (
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option(
+            "--init", type=PATH, help="Checkpoint whose backbone to start from, or 'timm'; then without pre-training."
+        ),
+        click.option("--imgsz", type=int, help="Side of the network's input, pixels (model.image_size)."),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as tune.steps=500."
+        ),
+        click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures; see sp-edge data list (data.root)."),
+        click.option(
+            "--data",
+            metavar="DIR|NAME",
+            help="Folder with train/, val/ and test/<class>/ pictures, scenes or a benchmark. [default: the recipe's]",
+        ),
+        click.argument("recipe", required=False),
+    ):
+        command = add(command)
+    return command
 
 
 def find_checkpoint(given: Path | None) -> Path:

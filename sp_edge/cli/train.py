@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, recipe_and_overrides, table
+from sp_edge.cli.common import PATH, Command, find_checkpoint, recipe_and_overrides, table, training_options
 from sp_edge.errors import CheckpointError, DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -19,15 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("recipe", required=False)
-@click.option("--data", metavar="DIR|NAME", help="Folder with train/, val/ and test/<class>/ pictures, scenes or a benchmark.")
-@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures; see sp-edge data list (data.root).")
-@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as tune.steps=500.")
-@click.option("--imgsz", type=int, help="Side of the network's input, pixels (model.image_size).")
+@training_options
 @click.option("--out", type=PATH, help="Folder of the run. [default: the next in runs/]")
 @click.option("--resume", type=PATH, help="Go on with a run that was cut off.")
-@click.option("--init", type=PATH, help="Checkpoint whose backbone to start from, or 'timm'; then without pre-training.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def train(
     recipe: str | None,
     data: str | None,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sp_edge.data.listing import SPLITS, Listing
+from sp_edge.data.listing import ClassSplit, Listing
 from sp_edge.errors import DataError
 from sp_edge.files import locked
 
@@ -18,23 +17,11 @@ URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 FOLDER = "cifar-100-python"
 
 
-class CifarSource:
+class CifarSource(ClassSplit):
     """A benchmark whose classes are CIFAR-100's: 600 pictures each, 500 from its training file and 100 from its test file.
 
-    Args:
-        title: the benchmark's.
-        root: holds `cifar-100-python/`, or gets it.
-        classes: split -> CIFAR-100's word for a class -> class name.
+    Its root holds `cifar-100-python/`, or gets it.
     """
-
-    splits = SPLITS
-
-    def __init__(self, title: str, root: Path, classes: Mapping[str, Mapping[str, str]]) -> None:
-        self._title, self._root, self._classes = title, root, classes
-
-    def class_names(self, split: str) -> tuple[str, ...]:
-        """Of one split."""
-        return tuple(self._classes[split].values())
 
     def listing(self, split: str) -> Listing:
         """What one split holds; the whole of CIFAR-100 (184 MB) stays in memory as long as the listing does.

@@ -55,6 +55,25 @@ class Listing:
         return cls(title, tuple(classes), labels, tuple(map(str, files)), stamps, lambda row: load_image(files[row]))
 
 
+class ClassSplit:
+    """A benchmark, as far as it is a division of classes; the sources of the benchmarks add where the pictures lie.
+
+    Args:
+        title: the benchmark's.
+        root: holds the pictures.
+        classes: split -> folder, or CIFAR-100's word for a class -> class name.
+    """
+
+    splits = SPLITS
+
+    def __init__(self, title: str, root: Path, classes: Mapping[str, Mapping[str, str]]) -> None:
+        self._title, self._root, self._classes = title, root, classes
+
+    def class_names(self, split: str) -> tuple[str, ...]:
+        """Of one split."""
+        return tuple(self._classes[split].values())
+
+
 class Source(Protocol):
     """A data set that is not drawn but read."""
 

@@ -96,7 +96,8 @@ class GloVe:
                 vector = np.array([float(number[:_DIGITS]) for number in numbers], np.float32)
         except ValueError:
             vector = np.array([np.nan], np.float32)
-        if len(vector) != self.dim or not np.isfinite(vector).all() or max(map(len, numbers)) > _DIGITS:
+        odd = any(len(number) > _DIGITS or b"_" in number for number in numbers)  # to Python, 1_0 is 10
+        if odd or len(vector) != self.dim or not np.isfinite(vector).all():
             raise PromptError(
                 f"{self._path}, line {line} is no word vector",
                 expected=f"{self.dim} numbers",

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from sp_edge.errors import SettingsError
+from sp_edge.training.pointwise import multiply_pointwise
 from sp_edge.training.shared_norm import share_statistics
 from sp_edge.training.state import StageState
 
@@ -127,6 +128,7 @@ def run_stage(
     main = accelerator.is_main_process
     _agree(state.step, accelerator, file)
     module = share_statistics(module, accelerator)
+    multiply_pointwise(module, accelerator)
     prepared, prepared_optimizer = accelerator.prepare(module, optimizer)
     prepared.train()
     steps = range(state.step, state.step if state.ended else schedule.steps)
@@ -202,12 +204,18 @@ class _Report:
 
 
 def _ahead(batch: Batch, steps: range, device: torch.device) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-    """Every step with its batch on the device, which is made while the step before is computed."""
+    """Every step with its batch on the device, which is made while the step before is computed.
+
+    It is made by one core: as many threads again as the step has would wait for each other's cores.
+    """
 
     def make(step: int) -> tuple[Tensor, ...]:
         return tuple(tensor.to(device) for tensor in batch(step))
 
-    with ThreadPoolExecutor(1, "batch") as thread:
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1, "batch", initializer=torch.set_num_threads, initargs=(1,)) as thread:
+        thread.submit(torch.get_num_threads).result()  # it has begun, and with it what threads that begin later would take
+        torch.set_num_threads(threads)
         coming = thread.submit(make, steps.start) if steps else None
         for step in steps:
             ready, coming = coming, thread.submit(make, step + 1) if step + 1 in steps else None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from sp_edge.files import (
     atomic_folder,
     inside,
     load_tensors,
+    locked,
     read_json,
     remove_leftovers,
     save_tensors,
@@ -546,3 +548,33 @@ def test_a_file_name_that_is_no_text_can_be_recorded(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json", InputError) == {"picture": name}
     save_tensors(tmp_path / "t", {"a": np.zeros(1)}, {"picture": name})
     assert load_tensors(tmp_path / "t", InputError)[1] == {"picture": name}
+
+
+# --- locked ---
+
+
+def test_a_lock_goes_with_whoever_held_it(tmp_path: Path) -> None:
+    with locked(tmp_path / "new" / "bank"):
+        assert [entry.name for entry in (tmp_path / "new").iterdir()] == [".bank.lock"]
+    assert not any((tmp_path / "new").iterdir())
+    with pytest.raises(RuntimeError, match="within"), locked(tmp_path / "bank"):
+        raise RuntimeError("within")
+    assert not (tmp_path / ".bank.lock").exists()
+
+
+def test_one_at_a_time_holds_a_lock(tmp_path: Path) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(50):
+            with locked(tmp_path / "bank"):
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0)  # lets the others try
+                inside.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert most == [1] * 200
+    assert not any(tmp_path.iterdir())

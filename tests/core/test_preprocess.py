@@ -531,8 +531,15 @@ def test_pictures_of_a_folder_are_sorted_and_nothing_else(tmp_path: Path) -> Non
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "folder.png" / "inner.png").write_bytes(b"")
-    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
     assert [p.name for p in image_files(tmp_path)] == ["a.png", "b.JPG", "c.Jpeg", "z.webp"]
+
+
+def test_a_link_that_leads_nowhere_is_missed_where_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").symlink_to(tmp_path / "nowhere")
+    assert [p.name for p in image_files(tmp_path)] == ["broken.png"]
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        load_image(tmp_path / "broken.png")
 
 
 def test_pictures_are_named_one_by_one_or_by_their_folder(tmp_path: Path) -> None:

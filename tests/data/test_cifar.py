@@ -78,6 +78,7 @@ def test_no_download_is_an_error_that_says_what_to_do(
     with pytest.raises(DataError, match="could not be downloaded") as raised:
         open_benchmark("cifar-fs", tmp_path / "empty", {}).listing("train")
     assert raised.value.got == str(cause)
+    assert not any((tmp_path / "empty").iterdir())
     assert "https://" in raised.value.next_step
 
 

@@ -116,7 +116,17 @@ def test_a_file_that_does_not_begin_with_a_vector_is_refused(tmp_path: Path, con
 
 @pytest.mark.parametrize(
     "line",
-    [b"fox 1 2", b"fox 1 2 x", b"fox 1 nan 2", b"fox inf 1 2", b"fox", b"fox ", b"fox 1 2 1e39", b"fox 1 2 0." + b"1" * 65],
+    [
+        b"fox 1 2",
+        b"fox 1 2 x",
+        b"fox 1 nan 2",
+        b"fox inf 1 2",
+        b"fox",
+        b"fox ",
+        b"fox 1_0 1 2",
+        b"fox 1 2 1e39",
+        b"fox 1 2 0." + b"1" * 65,
+    ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "g.txt").write_bytes(b"a 1 2 3\n" + line + b"\n")

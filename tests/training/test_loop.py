@@ -239,6 +239,28 @@ def test_the_next_batch_is_made_while_a_step_is_computed(tmp_path: Path) -> None
     assert stage(tmp_path, Waiting(), steps=5, batch=batch).steps == 5
 
 
+def test_one_core_makes_the_batches_and_all_compute(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    batches: list[int] = []
+    steps: list[int] = []
+
+    class Counting(Regression):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            steps.append(torch.get_num_threads())
+            return super().forward(x)
+
+    def batch(step: int) -> tuple[Tensor, ...]:
+        batches.append(torch.get_num_threads())
+        return numbers(step)
+
+    torch.set_num_threads(2)
+    try:
+        stage(tmp_path, Counting(), steps=3, batch=batch)
+    finally:
+        torch.set_num_threads(threads)
+    assert (batches, steps) == ([1] * 3, [2] * 3)
+
+
 def test_an_error_in_a_batch_is_the_stages(tmp_path: Path) -> None:
     def broken(step: int) -> tuple[Tensor, ...]:
         raise DataError(f"picture {step} is gone")

@@ -20,6 +20,7 @@ from sp_edge.training import loop
 from sp_edge.training import run as run_module
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import WITH, WITHOUT, Evaluation
+from sp_edge.training.pointwise import PointwiseConv2d
 from sp_edge.training.pretrain import BaseClassifier
 from sp_edge.training.run import train
 from sp_edge.training.tune import EpisodeLoss
@@ -581,6 +582,31 @@ def test_bf16_gives_a_checkpoint_in_fp32(quick: Quick, tmp_path: Path, monkeypat
     assert said[0] == "training on cpu in bf16"
     assert {value.dtype for value in checkpoint.network.state_dict().values()} == {torch.float32, torch.int64}
     assert weights(tmp_path / "run" / runs.CHECKPOINT) == weights(checkpoint)
+
+
+@pytest.mark.parametrize("stage", [BaseClassifier, EpisodeLoss])
+def test_a_run_in_bf16_that_was_cut_off_ends_with_the_same_bits(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: type[Any]
+) -> None:
+    from accelerate.state import AcceleratorState
+
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # one precision a process, but for this test
+    settings = quick(precision="bf16", pretrain={"steps": 3}, tune={"steps": 3})
+    forward, calls = stage.forward, iter(range(1000))
+
+    def cut(self: Any, *arguments: Any) -> Any:
+        if next(calls) == 2:
+            raise Stopped
+        return forward(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "SAVE_EVERY_S", -1.0)
+        patch.setattr(stage, "forward", cut)
+        with pytest.raises(Stopped):
+            go(settings, tmp_path / "cut")
+    whole = go(settings, tmp_path / "whole")
+    assert any(type(layer) is PointwiseConv2d for layer in whole.network.modules())
+    assert weights(go(settings, tmp_path / "cut")) == weights(whole)
 
 
 # --- the text prototype ---

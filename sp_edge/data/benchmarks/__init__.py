@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from sp_edge.data.cifar import CifarSource
-from sp_edge.data.listing import SPLITS, Listing, Source
+from sp_edge.data.listing import SPLITS, ClassSplit, Listing, Source
 from sp_edge.errors import DataError
 from sp_edge.preprocess import image_files
 from sp_edge.prompts import clean_name
@@ -68,17 +68,8 @@ def open_benchmark(name: str, root: Path, names: Mapping[str, str]) -> Source:
     return (CifarSource if name in _FROM_CIFAR else _ClassFolders)(facts.title, root, classes)
 
 
-class _ClassFolders:
+class _ClassFolders(ClassSplit):
     """A benchmark of picture files: one folder a class, or csv files that list each split's pictures."""
-
-    splits = SPLITS
-
-    def __init__(self, title: str, root: Path, classes: Mapping[str, Mapping[str, str]]) -> None:
-        self._title, self._root, self._classes = title, root, classes
-
-    def class_names(self, split: str) -> tuple[str, ...]:
-        """Of one split."""
-        return tuple(self._classes[split].values())
 
     def listing(self, split: str) -> Listing:
         """What one split holds.
