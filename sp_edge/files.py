@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -11,7 +12,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -53,10 +54,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        if path.exists():
-            aside.mkdir()
-            path.replace(old)
-        temporary.replace(path)
+        while temporary.exists():
+            if path.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir()
+                with suppress(FileNotFoundError):  # another writer has moved it just now
+                    path.replace(old)
+            try:
+                temporary.replace(path)
+            except OSError as error:
+                # Another writer has put its folder there just now; the last one wins, as with files.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
     finally:
         if old.exists() and not path.exists():
             old.replace(path)

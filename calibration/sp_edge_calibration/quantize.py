@@ -1,81 +1,75 @@
-"""FP32 ONNX and calibration pictures in, ONNX with explicit Q/DQ nodes out, in the form that TensorRT takes."""
+"""Puts explicit Q/DQ nodes before the convolutions of an FP32 graph, in the form that TensorRT takes."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnx import helper, numpy_helper
 
-from sp_edge.errors import DataError
+from sp_edge_calibration.graph import Layer, layers_of
+from sp_edge_calibration.ranges import Range, reach
 
-MINIMUM_PICTURES = 16
-_BATCH = 8
-
-
-class _Rows(CalibrationDataReader):  # type: ignore[misc]
-    """Hands out the inputs in batches."""
-
-    def __init__(self, inputs: Mapping[str, NDArray[np.generic]]) -> None:
-        count = len(next(iter(inputs.values())))
-        self._batches: Iterator[dict[str, NDArray[np.generic]]] = iter(
-            [{name: rows[start : start + _BATCH] for name, rows in inputs.items()} for start in range(0, count, _BATCH)]
-        )
-
-    def get_next(self) -> dict[str, NDArray[np.generic]] | None:
-        """The next batch, or None."""
-        return next(self._batches, None)
+LEVELS = 127.0  # of eight bits, symmetric: -127 to 127
 
 
-def quantize_convolutions(source: Path, target: Path, inputs: Mapping[str, NDArray[np.generic]]) -> None:
-    """Quantises every convolution but the stem: weights per channel, activations per tensor, all symmetric.
+def quantizable(model: onnx.ModelProto) -> list[Layer]:
+    """Every convolution but the stem, which with its few channels gains nothing."""
+    return layers_of(model)[1:]
 
-    The stem, with its few channels, gains nothing; attention's matrix products lose accuracy; both stay in float.
+
+def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range], *, skip: Collection[str] = ()) -> onnx.ModelProto:
+    """Quantises convolutions: weights with a scale a channel, activations with one a tensor, all symmetric.
+
+    Attention's matrix products, which lose accuracy, stay in float. So do biases, which TensorRT takes as they are.
 
     Args:
-        source: FP32 graph.
-        target: gets the graph with Q/DQ nodes.
-        inputs: calibration inputs by name, n rows each, as the graph takes them.
+        model: FP32 graph; left as it is.
+        ranges: of its tensors, from `tensor_ranges`.
+        skip: names of layers that stay in float, too.
 
-    Raises:
-        DataError: fewer than 16 calibration pictures.
+    Returns:
+        The graph with a Q/DQ pair before the data and the weights of each convolution.
     """
-    count = len(next(iter(inputs.values())))
-    if count < MINIMUM_PICTURES:
-        raise DataError(
-            "too few calibration pictures",
-            expected=f"at least {MINIMUM_PICTURES}; a hundred or more, like those the camera will see, are better",
-            got=str(count),
-            next_step="--data FOLDER with more pictures",
+    quantised = onnx.ModelProto()
+    quantised.CopyFrom(model)
+    chosen = {layer.output: layer for layer in quantizable(model) if layer.name not in skip}
+    constants = {constant.name: constant for constant in quantised.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    added = {"zero": numpy_helper.from_array(np.array(0, np.int8), "quantise/zero")} if chosen else {}
+
+    def pair(source: str, key: str, scale: NDArray[np.float32], zero: str, **axis: Any) -> str:
+        added[f"{key}/scale"] = numpy_helper.from_array(scale, f"{key}/scale")
+        names = [f"{key}/quantised", f"{key}/dequantised"]
+        nodes.append(helper.make_node("QuantizeLinear", [source, f"{key}/scale", zero], names[:1], f"{key}/quantise", **axis))
+        nodes.append(
+            helper.make_node("DequantizeLinear", [names[0], f"{key}/scale", zero], names[1:], f"{key}/dequantise", **axis)
         )
-    model = onnx.load(source)
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    root = logging.getLogger()
-    level = root.level
-    try:
-        root.setLevel(logging.ERROR)  # quantize_static advises on pre-processing through the root logger
-        quantize_static(
-            model,
-            str(target),
-            _Rows(inputs),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=convolutions[:1],
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "QuantizeBias": False,
-                "AddQDQPairToWeight": True,
-                "DedicatedQDQPair": True,
-                "OpTypesToExcludeOutputQuantization": ["Conv"],
-            },
-        )
-    finally:
-        root.setLevel(level)
+        return names[1]
+
+    for node in quantised.graph.node:
+        layer = chosen.get(node.output[0])
+        if layer is not None:
+            weight = numpy_helper.to_array(constants[node.input[1]])
+            channels = np.abs(weight.astype(np.float64)).max(axis=tuple(range(1, weight.ndim)))
+            zeros = f"quantise/zeros {len(channels)}"
+            added[zeros] = numpy_helper.from_array(np.zeros(len(channels), np.int8), zeros)
+            data = pair(node.input[0], f"{layer.name}/data", _scale(np.array(reach(ranges[layer.data]))), "quantise/zero")
+            node.input[1] = pair(node.input[1], f"{layer.name}/weight", _scale(channels), zeros, axis=0)
+            node.input[0] = data
+        nodes.append(node)
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del quantised.graph.node[:]
+    quantised.graph.node.extend(kept)
+    quantised.graph.initializer.extend(added.values())
+    del quantised.graph.value_info[:]
+    onnx.checker.check_model(quantised, full_check=True)
+    return quantised
+
+
+def _scale(reaches: NDArray[np.float64]) -> NDArray[np.float32]:
+    """What one step stands for; of what is always zero, anything."""
+    return np.where(reaches > 0, reaches / LEVELS, 1).astype(np.float32)

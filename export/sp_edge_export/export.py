@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-from numpy.typing import NDArray
 from PIL import Image
 
 import sp_edge
@@ -19,13 +22,17 @@ from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, SettingsError
 from sp_edge.files import atomic_folder, save_tensors
-from sp_edge.preprocess import Preprocess
 from sp_edge.prompts import PromptTable
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge.training.evaluate import encode
+from sp_edge_calibration.graph import Inputs, features_of, load_graph
+from sp_edge_calibration.pictures import CHOSEN, Pictures, calibrate_with
 from sp_edge_export.background import base_pictures, calibrate, within_classes
-from sp_edge_export.onnx import export_graphs
-from sp_edge_export.precision import to_fp16, to_int8
+from sp_edge_export.fold import fold, has_norms_before
+from sp_edge_export.gate import Gate, report_of
+from sp_edge_export.layers import LayerError, graph_activations, layer_errors, network_activations
+from sp_edge_export.onnx import OPSETS, export_graphs
+from sp_edge_export.precision import Converted, convert_to_fp16, convert_to_int8
 from sp_edge_export.verify import Parity, Probe, compare, graph_features
 
 GOLDEN_PICTURES = 8
@@ -40,13 +47,16 @@ class ExportOptions:
         precision: fp32, fp16 or int8; the fp32 graphs are always in the bundle, too.
         max_drop: accuracy, 0 to 1, that a precision may lose at most.
         prompts: further names for the prompt table.
-        calibration: uint8 (n, H, W, 3) RGB preprocessed pictures; int8 needs them.
+        calibration: pictures like those the camera will see. int8 needs them; fp16 decides by them what stays float32, and
+            by validation pictures where there are none.
+        opset: of the graphs, 20 or 19.
     """
 
     precision: str = "fp32"
     max_drop: float = 0.01
     prompts: PromptTable | None = None
-    calibration: NDArray[np.uint8] | None = None
+    calibration: Pictures | None = None
+    opset: int = OPSETS[0]
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "fp16", "int8"):
@@ -59,13 +69,17 @@ class ExportOptions:
                 expected="--data FOLDER with pictures like those the camera will see",
                 got="no --data",
             )
+        if self.precision == "fp32" and self.calibration is not None:
+            raise SettingsError("fp32 needs no calibration pictures", expected="no --data, or another --precision")
+        if self.opset not in OPSETS:
+            raise SettingsError("unknown opset", expected=" or ".join(map(str, OPSETS)), got=str(self.opset))
 
 
 def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Callable[[str], None] = print) -> Bundle:
     """Writes the bundle `out`, replacing an earlier one only once the new one is complete and verified.
 
     Raises:
-        ExportError: a stage does not pass its check; nothing is written.
+        ExportError: a stage does not pass; nothing is written but a report beside `out`, which the message names.
         SettingsError: `out` is there and no bundle.
     """
     if out.exists() and not is_bundle(out):
@@ -76,22 +90,18 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
     pictures = _probe_pictures(checkpoint, say)
     probe = _probe(pictures, prompts)
     before = encode(checkpoint.network, probe.images, probe.prompts if checkpoint.network.prompt is not None else None)
-    stages: list[Parity] = []
+    gate = Gate(out, options.max_drop, say)
     with atomic_folder(out) as folder:
         say("exporting to ONNX")
-        files = export_graphs(checkpoint.network, preprocess.image_size, prompts.text.dim, folder)
+        files = export_graphs(checkpoint.network, preprocess.image_size, prompts.text.dim, folder, opset=options.opset)
         graphs = {"fp32": {graph: file.name for graph, file in files.items()}}
         features = graph_features(files, probe.images, probe.prompts)
-        stages.append(compare("fp32", features, "pytorch", before, probe))
+        gate.admit(compare("fp32", features, "pytorch", before, probe), partial(_against_pytorch, checkpoint, files, probe))
         if options.precision != "fp32":
             say(f"converting to {options.precision}")
-            made = _convert(files, options, preprocess, prompts, folder)
-            graphs[options.precision] = {graph: file.name for graph, file in made.items()}
-            converted = graph_features(made, probe.images, probe.prompts)
-            stages.append(compare(options.precision, converted, "fp32", features, probe))
-        for stage in stages:
-            say(_describe(stage))
-            stage.check(options.max_drop)
+            made = _convert(checkpoint, files, options, prompts, probe, features, folder, say)
+            graphs[options.precision] = {graph: file.name for graph, file in made.files.items()}
+            gate.admit(made.parity, partial(_against_fp32, made.files, files, probe), made.record)
         say("measuring what tells taught classes from others")
         within = within_classes(checkpoint, base_pictures(checkpoint))
         save_tensors(folder / BACKGROUND, {"within": within}, {})
@@ -110,10 +120,11 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
             calibration=calibration,
             strength=checkpoint.network.strength if checkpoint.network.prompt is not None else 0.0,
             training={"settings": settings.to_json(), "record": dict(checkpoint.record)},
-            stages=tuple(stage.to_json() for stage in stages),
+            stages=tuple(gate.stages),
         )
         write_manifest(folder, manifest)
         Bundle.load(folder)
+    report_of(out).unlink(missing_ok=True)  # of an earlier attempt
     return Bundle.load(out)
 
 
@@ -142,26 +153,66 @@ def _probe(pictures: PictureSet, prompts: PromptTable) -> Probe:
 
 
 def _convert(
-    files: dict[str, Path], options: ExportOptions, preprocess: Preprocess, prompts: PromptTable, folder: Path
-) -> dict[str, Path]:
-    made = {graph: folder / f"{graph}.{options.precision}.onnx" for graph in files}
-    for graph, source in files.items():
-        if options.precision == "fp16":
-            to_fp16(source, made[graph])
-            continue
-        images = options.calibration
-        assert images is not None  # noqa: S101 - ExportOptions has checked it
-        size = preprocess.image_size
-        if images.shape[1:] != (size, size, 3):
-            raise DataError(
-                "the calibration pictures are of another size", expected=f"(n, {size}, {size}, 3)", got=str(images.shape)
-            )
-        inputs: dict[str, NDArray[np.generic]] = {"image": images}
-        if graph == "support":
-            # Any class's prompt may meet any picture: the ranges must hold for all of them.
-            inputs["prompt"] = prompts.vectors[np.arange(len(images)) % len(prompts.names)]
-        to_int8(source, made[graph], inputs)
-    return made
+    checkpoint: Checkpoint,
+    files: Mapping[str, Path],
+    options: ExportOptions,
+    prompts: PromptTable,
+    probe: Probe,
+    features: Features,
+    folder: Path,
+    say: Callable[[str], None],
+) -> Converted:
+    """The graphs in the chosen precision, as good as they can be made; the gate decides."""
+    targets = {graph: folder / f"{graph}.{options.precision}.onnx" for graph in files}
+    size = checkpoint.settings.model.image_size
+
+    def measure(made: Mapping[str, Path]) -> Parity:
+        return compare(options.precision, graph_features(made, probe.images, probe.prompts), "fp32", features, probe)
+
+    record: dict[str, Any] = {}
+    images, vectors = probe.images[:CHOSEN], probe.prompts[:CHOSEN]
+    if options.calibration is not None:
+        if options.calibration.images.shape[1:] != (size, size, 3):
+            got = str(options.calibration.images.shape)
+            raise DataError("the calibration pictures are of another size", expected=f"(n, {size}, {size}, 3)", got=got)
+        query = load_graph(files["query"])
+        calibration = calibrate_with(options.calibration, lambda rows: features_of(query, {"image": rows}), features.query)
+        for word in calibration.words:
+            say(word)
+        record["calibration"] = calibration.record
+        images = calibration.images
+        # Any class's prompt may meet any picture: the ranges must hold for all of them.
+        vectors = prompts.vectors[np.arange(len(images)) % len(prompts.names)]
+    inputs: dict[str, Inputs] = {"query": {"image": images}, "support": {"image": images, "prompt": vectors}}
+    if options.precision == "fp16":
+        made = convert_to_fp16(files, targets, inputs, measure)
+    else:
+        with tempfile.TemporaryDirectory() as place:
+            variants = {"folded": files}
+            if has_norms_before(checkpoint.network):
+                dim = prompts.text.dim
+                other = export_graphs(checkpoint.network, size, dim, Path(place), opset=options.opset, norms_before=False)
+                variants["unfolded"] = other
+            made = convert_to_int8(variants, targets, inputs, measure, options.max_drop, say)
+    for graph, names in made.record["float32"].items():
+        if names:
+            say(f"{graph}: {len(names)} operators stay float32, beyond float16's range: {', '.join(names[:4])}")
+    return dataclasses.replace(made, record={**record, **made.record})
+
+
+_FEW = 8  # pictures on which stages are compared layer by layer
+
+
+def _against_pytorch(checkpoint: Checkpoint, files: Mapping[str, Path], probe: Probe) -> list[LayerError]:
+    images = probe.images[:_FEW]
+    ours = graph_activations(load_graph(files["query"]), {"image": images})
+    return layer_errors(ours, network_activations(fold(checkpoint.network), images))
+
+
+def _against_fp32(made: Mapping[str, Path], files: Mapping[str, Path], probe: Probe) -> list[LayerError]:
+    inputs: Inputs = {"image": probe.images[:_FEW], "prompt": probe.prompts[:_FEW]}
+    ours, theirs = (graph_activations(load_graph(graphs["support"]), inputs) for graphs in (made, files))
+    return layer_errors(ours, theirs)
 
 
 def _write_golden(folder: Path, probe: Probe, features: Features) -> None:
@@ -172,13 +223,6 @@ def _write_golden(folder: Path, probe: Probe, features: Features) -> None:
         Image.fromarray(probe.images[row]).save(folder / name)
     tensors = {"prompts": probe.prompts[rows], "query": features.query[rows], "support": features.support[rows]}
     save_tensors(folder / GOLDEN, tensors, {"images": names})
-
-
-def _describe(stage: Parity) -> str:
-    return (
-        f"{stage.stage} against {stage.against}: cosine {stage.cosine_mean:.6f} mean, {stage.cosine_min:.6f} least; "
-        f"{stage.accuracy} % against {stage.accuracy_before} %"
-    )
 
 
 def _card(checkpoint: Checkpoint, precision: str) -> str:

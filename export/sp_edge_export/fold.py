@@ -37,14 +37,19 @@ class FoldedAttention(nn.Module):
         return out
 
 
-def fold(network: PromptedNetwork) -> PromptedNetwork:
+def fold(network: PromptedNetwork, *, norms_before: bool = True) -> PromptedNetwork:
     """A copy of the network, in eval mode on the CPU, that computes the same features with fewer operations.
 
     Visformers and ResNet-12 are rewritten; timm's other models stay as they are, and are left to the engines' own fusions.
+    In float32 the result is as close to the exact value as the network itself.
+
+    Args:
+        norms_before: whether BatchNorms that precede a 1x1 convolution go into it. Left where they are, they bring its
+            input to one range, which eight bits can suit better.
     """
     folded = copy.deepcopy(network).cpu().eval()
     if isinstance(folded.backbone, Visformer):
-        _fold_visformer(folded.backbone)
+        _fold_visformer(folded.backbone, norms_before)
     else:
         for module in folded.backbone.modules():
             if isinstance(module, ResidualBlock):
@@ -52,18 +57,25 @@ def fold(network: PromptedNetwork) -> PromptedNetwork:
     return folded
 
 
-def _fold_visformer(backbone: Any) -> None:
+def has_norms_before(network: PromptedNetwork) -> bool:
+    """Whether `norms_before` makes a difference."""
+    return isinstance(network.backbone, Visformer)
+
+
+def _fold_visformer(backbone: Any, norms_before: bool) -> None:
     _fold_sequence(backbone.stem)
     for embed in (backbone.patch_embed1, backbone.patch_embed2, backbone.patch_embed3):
         embed.proj = _norm_after(embed.proj, embed.norm)
         embed.norm = nn.Identity()
     for block in (*backbone.stage1, *backbone.stage2, *backbone.stage3):
         if block.attn is not None:
-            block.attn.qkv = _norm_before(block.norm1, block.attn.qkv)
-            block.norm1 = nn.Identity()
+            if norms_before:
+                block.attn.qkv = _norm_before(block.norm1, block.attn.qkv)
+                block.norm1 = nn.Identity()
             block.attn = FoldedAttention(block.attn)
-        block.mlp.conv1 = _norm_before(block.norm2, block.mlp.conv1)
-        block.norm2 = nn.Identity()
+        if norms_before:
+            block.mlp.conv1 = _norm_before(block.norm2, block.mlp.conv1)
+            block.norm2 = nn.Identity()
 
 
 def _fold_residual(block: Any) -> None:

@@ -1,63 +1,79 @@
-"""Rewrites a float32 graph so that its trunk computes in float16."""
+"""Rewrites a float32 graph so that its trunk computes in float16, but for what that format cannot hold."""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sp_edge.errors import ExportError
+from sp_edge_calibration.ranges import Range, reach
 
 FLOAT16_MAX = 65504.0
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
+# A tensor that came within this factor of the end of float16's range may pass it on a picture that was not measured.
+HEADROOM = 4.0
+
+Nodes = list[onnx.NodeProto]
 
 
-def halve_trunk(model: onnx.ModelProto) -> onnx.ModelProto:
+def beyond_half(ranges: Mapping[str, Range]) -> set[str]:
+    """The tensors whose values came near the end of float16's range, or were no numbers."""
+    return {name for name, bounds in ranges.items() if not reach(bounds) <= FLOAT16_MAX / HEADROOM}
+
+
+def halve_trunk(model: onnx.ModelProto, beyond: Collection[str] = ()) -> tuple[onnx.ModelProto, list[str]]:
     """Halves everything from the first convolution up to the pooling (a ReduceMean behind the last convolution, if any).
 
     The normalisation before it, with its values up to 255, and all from the pooling on stay float32, as do the graph's
-    inputs and outputs. Q/DQ nodes in the trunk get half scales, so that what they hand on is half, too.
+    inputs and outputs. So does every operator in the trunk that takes or gives a tensor of `beyond`, or has a constant that
+    does not fit. Q/DQ nodes get half scales, so that what they hand on is half, too.
+
+    Args:
+        model: is changed in place.
+        beyond: tensors that float16 cannot hold.
+
+    Returns:
+        The model, and the names of the trunk's operators that stayed float32.
 
     Raises:
-        ExportError: no convolution, or a constant beyond float16's range.
+        ExportError: no convolution, or a constant that is no number.
     """
-    before, trunk, after = _divide(list(model.graph.node))
-
-    typed = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    floats = {
-        v.name for v in (*typed.value_info, *typed.input, *typed.output) if v.type.tensor_type.elem_type == TensorProto.FLOAT
-    }
+    _constants_to_initializers(model.graph)
+    nodes = list(model.graph.node)
+    trunk = _trunk(nodes)
     constants = {c.name: c for c in model.graph.initializer if c.data_type == TensorProto.FLOAT}
-    made = {name for node in trunk for name in node.output}
-    used = {name for node in trunk for name in node.input}
-    used_outside = {name for node in (*before, *after) for name in node.input} | {o.name for o in model.graph.output}
-
-    renamed = {name: f"{name}_half" for name in used if name in constants or (name in floats and name not in made)}
-    scales = {node.input[1] for node in trunk if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
-    for name in sorted(used & set(constants)):
-        model.graph.initializer.append(_half(constants[name], renamed[name], least=SMALLEST if name in scales else 0))
-        if name not in used_outside:
-            model.graph.initializer.remove(constants[name])
-    entering = [_cast(name, renamed[name], TensorProto.FLOAT16) for name in sorted(renamed) if name not in constants]
-    leaving = sorted((made & used_outside) & floats)
-    restored = {name: f"{name}_half" for name in leaving}
-    for node in trunk:
-        for i, name in enumerate(node.input):
-            node.input[i] = renamed.get(name) or restored.get(name) or name
-        for i, name in enumerate(node.output):
-            node.output[i] = restored.get(name, name)
-        _retarget(node)
-    casts = [_cast(restored[name], name, TensorProto.FLOAT) for name in leaving]
-
-    del model.graph.node[:]
-    model.graph.node.extend([*before, *entering, *trunk, *casts, *after])
-    del model.graph.value_info[:]
+    unfit = {name for name, constant in constants.items() if not _fits(constant)}
+    touched = [node for node in trunk if (unfit | set(beyond)) & {*node.input, *node.output}]
+    whole = {node.output[0] for node in touched}
+    writer = _Writer(model, constants, {node.output[0] for node in trunk} - whole)
+    for node in nodes:
+        writer.add(node)
+    writer.finish()
     onnx.checker.check_model(model, full_check=True)
-    return model
+    return model, [node.name or node.output[0] for node in touched]
 
 
-def _divide(nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto], list[onnx.NodeProto]]:
-    """What feeds the first convolution's data input; the trunk; what follows from the pooling on."""
+def _constants_to_initializers(graph: onnx.GraphProto) -> None:
+    """Constants of one kind are one case less to think of."""
+    kept = []
+    for node in graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value"), None) if node.op_type == "Constant" else None
+        if value is None:
+            kept.append(node)
+            continue
+        constant = graph.initializer.add()
+        constant.CopyFrom(value)
+        constant.name = node.output[0]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _trunk(nodes: Nodes) -> Nodes:
+    """What neither feeds the first convolution's data input nor follows from the pooling on."""
     convolutions = [node for node in nodes if node.op_type == "Conv"]
     if not convolutions:
         raise ExportError("the graph has no trunk to halve", expected="a convolution", got=f"{len(nodes)} other nodes")
@@ -65,40 +81,96 @@ def _divide(nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], list[onn
     for node in reversed(nodes):
         if upstream & set(node.output):
             upstream |= set(node.input)
-    before = [bool(upstream & set(node.output)) for node in nodes]
-    after = [False] * len(nodes)
+    after: set[str] = set()
     for pooling in (node for node in nodes if node.op_type == "ReduceMean"):
         downstream = set(pooling.output)
         for node in nodes:
             if downstream & set(node.input):
                 downstream |= set(node.output)
         if not any(downstream & set(node.output) for node in convolutions):
-            after = [bool(downstream & set(node.output)) for node in nodes]
-    parts = [(node, b, a) for node, b, a in zip(nodes, before, after, strict=True)]
-    return [n for n, b, _ in parts if b], [n for n, b, a in parts if not b and not a], [n for n, _, a in parts if a]
+            after = downstream
+    return [node for node in nodes if not set(node.output) & (upstream | after)]
 
 
-def _half(constant: TensorProto, name: str, *, least: float = 0) -> TensorProto:
+class _Writer:
+    """Writes a graph's nodes anew, with a cast wherever a float tensor passes between float32 and float16."""
+
+    def __init__(self, model: onnx.ModelProto, constants: Mapping[str, TensorProto], halved: set[str]) -> None:
+        self._graph = model.graph
+        self._constants = constants
+        self._halved = halved  # first outputs of the nodes that compute in half
+        typed = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+        values = (*typed.value_info, *typed.input, *typed.output)
+        self._floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT} | set(constants)
+        self._half: set[str] = set()  # tensors that are half now
+        self._nodes: Nodes = []
+        self._cast: set[str] = set()
+
+    def add(self, node: onnx.NodeProto) -> None:
+        half = node.output[0] in self._halved
+        quantises = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        for i, name in enumerate(node.input):
+            if name in self._floats:
+                node.input[i] = self._as(name, half, least=SMALLEST if quantises and i == 1 else 0)
+        if half:
+            self._half |= set(node.output) & self._floats
+            for attribute in node.attribute:
+                if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                    attribute.i = TensorProto.FLOAT16
+        self._nodes.append(node)
+
+    def _as(self, name: str, half: bool, least: float) -> str:
+        """The tensor's name in the precision that is asked for; makes it where it is not there yet."""
+        if (name in self._half) == half:
+            return name
+        other = f"{name}_half" if half else f"{name}_float"
+        if other not in self._cast:
+            self._cast.add(other)
+            if half and name in self._constants:
+                self._graph.initializer.append(_half(self._constants[name], other, least))
+            else:
+                self._nodes.append(_cast(name, other, TensorProto.FLOAT16 if half else TensorProto.FLOAT))
+        return other
+
+    def finish(self) -> None:
+        """Gives the outputs back their type and name, drops constants that nobody uses any more."""
+        for output in self._graph.output:
+            if output.name in self._half:
+                inside = f"{output.name}_half"
+                for node in self._nodes:
+                    for names in (node.input, node.output):
+                        for i, name in enumerate(names):
+                            if name == output.name:
+                                names[i] = inside
+                self._nodes.append(_cast(inside, output.name, TensorProto.FLOAT))
+        used = {name for node in self._nodes for name in node.input} | {o.name for o in self._graph.output}
+        constants = [c for c in self._graph.initializer if c.name in used]
+        copies = [TensorProto.FromString(c.SerializeToString()) for c in constants]
+        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in self._nodes]
+        for part in (self._graph.node, self._graph.initializer, self._graph.value_info):
+            del part[:]
+        self._graph.node.extend(nodes)
+        self._graph.initializer.extend(copies)
+
+
+def _fits(constant: TensorProto) -> bool:
+    """Whether the constant is within float16's range.
+
+    Raises:
+        ExportError: it has values that are no numbers.
+    """
+    most = np.abs(numpy_helper.to_array(constant)).max(initial=0)
+    if not np.isfinite(most):
+        raise ExportError(f"the constant {constant.name} is not finite", expected="numbers", got=str(most))
+    return bool(most <= FLOAT16_MAX)
+
+
+def _half(constant: TensorProto, name: str, least: float) -> TensorProto:
     """The constant in float16; what is not zero stays at least `least`: TensorRT refuses a scale that has become zero."""
     values = numpy_helper.to_array(constant)
-    if not np.abs(values).max(initial=0) <= FLOAT16_MAX:
-        raise ExportError(
-            f"the constant {constant.name} does not fit float16",
-            expected=f"at most {FLOAT16_MAX}",
-            got=str(np.abs(values).max()),
-        )
     values = np.where((values > 0) & (values < least), least, values)
     return numpy_helper.from_array(values.astype(np.float16), name)
 
 
 def _cast(source: str, target: str, kind: int) -> onnx.NodeProto:
     return helper.make_node("Cast", [source], [target], name=f"cast_{target}", to=kind)
-
-
-def _retarget(node: onnx.NodeProto) -> None:
-    """Turns what a node itself says about float32 into float16."""
-    for attribute in node.attribute:
-        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
-            attribute.i = TensorProto.FLOAT16
-        if node.op_type == "Constant" and attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
-            attribute.t.CopyFrom(_half(attribute.t, attribute.t.name))

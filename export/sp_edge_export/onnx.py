@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import onnx
@@ -17,7 +18,9 @@ from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge_export.fold import fold
 
-OPSET = 19
+# 20 has Gelu as one operator, which ONNX Runtime computes faster than the five that 19 spells it with (it does not fuse
+# them), and which TensorRT's parser is documented to read from 10.0 on. Half scales of Q/DQ nodes need 19.
+OPSETS = (20, 19)
 # With a batch of 1 the exporter takes N for a constant, silently or at run time.
 EXAMPLE_BATCH = 2
 
@@ -42,10 +45,24 @@ class SupportGraph(QueryGraph):
         return self.network(normalise(image), prompt)
 
 
-def export_graphs(network: PromptedNetwork, image_size: int, prompt_dim: int, folder: Path) -> dict[str, Path]:
+def export_graphs(
+    network: PromptedNetwork,
+    image_size: int,
+    prompt_dim: int,
+    folder: Path,
+    *,
+    opset: int = OPSETS[0],
+    norms_before: bool = True,
+) -> dict[str, Path]:
     """Writes `query.onnx` and `support.onnx` in float32, with a batch of any size.
 
     A network without prompts gets a support graph that takes the prompt and ignores it, so that all bundles are alike.
+    Convolutions are named after their layers, such as 'backbone.stage2.0.attn.qkv'. The files say nothing of the machine
+    that wrote them: the same weights give the same bytes anywhere, and so the same fingerprint.
+
+    Args:
+        opset: one of `OPSETS`.
+        norms_before: whether BatchNorms that precede a convolution are folded into it; see `fold`.
 
     Returns:
         Graph name -> file.
@@ -53,13 +70,13 @@ def export_graphs(network: PromptedNetwork, image_size: int, prompt_dim: int, fo
     Raises:
         ExportError: the exporter failed, or its graph is invalid.
     """
-    folded = fold(network)
+    folded = fold(network, norms_before=norms_before)
     image = torch.randint(0, 256, (EXAMPLE_BATCH, image_size, image_size, 3), dtype=torch.uint8)
     prompt = torch.randn(EXAMPLE_BATCH, prompt_dim)
     support: nn.Module = SupportGraph(folded) if network.prompt is not None else _Unprompted(folded)
     files = {"query": folder / "query.onnx", "support": folder / "support.onnx"}
-    _export(QueryGraph(folded), {"image": image}, files["query"])
-    _export(support, {"image": image, "prompt": prompt}, files["support"])
+    _export(QueryGraph(folded), {"image": image}, files["query"], opset)
+    _export(support, {"image": image, "prompt": prompt}, files["support"], opset)
     return files
 
 
@@ -68,7 +85,7 @@ class _Unprompted(QueryGraph):
         return self.network(normalise(image)) + 0 * prompt.sum(dim=1, keepdim=True)
 
 
-def _export(module: nn.Module, inputs: dict[str, Tensor], file: Path) -> None:
+def _export(module: nn.Module, inputs: dict[str, Tensor], file: Path, opset: int) -> None:
     batch = torch.export.Dim("N", min=1)
     said = io.StringIO()
     logger = logging.getLogger("torch.onnx")
@@ -83,7 +100,7 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], file: Path) -> None:
                 tuple(inputs.values()),
                 input_names=list(inputs),
                 output_names=["feature"],
-                opset_version=OPSET,
+                opset_version=opset,
                 dynamo=True,
                 dynamic_shapes=tuple({0: batch} for _ in inputs),
                 external_data=False,
@@ -92,20 +109,40 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], file: Path) -> None:
         if program is None:
             raise ExportError("torch.onnx.export returned nothing", got=said.getvalue()[-500:])
         program.save(file)
-        onnx.checker.check_model(str(file), full_check=True)
+        model = onnx.load(file)
+        _tidy(model)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, file)
     except ExportError:
         raise
     except Exception as cause:  # the exporter's own errors have no common type
         raise ExportError(f"cannot export {file.name}", got=f"{type(cause).__name__}: {str(cause)[:500]}") from cause
     finally:
         logger.setLevel(level)
-    model = onnx.load(file)
-    opset = {entry.domain: entry.version for entry in model.opset_import}.get("", 0)
+    given = {entry.domain: entry.version for entry in model.opset_import}.get("", 0)
     dims = {i.name: i.type.tensor_type.shape.dim[0] for i in (*model.graph.input, *model.graph.output)}
     fixed = [name for name, dim in dims.items() if not dim.dim_param]
-    if opset < OPSET or fixed:
+    if given != opset or fixed:
         raise ExportError(
             f"{file.name} is not what was asked for",
-            expected=f"opset >= {OPSET}, dynamic batch",
-            got=f"opset {opset}, fixed batch in {fixed}",
+            expected=f"opset {opset}, dynamic batch",
+            got=f"opset {given}, fixed batch in {fixed}",
         )
+
+
+def _tidy(model: onnx.ModelProto) -> None:
+    """Names convolutions after their layers, and drops what the exporter notes about the source, with paths of this machine."""
+    times: Counter[str] = Counter()
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        if node.op_type == "Conv" and node.input[1].endswith(".weight"):
+            layer = node.input[1].removeprefix("network.").removesuffix(".weight")
+            times[layer] += 1  # a network that mixes two strengths runs its last layers twice
+            node.name = layer if times[layer] == 1 else f"{layer}/{times[layer]}"
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    for part in (model, model.graph):
+        del part.metadata_props[:]
+        part.doc_string = ""

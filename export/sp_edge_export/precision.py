@@ -2,27 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from sp_edge_calibration.quantize import quantize_convolutions
-from sp_edge_export.half import halve_trunk
+from sp_edge_calibration.graph import Inputs, load_graph
+from sp_edge_calibration.quantize import quantizable, quantize
+from sp_edge_calibration.ranges import tensor_ranges
+from sp_edge_calibration.sensitivity import PICTURES, sensitivities
+from sp_edge_export.half import FLOAT16_MAX, HEADROOM, beyond_half, halve_trunk
+from sp_edge_export.verify import Parity
+
+GraphInputs = Mapping[str, Inputs]  # 'query', 'support' -> inputs by name, one row a picture
+Measure = Callable[[Mapping[str, Path]], Parity]
 
 
-def to_fp16(source: Path, target: Path) -> None:
-    """FP32 graph -> graph with a half trunk."""
-    onnx.save(halve_trunk(onnx.load(source)), target)
+@dataclass(frozen=True)
+class Converted:
+    """Graphs in a precision.
+
+    Attributes:
+        files: 'query', 'support' -> file.
+        parity: of the graphs, against the fp32 ones.
+        record: what was decided for which layers and why, as the manifest has it.
+    """
+
+    files: Mapping[str, Path]
+    parity: Parity
+    record: dict[str, Any] = field(default_factory=dict)
 
 
-def to_int8(source: Path, target: Path, inputs: Mapping[str, NDArray[np.generic]]) -> None:
+def to_fp16(source: Path, target: Path, inputs: Inputs) -> list[str]:
+    """FP32 graph -> graph with a half trunk.
+
+    Args:
+        inputs: pictures by whose values it is decided what stays float32.
+
+    Returns:
+        Names of the operators that stay float32, because float16 could not hold their values.
+    """
+    return _halve(load_graph(source), target, inputs)
+
+
+def to_int8(source: Path, target: Path, inputs: Inputs, *, skip: Collection[str] = ()) -> list[str]:
     """FP32 graph -> graph with quantised convolutions, the rest of its trunk half.
 
     Args:
         inputs: calibration inputs by name, one row a picture, as the graph takes them.
+        skip: layers that stay half.
+
+    Returns:
+        Names of the operators that stay float32.
     """
-    quantize_convolutions(source, target, inputs)
-    to_fp16(target, target)
+    model = load_graph(source)
+    return _halve(quantize(model, tensor_ranges(model, inputs), skip=skip), target, inputs)
+
+
+def _halve(model: onnx.ModelProto, target: Path, inputs: Inputs) -> list[str]:
+    halved, whole = halve_trunk(model, beyond_half(tensor_ranges(model, inputs)))
+    onnx.save(halved, target)
+    return whole
+
+
+def convert_to_fp16(
+    sources: Mapping[str, Path], targets: Mapping[str, Path], inputs: GraphInputs, measure: Measure
+) -> Converted:
+    """Both graphs in float16."""
+    whole = {graph: to_fp16(source, targets[graph], inputs[graph]) for graph, source in sources.items()}
+    return Converted(targets, measure(targets), {"float32": whole, "limit": FLOAT16_MAX / HEADROOM})
+
+
+def convert_to_int8(
+    variants: Mapping[str, Mapping[str, Path]],
+    targets: Mapping[str, Path],
+    inputs: GraphInputs,
+    measure: Measure,
+    max_drop: float,
+    say: Callable[[str], None],
+) -> Converted:
+    """Both graphs in int8: the better of the variants, with layers left in float16 until the gate lets it pass.
+
+    Where all layers can be quantised, nothing is searched. Else the layers are left out in the order of what each alone
+    costs, twice as many each time, until the graphs pass. Query and support graph are quantised in the same layers.
+
+    Args:
+        variants: 'folded', 'unfolded' -> FP32 graphs.
+        targets: where the converted graphs go.
+        inputs: calibration inputs.
+        measure: compares graphs with the fp32 stage.
+        max_drop: accuracy that may be lost.
+
+    Returns:
+        The graphs; they may still not pass, if even the last layer costs too much.
+    """
+    ranges = {
+        name: {graph: tensor_ranges(load_graph(file), inputs[graph]) for graph, file in files.items()}
+        for name, files in variants.items()
+    }
+
+    def attempt(variant: str, skip: Collection[str] = ()) -> tuple[Parity, dict[str, list[str]]]:
+        whole = {}
+        for graph, file in variants[variant].items():
+            quantised = quantize(load_graph(file), ranges[variant][graph], skip=skip)
+            whole[graph] = _halve(quantised, targets[graph], inputs[graph])
+        return measure(targets), whole
+
+    tried, last = {}, ""
+    for last in variants:
+        tried[last], whole = attempt(last)
+        say(f"int8, {last}: {tried[last]}")
+    best = _better(tried, max_drop)
+    parity = tried[best]
+    if best != last:
+        parity, whole = attempt(best)
+    record: dict[str, Any] = {"variant": best, "tried": {name: parity.to_json() for name, parity in tried.items()}}
+    skip: list[str] = []
+    if parity.failure(max_drop) is not None:
+        say(f"int8 does not pass with every layer quantised: measuring what each costs, on {PICTURES} pictures")
+        costs = sensitivities(load_graph(variants[best]["query"]), ranges[best]["query"], inputs["query"], progress=True)
+        record["sensitivity"] = {"pictures": PICTURES, "cosine_lost": costs}
+        names = [layer.name for layer in quantizable(load_graph(variants[best]["support"]))]
+        count = 1
+        while parity.failure(max_drop) is not None and count < len(costs):
+            left = list(costs)[:count]
+            # Where a network mixes two strengths, the support graph has its last layers twice: NAME and NAME/2.
+            skip = [name for name in names if name.partition("/")[0] in left]
+            parity, whole = attempt(best, skip)
+            say(f"int8 but for the {count} most costly of {len(costs)} layers: {parity}")
+            count *= 2
+    record |= {"float16": skip, "float32": whole, "limit": FLOAT16_MAX / HEADROOM}
+    return Converted(targets, parity, record)
+
+
+def _better(tried: Mapping[str, Parity], max_drop: float) -> str:
+    """The first of the variants, unless another passes where it does not, or is ahead by more than chance."""
+    best, *others = tried
+    for name in others:
+        ours, theirs = tried[name], tried[best]
+        passes, passed = (parity.failure(max_drop) is None for parity in (ours, theirs))
+        if passes > passed or (passes == passed and ours.drop.mean - theirs.drop.mean > theirs.drop.interval):
+            best = name
+    return best

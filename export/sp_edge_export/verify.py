@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sp_edge.bundle import Bundle
-from sp_edge.data.episodes import Accuracy, EpisodeSampler, Features
+from sp_edge.data.episodes import Accuracy, Difference, EpisodeSampler, Features, Scores
 from sp_edge.errors import ExportError
 from sp_edge.matching import unit
 from sp_edge.training.classifier import episode_scores
+from sp_edge_calibration.graph import Inputs, features_of, load_graph
 
 # Least cosine between a stage's features and the ones before it, as (mean, minimum).
-LIMITS = {"fp32": (0.99999, 0.9999), "fp16": (0.9995, 0.999), "int8": (0.98, 0.9)}
-_BATCH = 32
-_FATAL = 4  # the one severity that ONNX Runtime may still print: its other words come to the user as our errors
+LIMITS = {"fp32": (0.99999, 0.9999), "fp16": (0.9995, 0.999), "int8": (0.98, 0.9), "engine": (0.9995, 0.999)}
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Parity:
         largest_difference: of any number of a feature.
         pictures: how many were compared.
         accuracy, accuracy_before: on the same episodes.
+        drop: their paired difference; below zero where accuracy was lost.
     """
 
     stage: str
@@ -44,35 +44,39 @@ class Parity:
     pictures: int
     accuracy: Accuracy
     accuracy_before: Accuracy
+    drop: Difference
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest records it."""
-        return asdict(self)
+        """As the manifest records it; what is no number, which JSON has not, as null."""
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
 
-    def check(self, max_drop: float) -> None:
-        """Lets the stage pass or not.
+    def __str__(self) -> str:
+        return (
+            f"{self.stage} against {self.against}: cosine {self.cosine_mean:.6f} mean, {self.cosine_min:.6f} least; "
+            f"{self.accuracy} % against {self.accuracy_before} %, difference {self.drop}"
+        )
+
+    def failure(self, max_drop: float) -> ExportError | None:
+        """Why the stage does not pass; None where it does.
 
         Args:
             max_drop: accuracy, 0 to 1, that may be lost at most.
-
-        Raises:
-            ExportError: the features or the accuracy are too far from the stage before.
         """
         mean, least = LIMITS[self.stage]
         if not (self.cosine_mean >= mean and self.cosine_min >= least):  # so that NaN does not pass
-            raise ExportError(
+            return ExportError(
                 f"the {self.stage} graphs compute other features than {self.against}",
                 expected=f"cosine at least {mean} on average and {least} everywhere",
                 got=f"{self.cosine_mean:.6f} and {self.cosine_min:.6f}",
             )
-        drop = self.accuracy_before.mean - self.accuracy.mean
-        if drop > max_drop:
-            raise ExportError(
+        if -self.drop.mean > max_drop:
+            return ExportError(
                 f"the {self.stage} graphs are less accurate than {self.against}",
                 expected=f"a drop of at most {max_drop}",
-                got=f"{drop:.4f} ({self.accuracy_before} to {self.accuracy} %)",
+                got=f"{-self.drop.mean:.4f} ± {self.drop.interval:.4f} ({self.accuracy_before} to {self.accuracy} %)",
                 next_step="another --precision, or more calibration pictures",
             )
+        return None
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,10 @@ class Probe:
     n_query: int = 5
     episodes: int = 600
 
-    def accuracy(self, features: Features) -> Accuracy:
-        """Of features of these pictures."""
+    def scores(self, features: Features) -> Scores:
+        """The accuracy of each episode, of features of these pictures."""
         sampler = EpisodeSampler(self.labels, n_way=self.n_way, n_shot=self.n_shot, n_query=self.n_query, seed=0)
-        return Accuracy.of(episode_scores(features, sampler.episodes(self.episodes)))
+        return episode_scores(features, sampler.episodes(self.episodes))
 
 
 def compare(stage: str, features: Features, against: str, before: Features, probe: Probe) -> Parity:
@@ -105,6 +109,7 @@ def compare(stage: str, features: Features, against: str, before: Features, prob
     ours = np.concatenate([features.query, features.support])
     theirs = np.concatenate([before.query, before.support])
     cosines = (unit(ours) * unit(theirs)).sum(axis=1)
+    scores, scores_before = probe.scores(features), probe.scores(before)
     return Parity(
         stage=stage,
         against=against,
@@ -112,8 +117,9 @@ def compare(stage: str, features: Features, against: str, before: Features, prob
         cosine_min=float(cosines.min()),
         largest_difference=float(np.abs(ours - theirs).max()),
         pictures=len(features.query),
-        accuracy=probe.accuracy(features),
-        accuracy_before=probe.accuracy(before),
+        accuracy=Accuracy.of(scores),
+        accuracy_before=Accuracy.of(scores_before),
+        drop=Difference.between(scores, scores_before),
     )
 
 
@@ -126,34 +132,11 @@ def graph_features(files: Mapping[str, Path], images: NDArray[np.uint8], prompts
         prompts: float32 (n, T).
 
     Raises:
-        ExportError: ONNX Runtime cannot load or run a graph.
+        ExportError: a file is no graph, or ONNX Runtime cannot load or run it.
     """
-    query, support = (_session_of(files[graph]) for graph in ("query", "support"))
-    return Features(_batched(query, {"image": images}), _batched(support, {"image": images, "prompt": prompts}))
-
-
-def _session_of(file: Path) -> Callable[[dict[str, NDArray[Any]]], NDArray[np.float32]]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
-    try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as cause:  # ONNX Runtime's own errors have no common type
-        raise ExportError(f"ONNX Runtime cannot load {file.name}", got=str(cause)) from cause
-
-    def run(inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-        try:
-            return session.run(["feature"], inputs)[0]
-        except Exception as cause:
-            raise ExportError(f"ONNX Runtime cannot run {file.name}", expected=", ".join(inputs), got=str(cause)) from cause
-
-    return run
-
-
-def _batched(
-    run: Callable[[dict[str, NDArray[Any]]], NDArray[np.float32]], inputs: dict[str, NDArray[Any]]
-) -> NDArray[np.float32]:
-    count = len(inputs["image"])
-    return np.concatenate([run({n: v[s : s + _BATCH] for n, v in inputs.items()}) for s in range(0, count, _BATCH)])
+    inputs: dict[str, Inputs] = {"query": {"image": images}, "support": {"image": images, "prompt": prompts}}
+    query, support = (features_of(load_graph(files[g]), inputs[g], files[g].name) for g in ("query", "support"))
+    return Features(query, support)
 
 
 def check_golden(bundle: Bundle) -> dict[str, float]:

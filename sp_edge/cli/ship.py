@@ -11,14 +11,10 @@ from sp_edge import runs
 from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, refuse_idle, split_bundle
 from sp_edge.cli.engines import check_engines
 from sp_edge.cli.formats import APPLIES, FORMATS, options_for_formats
-from sp_edge.errors import BundleError, DataError, MissingExtraError, SettingsError
+from sp_edge.errors import BundleError, MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from sp_edge.bundle import Bundle
-    from sp_edge.preprocess import Preprocess
 
 
 @click.command(cls=Command)
@@ -27,9 +23,12 @@ if TYPE_CHECKING:
     "--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the graphs.  [default: fp32; of a bundle, its own]"
 )
 @click.option("--out", type=PATH, help="The bundle.  [default: model.spedge beside the checkpoint]")
-@click.option("--data", type=PATH, help="Folder of calibration pictures; int8 needs it.")
+@click.option("--data", type=PATH, help="Folder of calibration pictures; int8 needs it, fp16 can use it.")
 @click.option("--prompts", "extra", type=PATH, multiple=True, help="Further class names, from `sp-edge prompts --out`.")
 @click.option("--max-drop", default=0.01, show_default=True, help="Accuracy, 0 to 1, that a precision may lose.")
+@click.option(
+    "--opset", type=click.Choice(["20", "19"]), default="20", show_default=True, help="Of ONNX; 19 for a parser without Gelu."
+)
 @options_for_formats
 @click.pass_context
 def export(context: click.Context, /, source: Path | None, precision: str | None, form: str, **options: Any) -> None:
@@ -43,7 +42,7 @@ def export(context: click.Context, /, source: Path | None, precision: str | None
     make(bundle, precision or bundle.manifest.precision)
 
 
-_OF_CHECKPOINTS = ("out", "data", "extra", "max_drop")
+_OF_CHECKPOINTS = ("out", "data", "extra", "max_drop", "opset")
 
 
 def _given_bundle(context: click.Context, path: Path, form: str) -> Bundle:
@@ -56,43 +55,35 @@ def _given_bundle(context: click.Context, path: Path, form: str) -> Bundle:
 
 
 def _export_checkpoint(
-    given: Path | None, precision: str, *, out: Path | None, data: Path | None, extra: tuple[Path, ...], max_drop: float
+    given: Path | None,
+    precision: str,
+    *,
+    out: Path | None,
+    data: Path | None,
+    extra: tuple[Path, ...],
+    max_drop: float,
+    opset: str,
 ) -> Bundle:
     from sp_edge.data.sets import preprocess_of
     from sp_edge.prompts import PromptTable
     from sp_edge.training.checkpoint import Checkpoint
+    from sp_edge_calibration.pictures import Pictures
     from sp_edge_export.export import ExportOptions
     from sp_edge_export.export import export as run_export
 
+    if precision == "fp32" and data is not None:
+        raise SettingsError("--data does nothing with --precision fp32", expected="--precision fp16 or int8, or no --data")
     file = find_checkpoint(given)
     checkpoint = Checkpoint.load(file)
     further = None
     for path in extra:
         read = PromptTable.load(path)
         further = read if further is None else further.with_table(read)
-    pictures = read_pictures(data, preprocess_of(checkpoint.settings)) if data else None
-    options = ExportOptions(precision, max_drop, further, pictures)
+    pictures = Pictures.read(data, preprocess_of(checkpoint.settings)) if data else None
+    options = ExportOptions(precision, max_drop, further, pictures, int(opset))
     bundle = run_export(checkpoint, out or file.parent / runs.BUNDLE, options, say=click.echo)
     click.echo(f"bundle: {bundle.path}")
     return bundle
-
-
-def read_pictures(folder: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Every picture below a folder, preprocessed: uint8 (n, H, W, 3) RGB.
-
-    Raises:
-        DataError: no folder, or no pictures in it.
-    """
-    import numpy as np
-
-    from sp_edge.preprocess import image_files, load_image
-
-    if not folder.is_dir():
-        raise DataError(f"no folder {folder}", expected="a folder with pictures")
-    files = [file for place in (folder, *sorted(p for p in folder.rglob("*") if p.is_dir())) for file in image_files(place)]
-    if not files:
-        raise DataError(f"no pictures in {folder}", expected="JPEG, PNG or other pictures")
-    return np.stack([preprocess(load_image(file)) for file in files])
 
 
 @click.command(cls=Command)

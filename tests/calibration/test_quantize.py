@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from sp_edge.errors import DataError
-from sp_edge_calibration.quantize import MINIMUM_PICTURES, quantize_convolutions
+from sp_edge_calibration.quantize import quantizable, quantize
+from sp_edge_calibration.ranges import tensor_ranges
 
 INT8 = TensorProto.INT8
 
@@ -64,10 +63,13 @@ def inputs(count: int = 19, seed: int = 0) -> dict[str, NDArray[np.generic]]:
 
 
 @pytest.fixture(scope="module")
-def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
-    target = tmp_path_factory.mktemp("made") / "made.onnx"
-    quantize_convolutions(source, target, inputs())
-    return onnx.load(target)
+def made(source: Path) -> onnx.ModelProto:
+    return quantise(source, inputs())
+
+
+def quantise(source: Path, rows: dict[str, NDArray[np.generic]], **options: object) -> onnx.ModelProto:
+    model = onnx.load(source)
+    return quantize(model, tensor_ranges(model, rows), **options)  # type: ignore[arg-type]
 
 
 def constants(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
@@ -129,41 +131,44 @@ def test_it_computes_nearly_the_same_with_any_batch(made: onnx.ModelProto, sourc
         assert 0 < np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
 
 
-def test_the_order_of_the_pictures_does_not_matter(source: Path, made: onnx.ModelProto, tmp_path: Path) -> None:
-    quantize_convolutions(source, tmp_path / "other.onnx", {name: rows[::-1] for name, rows in inputs().items()})
-    ours, theirs = constants(made), constants(onnx.load(tmp_path / "other.onnx"))
+def test_the_order_of_the_pictures_does_not_matter(source: Path, made: onnx.ModelProto) -> None:
+    other = quantise(source, {name: rows[::-1] for name, rows in inputs().items()})
+    ours, theirs = constants(made), constants(other)
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         np.testing.assert_allclose(value, theirs[name], rtol=1e-5, err_msg=name)
 
 
-def test_every_picture_counts(source: Path, made: onnx.ModelProto, tmp_path: Path) -> None:
+def test_every_picture_counts(source: Path, made: onnx.ModelProto) -> None:
     rows = inputs()
     rows["image"] = rows["image"].copy()
-    rows["image"][-1] *= 100  # alone in the last batch of 8, 8 and 3
-    quantize_convolutions(source, tmp_path / "other.onnx", rows)
+    rows["image"][-1] *= 100  # alone in the last batch
     convolution = next(node for node in made.graph.node if node.name == "pointwise")
     pair = pair_before(made, convolution.input[0])
     assert pair is not None
     scale = pair[0].input[1]
-    assert constants(onnx.load(tmp_path / "other.onnx"))[scale] > 20 * constants(made)[scale]
+    assert constants(quantise(source, rows))[scale] > 20 * constants(made)[scale]
 
 
-def test_too_few_pictures_are_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"too few calibration pictures[\s\S]*at least 16[\s\S]*got: 15") as caught:
-        quantize_convolutions(source, tmp_path / "made.onnx", inputs(MINIMUM_PICTURES - 1))
-    assert caught.value.exit_code == 2
-    assert not list(tmp_path.iterdir())
-    quantize_convolutions(source, tmp_path / "made.onnx", inputs(MINIMUM_PICTURES))
+def test_a_skipped_layer_stays_in_float_and_the_source_as_it_was(source: Path) -> None:
+    model = onnx.load(source)
+    assert [layer.name for layer in quantizable(model)] == ["pointwise", "grouped"], "not the stem"
+    ranges = tensor_ranges(model, inputs())
+    one = quantize(model, ranges, skip=["pointwise"])
+    assert sum(node.op_type == "QuantizeLinear" for node in one.graph.node) == 2
+    convolution = next(node for node in one.graph.node if node.name == "pointwise")
+    assert list(convolution.input) == ["stem", "w1", "b1"]
+    none = quantize(model, ranges, skip=["pointwise", "grouped"])
+    assert [node.op_type for node in none.graph.node] == [node.op_type for node in model.graph.node]
+    assert model == onnx.load(source)
 
 
-def test_nothing_is_said_and_nothing_left_behind(
-    source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    before, level = source.read_bytes(), logging.getLogger().level
-    quantize_convolutions(source, tmp_path / "made.onnx", inputs(16))
-    assert [p.name for p in tmp_path.iterdir()] == ["made.onnx"]
-    assert source.read_bytes() == before
-    assert logging.getLogger().level == level
-    assert not caplog.records
-    assert capfd.readouterr() == ("", "")
+def test_what_is_always_zero_gets_a_scale_that_is_not(source: Path) -> None:
+    model = onnx.load(source)
+    weight = next(c for c in model.graph.initializer if c.name == "w1")
+    values = numpy_helper.to_array(weight).copy()
+    values[2] = 0
+    weight.CopyFrom(numpy_helper.from_array(values, "w1"))
+    ranges = tensor_ranges(model, inputs()) | {"positive": (0.0, 0.0)}
+    for name, value in constants(quantize(model, ranges)).items():
+        assert not name.endswith("scale") or (value > 0).all()

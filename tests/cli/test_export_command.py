@@ -47,13 +47,19 @@ def test_every_option_of_a_format_exists_and_every_format_too() -> None:
     assert list(chosen.type.choices) == list(formats.FORMATS)
 
 
+def test_pictures_are_of_no_use_to_fp32(call: Call, tmp_path: Path) -> None:
+    code, _, err = call("export", tmp_path / "checkpoint.safetensors", "--data", tmp_path)
+    assert code == 2
+    assert "--data does nothing with --precision fp32" in err
+
+
 def test_a_bundle_as_it_is_is_refused(call: Call, toy_bundle: Path) -> None:
     code, _, err = call("export", toy_bundle)
     assert code == 2
     assert "is a bundle already" in err
 
 
-@pytest.mark.parametrize("option", [("--out", "x"), ("--data", "."), ("--prompts", "p"), ("--max-drop", 0.5)])
+@pytest.mark.parametrize("option", [("--out", "x"), ("--data", "."), ("--prompts", "p"), ("--max-drop", 0.5), ("--opset", 19)])
 def test_what_makes_graphs_does_nothing_with_a_bundle(
     call: Call, toy_bundle: Path, option: tuple[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -19,8 +20,10 @@ from sp_edge.errors import DataError, ExportError, PromptError, SettingsError
 from sp_edge.prompts import PromptTable
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import encode
+from sp_edge_calibration.pictures import Pictures
 from sp_edge_export import export as module
 from sp_edge_export.export import ExportOptions, export
+from sp_edge_export.precision import Converted
 from sp_edge_export.verify import check_golden
 from sp_edge_runtime.recognizer import Recognizer
 
@@ -101,12 +104,17 @@ def test_fp32_alone(checkpoint: Checkpoint, bundle: Bundle, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("traced")
 def test_int8(checkpoint: Checkpoint, images: NDArray[np.uint8], tmp_path: Path) -> None:
-    made = export(checkpoint, tmp_path / "b", ExportOptions("int8", max_drop=1, calibration=images), say=quiet)
+    options = ExportOptions("int8", max_drop=1, calibration=Pictures(Path("photos"), images, (), 24, ()))
+    made = export(checkpoint, tmp_path / "b", options, say=quiet)
     assert made.manifest.graphs["int8"] == {"query": "query.int8.onnx", "support": "support.int8.onnx"}
     assert [stage["stage"] for stage in made.manifest.stages] == ["fp32", "int8"]
     assert 0.98 < made.manifest.stages[1]["cosine_mean"] < 0.999999
     assert set(check_golden(made)) == {"fp32", "int8"}
     assert entries(tmp_path) == ["b"]
+    stage = made.manifest.stages[1]
+    assert stage["calibration"]["sha256"] == hashlib.sha256(images.tobytes()).hexdigest(), "all of them were chosen"
+    assert set(stage["tried"]) == {"folded"}, "a copy of the graphs has no other way to be folded"
+    assert (stage["float16"], stage["float32"]) == ([], {"query": [], "support": []})
 
 
 @pytest.mark.usefixtures("traced")
@@ -135,6 +143,8 @@ def test_further_prompts(checkpoint: Checkpoint, tmp_path: Path) -> None:
         ({"max_drop": 1.1}, "max-drop"),
         ({"max_drop": float("nan")}, "max-drop"),
         ({"precision": "int8"}, r"int8 needs calibration pictures[\s\S]*--data"),
+        ({"calibration": "pictures"}, "fp32 needs no calibration pictures"),
+        ({"opset": 18}, "unknown opset"),
     ],
 )
 def test_options_that_cannot_be(change: dict[str, Any], words: str) -> None:
@@ -143,15 +153,10 @@ def test_options_that_cannot_be(change: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize(
-    ("shape", "words"), [((15, 64, 64, 3), "too few calibration pictures"), ((16, 32, 32, 3), "of another size")]
-)
-def test_calibration_pictures_that_cannot_be(
-    checkpoint: Checkpoint, tmp_path: Path, shape: tuple[int, ...], words: str
-) -> None:
-    options = ExportOptions("int8", max_drop=1, calibration=np.zeros(shape, np.uint8))
-    with pytest.raises(DataError, match=words):
-        export(checkpoint, tmp_path / "b", options, say=quiet)
+def test_calibration_pictures_of_another_size(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    pictures = Pictures(Path("photos"), np.zeros((16, 32, 32, 3), np.uint8), (), 16, ())
+    with pytest.raises(DataError, match="of another size"):
+        export(checkpoint, tmp_path / "b", ExportOptions("int8", max_drop=1, calibration=pictures), say=quiet)
     assert not entries(tmp_path)
 
 
@@ -190,7 +195,7 @@ def scramble(folder: Path) -> None:
 
     for graph in ("query", "support"):
         model = onnx.load(folder / f"{graph}.onnx")
-        weight = [c for c in model.graph.initializer if numpy_helper.to_array(c).ndim == 4][3]
+        weight = next(c for c in model.graph.initializer if c.name.endswith("stage2.0.mlp.conv3.weight"))
         values = np.random.default_rng(0).normal(size=numpy_helper.to_array(weight).shape).astype(np.float32)
         weight.CopyFrom(numpy_helper.from_array(values, weight.name))
         onnx.save(model, folder / f"{graph}.onnx")
@@ -207,29 +212,30 @@ def test_a_stage_that_fails_leaves_all_as_it_was(
     if stage == "fp32":
         traced = module.export_graphs
 
-        def faulty(network: Any, size: int, dim: int, folder: Path) -> dict[str, Path]:
-            files = traced(network, size, dim, folder)
+        def faulty(network: Any, size: int, dim: int, folder: Path, **options: Any) -> dict[str, Path]:
+            files = traced(network, size, dim, folder, **options)
             scramble(folder)
             return files
 
         monkeypatch.setattr(module, "export_graphs", faulty)
     elif stage == "fp16":
 
-        def worse(source: Path, target: Path) -> None:
-            target.write_bytes((source.parent / "query.onnx").read_bytes())
-            if source.name == "support.onnx":
-                target.write_bytes(source.read_bytes())
-                scramble(source.parent)
-                target.write_bytes(source.read_bytes())
+        def worse(sources: Any, targets: Any, _inputs: Any, measure: Any) -> Converted:
+            kept = {graph: source.read_bytes() for graph, source in sources.items()}
+            scramble(sources["query"].parent)
+            for graph, source in sources.items():
+                targets[graph].write_bytes(source.read_bytes())
+                source.write_bytes(kept[graph])
+            return Converted(targets, measure(targets), {"float32": {}})
 
-        monkeypatch.setattr(module, "to_fp16", worse)
+        monkeypatch.setattr(module, "convert_to_fp16", worse)
     elif stage == "accuracy":
         words = "the fp16 graphs are less accurate than fp32"
         compare = module.compare
 
         def drop(stage: str, *rest: Any) -> Any:
             parity = compare(stage, *rest)
-            return dataclasses.replace(parity, accuracy=dataclasses.replace(parity.accuracy, mean=0.0))
+            return dataclasses.replace(parity, drop=dataclasses.replace(parity.drop, mean=-0.5))
 
         monkeypatch.setattr(module, "compare", lambda s, *r: drop(s, *r) if s == "fp16" else compare(s, *r))
         options = ExportOptions("fp16", max_drop=0.05)
@@ -241,8 +247,20 @@ def test_a_stage_that_fails_leaves_all_as_it_was(
 
         monkeypatch.setattr(module, "_write_golden", full)
     before, there = file_entries(own_bundle), entries(own_bundle.parent)
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=words) as caught:
         export(checkpoint, out, options, say=quiet)
+    report = out.with_name(out.name + ".failed.json")
+    if error is ExportError:
+        assert str(report) in str(caught.value)
+        told = json.loads(report.read_text("utf-8"))
+        assert told["failed"]["stage"] == ("fp32" if stage == "fp32" else "fp16")
+        assert [s["stage"] for s in told["stages"]] == (["fp32"] if stage == "fp32" else ["fp32", "fp16"])
+        layers = [layer["layer"] for layer in told["layers"]]
+        assert layers[:2] == ["backbone.stem.0", "backbone.patch_embed1.proj"]
+        if stage != "accuracy":
+            assert told["worst_layer"]["layer"] == "backbone.stage2.0.mlp.conv3", "the one whose weights were scrambled"
+            assert "worst layer: backbone.stage2.0.mlp.conv3" in str(caught.value)
+        report.unlink()
     assert entries(own_bundle.parent) == there
     assert file_entries(own_bundle) == before
     Bundle.load(own_bundle)
@@ -251,23 +269,27 @@ def test_a_stage_that_fails_leaves_all_as_it_was(
 @pytest.mark.usefixtures("traced")
 def test_a_new_bundle_replaces_the_earlier_one_as_a_whole(checkpoint: Checkpoint, own_bundle: Path) -> None:
     (own_bundle / "query.plan").write_text("built for this device")
+    failed = own_bundle.with_name(own_bundle.name + ".failed.json")
+    failed.write_text("{}")
     made = export(checkpoint, own_bundle, ExportOptions(), say=quiet)
     assert set(made.manifest.graphs) == {"fp32"}
     assert not (own_bundle / "query.fp16.onnx").exists()
     assert not (own_bundle / "query.plan").exists(), "an engine of the earlier graphs must not stand beside new ones"
+    assert not failed.exists(), "nor the report of an attempt that failed"
     assert entries(own_bundle.parent) == [own_bundle.name]
 
 
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
+from sp_edge_calibration.pictures import Pictures
 from sp_edge_export import export as module
 from sp_edge.training.checkpoint import Checkpoint
 
 checkpoint, bundle, out, how = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 
-def copy(network, size, dim, folder):
+def copy(network, size, dim, folder, **options):
     return {g: Path(shutil.copy(Path(bundle) / f"{g}.onnx", folder / f"{g}.onnx")) for g in ("query", "support")}
 
 def stop(*_):

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sp_edge.bundle import Bundle
 from sp_edge.errors import ExportError
-from sp_edge_export.half import halve_trunk
+from sp_edge_calibration.ranges import reach, tensor_ranges
+from sp_edge_export.half import FLOAT16_MAX, beyond_half, halve_trunk
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
@@ -106,7 +107,7 @@ def pictures() -> NDArray[np.uint8]:
 def test_a_graph_made_by_hand(pictures: NDArray[np.uint8], named: bool, pooled: bool, quantised: bool) -> None:
     model = small(named=named, pooled=pooled, quantised=quantised)
     expected = run(model, pictures)
-    half = halve_trunk(model)
+    half, _ = halve_trunk(model)
     onnx.checker.check_model(half, full_check=True)
     got = run(half, pictures)
     assert got.dtype == np.float32
@@ -117,7 +118,7 @@ def test_a_graph_made_by_hand(pictures: NDArray[np.uint8], named: bool, pooled: 
 
 
 def test_normalisation_and_pooling_stay_whole() -> None:
-    half = halve_trunk(small())
+    half, _ = halve_trunk(small())
     typed = kinds(half)
     for node in half.graph.node:
         if node.op_type in ("Sub", "Div", "Transpose", "ReduceMean"):
@@ -129,14 +130,14 @@ def test_normalisation_and_pooling_stay_whole() -> None:
 @pytest.mark.parametrize("pooled", [True, False])
 def test_a_mean_inside_the_trunk_is_not_taken_for_the_pooling(pooled: bool) -> None:
     # Such as the channel interaction's; with pooling 'head' it is the graph's only one.
-    half = halve_trunk(small(gated=True, pooled=pooled))
+    half, _ = halve_trunk(small(gated=True, pooled=pooled))
     typed = kinds(half)
     assert {typed["gate"], typed["gated"]} == {HALF}
     assert [typed[name] for node in half.graph.node if node.op_type == "Conv" for name in node.output] == [HALF] * 2
 
 
 def test_scales_of_q_and_dq_are_half_and_integers_stay() -> None:
-    half = halve_trunk(small(quantised=True))
+    half, _ = halve_trunk(small(quantised=True))
     typed = kinds(half)
     pairs = [node for node in half.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert len(pairs) == 4
@@ -147,28 +148,80 @@ def test_scales_of_q_and_dq_are_half_and_integers_stay() -> None:
 
 def test_a_scale_too_small_for_half_does_not_become_zero(pictures: NDArray[np.uint8]) -> None:
     # A channel that training has switched off has weights, and so a scale, of next to nothing. TensorRT refuses zero.
-    half = halve_trunk(small(quantised=True, weight_scale=1e-9))
+    half, _ = halve_trunk(small(quantised=True, weight_scale=1e-9))
     scales = {c.name: numpy_helper.to_array(c) for c in half.graph.initializer}
     assert (scales["ws_half"] > 0).all()
     assert np.isfinite(run(half, pictures)).all()
 
 
-@pytest.mark.parametrize("change", [{"constant": 65505 * 2.0}, {"weight": 1e6}, {"weight": np.nan}, {"constant": np.inf}])
-def test_a_constant_beyond_the_range_is_refused(change: dict[str, float]) -> None:
-    with pytest.raises(ExportError, match=r"does not fit float16[\s\S]*65504"):
+@pytest.mark.parametrize("change", [{"weight": np.nan}, {"constant": np.inf}])
+def test_a_constant_that_is_no_number_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ExportError, match="is not finite"):
         halve_trunk(small(**change))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("change", "whole"), [({"constant": 65505 * 2.0}, ["louder"]), ({"weight": 1e6}, ["second"])])
+def test_a_constant_beyond_the_range_stays_whole(
+    pictures: NDArray[np.uint8], change: dict[str, float], whole: list[str]
+) -> None:
+    model = small(**change)  # type: ignore[arg-type]
+    expected = run(model, pictures)
+    half, names = halve_trunk(model, beyond_half(tensor_ranges(model, {"image": pictures})))
+    assert set(whole) <= set(names)
+    typed = kinds(half)
+    assert {typed[name] for node in half.graph.node if node.name in whole for name in (*node.input, *node.output)} == {FLOAT}
+    assert typed["first_float" if whole == ["louder"] else "first"] in (FLOAT, HALF)
+    np.testing.assert_allclose(run(half, pictures), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
+
+
 def test_the_largest_half_is_still_taken() -> None:
-    assert numpy_helper.to_array(
-        next(n for n in halve_trunk(small(constant=65504)).graph.node if n.op_type == "Constant").attribute[0].t
-    ) == np.float16(65504)
+    half, names = halve_trunk(small(constant=65504))
+    assert not names
+    values = {c.name: numpy_helper.to_array(c) for c in half.graph.initializer}
+    assert values["factor_half"] == np.float16(65504)
+
+
+def test_ranges_are_those_of_the_pictures(pictures: NDArray[np.uint8]) -> None:
+    ranges = tensor_ranges(small(), {"image": pictures})
+    centred = pictures.astype(np.float32) - np.array([120, 121, 122], np.float32)
+    assert ranges["centred"] == (centred.min(), centred.max())
+    assert ranges["scaled"] == pytest.approx((centred.min() / 60, centred.max() / 60), rel=1e-6)
+    assert set(ranges) >= {"floats", "planes", "first", "louder", "second", "feature"}
+    assert "image" not in ranges
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_what_overflows_stays_whole_and_is_named(pictures: NDArray[np.uint8], quantised: bool) -> None:
+    """Weights scaled so that one tensor passes 65504 and the next is small again."""
+    model = small(constant=3e4, weight=1e-4, quantised=quantised, weight_scale=1e-6)
+    if quantised:
+        scale = next(c for c in model.graph.initializer if c.name == "s")
+        scale.CopyFrom(numpy_helper.from_array(np.array(3e3, np.float32), "s"))
+    expected = run(model, pictures)
+    ranges = tensor_ranges(model, {"image": pictures})
+    assert reach(ranges["louder"]) > FLOAT16_MAX
+    assert beyond_half(ranges) == ({"louder", "louder_dq"} if quantised else {"louder"})
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    if not quantised:
+        assert not np.isfinite(run(halve_trunk(plain)[0], pictures)).all(), "it does not overflow: the test proves nothing"
+    half, whole = halve_trunk(model, beyond_half(ranges))
+    assert whole == (["louder", "louder_q", "louder_dq", "second"] if quantised else ["louder", "second"])
+    typed = kinds(half)
+    assert {typed[name] for node in half.graph.node if node.name == "first" for name in node.output} == {HALF}
+    # Half rounding may tip a value over to the next of eight bits' coarse steps.
+    atol = (0.1 if quantised else 5e-3) * np.abs(expected).max()
+    np.testing.assert_allclose(run(half, pictures), expected, rtol=0, atol=atol)
+
+
+def test_a_value_that_is_no_number_is_beyond_any_range() -> None:
+    assert beyond_half({"a": (np.nan, np.nan), "b": (-1, np.inf), "c": (0, 16376), "d": (-16377, 0)}) == {"a", "b", "d"}
 
 
 def test_a_constant_that_both_sides_use_keeps_both_forms(pictures: NDArray[np.uint8]) -> None:
     model = small(shared=True)
     expected = run(model, pictures)
-    half = halve_trunk(model)
+    half, _ = halve_trunk(model)
     assert {c.name for c in half.graph.initializer} >= {"std", "std_half"}
     np.testing.assert_allclose(run(half, pictures), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
 
@@ -186,7 +239,7 @@ def test_the_network_is_half_from_the_first_to_the_last_convolution(bundle: Bund
     onnx.checker.check_model(model, full_check=True)
     typed = kinds(model)
     kind_of = [(node.op_type, {typed[name] for name in node.output}) for node in model.graph.node]
-    for operator in ("Conv", "MatMul", "Softmax", "Erf"):
+    for operator in ("Conv", "MatMul", "Softmax", "Gelu"):
         assert [outputs for name, outputs in kind_of if name == operator], f"no {operator} in the graph"
         assert all(outputs == {HALF} for name, outputs in kind_of if name == operator)
     assert [outputs for name, outputs in kind_of if name == "ReduceMean"][-1] == {FLOAT}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def test_a_text_prototype_is_part_of_the_support_graph(
         expected = network(normalise(torch.from_numpy(batch)), torch.from_numpy(prompt)).numpy()
         got = run(files["support"], image=batch, prompt=prompt)
         assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
-        to_fp16(files["support"], tmp_path / "half.onnx")
+        to_fp16(files["support"], tmp_path / "half.onnx", {"image": batch, "prompt": prompt})
         half = run(tmp_path / "half.onnx", image=batch, prompt=prompt)
         assert half.dtype == np.float32
         assert np.abs(half - expected).max() < 5e-3 * np.abs(expected).max()
@@ -114,9 +115,41 @@ def test_the_graphs_say_what_they_take(bundle: Bundle, graph: str, inputs: list[
         first, *rest = value.type.tensor_type.shape.dim
         assert first.dim_param == "N"
         assert (value.type.tensor_type.elem_type, [dim.dim_value for dim in rest]) == kinds[value.name]
-    assert {entry.domain: entry.version for entry in model.opset_import}[""] >= 19
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == 20
     assert not any(node.op_type == "BatchNormalization" for node in model.graph.node[:-8]), "folded into convolutions"
     assert not list(bundle.path.glob("*.data")), "the weights are inside"
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    assert convolutions[:3] == ["backbone.stem.0", "backbone.patch_embed1.proj", "backbone.stage1.0.mlp.conv1"]
+    assert len(set(convolutions)) == len(convolutions)
+    assert str(Path.cwd()).encode() not in bundle.graph(graph, precision).read_bytes(), "no paths of this machine"
+    assert b"stack_trace" not in bundle.graph(graph, precision).read_bytes()
+
+
+@torch.no_grad()
+def test_both_opsets_and_both_ways_to_fold_give_the_same_features(
+    build_small: Callable[..., PromptedNetwork], tmp_path: Path
+) -> None:
+    network = build_small(settled=True, image_size=32, prompt_strength=0.5)
+    rng = np.random.default_rng(4)
+    batch = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    prompt = rng.normal(0, 2, (3, 16)).astype(np.float32)
+    expected = network(normalise(torch.from_numpy(batch)), torch.from_numpy(prompt)).numpy()
+    operators = {}
+    for name, options in (("20", {}), ("19", {"opset": 19}), ("unfolded", {"norms_before": False})):
+        (tmp_path / name).mkdir()
+        files = export_graphs(network, 32, 16, tmp_path / name, **options)
+        got = run(files["support"], image=batch, prompt=prompt)
+        assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+        operators[name] = Counter(node.op_type for node in onnx.load(files["query"]).graph.node)
+        names = [node.name for node in onnx.load(files["support"]).graph.node if node.op_type == "Conv"]
+        assert len(set(names)) == len(names)
+        assert "backbone.stage3.2.attn.qkv/2" in names, "two strengths are mixed: the last layers run twice"
+    assert operators["20"]["Gelu"] == operators["19"]["Erf"] == 7
+    assert sum(operators["20"].values()) == sum(operators["19"].values()) - 4 * 7
+    assert (operators["20"]["BatchNormalization"], operators["unfolded"]["BatchNormalization"]) == (
+        1,
+        1 + 5 + 6,
+    )  # before attention, before the MLPs
 
 
 def test_a_network_without_prompts_has_a_support_graph_too(
@@ -147,7 +180,7 @@ def test_what_cannot_be_traced_is_an_export_error(
         export_graphs(build_small(), 64, 16, tmp_path)
 
 
-@pytest.mark.parametrize(("opset", "batch"), [(19, 2), (18, "N")])
+@pytest.mark.parametrize(("opset", "batch"), [(20, 2), (18, "N"), (19, "N")])
 def test_a_graph_that_is_not_what_was_asked_for_is_refused(
     build_small: Callable[..., PromptedNetwork],
     tmp_path: Path,

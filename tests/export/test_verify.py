@@ -12,11 +12,17 @@ from onnx import numpy_helper
 
 import toy
 from sp_edge.bundle import Bundle
-from sp_edge.data.episodes import Accuracy, Features
+from sp_edge.data.episodes import Accuracy, Difference, Features
 from sp_edge.errors import ExportError
 from sp_edge_export.verify import LIMITS, Parity, Probe, check_golden, compare, graph_features
 
-GOOD = Parity("fp16", "fp32", 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600))
+NO_DROP = Difference(0.0, 0.002, 600)
+GOOD = Parity("fp16", "fp32", 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600), NO_DROP)
+
+
+def check(parity: Parity, max_drop: float) -> None:
+    if (failure := parity.failure(max_drop)) is not None:
+        raise failure
 
 
 def floats(*rows: list[float]) -> NDArray[np.float32]:
@@ -52,6 +58,8 @@ def test_compare_measures_by_hand() -> None:
     assert parity.accuracy_before == Accuracy(1.0, 0.0, 600)
     assert parity.accuracy.mean < 1
     assert (parity.stage, parity.against) == ("fp16", "fp32")
+    assert parity.drop.mean == pytest.approx(parity.accuracy.mean - 1)
+    assert 0 < parity.drop.interval < 0.05
     assert parity.to_json()["accuracy_before"] == {"mean": 1.0, "interval": 0.0, "episodes": 600}
 
 
@@ -67,18 +75,20 @@ def test_both_stages_are_measured_on_the_same_episodes() -> None:
 def test_a_stage_passes_up_to_each_limit_and_not_beyond(stage: str) -> None:
     mean, least = LIMITS[stage]
     edge = dataclasses.replace(GOOD, stage=stage, cosine_mean=mean, cosine_min=least)
-    edge.check(0.01)
+    check(edge, 0.01)
     for change in ({"cosine_mean": mean - 1e-6}, {"cosine_min": least - 1e-6}, {"cosine_mean": np.nan}, {"cosine_min": np.nan}):
         with pytest.raises(ExportError, match=f"the {stage} graphs compute other features than fp32"):
-            dataclasses.replace(edge, **change).check(0.01)
+            check(dataclasses.replace(edge, **change), 0.01)
 
 
 def test_a_stage_may_lose_so_much_accuracy_and_no_more() -> None:
-    worse = dataclasses.replace(GOOD, accuracy=Accuracy(0.75, 0.01, 600))
-    worse.check(0.0501)
-    with pytest.raises(ExportError, match=r"the fp16 graphs are less accurate than fp32[\s\S]*0\.0500 .*80\.0 .* to 75\.0"):
-        worse.check(0.0499)
-    dataclasses.replace(GOOD, accuracy=Accuracy(0.9, 0.01, 600)).check(0)
+    worse = dataclasses.replace(GOOD, accuracy=Accuracy(0.75, 0.01, 600), drop=Difference(-0.05, 0.002, 600))
+    check(worse, 0.0501)
+    with pytest.raises(
+        ExportError, match=r"the fp16 graphs are less accurate than fp32[\s\S]*0\.0500 ± 0\.0020 .*80\.0 .* to 75\.0"
+    ):
+        check(worse, 0.0499)
+    check(dataclasses.replace(GOOD, accuracy=Accuracy(0.9, 0.01, 600), drop=Difference(0.1, 0.002, 600)), 0)
 
 
 def test_features_that_are_not_numbers_do_not_pass() -> None:
@@ -87,7 +97,7 @@ def test_features_that_are_not_numbers_do_not_pass() -> None:
         query = two_sides()
         query[3, 0] = bad
         with np.errstate(invalid="ignore"), pytest.raises(ExportError, match="compute other features"):
-            compare("fp16", Features(query, two_sides()), "fp32", before, probe()).check(1.0)
+            check(compare("fp16", Features(query, two_sides()), "fp32", before, probe()), 1.0)
 
 
 def test_graph_features_in_batches(tmp_path: Path) -> None:

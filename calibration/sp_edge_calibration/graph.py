@@ -1,0 +1,189 @@
+"""Reads ONNX graphs without trusting them, and runs them on the CPU for their features or any tensor inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from sp_edge.errors import ExportError
+
+Inputs = Mapping[str, NDArray[Any]]  # by name, one row a picture
+Run = Callable[[Inputs], list[NDArray[Any]]]
+
+BATCH = 16
+_MAX_BYTES = 2**31 - 1  # what a protobuf file can hold
+_MAX_NUMBERS = 2**28  # of one tensor of one picture; the largest of visformer_small at 2048 pixels has a quarter of it
+_FATAL = 4  # the one severity that ONNX Runtime may still print: its other words come to the user as our errors
+
+
+def load_graph(file: Path) -> onnx.ModelProto:
+    """Reads a graph that may come from anywhere.
+
+    Its weights must be inside: a graph that names other files could have any file of this machine read. What it declares
+    must be there, so that nobody reserves memory for a claim.
+
+    Raises:
+        ExportError: missing, truncated, no ONNX, with weights outside, of operators that ONNX does not know, or of tensors
+            that are not what they declare to be.
+    """
+    try:
+        size = file.stat().st_size
+        if size > _MAX_BYTES:
+            raise ExportError(f"{file.name} is no graph of ours", expected=f"at most {_MAX_BYTES:,} bytes", got=f"{size:,}")
+        model = onnx.load(file, load_external_data=False)
+    except (OSError, DecodeError, ValueError) as cause:
+        raise ExportError(f"cannot read {file.name}", expected="an ONNX file", got=str(cause)[:300] or "damaged") from cause
+    if not model.graph.node:
+        raise ExportError(f"cannot read {file.name}", expected="an ONNX file", got="no operators")
+    _check_parts(model, file)
+    try:
+        onnx.checker.check_model(model)
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    except Exception as cause:  # onnx's own errors have no common type
+        raise ExportError(f"{file.name} is no valid graph", got=str(cause)[:300]) from cause
+    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
+        numbers = math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.dim_value)
+        if numbers > _MAX_NUMBERS:
+            raise ExportError(
+                f"a tensor of {file.name} is too large: {value.name}",
+                expected=f"at most {_MAX_NUMBERS:,} numbers a picture",
+                got=f"{numbers:,}",
+            )
+    return model
+
+
+def _check_parts(model: onnx.ModelProto, file: Path) -> None:
+    foreign = sorted({entry.domain for entry in model.opset_import if entry.domain not in ("", "ai.onnx")})
+    if foreign or model.functions:
+        raise ExportError(
+            f"{file.name} has operators of its own", expected="ONNX's", got=", ".join(foreign) or model.functions[0].name
+        )
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise ExportError(
+                f"{file.name} has weights outside: {tensor.name}",
+                expected="weights inside the file",
+                got=", ".join(f"{entry.key} {entry.value}" for entry in tensor.external_data)[:200],
+            )
+        try:
+            declared = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        except (KeyError, TypeError) as cause:
+            raise ExportError(f"{file.name} has a tensor of no known type: {tensor.name}", got=str(tensor.data_type)) from cause
+        # Small constants may stand as numbers of a field each; then there are as many as declared, or reading them fails.
+        held = len(tensor.raw_data) if tensor.HasField("raw_data") else tensor.ByteSize() * 8
+        if min(tensor.dims, default=0) < 0 or declared > held:
+            raise ExportError(
+                f"a tensor of {file.name} is not what it declares to be: {tensor.name}",
+                expected=f"{list(tensor.dims)}, {declared:,} bytes",
+                got=f"{held:,} bytes",
+            )
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def open_session(model: onnx.ModelProto, name: str, outputs: Sequence[str] = ("feature",)) -> Run:
+    """Makes a graph callable: inputs by name -> the outputs.
+
+    Args:
+        name: for messages.
+
+    Raises:
+        ExportError: ONNX Runtime cannot load it; or, by what is given back, cannot run it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as cause:  # ONNX Runtime's own errors have no common type
+        raise ExportError(f"ONNX Runtime cannot load {name}", got=str(cause)) from cause
+
+    def run(inputs: Inputs) -> list[NDArray[Any]]:
+        try:
+            return session.run(list(outputs), dict(inputs))
+        except Exception as cause:
+            raise ExportError(f"ONNX Runtime cannot run {name}", expected=", ".join(inputs), got=str(cause)) from cause
+
+    return run
+
+
+def batches(inputs: Inputs, size: int = BATCH) -> Iterator[dict[str, NDArray[Any]]]:
+    """The rows of the inputs, `size` at a time."""
+    count = len(next(iter(inputs.values())))
+    for start in range(0, count, size):
+        yield {name: rows[start : start + size] for name, rows in inputs.items()}
+
+
+def features_of(model: onnx.ModelProto, inputs: Inputs, name: str = "the graph") -> NDArray[np.float32]:
+    """The graph's features: float32 (n, D).
+
+    Raises:
+        ExportError: ONNX Runtime cannot load or run it.
+    """
+    run = open_session(model, name)
+    return np.concatenate([run(batch)[0] for batch in batches(inputs)])
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution.
+
+    Attributes:
+        name: such as 'backbone.stage2.0.attn.qkv'.
+        data, output: tensors that it takes, before quantisation, and gives.
+        weight: float (out, in / groups, h, w).
+    """
+
+    name: str
+    data: str
+    output: str
+    weight: NDArray[np.floating[Any]]
+
+
+def layers_of(model: onnx.ModelProto) -> list[Layer]:
+    """The convolutions in the order of work; what merely converts numbers on the way to them is looked through."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    constants = {constant.name: constant for constant in model.graph.initializer}
+
+    def origin(name: str) -> str:
+        while (node := makers.get(name)) is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast"):
+            name = node.input[0]
+        return name
+
+    found = []
+    for number, node in enumerate(node for node in model.graph.node if node.op_type == "Conv"):
+        weight = constants.get(origin(node.input[1]))
+        if weight is None:
+            raise ExportError(f"the weights of {node.name} are no constant", expected="an initializer", got=node.input[1])
+        name = node.name or f"convolution {number}"
+        found.append(Layer(name, origin(node.input[0]), node.output[0], numpy_helper.to_array(weight)))
+    return found
+
+
+def tapped(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """A copy of a graph that gives out tensors from inside, beside its own outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    given = {value.name for value in copy.graph.output}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(tensors) if name not in given)
+    return copy

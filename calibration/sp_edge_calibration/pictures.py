@@ -1,0 +1,170 @@
+"""Chooses the pictures that a graph is calibrated with from a folder, and judges whether they are fit for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.errors import DataError, ImageError
+from sp_edge.matching import unit
+from sp_edge.preprocess import Preprocess, image_files, load_image
+
+MINIMUM = 16
+RECOMMENDED = 100
+CHOSEN = 128
+CANDIDATES = 1000  # read of a larger folder, evenly spread over its files
+# Typical distance of a picture to the nearest known one, in that of the known ones among each other.
+FAR = 3.0
+# Spread of the pictures' features, in that of the known ones, below which they show nothing.
+ALIKE = 0.1
+
+Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """What a folder holds.
+
+    Attributes:
+        folder: where they are.
+        images: uint8 (n, H, W, 3) RGB, preprocessed.
+        files: n paths.
+        found: how many files there were; `images` are a part of them where they are too many.
+        unreadable: files that are no pictures.
+    """
+
+    folder: Path
+    images: NDArray[np.uint8]
+    files: tuple[Path, ...]
+    found: int
+    unreadable: tuple[Path, ...]
+
+    @classmethod
+    def read(cls, folder: Path, preprocess: Preprocess) -> Pictures:
+        """Reads the pictures in and below a folder, at most 1000, evenly spread.
+
+        Raises:
+            DataError: no such folder, or fewer than 16 readable pictures in it.
+        """
+        if not folder.is_dir():
+            raise DataError(f"no folder {folder}", expected="a folder with pictures")
+        places = (folder, *sorted(place for place in folder.rglob("*") if place.is_dir()))
+        found = [file for place in places for file in image_files(place)]
+        rows = np.unique(np.linspace(0, len(found) - 1, min(CANDIDATES, len(found))).round().astype(int))
+        images, files, unreadable = [], [], []
+        for file in (found[row] for row in rows):
+            try:
+                images.append(preprocess(load_image(file)))
+                files.append(file)
+            except ImageError:  # noqa: PERF203
+                unreadable.append(file)
+        if len(images) < MINIMUM:
+            raise DataError(
+                "too few calibration pictures",
+                expected=f"at least {MINIMUM}; {RECOMMENDED} or more, like those the camera will see, are better",
+                got=f"{len(images)} in {folder}" + (f", and {len(unreadable)} unreadable files" if unreadable else ""),
+                next_step="--data FOLDER with more pictures",
+            )
+        return cls(folder, np.stack(images), tuple(files), len(found), tuple(unreadable))
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The pictures that were chosen.
+
+    Attributes:
+        images: uint8 (n, H, W, 3) RGB, preprocessed.
+        record: how they were chosen, as the manifest has it: folder, counts, sha256 of the pictures in their order, and how
+            far they are from the known ones.
+        words: what the user should be told about them.
+    """
+
+    images: NDArray[np.uint8]
+    record: dict[str, Any]
+    words: tuple[str, ...]
+
+
+def calibrate_with(pictures: Pictures, encode: Encode, known: NDArray[np.float32]) -> Calibration:
+    """Chooses at most 128 pictures that cover the folder's variety, and judges them.
+
+    Args:
+        encode: uint8 (n, H, W, 3) RGB pictures to float32 (n, D) features.
+        known: float32 (m, D) features of pictures that the network is known to be good at.
+
+    Raises:
+        DataError: the pictures show next to nothing, such as black frames or noise.
+    """
+    features = unit(encode(pictures.images))
+    chosen = k_centre(features, CHOSEN)
+    spread, distance = _spread(features) / _spread(unit(known)), farness(features, unit(known))
+    if spread < ALIKE:
+        raise DataError(
+            f"the pictures in {pictures.folder} all look alike to the network",
+            expected="pictures of different things, like those the camera will see",
+            got=f"features spread over {100 * spread:.1f} % of what validation pictures spread over",
+        )
+    words = []
+    if pictures.unreadable:
+        words.append(f"{len(pictures.unreadable)} of {pictures.found} files cannot be read, such as {pictures.unreadable[0]}")
+    if len(pictures.files) + len(pictures.unreadable) < pictures.found:
+        words.append(f"{pictures.found} pictures are more than needed: every {pictures.found / CANDIDATES:.1f}th was read")
+    if len(pictures.images) < RECOMMENDED:
+        words.append(f"{len(pictures.images)} calibration pictures are few; {RECOMMENDED} or more are better")
+    if distance > FAR:
+        words.append(
+            f"warning: the pictures in {pictures.folder} are of another kind than the validation pictures, "
+            f"{distance:.1f} times as far from them as those are from each other; is this what the camera will see?"
+        )
+    images = pictures.images[chosen]
+    record = {
+        "folder": str(pictures.folder),
+        "found": pictures.found,
+        "unreadable": len(pictures.unreadable),
+        "chosen": len(chosen),
+        "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
+        "distance": round(distance, 3),
+        "spread": round(spread, 3),
+    }
+    return Calibration(images, record, tuple(words))
+
+
+def k_centre(features: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Indices of `count` rows that leave no row far from the nearest of them.
+
+    The greedy 2-approximation of Gonzalez (1985): each next one is the row farthest from those chosen so far.
+
+    Args:
+        features: float32 (n, D), of length one.
+
+    Returns:
+        int64 (min(n, count),), in ascending order.
+    """
+    if len(features) <= count:
+        return np.arange(len(features))
+    # The first is the one nearest to the mean, so that the choice depends on nothing but the pictures.
+    chosen = [int((features @ features.mean(axis=0)).argmax())]
+    nearest = features @ features[chosen[0]]
+    while len(chosen) < count:
+        nearest[chosen[-1]] = np.inf
+        chosen.append(int(nearest.argmin()))
+        nearest = np.maximum(nearest, features @ features[chosen[-1]])
+    return np.sort(np.array(chosen, np.int64))
+
+
+def farness(features: NDArray[np.float32], known: NDArray[np.float32]) -> float:
+    """Median cosine distance of rows to the nearest known one, in that of the known ones to each other; both of length one."""
+    own = known @ known.T
+    np.fill_diagonal(own, -1)
+    usual = np.median(1 - own.max(axis=1))
+    return float(np.median(1 - (features @ known.T).max(axis=1)) / max(usual, 1e-6))
+
+
+def _spread(features: NDArray[np.float32]) -> float:
+    """Mean squared distance of rows of length one to their mean."""
+    return float(1 - np.square(features.mean(axis=0, dtype=np.float64)).sum())

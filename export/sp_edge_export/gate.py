@@ -1,0 +1,78 @@
+"""Lets each stage of an export pass or not; of one that does not, a report is left that names the worst layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sp_edge
+from sp_edge.errors import ExportError
+from sp_edge.files import write_json
+from sp_edge_export.layers import LayerError, worst
+from sp_edge_export.verify import Parity
+
+KIND = "sp-edge export report"
+SCHEMA = 1
+SUFFIX = ".failed.json"
+
+
+def report_of(out: Path) -> Path:
+    """Where the report of a failed export to `out` stands."""
+    return out.with_name(out.name + SUFFIX)
+
+
+@dataclass
+class Gate:
+    """Measured stages, each of which has passed.
+
+    Attributes:
+        out: the bundle that is being made; the report stands beside it.
+        max_drop: accuracy, 0 to 1, that a stage may lose against the one before.
+        say: is told of each stage.
+        stages: what the manifest records.
+    """
+
+    out: Path
+    max_drop: float
+    say: Callable[[str], None]
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    def admit(self, parity: Parity, layers: Callable[[], list[LayerError]], details: Mapping[str, Any] | None = None) -> None:
+        """Lets a stage pass.
+
+        Args:
+            parity: against the stage before.
+            layers: compares the two layer by layer; is asked only where the stage does not pass.
+            details: what else is known of the stage, such as what stayed float32.
+
+        Raises:
+            ExportError: it does not pass. The report, beside `out`, says all that was measured.
+        """
+        self.say(str(parity))
+        self.stages.append(parity.to_json() | dict(details or {}))
+        failure = parity.failure(self.max_drop)
+        if failure is None:
+            return
+        errors = layers()
+        culprit = worst(errors)
+        report = report_of(self.out)
+        content = {
+            "kind": KIND,
+            "schema": SCHEMA,
+            "sp_edge": sp_edge.__version__,
+            "failed": {"stage": parity.stage, "what": failure.what, "expected": failure.expected, "got": failure.got},
+            "max_drop": self.max_drop,
+            "worst_layer": None if culprit is None else culprit.to_json(),
+            "stages": self.stages,
+            "layers": [error.to_json() for error in errors],
+        }
+        write_json(report, content)
+        named = f"; worst layer: {culprit.layer}, relative error {culprit.error:.3g}" if culprit else ""
+        raise ExportError(
+            failure.what,
+            expected=failure.expected,
+            got=failure.got + named,
+            next_step=f"{failure.next_step + '; ' if failure.next_step else ''}every figure is in {report}",
+        )
