@@ -36,7 +36,6 @@ from sp_edge_export.precision import Converted, convert_to_fp16, convert_to_int8
 from sp_edge_export.verify import Parity, Probe, compare, graph_features
 
 GOLDEN_PICTURES = 8
-_PROBE_PICTURES = 480
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class ExportOptions:
         calibration: pictures like those the camera will see. int8 needs them; fp16 decides by them what stays float32, and
             by validation pictures where there are none.
         opset: of the graphs, 20 or 19.
+        pictures: on how many the stages are compared, at most.
     """
 
     precision: str = "fp32"
@@ -57,6 +57,7 @@ class ExportOptions:
     prompts: PromptTable | None = None
     calibration: Pictures | None = None
     opset: int = OPSETS[0]
+    pictures: int = 480
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "fp16", "int8"):
@@ -87,8 +88,8 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
     settings = checkpoint.settings
     preprocess = sets.preprocess_of(settings)
     prompts = checkpoint.prompts if options.prompts is None else checkpoint.prompts.with_table(options.prompts)
-    pictures = _probe_pictures(checkpoint, say)
-    probe = _probe(pictures, prompts)
+    pictures = probe_pictures(checkpoint, say)
+    probe = _probe(pictures, prompts, options.pictures)
     before = encode(checkpoint.network, probe.images, probe.prompts if checkpoint.network.prompt is not None else None)
     gate = Gate(out, options.max_drop, say)
     with atomic_folder(out) as folder:
@@ -128,7 +129,7 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
     return Bundle.load(out)
 
 
-def _probe_pictures(checkpoint: Checkpoint, say: Callable[[str], None]) -> PictureSet:
+def probe_pictures(checkpoint: Checkpoint, say: Callable[[str], None]) -> PictureSet:
     """Pictures of validation classes, or of base classes where the data set has no validation split."""
     settings = checkpoint.settings
     if sets.has_split(settings, "val") and len(checkpoint.classes.get("val", ())) > 1:
@@ -137,8 +138,8 @@ def _probe_pictures(checkpoint: Checkpoint, say: Callable[[str], None]) -> Pictu
     return sets.load_split(settings, "train")
 
 
-def _probe(pictures: PictureSet, prompts: PromptTable) -> Probe:
-    rows = np.random.default_rng(0).permutation(len(pictures))[:_PROBE_PICTURES]
+def _probe(pictures: PictureSet, prompts: PromptTable, most: int) -> Probe:
+    rows = np.random.default_rng(0).permutation(len(pictures))[:most]
     counts = np.bincount(pictures.labels[rows], minlength=len(pictures.class_names))
     able = np.flatnonzero(counts >= 3)
     if len(able) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,11 +54,12 @@ def graph_activations(model: onnx.ModelProto, inputs: Inputs) -> Activations:
 def network_activations(network: PromptedNetwork, images: NDArray[np.uint8]) -> Activations:
     """What each convolution of a (folded) network gives for query pictures, uint8 (n, H, W, 3) RGB."""
     found: Activations = []
-    hooks = [
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: found.append((name, output.float().numpy())))
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d)
-    ]
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda _module, _inputs, output: found.append((name, output.float().numpy().copy()))  # a ReLU may work in place
+
+    convolutions = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    hooks = [module.register_forward_hook(keep(name)) for name, module in convolutions]
     try:
         pixels: Tensor = normalise(torch.from_numpy(images))
         network(pixels)

@@ -10,6 +10,7 @@ import click
 from sp_edge import __version__
 from sp_edge.cli.ablate import ablate
 from sp_edge.cli.bank import bank
+from sp_edge.cli.calibrate import calibrate
 from sp_edge.cli.common import Command, run
 from sp_edge.cli.data import data
 from sp_edge.cli.demo import demo
@@ -40,7 +41,23 @@ def cli() -> None:
     """
 
 
-for command in (demo, data, train, import_, evaluate, ablate, prompts, export, verify, enroll, bank, classify, stream, doctor):
+for command in (
+    demo,
+    data,
+    train,
+    import_,
+    evaluate,
+    ablate,
+    prompts,
+    export,
+    calibrate,
+    verify,
+    enroll,
+    bank,
+    classify,
+    stream,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -137,8 +137,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         "prompt": np.tile(toy.prompts().vectors, (2, 1)),
     }
     for graph, source in export_graphs(network, 224, toy.TEXT.dim, folder).items():
-        to_fp16(source, folder / f"{graph}.fp16.onnx")
-        to_int8(source, folder / f"{graph}.int8.onnx", inputs if graph == "support" else {"image": inputs["image"]})
+        rows = inputs if graph == "support" else {"image": inputs["image"]}
+        to_fp16(source, folder / f"{graph}.fp16.onnx", rows)
+        to_int8(source, folder / f"{graph}.int8.onnx", rows)
     manifest = Manifest.from_json(read_json(folder / "manifest.json", BundleError))
     write_manifest(
         folder,

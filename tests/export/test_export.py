@@ -179,7 +179,7 @@ def test_too_few_pictures_to_verify_with(checkpoint: Checkpoint, tmp_path: Path,
     names = checkpoint.prompts.names[:2]
     labels = np.array([0, 0, 0, 1, 1])
     pictures = PictureSet(np.zeros((5, 64, 64, 3), np.uint8), labels, names, {"all": np.arange(5)})
-    monkeypatch.setattr(module, "_probe_pictures", lambda *_: pictures)
+    monkeypatch.setattr(module, "probe_pictures", lambda *_: pictures)
     with pytest.raises(DataError, match=r"two classes with three pictures[\s\S]*\[3, 2\]"):
         export(checkpoint, tmp_path / "b", ExportOptions(), say=quiet)
     assert not entries(tmp_path)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from sp_edge.bundle import Bundle
+from sp_edge.data.episodes import Accuracy, Difference
 from sp_edge.matching import unit
 from sp_edge.training.checkpoint import Checkpoint
-from sp_edge_export.precision import to_fp16, to_int8
+from sp_edge_calibration.quantize import quantizable
+from sp_edge_export import precision as module
+from sp_edge_export.precision import convert_to_int8, to_fp16, to_int8
+from sp_edge_export.verify import Parity
 
 
 def run(file: Path, inputs: dict[str, NDArray[np.generic]]) -> NDArray[np.float32]:
@@ -61,3 +67,106 @@ def test_int8_agrees_and_is_half_beside_its_convolutions(
     got, expected = run(tmp_path / "int8.onnx", inputs[graph]), run(source, inputs[graph])
     assert got.dtype == np.float32
     assert 0.98 < cosines(got, expected).min() < 1 - 1e-6
+
+
+def loud(bundle: Bundle, graph: str, file: Path) -> Path:
+    """The stem's weights times 1e5, and what follows its ReLU by as much less: the same features, but float16 ends between."""
+    model = onnx.load(bundle.graph(graph, "fp32"))
+    for constant in model.graph.initializer:
+        if "stem.0" in constant.name or constant.name.endswith("patch_embed1.proj.weight"):
+            factor = 1e5 if "stem.0" in constant.name else 1e-5
+            values = numpy_helper.to_array(constant) * np.float32(factor)
+            constant.CopyFrom(numpy_helper.from_array(values.astype(np.float32), constant.name))
+    onnx.save(model, file)
+    return file
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+@pytest.mark.parametrize("graph", ["query", "support"])
+def test_a_network_that_overflows_stays_float32_where_it_does(
+    bundle: Bundle, inputs: dict[str, dict[str, NDArray[np.generic]]], tmp_path: Path, graph: str, quantised: bool
+) -> None:
+    source = loud(bundle, graph, tmp_path / "loud.onnx")
+    expected = run(bundle.graph(graph, "fp32"), inputs[graph])
+    assert cosines(run(source, inputs[graph]), expected).min() > 0.99999, "the network is the same"
+    whole = (to_int8 if quantised else to_fp16)(source, tmp_path / "made.onnx", inputs[graph])
+    assert {"backbone.stem.0", "backbone.patch_embed1.proj"} <= set(whole)
+    assert len(whole) <= (6 if quantised else 3), "and nothing else"
+    got = run(tmp_path / "made.onnx", inputs[graph])
+    assert cosines(got, expected).min() > (0.98 if quantised else 0.9999)
+
+
+@dataclass
+class Judge:
+    """Stands for the gate: int8 passes once so many layers are left out; every attempt is noted."""
+
+    needed: int
+    seen: list[int] = field(default_factory=list)
+
+    def __call__(self, files: Mapping[str, Path]) -> Parity:
+        quantised = [
+            sum(node.op_type == "QuantizeLinear" for node in onnx.load(file).graph.node) // 2 for file in files.values()
+        ]
+        assert quantised[0] == quantised[1], "both graphs in the same layers"
+        self.seen.append(quantised[0])
+        passes = quantised[0] <= 26 - self.needed
+        some = Accuracy(0.8, 0.01, 600)
+        return Parity("int8", "fp32", 0.99, 0.99, 0.1, 4, some, some, Difference(0.0 if passes else -0.5, 0.001, 600))
+
+
+@pytest.mark.parametrize(
+    ("needed", "attempts", "left"), [(0, [26, 26, 26], 0), (1, [26, 26, 26, 25], 1), (3, [26, 26, 26, 25, 24, 22], 4)]
+)
+def test_costly_layers_are_left_out_until_it_passes(
+    bundle: Bundle,
+    inputs: dict[str, dict[str, NDArray[np.generic]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    needed: int,
+    attempts: list[int],
+    left: int,
+) -> None:
+    files = {graph: bundle.graph(graph, "fp32") for graph in ("query", "support")}
+    names = [layer.name for layer in quantizable(onnx.load(files["query"]))]
+    costs = {name: 1.0 / (1 + rank) for rank, name in enumerate(reversed(names))}
+    monkeypatch.setattr(module, "sensitivities", lambda *_, **__: costs)
+    judge, said = Judge(needed), list[str]()
+    made = convert_to_int8(
+        {"folded": files, "unfolded": files},
+        {graph: tmp_path / f"{graph}.int8.onnx" for graph in files},
+        inputs,
+        judge,
+        0.01,
+        said.append,
+    )
+    assert judge.seen == attempts
+    assert made.parity.failure(0.01) is None
+    assert made.record["float16"] == names[::-1][:left][::-1]
+    assert made.record["variant"] == "folded", "a tie is for the first"
+    assert ("sensitivity" in made.record) == bool(needed)
+    if needed:
+        assert made.record["sensitivity"]["cosine_lost"] == costs
+        assert any("does not pass with every layer quantised" in word for word in said)
+
+
+def test_what_never_passes_is_left_to_the_gate(
+    bundle: Bundle, inputs: dict[str, dict[str, NDArray[np.generic]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {graph: bundle.graph(graph, "fp32") for graph in ("query", "support")}
+    names = [layer.name for layer in quantizable(onnx.load(files["query"]))]
+    monkeypatch.setattr(module, "sensitivities", lambda *_, **__: dict.fromkeys(names, 0.5))
+    targets = {graph: tmp_path / f"{graph}.int8.onnx" for graph in files}
+    made = convert_to_int8({"folded": files}, targets, inputs, Judge(1000), 0.01, lambda _: None)
+    assert made.parity.failure(0.01) is not None
+    assert 0 < len(made.record["float16"]) < len(names), "a graph with no int8 in it is no int8 graph"
+
+
+def test_the_better_variant_wins_only_beyond_chance() -> None:
+    some = Accuracy(0.8, 0.01, 600)
+    folded = Parity("int8", "fp32", 0.99, 0.99, 0.1, 4, some, some, Difference(-0.004, 0.002, 600))
+    ahead = replace(folded, drop=Difference(-0.0005, 0.002, 600))
+    assert module._better({"folded": folded, "unfolded": ahead}, 0.01) == "unfolded"
+    near = replace(folded, drop=Difference(-0.003, 0.002, 600))
+    assert module._better({"folded": folded, "unfolded": near}, 0.01) == "folded"
+    assert module._better({"folded": folded, "unfolded": near}, 0.0035) == "unfolded", "it passes, the other does not"
+    assert module._better({"folded": near, "unfolded": folded}, 0.0035) == "folded"

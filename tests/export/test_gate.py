@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sp_edge.data.episodes import Accuracy, Difference
+from sp_edge.errors import ExportError
+from sp_edge_export.gate import Gate, report_of
+from sp_edge_export.layers import LayerError
+from sp_edge_export.verify import Parity
+
+GOOD = Parity("fp16", "fp32", 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600), Difference(0.0, 0.0, 600))
+LAYERS = [LayerError("a", 0.1, 0.1), LayerError("b", 0.7, 0.6), LayerError("c", 0.8, 0.1)]
+
+
+def never() -> list[LayerError]:
+    raise AssertionError("layers are compared only where a stage fails")
+
+
+def test_what_passes_is_told_and_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    gate = Gate(tmp_path / "model.spedge", 0.01, said.append)
+    gate.admit(GOOD, never, {"float32": ["x"]})
+    assert gate.stages == [GOOD.to_json() | {"float32": ["x"]}]
+    assert said == [str(GOOD)]
+    assert "80.0 ± 1.0 % against 80.0 ± 1.0 %, difference +0.0 ± 0.0" in said[0]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_what_does_not_leaves_a_report_alone(tmp_path: Path, value: float) -> None:
+    gate = Gate(tmp_path / "model.spedge", 0.01, lambda _: None)
+    gate.admit(dataclasses.replace(GOOD, stage="fp32"), never)
+    bad = dataclasses.replace(GOOD, cosine_min=value, largest_difference=value)
+    with pytest.raises(
+        ExportError, match=r"worst layer: b, relative error 0\.7[\s\S]*next: every figure is in .*failed"
+    ) as caught:
+        gate.admit(bad, lambda: LAYERS, {"float16": ["y"]})
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == [report_of(tmp_path / "model.spedge")] == [tmp_path / "model.spedge.failed.json"]
+    told = json.loads(report_of(gate.out).read_text("utf-8"))
+    assert told["kind"] == "sp-edge export report"
+    assert told["failed"]["stage"] == "fp16"
+    assert told["worst_layer"] == {"layer": "b", "error": 0.7, "added": 0.6}
+    assert [stage["stage"] for stage in told["stages"]] == ["fp32", "fp16"]
+    assert told["stages"][1]["float16"] == ["y"]
+    assert told["stages"][1]["cosine_min"] == (0.5 if value == 0.5 else None), "JSON has no NaN"
+    assert len(told["layers"]) == 3
+
+
+def test_a_drop_is_said_with_what_to_do(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "b", 0.01, lambda _: None)
+    with pytest.raises(ExportError, match=r"less accurate[\s\S]*next: another --precision.*; every figure is in"):
+        gate.admit(dataclasses.replace(GOOD, drop=Difference(-0.02, 0.001, 600)), list)
