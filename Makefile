@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-EXTRAS := train,export,offline,camera
+EXTRAS := train,export,offline,camera,mqtt
 
 .PHONY: demo test check format clean
 

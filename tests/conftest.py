@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import toy
+from sp_edge_runtime.opencv import opencv
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -39,7 +40,8 @@ def toy_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def toy_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine frames of 64x48 at 10 a second: three red, three green, three blue; not to be changed."""
-    cv2 = pytest.importorskip("cv2")
+    pytest.importorskip("cv2")
+    cv2 = opencv("a test")  # FFmpeg asks once, when it is first used, how much it may print
     path = tmp_path_factory.mktemp("video") / "colours.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10.0, (64, 48))
     assert writer.isOpened()

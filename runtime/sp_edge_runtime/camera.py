@@ -4,86 +4,119 @@ from __future__ import annotations
 
 import glob
 import re
+import sys
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, get_args
 
 from sp_edge.errors import SettingsError, SourceError
 from sp_edge.preprocess import EXTENSIONS, image_files
-from sp_edge_runtime.frames import Capture, Source, VideoFrame
+from sp_edge_runtime.address import CAMERA, CSI, KINDS, Kind, redact, source_kind
+from sp_edge_runtime.capture import CaptureRequest
+from sp_edge_runtime.frames import Flip, Source, State, StateChange, VideoFrame
+from sp_edge_runtime.gstreamer import csi_pipeline
 from sp_edge_runtime.live import TIMEOUT, LiveSource
-from sp_edge_runtime.opencv import opencv
+from sp_edge_runtime.opencv import stable_device
+from sp_edge_runtime.process import MAX_SIDE, CaptureProcess
 from sp_edge_runtime.recorded import PictureSource, VideoFileSource
+from sp_edge_runtime.testsource import parse_test
 
-__all__ = ["Source", "VideoFrame", "open_source", "redact", "source_kind"]
+__all__ = ["Source", "State", "StateChange", "VideoFrame", "open_source", "redact", "source_kind"]
 
-_KINDS = "a camera, stream, video, picture, folder or glob"
-_CAMERA = re.compile(r"(?:/dev/video)?([0-9]{1,3})")
-_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_STREAMS = ("rtsp", "rtsps", "http", "https")
+CSI_SIZE_WH, CSI_RATE = (1280, 720), 30.0
 
 
-def open_source(text: str, *, vid_stride: int = 1, loop: bool = False, timeout: float = TIMEOUT) -> Source:
-    """Opens what the user named.
+def open_source(
+    text: str,
+    *,
+    vid_stride: int = 1,
+    loop: bool = False,
+    size_wh: tuple[int, int] | None = None,
+    rate: float | None = None,
+    flip: Flip = "none",
+    timeout: float = TIMEOUT,
+    wait: bool = False,
+) -> Source:
+    """Opens what the user named. A live source runs in a process of its own and is opened again whenever it is lost.
 
     Args:
-        text: a picture, a folder of pictures, a glob of pictures ('shots/*.jpg'), a video file, a camera ('0',
-            '/dev/video0'), or an rtsp://, rtsps://, http:// or https:// stream. A file called '0' is './0'.
+        text: one of
+            a picture, a folder of pictures, a glob of pictures ('shots/*.jpg'), a video file;
+            a USB camera: '0', '/dev/video0', 'v4l2:///dev/video0', or its lasting name under /dev/v4l/by-id;
+            a Jetson's CSI camera: 'csi://0';
+            a stream: rtsp://, rtsps://, and http:// or https:// with MJPEG or a video;
+            a GStreamer pipeline that ends in appsink;
+            'test://', which needs no camera: moving scenes.
+            A file called '0' is './0'.
         vid_stride: use every how manieth frame, 1 or more.
         loop: begin files again when they end.
-        timeout: seconds without a frame after which a live source raises SourceError.
+        size_wh: width and height that a camera is to deliver, pixels.
+        rate: frames a second that a camera is to deliver.
+        flip: how to mirror the frames or turn them clockwise.
+        timeout: seconds without a frame after which a live source counts as lost.
+        wait: go on trying a live source that has never delivered a frame, instead of raising.
 
     Raises:
-        SettingsError: an option is out of range, or a live source was to loop.
+        SettingsError: an option is out of range, or does not fit the source.
         SourceError: nothing there, nothing readable, or no pictures.
         MissingExtraError: a camera, stream or video, and OpenCV is not installed.
     """
+    kind = source_kind(text)
+    _check(vid_stride=vid_stride, size_wh=size_wh, rate=rate, flip=flip, timeout=timeout)
+    if (size_wh or rate) and kind not in ("camera", "csi", "test"):
+        raise SettingsError(
+            "size and rate are for cameras; what else there is has its own", expected="a camera", got=redact(text)[:200]
+        )
+    if kind == "file":
+        return _open_files(text, vid_stride=vid_stride, loop=loop, flip=flip)
+    if loop:
+        raise SettingsError("a live source cannot loop", expected="a video or pictures", got=redact(text))
+    request = _request(text, kind, size_wh=size_wh, rate=rate, flip=flip, stride=vid_stride, timeout=timeout)
+    # A CSI camera's frames are turned by its pipeline.
+    turned: Flip = "none" if kind == "csi" else flip
+    source = LiveSource(partial(CaptureProcess, request), redact(text), wait=wait, flip=turned)
+    try:
+        source.opened()
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+def _check(*, vid_stride: int, size_wh: tuple[int, int] | None, rate: float | None, flip: str, timeout: float) -> None:
     if vid_stride < 1:
         raise SettingsError("vid_stride is out of range", expected="1 or more", got=str(vid_stride))
     if not 0 < timeout <= 3600:
         raise SettingsError("the timeout is out of range", expected="seconds, above 0 and up to 3600", got=str(timeout))
-    if source_kind(text) == "file":
-        return _open_files(text, vid_stride=vid_stride, loop=loop)
-    if loop:
-        raise SettingsError("a live source cannot loop", expected="a video or pictures", got=redact(text))
-    return LiveSource(_open_live(text, timeout), redact(text), vid_stride=vid_stride, timeout=timeout)
+    if size_wh is not None and not all(1 <= side <= MAX_SIDE for side in size_wh):
+        raise SettingsError("the size is out of range", expected=f"1 to {MAX_SIDE} pixels a side", got=f"{size_wh}")
+    if rate is not None and not 0 < rate <= 1000:
+        raise SettingsError("the rate is out of range", expected="frames a second, above 0 and up to 1000", got=str(rate))
+    if flip not in get_args(Flip):
+        raise SettingsError("no such flip", expected=", ".join(get_args(Flip)), got=str(flip))
 
 
-def source_kind(text: str) -> Literal["camera", "stream", "file"]:
-    """What a source's text names, by its form alone.
-
-    Raises:
-        SourceError: empty, or an address of a kind that is not supported.
-    """
-    if not text.strip() or "\0" in text:
-        raise SourceError("no source was named", expected=_KINDS, got=repr(text))
-    if _CAMERA.fullmatch(text):
-        return "camera"
-    uri = _URI.fullmatch(text)
-    if uri is None:
-        return "file"
-    if uri[1].lower() not in _STREAMS:
-        expected = ", ".join(f"{scheme}://" for scheme in _STREAMS)
-        raise SourceError("this kind of address is not supported", expected=expected, got=f"{uri[1]}://")
-    return "stream"
+def _request(text: str, kind: Kind, *, flip: Flip, **options: Any) -> CaptureRequest:
+    if camera := CAMERA.fullmatch(text):
+        device = camera[2] or f"/dev/video{camera[1]}"
+        if sys.platform != "linux":
+            return CaptureRequest("device", camera[1] or device, **options)
+        # When it is plugged in again the number may be another one, or another camera's.
+        return CaptureRequest("device", stable_device(device), **options)
+    if csi := CSI.fullmatch(text):
+        size, rate = options.pop("size_wh") or CSI_SIZE_WH, options.pop("rate") or CSI_RATE
+        return CaptureRequest("gstreamer", csi_pipeline(int(csi[1]), size, rate, flip), **options)
+    if kind == "test":
+        parse_test(text)
+        return CaptureRequest("test", text, **options)
+    return CaptureRequest("gstreamer" if kind == "gstreamer" else "stream", text, **options)
 
 
-def redact(text: str) -> str:
-    """A source's text without credentials: in an address, all before the last '@' and behind '?', '#' or ';' becomes '***'."""
-    uri = _URI.fullmatch(text)
-    if uri is None:
-        return text
-    # A password may hold any character, and so may a token: where they cannot be told from the host, nothing is shown.
-    before, at, rest = uri[2].rpartition("@")
-    if any(mark in before for mark in "?#;"):
-        return f"{uri[1]}://***"
-    return f"{uri[1]}://{'***@' if at else ''}" + re.sub(r"([?#;]).*", r"\1***", rest, flags=re.DOTALL)
-
-
-def _open_files(text: str, *, vid_stride: int, loop: bool) -> Source:
+def _open_files(text: str, *, vid_stride: int, loop: bool, flip: Flip) -> Source:
     path = Path(text)
     try:
         if path.is_file() and path.suffix.lower() not in EXTENSIONS:
-            return VideoFileSource(path, vid_stride=vid_stride, loop=loop)
+            return VideoFileSource(path, vid_stride=vid_stride, loop=loop, flip=flip)
         if path.is_file():
             pictures = [path]
         elif path.is_dir():
@@ -93,27 +126,9 @@ def _open_files(text: str, *, vid_stride: int, loop: bool) -> Source:
             found = sorted(Path(name) for name in glob.glob(text, recursive=True))  # noqa: PTH207
             pictures = [p for p in found if p.suffix.lower() in EXTENSIONS and p.is_file()]
         else:
-            raise SourceError(f"no source at {text}", expected=_KINDS, got="nothing")
+            raise SourceError(f"no source at {text}", expected=KINDS, got="nothing")
     except (OSError, ValueError, re.error) as cause:
         raise SourceError(f"cannot look up {text[:200]!r}", expected="a path", got=str(cause)) from cause
     if not pictures:
         raise SourceError(f"no pictures in {text}", expected=f"files that end in {', '.join(sorted(EXTENSIONS))}", got="none")
-    return PictureSource(pictures, text, vid_stride=vid_stride, loop=loop)
-
-
-def _open_live(text: str, timeout: float) -> Capture:
-    cv2 = opencv("a camera or stream")
-    camera = _CAMERA.fullmatch(text)
-    if camera:
-        capture = cv2.VideoCapture(int(camera[1]))
-        remedy = "ls /dev/video* shows the cameras; another program may hold this one"
-    else:
-        # Without these FFmpeg waits for an absent host for half a minute, and for a silent one for ever.
-        wait = int(timeout * 1000)
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, wait, cv2.CAP_PROP_READ_TIMEOUT_MSEC, wait]
-        capture = cv2.VideoCapture(text, cv2.CAP_FFMPEG, limits)
-        remedy = "check address, user name and password with ffplay"
-    if not capture.isOpened():
-        capture.release()
-        raise SourceError(f"cannot open {redact(text)}", expected="a camera or stream that delivers", next_step=remedy)
-    return capture
+    return PictureSource(pictures, text, vid_stride=vid_stride, loop=loop, flip=flip)

@@ -1,18 +1,20 @@
-"""What a source of frames is: numbered, timed RGB images in order."""
+"""What a source of frames is: numbered, timed RGB images in order, and the state that the source is in."""
 
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.errors import SourceError
+Flip = Literal["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +26,53 @@ class VideoFrame:
         frame_id: number of the frame in its source, from 0; frames that are skipped or dropped count too.
         timestamp: seconds: of a live source the time of day of the capture (`time.time`), of a video the position in the
             file, of a picture 0.
+        captured: when it was captured (of a file: decoded), in seconds of `time.monotonic`, which nobody sets back.
     """
 
     image_rgb: NDArray[np.uint8]
     frame_id: int
     timestamp: float
+    captured: float = field(default_factory=time.monotonic)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the capture."""
+        return max(0.0, time.monotonic() - self.captured)
+
+
+class State(str, Enum):
+    """What a live source is doing.
+
+    INITIALISING until its first frame, RUNNING while frames come, RESTARTING from a failure to the next frame, ENDED when the
+    source said that it is over or was closed, ERROR when it failed and is not tried again.
+    """
+
+    INITIALISING = "initialising"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    ENDED = "ended"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class StateChange:
+    """A source came into another state.
+
+    Attributes:
+        source: its name, without credentials.
+        state: the new one.
+        time: of day, `time.time`.
+        reason: of RESTARTING and ERROR, without credentials.
+    """
+
+    source: str
+    state: State
+    time: float
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, with `"event": "state"`, which tells it from a frame and from other events."""
+        return {"event": "state", "source": self.source, "state": self.state.value, "reason": self.reason, "time": self.time}
 
 
 class Source(ABC):
@@ -40,6 +84,8 @@ class Source(ABC):
         timed: whether timestamps say when a frame was taken; pictures have none.
         fps: frames a second as the source claims them; None where it claims nothing.
         dropped: frames captured and never handed on, so far.
+        stale: frames that were older than a stream's `max_staleness` when their result was there, so far.
+        restarts: how often a live source was lost, so far.
     """
 
     def __init__(self, name: str, *, live: bool = False, timed: bool = True, fps: float | None = None) -> None:
@@ -47,7 +93,7 @@ class Source(ABC):
         self.live = live
         self.timed = timed
         self.fps = fps
-        self.dropped = 0
+        self.dropped = self.stale = self.restarts = 0
         self._closed = threading.Event()
 
     @abstractmethod
@@ -65,42 +111,15 @@ class Source(ABC):
         self.close()
 
 
-class Capture(Protocol):
-    """What the sources use of cv2.VideoCapture."""
-
-    def grab(self) -> bool:
-        """Waits for the next frame."""
-        ...
-
-    def retrieve(self) -> tuple[bool, Any]:
-        """Decodes what `grab` got: uint8 (H, W, 3) BGR."""
-        ...
-
-    def get(self, prop: int) -> float:
-        """A property of the camera or video."""
-        ...
-
-    def release(self) -> None:
-        """Closes the camera or video."""
-        ...
-
-
-def retrieve_rgb(capture: Capture, cv2: Any) -> NDArray[np.uint8] | None:
-    """The grabbed frame as uint8 (H, W, 3) RGB; None where it does not decode. The one place that turns BGR into RGB.
-
-    Raises:
-        SourceError: the frame is not uint8 (H, W, 3).
-    """
-    decoded, image_bgr = capture.retrieve()
-    if not decoded or image_bgr is None:
-        return None
-    if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
-        got = f"{image_bgr.dtype} {image_bgr.shape}"
-        raise SourceError("the frames have a form that is not supported", expected="uint8 (H, W, 3)", got=got)
-    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
-
-
-def claimed_fps(capture: Capture, cv2: Any) -> float | None:
-    """Frames a second as a camera or video claims them; None for a claim that cannot be."""
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    return rate if 0 < rate <= 1000 else None
+def flipped(image_rgb: NDArray[np.uint8], flip: Flip) -> NDArray[np.uint8]:
+    """The image mirrored or turned clockwise: uint8 (H, W, 3), or (W, H, 3) for a quarter turn; 'none' is the image itself."""
+    if flip == "none":
+        return image_rgb
+    turned = {
+        "horizontal": image_rgb[:, ::-1],
+        "vertical": image_rgb[::-1],
+        "rotate-90": image_rgb.transpose(1, 0, 2)[:, ::-1],
+        "rotate-180": image_rgb[::-1, ::-1],
+        "rotate-270": image_rgb.transpose(1, 0, 2)[::-1],
+    }[flip]
+    return np.ascontiguousarray(turned)

@@ -1,15 +1,28 @@
-"""Imports OpenCV only when a camera or video asks for it, with its complaints kept off the terminal."""
+"""Captures through OpenCV, which is imported only when a camera or video asks for it and kept off the terminal."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sp_edge.errors import MissingExtraError, SourceError
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.errors import MissingExtraError, SettingsError, SourceError
+from sp_edge_runtime.address import redact
+
+if TYPE_CHECKING:
+    from sp_edge_runtime.capture import Captured, CaptureRequest
+
+RETRY = 0.01  # seconds between attempts to read a camera that gave no frame
+BY_ID = Path("/dev/v4l/by-id")
 
 
 def opencv(purpose: str) -> Any:
@@ -54,3 +67,127 @@ def quiet() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def has_gstreamer(cv2: Any) -> bool:
+    """Whether this OpenCV was built with GStreamer, as JetPack's was and pip's was not."""
+    return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
+
+
+def stable_device(device: str, by_id: Path = BY_ID) -> str:
+    """The name under /dev/v4l/by-id of a camera such as '/dev/video0', which it keeps when it is plugged in again.
+
+    The device itself where it has no such name.
+    """
+    with suppress(OSError):
+        for link in sorted(by_id.iterdir()):
+            if link.resolve() == Path(device).resolve():
+                return str(link)
+    return device
+
+
+def retrieve_rgb(capture: Any, cv2: Any) -> NDArray[np.uint8] | None:
+    """The frame that a cv2.VideoCapture grabbed as uint8 (H, W, 3) RGB; None where it does not decode.
+
+    Raises:
+        SourceError: the frame is not uint8 (H, W, 3).
+    """
+    decoded, image_bgr = capture.retrieve()
+    if not decoded or image_bgr is None:
+        return None
+    if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
+        got = f"{image_bgr.dtype} {image_bgr.shape}"
+        raise SourceError("the frames have a form that is not supported", expected="uint8 (H, W, 3)", got=got)
+    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
+
+
+def claimed_fps(capture: Any, cv2: Any) -> float | None:
+    """Frames a second as a camera or video claims them; None for a claim that cannot be."""
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    return rate if 0 < rate <= 1000 else None
+
+
+def capture_opencv(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
+    """Opens a camera or a network stream; see `capture`."""
+    cv2 = opencv("a camera or stream")
+    return capture_from(_open_device(cv2, request) if request.kind == "device" else _open_stream(cv2, request), cv2, request)
+
+
+def capture_from(capture: Any, cv2: Any, request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
+    """The frames of an open cv2.VideoCapture, which belongs to them from now on."""
+    return claimed_fps(capture, cv2), _frames(capture, cv2, request)
+
+
+def _frames(capture: Any, cv2: Any, request: CaptureRequest) -> Iterator[Captured]:
+    from sp_edge_runtime.capture import Captured
+
+    number, latest = 0, time.monotonic()
+    try:
+        while True:
+            if not capture.grab():
+                if request.kind == "stream":
+                    if 0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) <= number + 1:  # a claim that may be one too many
+                        return  # a video served over HTTP, which has been shown whole
+                    raise SourceError(f"{redact(request.address)} broke off", expected="further frames")
+                if time.monotonic() - latest > request.timeout:
+                    raise SourceError(
+                        f"{redact(request.address)} gives no frames", expected=f"one within {request.timeout:g} s"
+                    )
+                time.sleep(RETRY)  # a camera's hiccup
+                continue
+            seconds, latest = time.time(), time.monotonic()
+            if number % request.stride == 0 and (image_rgb := retrieve_rgb(capture, cv2)) is not None:
+                yield Captured(number, seconds, latest, image_rgb)
+            number += 1
+    finally:
+        capture.release()
+
+
+def _open_device(cv2: Any, request: CaptureRequest) -> Any:
+    device = request.address
+    if device.startswith("/dev/") and not Path(device).exists():
+        raise SourceError(
+            f"cannot open {device}", expected="a camera", got="no such device", next_step="ls /dev/video* shows the cameras"
+        )
+    # FFmpeg would take a device for a file, and a link's name tells V4L2 nothing.
+    capture = cv2.VideoCapture(str(Path(device).resolve()), cv2.CAP_V4L2) if "/" in device else cv2.VideoCapture(int(device))
+    if not capture.isOpened():
+        capture.release()
+        raise SourceError(
+            f"cannot open {device}",
+            expected="a camera that delivers",
+            next_step="ls /dev/video* shows the cameras; another program may hold this one",
+        )
+    if request.size_wh and request.size_wh[0] * request.size_wh[1] > 640 * 480:
+        # Over USB 2 larger frames than these come uncompressed at a few a second.
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"MJPG"))
+    asked = {cv2.CAP_PROP_FPS: request.rate} if request.rate else {}
+    if request.size_wh:
+        asked |= {cv2.CAP_PROP_FRAME_WIDTH: request.size_wh[0], cv2.CAP_PROP_FRAME_HEIGHT: request.size_wh[1]}
+    for prop, value in asked.items():
+        capture.set(prop, value)
+    got = {prop: capture.get(prop) for prop in asked}
+    if any(abs(got[prop] - value) > 0.02 * value for prop, value in asked.items()):
+        capture.release()
+        raise SettingsError(
+            f"{device} does not offer this size or rate",
+            expected=", ".join(f"{value:g}" for value in asked.values()),
+            got=", ".join(f"{value:g}" for value in got.values()),
+            next_step=f"v4l2-ctl --device {device} --list-formats-ext shows what it offers",
+        )
+    return capture
+
+
+def _open_stream(cv2: Any, request: CaptureRequest) -> Any:
+    # Without these FFmpeg waits for an absent host for half a minute, and for a silent one for ever.
+    wait = int(request.timeout * 1000)
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, wait, cv2.CAP_PROP_READ_TIMEOUT_MSEC, wait]
+    capture = cv2.VideoCapture(request.address, cv2.CAP_FFMPEG, limits)
+    if not capture.isOpened():
+        capture.release()
+        raise SourceError(
+            f"cannot open {redact(request.address)}",
+            expected="a stream that delivers",
+            next_step="check address, user name and password with ffplay",
+        )
+    return capture

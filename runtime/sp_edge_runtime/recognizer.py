@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,8 +23,8 @@ from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.frames import Source
 from sp_edge_runtime.live_bank import LiveBank
 from sp_edge_runtime.prediction import Prediction
-from sp_edge_runtime.smoothing import Smoother, Smoothing
-from sp_edge_runtime.stream import FrameResult, results
+from sp_edge_runtime.smoothing import Smoothing
+from sp_edge_runtime.stream import FrameResult, StreamEvent, results
 
 BATCH = 8  # shots encoded at once: enrolling a large folder must not take a small board's memory
 
@@ -244,23 +245,41 @@ class Recognizer:
 
     def stream(
         self,
-        source: str | Source,
+        source: str | Source | Sequence[str | Source],
         *,
         smoothing: Smoothing | None = None,
+        on_event: Callable[[StreamEvent], None] | None = None,
+        max_staleness: float | None = None,
         max_frames: int | None = None,
         max_fps: float | None = None,
     ) -> Iterator[FrameResult]:
-        """Recognises every frame of a source, which is closed when the frames end or the iteration stops.
+        """Recognises every frame of a source, or of several, which are closed when the frames end or the iteration stops.
 
         Args:
-            source: as `open_source` takes it, or an open source.
+            source: as `open_source` takes it, or an open source, or several. Of several that are named, those which are not
+                there yet are waited for.
             smoothing: of the labels, for results with `smoothed` and `events`.
+            on_event: is called with the sources' changes of state, and with events that belong to no frame.
+            max_staleness: seconds after which a live result is not handed on.
             max_frames: after which to stop.
             max_fps: frames a second at most.
         """
-        with open_source(source) if isinstance(source, str) else source as frames:
-            smoother = None if smoothing is None else Smoother(smoothing)
-            yield from results(self, frames, smoother=smoother, max_frames=max_frames, max_fps=max_fps)
+        wanted = [source] if isinstance(source, str | Source) else list(source)
+        with ExitStack() as stack:
+            opened = [
+                stack.enter_context(open_source(one, wait=len(wanted) > 1) if isinstance(one, str) else one) for one in wanted
+            ]
+            found = results(
+                self,
+                opened,
+                smoothing=smoothing,
+                on_event=on_event,
+                max_staleness=max_staleness,
+                max_frames=max_frames,
+                max_fps=max_fps,
+            )
+            with closing(found):  # type: ignore[type-var]
+                yield from found
 
     def close(self) -> None:
         """Closes the backend and follows the bank's file no more."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sp_edge.errors import SourceError
 from sp_edge.preprocess import EXTENSIONS, load_image
-from sp_edge_runtime.frames import Capture, Source, VideoFrame, claimed_fps, retrieve_rgb
-from sp_edge_runtime.opencv import opencv
+from sp_edge_runtime.frames import Flip, Source, VideoFrame, flipped
+from sp_edge_runtime.opencv import claimed_fps, opencv, retrieve_rgb
 
 
 class PictureSource(Source):
@@ -20,13 +21,17 @@ class PictureSource(Source):
         name: what the user asked for.
         vid_stride: take every how manieth, from the first on.
         loop: begin again after the last; the frames' numbers count on.
+        flip: how to mirror or turn them.
     """
 
-    def __init__(self, paths: Sequence[Path], name: str, *, vid_stride: int = 1, loop: bool = False) -> None:
+    def __init__(
+        self, paths: Sequence[Path], name: str, *, vid_stride: int = 1, loop: bool = False, flip: Flip = "none"
+    ) -> None:
         super().__init__(name, timed=False)
         self._paths = paths
         self._stride = vid_stride
         self._loop = loop
+        self._flip: Flip = flip
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """The pictures in order; one that cannot be read raises ImageError with its path."""
@@ -34,7 +39,7 @@ class PictureSource(Source):
             for index in range(0, len(self._paths), self._stride):
                 if self._closed.is_set():
                     return
-                yield VideoFrame(load_image(self._paths[index]), lap * len(self._paths) + index, 0.0)
+                yield VideoFrame(flipped(load_image(self._paths[index]), self._flip), lap * len(self._paths) + index, 0.0)
 
 
 class VideoFileSource(Source):
@@ -44,18 +49,20 @@ class VideoFileSource(Source):
         path: of the file.
         vid_stride: take every how manieth frame, from the first on.
         loop: begin again after the last; the frames' numbers count on, the timestamps begin again.
+        flip: how to mirror or turn them.
 
     Raises:
         SourceError: OpenCV cannot read it, or it holds no frame.
         MissingExtraError: OpenCV is not installed.
     """
 
-    def __init__(self, path: Path, *, vid_stride: int = 1, loop: bool = False) -> None:
+    def __init__(self, path: Path, *, vid_stride: int = 1, loop: bool = False, flip: Flip = "none") -> None:
         super().__init__(str(path))
         self._cv2 = opencv("a video")
         self._path = path
         self._stride = vid_stride
         self._loop = loop
+        self._flip: Flip = flip
         capture = self._open()
         try:
             if not capture.grab():
@@ -81,14 +88,14 @@ class VideoFileSource(Source):
             if number == first:
                 raise SourceError(f"the video {self.name} has no frames any more", expected="at least one frame")
 
-    def _frame(self, capture: Capture, number: int) -> VideoFrame:
+    def _frame(self, capture: Any, number: int) -> VideoFrame:
         position = capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
         image_rgb = retrieve_rgb(capture, self._cv2)
         if image_rgb is None:
             raise SourceError(f"frame {number} of {self.name} is damaged", expected="a frame that decodes")
-        return VideoFrame(image_rgb, number, position)
+        return VideoFrame(flipped(image_rgb, self._flip), number, position)
 
-    def _open(self) -> Capture:
+    def _open(self) -> Any:
         capture = self._cv2.VideoCapture(str(self._path))
         if not capture.isOpened():
             capture.release()

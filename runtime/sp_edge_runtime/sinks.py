@@ -17,10 +17,10 @@ from PIL import Image, ImageOps
 
 from sp_edge.errors import SourceError
 from sp_edge.files import atomic_file
+from sp_edge_runtime.frames import State, StateChange
 from sp_edge_runtime.opencv import opencv, quiet
 from sp_edge_runtime.overlay import annotate
-from sp_edge_runtime.smoothing import Event
-from sp_edge_runtime.stream import FrameResult
+from sp_edge_runtime.stream import FrameResult, StreamEvent
 
 CODECS = {".mp4": ("mp4v",), ".webm": ("VP80", "VP90")}
 
@@ -32,8 +32,8 @@ class Sink(Protocol):
         """Takes one result; it must not be changed."""
         ...
 
-    def event(self, event: Event) -> None:
-        """Takes an event, after the result of the frame that brought it."""
+    def event(self, event: StreamEvent) -> None:
+        """Takes an event: a class that appeared or left, after the frame that brought it, or a source's change of state."""
         ...
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class JsonLinesSink:
         """Writes one line, or nothing."""
         self._line(result.to_json())
 
-    def event(self, event: Event) -> None:
+    def event(self, event: StreamEvent) -> None:
         """Writes one line, or nothing."""
         self._line(event.to_json())
 
@@ -88,8 +88,8 @@ class JsonLinesSink:
             raise _unwritable(self._path, cause) from cause
 
 
-class TerminalSink:
-    """A line on a terminal whenever the label changes.
+class JsonStreamSink:
+    """The same lines at once to a stream, for a program that reads them.
 
     Args:
         stream: where to print; standard output by default.
@@ -97,20 +97,56 @@ class TerminalSink:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
-        self._label: str | None = None
 
     def write(self, result: FrameResult) -> None:
-        """Prints the frame's number, label and confidence, if the label is not the last one."""
-        if result.label != self._label:
-            self._label = result.label
-            confidence = (result.smoothed or result.prediction).confidence
-            print(f"frame {result.frame.frame_id}: {result.label} ({confidence:.0%})", file=self._stream, flush=True)
+        """Prints one line."""
+        self._line(result.to_json())
 
-    def event(self, event: Event) -> None:
-        """Prints nothing: the label has changed, which `write` prints."""
+    def event(self, event: StreamEvent) -> None:
+        """Prints one line."""
+        self._line(event.to_json())
 
     def close(self) -> None:
         """Nothing to finish: the stream belongs to the caller."""
+
+    def _line(self, value: dict[str, Any]) -> None:
+        print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=self._stream, flush=True)
+
+
+class TerminalSink:
+    """A line on a terminal whenever a label or a source's state changes.
+
+    Args:
+        stream: where to print; standard output by default.
+        named: say which source a label is of.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, named: bool = False) -> None:
+        self._stream = stream or sys.stdout
+        self._named = named
+        self._labels: dict[str, str] = {}
+
+    def write(self, result: FrameResult) -> None:
+        """Prints the frame's number, label and confidence, if the label is not the source's last one."""
+        if result.label != self._labels.get(result.source):
+            self._labels[result.source] = result.label
+            confidence = (result.smoothed or result.prediction).confidence
+            self._line(
+                result.source if self._named else "", f"frame {result.frame.frame_id}: {result.label} ({confidence:.0%})"
+            )
+
+    def event(self, event: StreamEvent) -> None:
+        """Prints a source's new state; what appeared or left is a label that changed, which `write` prints."""
+        if isinstance(event, StateChange) and event.state is not State.INITIALISING:
+            self._line(event.source, event.state.value + (f" ({event.reason})" if event.reason else ""))
+            if event.state is State.RESTARTING:
+                self._labels.pop(event.source, None)
+
+    def close(self) -> None:
+        """Nothing to finish: the stream belongs to the caller."""
+
+    def _line(self, source: str, text: str) -> None:
+        print(f"{source}: {text}" if source else text, file=self._stream, flush=True)
 
 
 class VideoSink:
@@ -148,7 +184,7 @@ class VideoSink:
         drawn_rgb = annotate(_fitted(image_rgb, self._size_wh), result.prediction, result.smoothed)
         self._writer.write(self._cv2.cvtColor(drawn_rgb, self._cv2.COLOR_RGB2BGR))
 
-    def event(self, event: Event) -> None:
+    def event(self, event: StreamEvent) -> None:
         """Draws nothing: the next frame bears the label."""
 
     def close(self) -> None:

@@ -63,6 +63,7 @@ class Event:
         confidence: mean confidence of the recent frames with this label, 0 to 1.
         cause: 'frames' show it; or, of 'left' alone, a 'gap' between the frames or the 'end' of the stream, after which
             nobody can know whether the thing itself is gone.
+        source: the name of the frame's source, without credentials; '' where the stream has none.
     """
 
     kind: Literal["appeared", "left"]
@@ -72,6 +73,7 @@ class Event:
     duration: float
     confidence: float
     cause: Cause = "frames"
+    source: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """All fields; `kind` is called `event`, by which a line with an event is told from one with a frame's result."""
@@ -122,10 +124,12 @@ class Smoother:
 
     Args:
         smoothing: how.
+        source: the stream's name, for its events.
     """
 
-    def __init__(self, smoothing: Smoothing) -> None:
+    def __init__(self, smoothing: Smoothing, *, source: str = "") -> None:
         self._smoothing = smoothing
+        self._source = source
         self._last: tuple[float, int] | None = None  # timestamp and number of the last frame
         self._clock = 0.0  # seconds of stream so far: unlike timestamps it never goes back
         self._scores: dict[str, _Score] = {}
@@ -194,4 +198,6 @@ class Smoother:
 
     def _event(self, kind: Literal["appeared", "left"], seen: _Seen, cause: Cause) -> Event:
         time, frame_id = self._last or (0.0, 0)  # whoever was seen was seen on a frame
-        return Event(kind, seen.name, time, frame_id, self._clock - seen.since, self._scores[seen.name].confidence, cause)
+        return Event(
+            kind, seen.name, time, frame_id, self._clock - seen.since, self._scores[seen.name].confidence, cause, self._source
+        )

@@ -17,8 +17,9 @@ from sp_edge.cli.demo import demo
 from sp_edge.cli.doctor import doctor
 from sp_edge.cli.importing import import_
 from sp_edge.cli.prompts import prompts
-from sp_edge.cli.recognise import classify, stream
+from sp_edge.cli.recognise import classify
 from sp_edge.cli.ship import export, verify
+from sp_edge.cli.stream import stream
 from sp_edge.cli.teach import enroll
 from sp_edge.cli.train import evaluate, train
 

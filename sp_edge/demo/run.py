@@ -37,8 +37,7 @@ from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.overlay import annotate
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sinks import JsonLinesSink, Sink, VideoSink
-from sp_edge_runtime.smoothing import Event
-from sp_edge_runtime.stream import FrameResult, run_stream
+from sp_edge_runtime.stream import FrameResult, StreamEvent, run_stream
 
 TAUGHT = 5
 FPS = 25.0
@@ -222,7 +221,7 @@ class _Keep:
     def write(self, result: FrameResult) -> None:
         self.results.append(result)
 
-    def event(self, event: Event) -> None:
+    def event(self, event: StreamEvent) -> None:
         pass
 
     def close(self) -> None:

@@ -1,226 +1,293 @@
 import itertools
+import queue
 import threading
-import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
-from sp_edge.errors import SourceError
-from sp_edge_runtime.live import LiveSource
-
-pytest.importorskip("cv2")
+from sp_edge.errors import MissingExtraError, SettingsError, SourceError
+from sp_edge_runtime.frames import State, VideoFrame
+from sp_edge_runtime.live import Backoff, LiveSource
 
 PATIENCE = 30.0  # seconds after which a test that hangs fails
+END = object()
 
 
-def numbered(value: int) -> np.ndarray:
-    """A BGR frame whose blue channel is `value`: the RGB frame has it last."""
-    return np.full((4, 6, 3), (value, 100, 200), np.uint8)
+def frame(number: int, value: int = 0, size: tuple[int, int] = (4, 6)) -> VideoFrame:
+    return VideoFrame(np.full((*size, 3), value, np.uint8), number, 1000.0 + number, captured=float(number))
 
 
-class FakeCamera:
-    """Stands for cv2.VideoCapture: delivers what the test puts in, and says when it is asked for more than that."""
+class FakeFeed:
+    """Delivers what the test puts in, and says when it is asked for more than that."""
 
-    def __init__(self) -> None:
-        self.frames: deque[np.ndarray | Exception | None] = deque()
+    def __init__(self, *items: object, fails: Exception | None = None) -> None:
+        self.items: queue.Queue[object] = queue.Queue()
+        self.fps: float | None = 25.0
         self.released = threading.Event()
         self.idle = threading.Event()
-        self._lock = threading.Lock()
-        self._grabbed: np.ndarray | None = None
+        self.fails = fails
+        for item in items:
+            self.items.put(item)
 
-    def put(self, *frames: np.ndarray | Exception | None) -> None:
-        """Puts frames in; None stands for one that does not decode."""
-        with self._lock:
-            self.frames.extend(frames)
-            self.idle.clear()
+    def open(self) -> None:
+        if self.fails:
+            raise self.fails
 
-    def deliver(self, *frames: np.ndarray | Exception | None) -> None:
-        """Puts frames in and waits until the reader has taken all of them and asks for another."""
-        self.put(*frames)
-        assert self.idle.wait(PATIENCE)
+    def read(self) -> VideoFrame | None:
+        if self.items.empty():
+            self.idle.set()
+        item = self.items.get(timeout=PATIENCE)
+        if isinstance(item, Exception):
+            raise item
+        return item if isinstance(item, VideoFrame) else None
 
-    def grab(self) -> bool:
-        with self._lock:
-            if not self.frames:
-                self.idle.set()
-                return False
-            frame = self.frames.popleft()
-        if isinstance(frame, Exception):
-            raise frame
-        self._grabbed = frame
-        return True
-
-    def retrieve(self) -> tuple[bool, np.ndarray | None]:
-        return self._grabbed is not None, self._grabbed
-
-    def get(self, _: int) -> float:
-        return 25.0
+    def close(self) -> None:
+        self.items.put(SourceError("killed"))
 
     def release(self) -> None:
         self.released.set()
 
+    def deliver(self, *items: object) -> None:
+        """Puts items in and waits until all are taken and another is asked for."""
+        self.idle.clear()
+        for item in items:
+            self.items.put(item)
+        assert self.idle.wait(PATIENCE)
 
-def readers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("reader of")]
+
+class Once(Backoff):
+    """Waits for nothing, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = 0
+
+    def wait(self) -> float:
+        self.waited += 1
+        return 0.0
+
+
+def live(*feeds: FakeFeed, wait: bool = False, **options: object) -> LiveSource:
+    remaining = list(feeds)
+
+    def start() -> FakeFeed:
+        return remaining.pop(0) if remaining else FakeFeed()
+
+    return LiveSource(start, "camera", wait=wait, backoff=Once(), **options)
+
+
+def supervisors() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("supervisor of")]
 
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    assert readers() == []
+    assert supervisors() == []
     yield
-    for reader in readers():
-        reader.join(PATIENCE)
-    assert readers() == []
+    for thread in supervisors():
+        thread.join(PATIENCE)
+    assert supervisors() == []
+
+
+def until(met: Callable[[], bool]) -> None:
+    """Waits for something that another thread does."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / 0.005)):
+        if met():
+            return
+        pause.wait(0.005)
+    raise AssertionError("it never came")
+
+
+def states(source: LiveSource) -> list[str]:
+    return [change.state.value for change in source.changes()]
 
 
 def test_the_newest_frame_is_handed_on_and_older_ones_are_dropped() -> None:
-    camera = FakeCamera()
-    with LiveSource(camera, "camera", timeout=PATIENCE) as source:
-        assert source.live
-        assert source.fps == 25.0
+    feed = FakeFeed(frame(0))
+    with live(feed) as source:
+        source.opened()
+        feed.deliver(*(frame(number, number) for number in range(1, 5)))
         frames = iter(source)
-        before = time.time()
-        camera.deliver(*(numbered(value) for value in range(5)))
         newest = next(frames)
-        assert newest.frame_id == 4
-        assert newest.image_rgb[0, 0].tolist() == [200, 100, 4]
-        assert before <= newest.timestamp <= time.time()
-        assert source.dropped == 4
-        camera.deliver(numbered(5))
+        assert (newest.frame_id, newest.image_rgb[0, 0, 0], newest.timestamp, newest.captured) == (4, 4, 1004.0, 4.0)
+        assert (source.live, source.fps, source.dropped) == (True, 25.0, 4)
+        feed.deliver(frame(5))
         assert next(frames).frame_id == 5
         assert source.dropped == 4
+        assert states(source) == ["initialising", "running"]
 
 
 def test_a_frame_is_handed_on_once_and_is_waited_for() -> None:
-    camera = FakeCamera()
-    with LiveSource(camera, "camera", timeout=PATIENCE) as source:
-        camera.deliver(numbered(0))
+    feed = FakeFeed(frame(0))
+    with live(feed) as source:
         frames = iter(source)
         assert next(frames).frame_id == 0
-        later = threading.Thread(target=lambda: camera.put(numbered(1)))
+        assert source.take() is None
+        later = threading.Thread(target=lambda: feed.items.put(frame(1)))
         later.start()
         assert next(frames).frame_id == 1
         later.join()
 
 
-def test_stride_counts_captured_frames() -> None:
-    camera = FakeCamera()
-    with LiveSource(camera, "camera", vid_stride=3, timeout=PATIENCE) as source:
-        camera.deliver(*(numbered(value) for value in range(6)))
-        frame = next(iter(source))
-        assert (frame.frame_id, frame.image_rgb[0, 0, 2]) == (3, 3)
+def test_a_source_that_is_lost_comes_back_and_its_frames_count_on() -> None:
+    first, second = FakeFeed(frame(0), frame(1)), FakeFeed(SourceError("no such device"))
+    third = FakeFeed(frame(0, 9, size=(8, 2)))
+    with live(first, second, third) as source:
+        source.opened()
+        assert first.idle.wait(PATIENCE)
+        assert next(iter(source)).frame_id == 1
+        first.items.put(SourceError("the cable"))
+        back = next(iter(source))
+        assert (back.frame_id, back.image_rgb.shape) == (2, (8, 2, 3))
+        until(lambda: source.state is State.RUNNING)
+        changes = source.changes()
+        assert [change.state.value for change in changes] == ["initialising", "running", "restarting", "restarting", "running"]
+        assert [change.reason for change in changes] == ["", "", "the cable", "no such device", ""]
+        assert source.restarts == 1
+        assert first.released.is_set()
+        assert second.released.is_set()
+
+
+def test_no_frame_of_before_the_loss_is_handed_on_after_it() -> None:
+    first, second = FakeFeed(frame(0)), FakeFeed()
+    with live(first, second) as source:
+        source.opened()
+        first.items.put(SourceError("lost"))
+        assert second.idle.wait(PATIENCE)
+        assert source.state is State.RESTARTING
+        assert source.take() is None
         assert source.dropped == 1
 
 
-def test_a_frame_that_does_not_decode_is_passed_over() -> None:
-    camera = FakeCamera()
-    with LiveSource(camera, "camera", timeout=PATIENCE) as source:
-        camera.deliver(numbered(0), None)
+def test_the_first_failure_is_an_error() -> None:
+    with live(FakeFeed(fails=SourceError("cannot open", next_step="plug it in"))) as source:
+        with pytest.raises(SourceError, match="cannot open") as caught:
+            source.opened()
+        assert caught.value.next_step == "plug it in"
+        with pytest.raises(SourceError, match="cannot open"):
+            next(iter(source))
+        assert states(source) == ["initialising", "error"]
+
+
+def test_a_source_may_be_waited_for() -> None:
+    absent = [FakeFeed(fails=SourceError("cannot open")) for _ in range(3)]
+    with live(*absent, FakeFeed(frame(0)), wait=True) as source:
+        source.opened()
         assert next(iter(source)).frame_id == 0
-        camera.deliver(None, numbered(3))
-        assert next(iter(source)).frame_id == 3
-        assert source.dropped == 0
+        assert source.restarts == 0  # it was never lost
 
 
-def test_a_source_that_stops_delivering() -> None:
-    camera = FakeCamera()
-    with LiveSource(camera, "rtsp://***@cam", timeout=0.05) as source:
-        with pytest.raises(SourceError, match=r"rtsp://\*\*\*@cam stopped delivering") as caught:
-            next(iter(source))
-        assert "0.05 s" in caught.value.expected
-        # The reader goes on trying: what came back can be iterated again.
-        camera.deliver(numbered(7))
-        assert next(iter(source)).image_rgb[0, 0, 2] == 7
+@pytest.mark.parametrize(
+    "lasting", [MissingExtraError("needs OpenCV", package="opencv", extra="camera"), SettingsError("no such size")]
+)
+def test_what_trying_again_cannot_mend_is_an_error(lasting: Exception) -> None:
+    with live(FakeFeed(frame(0), SourceError("lost")), FakeFeed(fails=lasting), wait=True) as source:
+        until(lambda: source.state is State.ERROR)
+        with pytest.raises(type(lasting)):
+            list(source)
 
 
-def test_a_driver_that_raises() -> None:
-    camera = FakeCamera()
-    camera.put(RuntimeError("the driver is gone"))
-    with LiveSource(camera, "camera", timeout=PATIENCE) as source:
-        with pytest.raises(SourceError, match="the driver is gone") as caught:
-            next(iter(source))
-        assert isinstance(caught.value.__cause__, RuntimeError)
-        assert camera.released.wait(PATIENCE)
+def test_a_driver_that_raises_is_tried_again() -> None:
+    with live(FakeFeed(frame(0), RuntimeError("the driver is gone")), FakeFeed(frame(0))) as source:
+        until(lambda: source.restarts == 1 and source.state is State.RUNNING)
+        assert "RuntimeError: the driver is gone" in [change.reason for change in source.changes()]
 
 
-def test_frames_of_a_form_that_is_not_supported() -> None:
-    camera = FakeCamera()
-    camera.put(np.zeros((4, 6), np.uint8))
-    with LiveSource(camera, "camera", timeout=PATIENCE) as source, pytest.raises(SourceError, match="not supported"):
-        next(iter(source))
+def test_a_driver_that_raises_at_once_is_our_error() -> None:
+    with live(FakeFeed(fails=RuntimeError("no driver"))) as source, pytest.raises(SourceError, match="no driver"):
+        source.opened()
 
 
-def test_the_thread_ends_with_the_source() -> None:
-    assert readers() == []
-    camera = FakeCamera()
-    with LiveSource(camera, "camera", timeout=PATIENCE) as source:
-        assert len(readers()) == 1
-        camera.deliver(numbered(0))
-    assert readers() == []
-    assert camera.released.is_set()
+def test_a_source_that_is_over_ends_with_its_last_frame() -> None:
+    feed = FakeFeed(frame(0), END)
+    with live(feed) as source:
+        until(lambda: source.state is State.ENDED)
+        assert [one.frame_id for one in source] == [0]
+        assert feed.released.is_set()
+        assert states(source) == ["initialising", "running", "ended"]
+
+
+def test_frames_are_flipped() -> None:
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    with live(FakeFeed(VideoFrame(image, 0, 0.0)), flip="rotate-90") as source:
+        np.testing.assert_array_equal(next(iter(source)).image_rgb, np.rot90(image, -1))
+
+
+def test_closing_ends_everything() -> None:
+    feed = FakeFeed(frame(0))
+    source = live(feed)
+    source.opened()
+    source.close()
+    assert supervisors() == []
+    assert feed.released.is_set()
     assert next(iter(source), None) is None
+    assert source.state is State.ENDED
     source.close()
 
 
-def test_the_thread_ends_on_an_error_in_the_loop_that_uses_it() -> None:
-    camera = FakeCamera()
-    camera.put(numbered(0))
+def test_closing_during_a_pause_between_attempts() -> None:
+    class Long(Backoff):
+        def wait(self) -> float:
+            return 3600.0
 
-    def use() -> None:
-        with LiveSource(camera, "camera", timeout=PATIENCE) as source:
-            for frame in source:
-                frame.frame_id / 0
-
-    with pytest.raises(ZeroDivisionError):
-        use()
-    assert readers() == []
-    assert camera.released.is_set()
+    feeds = [FakeFeed(frame(0), SourceError("lost"))]
+    source = LiveSource(lambda: feeds.pop(0), "camera", backoff=Long())
+    until(lambda: source.state is State.RESTARTING)
+    source.close()
+    assert supervisors() == []
 
 
 def test_closing_wakes_the_thread_that_waits_for_a_frame() -> None:
-    camera = FakeCamera()
-    source = LiveSource(camera, "camera", timeout=PATIENCE)
+    feed = FakeFeed()
+    source = live(feed)
     got: list[object] = []
     waiting = threading.Thread(target=lambda: got.append(list(source)))
     waiting.start()
-    camera.deliver()
+    assert feed.idle.wait(PATIENCE)
     source.close()
     waiting.join(PATIENCE)
     assert got == [[]]
 
 
-def test_a_reader_that_hangs_does_not_hang_the_close() -> None:
-    class Stuck(FakeCamera):
-        freed = threading.Event()
+def test_the_thread_ends_on_an_error_in_the_loop_that_uses_it() -> None:
+    feed = FakeFeed(frame(0))
 
-        def grab(self) -> bool:
-            self.idle.set()
-            self.freed.wait(PATIENCE)
-            return False
+    def use() -> None:
+        with live(feed) as source:
+            for one in source:
+                one.frame_id / 0
 
-    camera = Stuck()
-    source = LiveSource(camera, "camera", timeout=0.05)
-    assert camera.idle.wait(PATIENCE)
-    source.close()
-    assert len(readers()) == 1
-    assert not camera.released.is_set()  # never under the feet of the thread that reads
-    camera.freed.set()
-    assert camera.released.wait(PATIENCE)
+    with pytest.raises(ZeroDivisionError):
+        use()
+    assert feed.released.is_set()
 
 
 def test_no_frame_is_handed_on_twice_under_load() -> None:
-    camera = FakeCamera()
-    with LiveSource(camera, "camera", timeout=PATIENCE) as source:
-        feeder = threading.Thread(target=lambda: [camera.put(numbered(value % 256)) for value in range(300)])
-        feeder.start()
+    feed = FakeFeed(*(frame(number, number % 256) for number in range(300)))
+    with live(feed) as source:
         ids = []
-        for frame in source:
-            assert frame.image_rgb[0, 0, 2] == frame.frame_id % 256
-            ids.append(frame.frame_id)
-            if frame.frame_id == 299:
+        for one in source:
+            assert one.image_rgb[0, 0, 2] == one.frame_id % 256
+            ids.append(one.frame_id)
+            if one.frame_id == 299:
                 break
-        feeder.join()
         assert all(a < b for a, b in itertools.pairwise(ids))
         assert len(ids) + source.dropped == 300
+
+
+def test_the_pauses_grow_and_are_never_all_the_same() -> None:
+    backoff = Backoff(first=1.0, most=10.0)
+    for step in (1, 2, 4, 8, 10, 10):
+        assert step / 2 <= backoff.wait() <= step
+    backoff.reset()
+    assert 0.5 <= backoff.wait() <= 1.0
+    assert len({Backoff().wait() for _ in range(9)}) > 1
+
+
+def test_only_a_bounded_number_of_changes_is_kept() -> None:
+    feeds = [FakeFeed(frame(0), SourceError("lost")) for _ in range(80)]
+    with live(*feeds) as source:
+        until(lambda: source.restarts == 80)
+        assert len(source.changes()) <= 100

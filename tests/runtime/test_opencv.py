@@ -13,12 +13,16 @@ from sp_edge_runtime.sinks import VideoSink
 
 
 @pytest.fixture
-def without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_opencv(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
+    # A live source's process has modules of its own; it gets this one's path.
+    blocker = tmp_path_factory.mktemp("blocked") / "cv2.py"
+    blocker.write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
+    monkeypatch.syspath_prepend(blocker.parent)
 
 
 @pytest.mark.usefixtures("without_opencv")
-@pytest.mark.parametrize("text", ["0", "rtsp://127.0.0.1:9/live", "clip.mp4"])
+@pytest.mark.parametrize("text", ["/dev/video0", "rtsp://127.0.0.1:9/live", "clip.mp4"])
 def test_what_needs_opencv_says_so(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"a video")
     monkeypatch.chdir(tmp_path)

@@ -111,6 +111,7 @@ def test_the_json_of_an_event() -> None:
         "duration": 1.25,
         "confidence": 0.5,
         "cause": "gap",
+        "source": "",
     }
 
 

@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.frames import Source, VideoFrame
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.smoothing import Event, Smoothing
-from sp_edge_runtime.stream import RECENT, STAGES, FrameResult, results, run_stream
+from sp_edge_runtime.stream import FrameResult, results, run_stream
+from sp_edge_runtime.summary import RECENT, STAGES, Times
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def test_the_json_of_a_frame(recognizer: Recognizer) -> None:
     assert read["name"] == "red"
     assert (read["frame_id"], read["frame_timestamp"]) == (7, 1.25)
     assert read["frame_age_ms"] == result.age_ms >= 0
-    assert set(read) == set(result.prediction.to_json()) | {"frame_id", "frame_timestamp", "frame_age_ms"}
+    assert set(read) == set(result.prediction.to_json()) | {"source", "frame_id", "frame_timestamp", "frame_age_ms"}
 
 
 def test_events_follow_the_frames_and_what_is_left_ends_with_the_stream(recognizer: Recognizer, toy_video: Path) -> None:
@@ -131,14 +133,25 @@ def test_what_is_there_when_a_stream_breaks_off_leaves(recognizer: Recognizer, e
     assert [(event.kind, event.cause) for event in sink.events] == [("appeared", "frames"), ("left", "end")]
 
 
-def test_the_age_of_a_live_frame_counts_from_its_capture(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module.time, "time", lambda: 1000.5)
-    (live,) = results(recognizer, Given(frame("red", timestamp=1000.0), live=True))
-    assert live.age_ms == 500.0
-    (ahead,) = results(recognizer, Given(frame("red", timestamp=1001.0), live=True))
-    assert ahead.age_ms == 0.0
-    (file,) = results(recognizer, Given(frame("red", timestamp=3.0)))
-    assert file.age_ms < 400_000
+def aged(name: str, seconds: float) -> VideoFrame:
+    """A frame that was captured so long ago."""
+    return VideoFrame(toy.picture(name, side=40), 0, 0.0, captured=time.monotonic() - seconds)
+
+
+def test_the_age_counts_from_the_capture_and_never_below_nothing(recognizer: Recognizer) -> None:
+    first, second = results(recognizer, Given(aged("red", 100.0), aged("red", -100.0), live=True))
+    assert 100_000 <= first.age_ms < 160_000
+    assert second.age_ms == 0.0
+
+
+def test_what_is_too_old_is_counted_and_not_handed_on(recognizer: Recognizer) -> None:
+    frames = (aged("red", 100.0), aged("green", 0.0), aged("blue", 61.0))
+    source, sink = Given(*frames, live=True), Collecting()
+    summary = run_stream(recognizer, source, [sink], max_staleness=60.0)
+    assert [result.prediction.label for result in sink.results] == ["green"]
+    assert (summary.frames, summary.stale, source.stale) == (1, 2, 2)
+    # A file waits for whoever reads it.
+    assert run_stream(recognizer, Given(*frames), [], max_staleness=1e-9).frames == 3
 
 
 def test_max_frames(recognizer: Recognizer, toy_video: Path) -> None:
@@ -175,7 +188,9 @@ def test_max_fps_waits_for_the_rest_of_each_period(recognizer: Recognizer, monke
     assert slept == [0.2, 0.15, 0.2]
 
 
-@pytest.mark.parametrize("options", [{"max_frames": 0}, {"max_fps": 0}, {"max_fps": -1}, {"max_fps": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"max_frames": 0}, {"max_fps": 0}, {"max_fps": -1}, {"max_fps": float("nan")}, {"max_staleness": 0}]
+)
 def test_options_out_of_range(recognizer: Recognizer, options: dict[str, float]) -> None:
     sink = Collecting()
     with pytest.raises(SettingsError, match=next(iter(options))):
@@ -239,7 +254,7 @@ def test_a_source_is_closed_when_the_iteration_stops_early(recognizer: Recognize
 
 
 def test_means_are_of_all_frames_and_medians_of_the_recent_ones() -> None:
-    times = stream_module._Times()
+    times = Times()
     for _ in range(RECENT):
         times.add(0.0)
     for _ in range(RECENT):

@@ -1,0 +1,162 @@
+"""Streams for a long time at full speed while cameras fail, classes are taught and forgotten, and a web address is away.
+
+    python benchmarks/soak.py model.spedge --minutes 25 --json soak.json
+
+Two cameras stand in by test://: one is lost after some hundred frames, again and again, the other hangs, so that its process
+has to be killed. A webhook leads nowhere. Every few seconds a class is taught from the frame that is shown, and the oldest one
+forgotten. Memory, threads, file descriptors and processes of this program are sampled, and a line is fitted to each after the
+first fifth of the time; its slope is printed with a 95 % interval over blocks of samples, which are less dependent on one
+another than the samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sp_edge.bank import Bank
+from sp_edge.bundle import Bundle
+from sp_edge.cli.common import table
+from sp_edge.files import write_json
+from sp_edge_runtime.backend import open_backend
+from sp_edge_runtime.camera import open_source
+from sp_edge_runtime.publish import WebhookSink
+from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.smoothing import Smoothing
+from sp_edge_runtime.stream import results
+
+SOURCES = ("test://?fail=400", "test://?hang=700")
+KEPT = 8  # classes that the bank holds at most
+BLOCKS = 10  # of samples, to which the line is fitted
+QUANTITIES = ("memory_mib", "threads", "descriptors", "processes")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The program at one moment; memory is its own, processes are its children."""
+
+    seconds: float
+    memory_mib: float
+    threads: int
+    descriptors: int
+    processes: int
+    frames: int
+    restarts: int
+    enrolled: int
+
+
+def sample(seconds: float) -> Sample:
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    memory = int(status["VmRSS"].split()[0]) / 1024
+    return Sample(seconds, memory, int(status["Threads"]), len(os.listdir("/proc/self/fd")), children(), 0, 0, 0)  # noqa: PTH208
+
+
+def children() -> int:
+    """Processes that this one has begun and not given back, zombies too."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return sum(len(task.read_text().split()) for task in tasks)
+
+
+def fitted(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float]:
+    """The slope of a line through the means of BLOCKS blocks, an hour, and half its 95 % interval."""
+    x = np.array([block.mean() for block in np.array_split(seconds / 3600, BLOCKS)])
+    y = np.array([block.mean() for block in np.array_split(values, BLOCKS)])
+    centred = x - x.mean()
+    slope = float(centred @ (y - y.mean()) / (centred @ centred))
+    residual = y - y.mean() - slope * centred
+    error = float(np.sqrt(residual @ residual / (BLOCKS - 2) / (centred @ centred)))
+    return slope, 2.306 * error  # Student's t of 8 degrees of freedom
+
+
+def soak(recognizer: Recognizer, minutes: float, every: float, rate: float) -> Iterator[Sample]:
+    sources = [open_source(text, rate=rate, timeout=5.0, wait=True) for text in SOURCES]
+    sink = WebhookSink("http://127.0.0.1:9/")
+    names = itertools.cycle(recognizer.bundle.prompts.names[: 3 * KEPT])
+    began = due = time.monotonic()
+    frames = enrolled = 0
+    try:
+        with closing(results(recognizer, sources, smoothing=Smoothing(), on_event=sink.event, max_staleness=2.0)) as found:
+            for result in found:
+                sink.write(result)
+                frames += 1
+                now = time.monotonic() - began
+                if time.monotonic() >= due:
+                    due += every
+                    if len(recognizer.bank.names) >= KEPT:
+                        recognizer.forget(recognizer.bank.names[0])
+                    image = result.frame.image_rgb
+                    teacher = threading.Thread(target=recognizer.enroll, args=[next(names), [image]])
+                    teacher.start()
+                    teacher.join()
+                    enrolled += 1
+                    restarts = sum(source.restarts for source in sources)
+                    yield replace(sample(now), frames=frames, restarts=restarts, enrolled=enrolled)
+                if now > minutes * 60:
+                    break
+    finally:
+        sink.close()
+        for source in sources:
+            source.close()
+
+
+def report(samples: list[Sample], before: Sample, after: Sample) -> dict[str, Any]:
+    steady = [one for one in samples if one.seconds > samples[-1].seconds / 5]
+    seconds = np.array([one.seconds for one in steady])
+    rows, quantities = [], {}
+    for name in QUANTITIES:
+        values = np.array([getattr(one, name) for one in steady], float)
+        slope, half = fitted(seconds, values)
+        quantities[name] = {
+            "before": getattr(before, name),
+            "least": float(values.min()),
+            "median": float(statistics.median(values)),
+            "most": float(values.max()),
+            "after": getattr(after, name),
+            "slope_per_hour": slope,
+            "half_interval": half,
+            "grows": slope - half > 0,
+        }
+        shown = [f"{quantities[name][key]:.1f}" for key in ("before", "least", "median", "most", "after")]
+        verdict = "grows" if slope - half > 0 else "flat"
+        rows.append([name, *shown, f"{slope:+.2f} ± {half:.2f}", verdict])
+    last = samples[-1]
+    print(f"{last.seconds / 60:.1f} minutes, {last.frames} frames, {last.restarts} reconnects, {last.enrolled} enrolments")
+    print(table(["", "before", "least", "median", "most", "after", "an hour", "verdict"], rows))
+    return {"seconds": last.seconds, "frames": last.frames, "restarts": last.restarts, "enrolled": last.enrolled, **quantities}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--minutes", type=float, default=25.0)
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between samples, and between enrolments")
+    parser.add_argument("--rate", type=float, default=100.0, help="frames a second of each camera")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    bundle = Bundle.load(arguments.bundle)
+    samples: list[Sample] = []
+    with Recognizer(bundle, Bank.empty(bundle), open_backend(bundle, "cpu", None)) as recognizer:
+        before = sample(0)
+        for one in soak(recognizer, arguments.minutes, arguments.every, arguments.rate):
+            samples.append(one)
+            if len(samples) % 12 == 0:
+                print(one, flush=True)
+        after = sample(samples[-1].seconds)
+    figures = report(samples, before, after)
+    if arguments.json:
+        write_json(arguments.json, {**figures, "samples": [vars(one) for one in samples]})
+
+
+if __name__ == "__main__":
+    main()

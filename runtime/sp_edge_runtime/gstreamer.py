@@ -1,0 +1,141 @@
+"""Captures the frames of a GStreamer pipeline: through OpenCV where it was built for that, through PyGObject elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.errors import InputError, SettingsError, SourceError
+from sp_edge_runtime.capture import Captured, CaptureRequest
+from sp_edge_runtime.frames import Flip
+from sp_edge_runtime.opencv import capture_from, has_gstreamer, opencv
+
+# Where red, green and blue stand among a pixel's bytes.
+FORMATS = {"RGB": (0, 1, 2), "RGBx": (0, 1, 2), "RGBA": (0, 1, 2), "BGR": (2, 1, 0), "BGRx": (2, 1, 0), "BGRA": (2, 1, 0)}
+_SINK = re.compile(r"!\s*appsink\b")
+
+
+def csi_pipeline(sensor: int, size_wh: tuple[int, int], rate: float, flip: Flip = "none") -> str:
+    """The pipeline of a CSI camera on a Jetson: argus captures, the hardware turns, the newest frame alone is kept."""
+    width, height = size_wh
+    method = {"none": 0, "rotate-270": 1, "rotate-180": 2, "rotate-90": 3, "horizontal": 4, "vertical": 6}[flip]
+    if method in (1, 3):
+        width, height = height, width
+    numerator, denominator = rate.as_integer_ratio()
+    return (
+        f"nvarguscamerasrc sensor-id={sensor} ! "
+        f"video/x-raw(memory:NVMM),width={size_wh[0]},height={size_wh[1]},framerate={numerator}/{denominator} ! "
+        f"nvvidconv flip-method={method} ! video/x-raw,format=BGRx,width={width},height={height} ! "
+        "appsink drop=1 max-buffers=1 sync=false"
+    )
+
+
+def capture_pipeline(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
+    """Opens a pipeline that ends in an appsink; see `capture`."""
+    try:
+        cv2 = opencv("a GStreamer pipeline")
+    except InputError:  # PyGObject does it without OpenCV
+        cv2 = None
+    if cv2 is None or not has_gstreamer(cv2):
+        return _through_pygobject(request)
+    text = _SINK.sub("! videoconvert ! video/x-raw,format=BGR ! appsink", request.address)
+    opened = cv2.VideoCapture(text, cv2.CAP_GSTREAMER)
+    if not opened.isOpened():
+        opened.release()
+        raise SourceError(
+            "the GStreamer pipeline does not start", next_step="try it with gst-launch-1.0 and fakesink" + _argus(text)
+        )
+    return capture_from(opened, cv2, request)
+
+
+def _through_pygobject(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
+    gst = _gst()
+    text = request.address
+    try:
+        pipeline = gst.parse_launch(text)
+        sinks = [element for element in _elements(pipeline) if element.get_factory().get_name() == "appsink"]
+    except Exception as cause:  # GLib.Error, which only exists where gi does
+        raise SettingsError("this is no GStreamer pipeline", expected="... ! appsink", got=str(cause)) from cause
+    if len(sinks) != 1:
+        raise SettingsError("the pipeline does not have one appsink", expected="1", got=str(len(sinks)))
+    sink = sinks[0]
+    sink.set_property("caps", gst.Caps.from_string(f"video/x-raw,format={{{','.join(FORMATS)}}}"))
+    for name, value in (("drop", True), ("max-buffers", 1), ("sync", False), ("emit-signals", False)):
+        sink.set_property(name, value)
+    pipeline.set_state(gst.State.PLAYING)
+    return None, _frames(gst, pipeline, sink, request)
+
+
+def _gst() -> Any:
+    try:
+        gi = importlib.import_module("gi")
+        gi.require_version("Gst", "1.0")
+        gst = importlib.import_module("gi.repository.Gst")
+    except (ImportError, ValueError) as cause:
+        raise SettingsError(
+            "a GStreamer pipeline needs GStreamer",
+            expected="an OpenCV that was built with GStreamer, or the package PyGObject (gi)",
+            got=f"neither: {cause}",
+            next_step="apt install python3-gi gir1.2-gstreamer-1.0, in a virtual environment made with --system-site-packages",
+        ) from cause
+    gst.init(None)
+    return gst
+
+
+def _elements(pipeline: Any) -> list[Any]:
+    if not hasattr(pipeline, "iterate_recurse"):
+        return [pipeline]
+    found, elements = pipeline.iterate_recurse(), []
+    while (item := found.next())[1] is not None:
+        elements.append(item[1])
+    return elements
+
+
+def _frames(gst: Any, pipeline: Any, sink: Any, request: CaptureRequest) -> Iterator[Captured]:
+    number, bus = 0, pipeline.get_bus()
+    failures = gst.MessageType.ERROR
+    try:
+        while True:
+            sample = sink.emit("try-pull-sample", int(request.timeout * gst.SECOND))
+            if sample is None:
+                if message := bus.pop_filtered(failures):
+                    error, details = message.parse_error()
+                    raise SourceError(
+                        "the GStreamer pipeline failed", got=f"{error.message}; {details}", next_step=_hint(request)
+                    )
+                if sink.get_property("eos"):
+                    return
+                raise SourceError(
+                    "the GStreamer pipeline gives no frames",
+                    expected=f"one within {request.timeout:g} s",
+                    next_step=_hint(request),
+                )
+            seconds, captured = time.time(), time.monotonic()
+            if number % request.stride == 0:
+                yield Captured(number, seconds, captured, _rgb(sample))
+            number += 1
+    finally:
+        pipeline.set_state(gst.State.NULL)
+
+
+def _rgb(sample: Any) -> NDArray[np.uint8]:
+    caps, buffer = sample.get_caps().get_structure(0), sample.get_buffer()
+    width, height, layout = caps.get_value("width"), caps.get_value("height"), caps.get_value("format")
+    content = np.frombuffer(buffer.extract_dup(0, buffer.get_size()), np.uint8)
+    order, pixel = FORMATS[layout], 3 if len(layout) == 3 else 4
+    rows = content.reshape(height, -1)[:, : width * pixel]  # rows are padded to whole words
+    return rows.reshape(height, width, pixel)[:, :, list(order)]
+
+
+def _hint(request: CaptureRequest) -> str:
+    return "'videoconvert !' before appsink gives it a format that it takes" + _argus(request.address)
+
+
+def _argus(text: str) -> str:
+    return "; sudo systemctl restart nvargus-daemon frees a CSI camera that hangs" if "nvarguscamerasrc" in text else ""

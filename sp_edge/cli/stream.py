@@ -1,0 +1,213 @@
+"""The command that recognises what cameras, streams, videos and folders show: stream."""
+
+from __future__ import annotations
+
+import re
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sp_edge.cli.common import Command, bank_beside, shown_log, split_bundle, table
+from sp_edge.cli.recognise import shared
+from sp_edge.errors import SettingsError, SourceError
+
+FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270"]
+
+
+def _size(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    found = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", value or "")
+    if value is not None and not found:
+        raise SettingsError("this is no size", expected="for instance 1280x720", got=value)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+@click.command(cls=Command)
+@click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE... [OUTPUT]")
+@shared
+@click.option("--out", metavar="VIDEO", help="Write the annotated video (.mp4 or .webm) here; every argument is a source then.")
+@click.option("--json", "json_file", metavar="FILE", help="Write a JSON line a frame, and one an event; '-' prints them.")
+@click.option("--window", is_flag=True, help="Show the stream in a window; q ends it.")
+@click.option("--mqtt", metavar="URL", help="Publish to a broker: mqtt://[user:password@]host/topic.")
+@click.option("--webhook", metavar="URL", help="Post each message to an address: https://host/path.")
+@click.option(
+    "--publish",
+    type=click.Choice(["all", "frames", "events"]),
+    default="all",
+    show_default=True,
+    help="What goes to --mqtt and --webhook.",
+)
+@click.option("--headless", is_flag=True, help="Print no line when the label changes.")
+@click.option(
+    "--size", "size_wh", metavar="WxH", callback=_size, help="Frames that a camera is to deliver. [default: the camera's]"
+)
+@click.option("--rate", type=click.FloatRange(0, 1000, min_open=True), help="Frames a second that a camera is to deliver.")
+@click.option("--flip", type=click.Choice(FLIPS), default="none", show_default=True, help="Mirror the frames, or turn them.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Seconds without a frame after which a camera counts as lost.",
+)
+@click.option("--wait", is_flag=True, help="Wait for a camera that is not there yet. [always for several]")
+@click.option(
+    "--max-staleness", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Drop a camera's result that is older."
+)
+@click.option("--vid-stride", default=1, show_default=True, type=click.IntRange(1), help="Take every n-th frame.")
+@click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("--max-fps", type=click.FloatRange(0, min_open=True), help="Recognise at most so many frames a second.")
+@click.option(
+    "--smoothing",
+    type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
+    help="Time over which a camera's or video's labels are smoothed; 0 shows each frame's own. [default: 0.5]",
+)
+@click.option(
+    "--follow/--no-follow", default=True, show_default=True, help="Take up what other programs teach into the bank meanwhile."
+)
+@click.option("--loop", is_flag=True, help="Begin a file again when it ends.")
+def stream(
+    arguments: tuple[str, ...],
+    bank_file: Path | None,
+    out: str | None,
+    json_file: str | None,
+    smoothing: float | None,
+    follow: bool,
+    max_staleness: float | None,
+    max_frames: int | None,
+    max_fps: float | None,
+    **options: Any,
+) -> None:
+    """Recognise every frame of cameras, streams, videos or folders.
+
+    SOURCE is a camera (0, /dev/video0, csi://0), a stream (rtsp://, http://), a video, a picture, a folder, a glob, a GStreamer
+    pipeline that ends in appsink, or test://. Several share the network. OUTPUT gets the annotated video (.mp4 or .webm).
+    """
+    from sp_edge_runtime.camera import open_source
+    from sp_edge_runtime.recognizer import Recognizer
+    from sp_edge_runtime.smoothing import Smoothing
+    from sp_edge_runtime.stream import run_stream
+
+    path, places = split_bundle(tuple(Path(a) for a in arguments))
+    texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out)
+    opening = {name: options.pop(name) for name in ("vid_stride", "loop", "size_wh", "rate", "flip", "timeout", "wait")}
+    opening["wait"] |= len(texts) > 1
+    showing = {name: options.pop(name) for name in ("window", "mqtt", "webhook", "publish", "headless")}
+    with ExitStack() as stack:
+        stack.enter_context(shown_log("sp_edge_runtime"))
+        file = bank_file or bank_beside(path)
+        recognizer = stack.enter_context(Recognizer.load(path, bank=file, follow=follow, **options))
+        sources = [stack.enter_context(open_source(text, **opening)) for text in texts]
+        names = ", ".join(source.name for source in sources)
+        click.echo(f"{names} through {recognizer.backend.description}", err=True)
+        timed = any(source.timed for source in sources)
+        if smoothing and not timed:
+            raise SettingsError("pictures have no time over which to smooth", expected="a camera or video", got=names)
+        sinks = _sinks(sources, output, json_file, **showing, stride=opening["vid_stride"], max_fps=max_fps, stack=stack)
+        stop_on_sigterm()
+        smoothed = Smoothing() if smoothing is None else Smoothing(smoothing)
+        summary = run_stream(
+            recognizer,
+            sources,
+            sinks,
+            smoothing=smoothed if timed else None,
+            max_staleness=max_staleness,
+            max_frames=max_frames,
+            max_fps=max_fps,
+        )
+    _report(summary)
+
+
+def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[str], str | None]:
+    """Without --out the last of several arguments is the OUTPUT if it can only be one: a path at which there is nothing."""
+    from sp_edge_runtime.camera import redact, source_kind
+
+    if not texts:
+        raise SourceError("stream takes a source", expected="[BUNDLE] SOURCE... [OUTPUT]", got="none")
+    if out is not None or len(texts) == 1:
+        return list(texts), out
+    *sources, last = texts
+    if source_kind(last) != "file" or Path(last).is_dir() or re.search(r"[*?\[]", last):
+        return list(texts), None
+    if not Path(last).exists():
+        if len(sources) > 1:
+            raise SourceError(
+                "one video cannot show several sources",
+                expected="one SOURCE for an OUTPUT",
+                got=", ".join(map(redact, sources)),
+            )
+        return sources, last
+    if Path(last).suffix.lower() in (".mp4", ".webm"):
+        raise SourceError(
+            f"{last} exists: it may be meant as a source, or to be written over",
+            expected="no doubt",
+            next_step=f"--out {last} to write over it; as a source, put it before a camera or a folder, or name an --out",
+        )
+    return list(texts), None
+
+
+def _sinks(
+    sources: list[Any],
+    output: str | None,
+    json_file: str | None,
+    *,
+    window: bool,
+    mqtt: str | None,
+    webhook: str | None,
+    publish: Any,
+    headless: bool,
+    stride: int,
+    max_fps: float | None,
+    stack: ExitStack,
+) -> list[Any]:
+    """All sinks; what was opened is closed by the stack where a later one cannot be."""
+    from sp_edge_runtime.publish import MqttSink, WebhookSink
+    from sp_edge_runtime.sinks import JsonLinesSink, JsonStreamSink, Sink, TerminalSink, VideoSink
+    from sp_edge_runtime.window import WindowSink
+
+    sinks: list[Sink] = []
+
+    def add(sink: Sink) -> None:
+        stack.callback(sink.close)
+        sinks.append(sink)
+
+    if not headless and json_file != "-":
+        add(TerminalSink(named=len(sources) > 1))
+    if output is not None:
+        if len(sources) > 1:
+            raise SourceError("one video cannot show several sources", expected="one SOURCE", got=str(len(sources)))
+        fps = (sources[0].fps or 25.0) / (1 if sources[0].live else stride)
+        add(VideoSink(Path(output), min(fps, max_fps or fps)))
+    if window:
+        add(WindowSink())
+    if mqtt:
+        add(MqttSink(mqtt, publish))
+    if webhook:
+        add(WebhookSink(webhook, publish))
+    if json_file:
+        add(JsonStreamSink() if json_file == "-" else JsonLinesSink(Path(json_file)))
+    return sinks
+
+
+def _report(summary: Any) -> None:
+    stale = f", {summary.stale} too old" if summary.stale else ""
+    lost = f", {summary.restarts} times lost" if summary.restarts else ""
+    click.echo(f"{summary.frames} frames, {summary.dropped} dropped{stale}{lost}, {summary.fps:.1f} a second", err=True)
+    for delivery in summary.deliveries:
+        error = f" ({delivery.error})" if delivery.error else ""
+        click.echo(f"{delivery.place}: {delivery.sent} sent, {delivery.dropped} dropped{error}", err=True)
+    if summary.stages:
+        rows = [[name, f"{stage.mean_ms:.2f}", f"{stage.median_ms:.2f}"] for name, stage in summary.stages.items()]
+        click.echo(table(["stage", "mean ms", "median ms"], rows), err=True)
+
+
+def stop_on_sigterm() -> None:
+    """Lets a service manager's stop end a stream as Ctrl-C does: with its files complete and its summary printed."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
