@@ -58,7 +58,8 @@ class Head:
             bank: the taught classes.
             within: float32 (D, D), the bundle's background.
             calibration: the bundle's.
-            classifier: 'prototype': the nearest in the metric; 'lr': logistic regression (C = 1) on the shots in the metric.
+            classifier: 'prototype': the nearest in the metric; 'lr': logistic regression (C = 1) on the shots in the metric,
+                with every class of the same weight, whatever its number of shots.
             threshold: of every class, instead of the bank's and the calibrated ones.
 
         Raises:
@@ -81,7 +82,7 @@ class Head:
         weights = intercepts = None
         if classifier == "lr" and bank.names:
             shots = unit(unit(bank.examples) @ metric).astype(np.float64)
-            weights, intercepts = (np.asarray(a, np.float32) for a in logistic.fit(shots, bank.owners))
+            weights, intercepts = (np.asarray(a, np.float32) for a in logistic.fit(shots, bank.owners, balanced=True))
         return cls(bank.names, metric, prototypes, thresholds, calibration, level, weights, intercepts)
 
     @cached_property

@@ -11,7 +11,9 @@ Vector = NDArray[np.float64]
 _MEMORY = 10  # pairs that L-BFGS remembers
 
 
-def fit(features: NDArray[np.float64], labels: NDArray[np.int64], *, c: float = 1.0) -> tuple[Vector, Vector]:
+def fit(
+    features: NDArray[np.float64], labels: NDArray[np.int64], *, c: float = 1.0, balanced: bool = False
+) -> tuple[Vector, Vector]:
     """Minimises c * sum_i log-loss_i + |weights|^2 / 2; the intercepts are free, as in scikit-learn's `LogisticRegression`.
 
     Two classes share one weight vector, which stands for the second class; the first one's is zero.
@@ -20,6 +22,7 @@ def fit(features: NDArray[np.float64], labels: NDArray[np.int64], *, c: float = 
         features: float64 (M, D).
         labels: int64 (M,), 0 to C - 1, each at least once.
         c: weight of the examples against the penalty.
+        balanced: weigh every class alike, whatever its number of examples, as scikit-learn's `class_weight="balanced"`.
 
     Returns:
         Weights, float64 (C, D), and intercepts, float64 (C,), of the classes' log-odds. One class has zeros.
@@ -32,6 +35,8 @@ def fit(features: NDArray[np.float64], labels: NDArray[np.int64], *, c: float = 
     penalised = np.ones(dim + 1)
     penalised[-1] = 0
     targets = np.eye(classes)[labels]
+    counts = np.bincount(labels)
+    weight = c * (len(labels) / (classes * counts))[labels] if balanced else np.full(len(labels), c)
 
     def loss(flat: Vector) -> tuple[float, Vector]:
         weights = flat.reshape(rows, dim + 1)
@@ -41,8 +46,8 @@ def fit(features: NDArray[np.float64], labels: NDArray[np.int64], *, c: float = 
         shifted = logits - logits.max(axis=1, keepdims=True)
         total = np.log(np.exp(shifted).sum(axis=1))
         error = np.exp(shifted - total[:, None]) - targets
-        value = c * (total - (shifted * targets).sum(axis=1)).sum() + 0.5 * (weights**2 * penalised).sum()
-        gradient = c * error[:, -rows:].T @ extended + weights * penalised
+        value = (weight * (total - (shifted * targets).sum(axis=1))).sum() + 0.5 * (weights**2 * penalised).sum()
+        gradient = (weight[:, None] * error[:, -rows:]).T @ extended + weights * penalised
         return float(value), gradient.ravel()
 
     found = _minimise(loss, np.zeros(rows * (dim + 1))).reshape(rows, dim + 1)

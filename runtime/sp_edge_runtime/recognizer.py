@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge.advice import Report, review
 from sp_edge.bank import Bank, thumbnail
 from sp_edge.bank_file import BankFile
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BackendError, BankError, PromptError, SettingsError
 from sp_edge.head import Head
 from sp_edge.prompts import clean_name
+from sp_edge.quality import Problem, problems
 from sp_edge_runtime.backend import Backend, open_backend
 from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.frames import Source
@@ -200,6 +202,20 @@ class Recognizer:
         support, query = np.concatenate(prompted), np.concatenate(plain)
         thumbnails = np.stack([thumbnail(image) for image in images])
         self._live.change(lambda bank: bank.add(name, prompt, support, query, thumbnails, strength=strength))
+
+    def problems(self, name: str, images: Sequence[NDArray[np.uint8]]) -> list[Problem]:
+        """What speaks against shots of a class: black, overexposed, empty or blurred ones, and copies; see `sp_edge.quality`.
+
+        Nothing is taught. `enroll` teaches whatever it is given.
+        """
+        bank, clean = self.bank, clean_name(name)
+        known = bank.thumbnails[bank.owners == bank.names.index(clean)] if clean in bank.names else bank.thumbnails[:0]
+        return problems(images, known)
+
+    def advice(self) -> Report:
+        """What the taught shots say about the bank: see `sp_edge.advice.review`."""
+        bank, head = self._decides
+        return review(bank, head)
 
     def set_strength(self, name: str, strength: float) -> None:
         """Changes how strongly a taught class's prompt counts against its pictures, from the next image on; see `enroll`.

@@ -96,6 +96,28 @@ def set_class(
 
 
 @bank.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
+@_BANK
+@click.option("--json", "json_file", type=PATH, help="Write the report to a file, too.")
+def check(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
+    """Judge a bank by its own shots: which classes will be confused, which shots are odd, what to add."""
+    from sp_edge.advice import review
+    from sp_edge.files import write_json
+    from sp_edge.head import Head
+
+    file = _file(arguments, bank_file)
+    loaded = _existing(file)
+    report = review(loaded, Head.of(loaded, file.bundle.background(), file.bundle.manifest.calibration))
+    rows = [[c.name, c.other, f"{100 * c.probability:.0f} %"] for c in report.confusions]
+    if rows:
+        click.echo(table(["class", "may be taken for", "probability"], rows))
+    for line in report.lines() or ["nothing to say against this bank"]:
+        click.echo(line)
+    if json_file:
+        write_json(json_file, report.to_json())
+
+
+@bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] BANKS...")
 @_BANK
 @click.option(

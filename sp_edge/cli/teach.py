@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sp_edge.cli.common import PATH, Command, bank_beside, split_bundle
+from sp_edge.errors import BankError
 
 
 @click.command(cls=Command)
@@ -19,6 +20,8 @@ from sp_edge.cli.common import PATH, Command, bank_beside, split_bundle
     type=click.FloatRange(0, 1),
     help="Of the name against all the class's pictures; 0 ignores it. [default: the class's own, of a new one the bundle's]",
 )
+@click.option("--force", is_flag=True, help="Keep shots that are black, overexposed, empty, blurred or copies.")
+@click.option("--json", "json_file", type=PATH, help="Write what the bank's shots say about it to a file, too.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="[default: the bundle's]")
 def enroll(
@@ -27,24 +30,41 @@ def enroll(
     bank_file: Path | None,
     extra: tuple[Path, ...],
     strength: float | None,
+    force: bool,
+    json_file: Path | None,
     device: str,
     precision: str | None,
 ) -> None:
     """Teach a class from one to five pictures, or from a folder of them."""
+    from sp_edge.advice import review
+    from sp_edge.files import write_json
     from sp_edge.preprocess import load_image, pictures_at
     from sp_edge.prompts import PromptTable
     from sp_edge_runtime.recognizer import Recognizer
 
     path, places = split_bundle(arguments)
-    images = [load_image(file) for file in pictures_at(places)]
+    files = pictures_at(places)
+    images = [load_image(file) for file in files]
     bank_file = bank_file or bank_beside(path)
     with Recognizer.load(path, bank=bank_file, device=device, precision=precision) as recognizer:
         known = recognizer.bundle.prompts
         for file in extra:
             known = known.with_table(PromptTable.load(file))
         prompt = known.vector(name) if extra else None
+        if not force and (problems := recognizer.problems(name, images)):
+            raise BankError(
+                f"{len(problems)} of {len(files)} pictures would teach '{name}' nothing",
+                expected="sharp pictures, each another view",
+                got="; ".join(f"{files[problem.shot]}: {problem}" for problem in problems[:5]),
+                next_step="leave them out, or keep them with --force",
+            )
         recognizer.enroll(name, images, prompt=prompt, strength=strength)
         shots = recognizer.bank.shots(name)
         click.echo(f"taught '{name}' from {len(images)} picture{'s' * (len(images) != 1)}, {shots} in all")
         click.echo(f"bundle: {path}, {recognizer.backend.description}")
         click.echo(f"bank: {bank_file} with {len(recognizer.bank.names)} classes")
+        report = review(recognizer.bank, recognizer.head)
+        for line in report.lines():
+            click.echo(line)
+        if json_file:
+            write_json(json_file, report.to_json())

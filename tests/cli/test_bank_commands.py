@@ -76,6 +76,14 @@ def test_set(taught: Path, call: Call) -> None:
     assert (code, "red, green, blue" in err) == (2, True)
 
 
+def test_check(taught: Path, call: Call) -> None:
+    code, out, err = call("bank", "check", "--json", "report.json")
+    assert (code, err) == (0, "")
+    assert "advice: a second picture of" in out
+    read = json.loads((taught / "report.json").read_text("utf-8"))
+    assert (read["left_out"], read["accuracy"], read["strays"]) == (0, None, [])
+
+
 def test_undo(taught: Path, call: Call) -> None:
     assert taught.is_dir()
     call("bank", "set", "--name", "red", "--strength", 0.25)

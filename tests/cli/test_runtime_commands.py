@@ -61,11 +61,18 @@ BUNDLE = Path("runs/2/model.spedge")
 def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
     code, out, err = call("enroll", "--name", "red", toy_pictures / "0 red.png")
     assert (code, err) == (0, "")
-    first, bundle_line, last = out.splitlines()
+    first, bundle_line, last, advice = out.splitlines()
+    assert advice.startswith("advice: a second picture of 'red'")
     assert (first, last) == ("taught 'red' from 1 picture, 1 in all", f"bank: {BANK} with 1 classes")
     assert bundle_line.startswith(f"bundle: {BUNDLE}, ONNX Runtime")
-    code, out, _ = call("enroll", "--name", "red", toy_pictures / "0 red.png", toy_pictures / "0 red.png")
+    again = ("enroll", "--name", "red", toy_pictures / "0 red.png", toy_pictures / "0 red.png")
+    code, _, err = call(*again)
+    assert code == 2
+    assert "2 of 2 pictures would teach 'red' nothing" in err
+    assert "copy of shot 0 of the class (0, below 0.15)" in err
+    code, out, _ = call(*again, "--force", "--json", "report.json")
     assert code == 0
+    assert json.loads((place / "report.json").read_text("utf-8"))["accuracy"] == 1
     assert out.splitlines()[0] == "taught 'red' from 2 pictures, 3 in all"
     bank = Bank.load(BANK, Bundle.load(BUNDLE))
     assert (bank.names, bank.shots("red"), bank.version) == (("red",), 3, 2)
@@ -99,7 +106,7 @@ def test_enroll_with_another_strength(place: Path, call: Call, toy_pictures: Pat
     assert lines[0] == ["class", "shots", "threshold", "strength"]
     assert lines[2:4] == [["red", "1", "0.500", "0.000"], ["blue", "1", "0.500", "1.000"]]
     assert [c["strength"] for c in json.loads(Path("list.json").read_text("utf-8"))["classes"]] == [0, 1]
-    assert call("enroll", "--name", "red", "--strength", 0.25, toy_pictures / "0 red.png")[0] == 0
+    assert call("enroll", "--name", "red", "--strength", 0.25, "--force", toy_pictures / "0 red.png")[0] == 0
     assert Bank.load(BANK, Bundle.load(BUNDLE)).strengths.tolist() == [0.25, 1]
     code, _, err = call("enroll", "--name", "red", "--strength", 1.5, toy_pictures / "0 red.png")
     assert code == 2
@@ -121,7 +128,7 @@ def test_bank_list(taught: Path, call: Call) -> None:
 
 def test_bank_remove(taught: Path, call: Call, toy_pictures: Path) -> None:
     assert taught.is_dir()
-    assert call("enroll", "--name", "red", toy_pictures / "0 red.png")[0] == 0
+    assert call("enroll", "--force", "--name", "red", toy_pictures / "0 red.png")[0] == 0
     assert call("bank", "remove", "--name", "red", "--shot", 1)[1] == "forgot 'red', shot 1\n"
     assert "red" in call("bank", "list")[1]
     assert call("bank", "remove", "--name", "red") == (0, "forgot 'red'\n", "")
@@ -232,7 +239,7 @@ def test_enroll_with_further_prompts(place: Path, call: Call, toy_pictures: Path
     assert call("enroll", "--name", "my mug", "--prompts", "names.safetensors", toy_pictures)[0] == 0
     np.testing.assert_array_equal(Bank.load(BANK, Bundle.load(BUNDLE)).prompts, vector)
     # The bank knows the prompt now.
-    assert call("enroll", "--name", "my mug", toy_pictures)[0] == 0
+    assert call("enroll", "--force", "--name", "my mug", toy_pictures)[0] == 0
 
 
 # --- bad input ---

@@ -82,13 +82,13 @@ def test_logistic_regression_is_that_of_scikit_learn(bundle: Bundle) -> None:
     head = head_of(bundle, bank, classifier="lr")
     query = np.random.default_rng(3).normal(size=(8, D)).astype(np.float32)
     seen = [unit(unit(features) @ head.metric) for features in (bank.query, query)]
-    model = LogisticRegression(C=1.0, tol=1e-10, max_iter=20_000).fit(seen[0], bank.owners)
+    model = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-10, max_iter=20_000).fit(seen[0], bank.owners)
     chances = model.predict_proba(seen[1])
     for found, row in zip(head.matches(query, topk=4), chances, strict=True):
         assert found.name == f"class {row.argmax()}"
         shares = dict(found.top)
         total = sum(shares.values())
-        np.testing.assert_allclose([shares[n] / total for n in bank.names], row, atol=1e-4)
+        np.testing.assert_allclose([shares[n] / total for n in bank.names], row, atol=5e-4)
 
 
 @pytest.mark.parametrize("classifier", ["prototype", "lr"])

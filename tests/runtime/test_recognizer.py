@@ -383,3 +383,41 @@ def test_json_is_always_valid(data: st.DataObject, cosines: list[float], tempera
     assert all(set(row) == {"name", "confidence"} for row in read["topk"])
     if count:
         assert read["topk"][0] == {"name": names[read["class"]], "confidence": read["confidence"]}
+
+
+def test_the_classifier_and_the_advice(toy_bundle: Path) -> None:
+    with Recognizer.load(toy_bundle, classifier="lr") as recognizer:
+        for name in toy.COLOURS:
+            recognizer.enroll(name, [toy.picture(name, seed=seed) for seed in (1, 2)])
+        for name in toy.COLOURS:
+            assert recognizer.classify(toy.picture(name, seed=9)).name == name
+        assert recognizer.advice().accuracy == 1
+        assert recognizer.problems("red", [toy.picture("red", seed=7)]) == []
+        assert [p.what for p in recognizer.problems("red", [toy.picture("red", seed=2)])] == ["copy"]
+    with pytest.raises(SettingsError, match="unknown classifier"):
+        Recognizer.load(toy_bundle, classifier="svm")
+
+
+def test_teaching_meanwhile_never_mixes_two_banks(taught: Recognizer) -> None:
+    stop, wrong = threading.Event(), []
+
+    def watch() -> None:
+        images = {name: toy.picture(name, seed=9) for name in toy.COLOURS}
+        while not stop.is_set():
+            for name, image in images.items():
+                prediction = taught.classify(image)
+                if prediction.label not in (name, "dark night") or prediction.class_index is None:
+                    wrong.append(prediction)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for seed in range(20):
+            taught.enroll("dark night", [np.full((32, 32, 3), 10 + seed, np.uint8)])
+            before = taught.bank.version
+            assert taught.classify(np.full((32, 32, 3), 10 + seed, np.uint8)).bank_version == before, "on the next image"
+            taught.forget("dark night")
+    finally:
+        stop.set()
+        watcher.join()
+    assert wrong == []
