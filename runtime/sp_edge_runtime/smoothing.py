@@ -34,7 +34,7 @@ class Smoothing:
         SettingsError: out of range.
     """
 
-    seconds: float = 0.5
+    seconds: float = 0.3
     hysteresis: float = 0.1
     minimum: float = 0.0
     gap: float = 5.0

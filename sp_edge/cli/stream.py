@@ -63,7 +63,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
     "--smoothing",
     type=click.FloatRange(0, 3600),
     metavar="SECONDS",
-    help="Time over which a camera's or video's labels are smoothed; 0 shows each frame's own. [default: 0.5]",
+    help="Time over which a camera's or video's labels are smoothed; 0 shows each frame's own. [default: 0.3]",
 )
 @click.option(
     "--follow/--no-follow", default=True, show_default=True, help="Take up what other programs teach into the bank meanwhile."

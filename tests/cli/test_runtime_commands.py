@@ -192,7 +192,7 @@ def test_stream_to_a_video(taught: Path, call: Call, toy_video: Path) -> None:
 
 def test_stream_smoothed(taught: Path, call: Call, toy_video: Path, toy_pictures: Path) -> None:
     """Each colour is there for 0.3 s: in half a second the blue does not come up to 0.6 any more."""
-    code, out, _ = call("stream", toy_video, "--json", "frames.jsonl")
+    code, out, _ = call("stream", toy_video, "--smoothing", "0.5", "--json", "frames.jsonl")
     assert code == 0
     lines = [json.loads(line) for line in (taught / "frames.jsonl").read_text("utf-8").splitlines()]
     assert [line["name"] for line in lines if "event" not in line] == [name for name in toy.COLOURS for _ in range(3)]
