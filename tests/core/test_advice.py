@@ -35,7 +35,7 @@ def test_by_hand(bundle: Bundle) -> None:
     bank = bank_of(bundle, {"a": [[1, 0], [1, 0], [0, 1]], "b": [[0, 1], [0, 1]]})
     found = report(bundle, bank)
     assert (found.left_out, found.accuracy) == (5, pytest.approx(4 / 5))
-    # Shots of 'b': to 'b' itself 1, to 'a' the mean (2, 1) / sqrt(5), 0.447. tau is 0.2: 1 / (1 + exp(0.553 / 0.2)) = 0.06, under 0.2.
+    # Shots of 'b' are at 1 from 'b' and at 0.447 from 'a', the mean (2, 1): 1 / (1 + exp(0.553 / 0.2)) = 0.06 is not told.
     assert [(c.name, c.other) for c in found.confusions] == [("a", "b")]
     first, third = (1 / (1 + np.exp((own - other) / 0.2)) for own, other in ((0.5**0.5, 0), (0, 1)))
     assert found.confusions[0].probability == pytest.approx((2 * first + third) / 3, abs=1e-5)
