@@ -20,6 +20,7 @@ from sp_edge.errors import BackendError, BankError, PromptError, SettingsError
 from sp_edge.head import Head
 from sp_edge.prompts import clean_name
 from sp_edge.quality import Problem, problems
+from sp_edge.views import views as make_views
 from sp_edge_runtime.backend import Backend, open_backend
 from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.frames import Source
@@ -168,6 +169,7 @@ class Recognizer:
         *,
         prompt: NDArray[np.float32] | None = None,
         strength: float | None = None,
+        views: int = 1,
     ) -> None:
         """Teaches a class, or further shots of one; it is recognised from the next image on.
 
@@ -179,6 +181,7 @@ class Recognizer:
             strength: of the class's prompt against its pictures, 0 to 1: the prompt's share beside one picture, which falls
                 with their number (`sp_edge.matching.share`); 0 is the plain prototype. By default a class that the bank
                 knows keeps its own, and a new one takes the bundle's, which training chose.
+            views: of each shot, 1 to 50: the mean feature of the shot and of views - 1 crops of it stands for the shot.
 
         Raises:
             BankError: no image, the class was taught with another prompt, the strength is not within 0 to 1, or the bundle
@@ -195,11 +198,12 @@ class Recognizer:
         if prompt.shape != (dim,) or prompt.dtype != np.float32 or not np.isfinite(prompt).all():
             got = f"{prompt.dtype} {prompt.shape}"
             raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
-        prepared = np.stack([self.bundle.manifest.preprocess(image) for image in images])
+        flip = bool(self.bundle.manifest.training.get("settings", {}).get("augment", {}).get("flip", False))
+        prepared = np.concatenate([make_views(self.bundle.manifest.preprocess(image), views, flip=flip) for image in images])
         batches = [prepared[i : i + BATCH] for i in range(0, len(prepared), BATCH)]
         prompted = [self._features("support", {"image": b, "prompt": np.tile(prompt, (len(b), 1))}) for b in batches]
         plain = [self._features("query", {"image": batch}) for batch in batches]
-        support, query = np.concatenate(prompted), np.concatenate(plain)
+        support, query = (np.concatenate(parts).reshape(len(images), views, -1).mean(axis=1) for parts in (prompted, plain))
         thumbnails = np.stack([thumbnail(image) for image in images])
         self._live.change(lambda bank: bank.add(name, prompt, support, query, thumbnails, strength=strength))
 

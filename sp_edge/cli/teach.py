@@ -20,6 +20,9 @@ from sp_edge.errors import BankError
     type=click.FloatRange(0, 1),
     help="Of the name against all the class's pictures; 0 ignores it. [default: the class's own, of a new one the bundle's]",
 )
+@click.option(
+    "--views", default=1, show_default=True, type=click.IntRange(1, 50), help="Crops that stand for each shot, with it."
+)
 @click.option("--force", is_flag=True, help="Keep shots that are black, overexposed, empty, blurred or copies.")
 @click.option("--json", "json_file", type=PATH, help="Write what the bank's shots say about it to a file, too.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -30,6 +33,7 @@ def enroll(
     bank_file: Path | None,
     extra: tuple[Path, ...],
     strength: float | None,
+    views: int,
     force: bool,
     json_file: Path | None,
     device: str,
@@ -58,7 +62,7 @@ def enroll(
                 got="; ".join(f"{files[problem.shot]}: {problem}" for problem in problems[:5]),
                 next_step="leave them out, or keep them with --force",
             )
-        recognizer.enroll(name, images, prompt=prompt, strength=strength)
+        recognizer.enroll(name, images, prompt=prompt, strength=strength, views=views)
         shots = recognizer.bank.shots(name)
         click.echo(f"taught '{name}' from {len(images)} picture{'s' * (len(images) != 1)}, {shots} in all")
         click.echo(f"bundle: {path}, {recognizer.backend.description}")

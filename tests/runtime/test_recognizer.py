@@ -14,6 +14,7 @@ from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError
 from sp_edge.matching import match
+from sp_edge.views import views
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.recognizer import BATCH, Recognizer
 
@@ -421,3 +422,14 @@ def test_teaching_meanwhile_never_mixes_two_banks(taught: Recognizer) -> None:
         stop.set()
         watcher.join()
     assert wrong == []
+
+
+def test_views_are_averaged(recognizer: Recognizer) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8)
+    recognizer.enroll("red", [image, image[::-1]], views=3)
+    prepared = [recognizer.bundle.manifest.preprocess(each) for each in (image, image[::-1])]
+    expected = [toy.features(views(each, 3, flip=False)).mean(axis=0) for each in prepared]
+    np.testing.assert_allclose(recognizer.bank.query, expected, atol=1e-5)
+    assert recognizer.bank.shots("red") == 2
+    with pytest.raises(SettingsError, match="number of views"):
+        recognizer.enroll("red", [image], views=0)
