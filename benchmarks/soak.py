@@ -29,8 +29,8 @@ from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
 from sp_edge.cli.common import table
 from sp_edge.files import write_json
-from sp_edge_runtime.backend import open_backend
 from sp_edge_runtime.camera import open_source
+from sp_edge_runtime.devices import open_backend
 from sp_edge_runtime.publish import WebhookSink
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.smoothing import Smoothing

@@ -86,7 +86,7 @@ def find_gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Gpu:
     Raises:
         BackendError: there is no driver, or no GPU that it can use; `got` has the reason.
     """
-    call = _driver(load)
+    call = driver_calls(load)
     number, handle, name, memory = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
     call("cuInit", 0)
     call("cuDeviceGet", ctypes.byref(handle), 0)
@@ -113,7 +113,7 @@ def free_gpu_memory(load: Callable[[str], Any] = ctypes.CDLL) -> int:
     Raises:
         BackendError: there is no GPU that can be used.
     """
-    call = _driver(load)
+    call = driver_calls(load)
     handle, context = ctypes.c_int(), ctypes.c_void_p()
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     call("cuInit", 0)
@@ -128,8 +128,12 @@ def free_gpu_memory(load: Callable[[str], Any] = ctypes.CDLL) -> int:
     return free.value
 
 
-def _driver(load: Callable[[str], Any]) -> Callable[..., None]:
-    """Calls a function of CUDA's driver API, and checks what it returns."""
+def driver_calls(load: Callable[[str], Any]) -> Callable[..., None]:
+    """What calls a function of CUDA's driver API by its name, and checks what it returns.
+
+    Raises:
+        BackendError: there is no driver; later, from a call, that it failed.
+    """
     try:
         cuda = load("libcuda.so.1")
     except OSError as cause:

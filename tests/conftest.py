@@ -21,6 +21,15 @@ def picture_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def compiled_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where OpenVINO keeps compiled graphs unless a test says otherwise."""
+    folder = tmp_path_factory.mktemp("compiled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sp_edge_runtime.openvino_runtime.cache_folder", lambda name, error, *, next_step: folder / name)
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with fp32 graphs; not to be changed."""

@@ -1,37 +1,42 @@
-"""Runs a bundle's graphs on this machine, through ONNX Runtime on the CPU or an NVIDIA GPU."""
+"""What a recogniser needs of an inference engine, and what every engine checks in the same way."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from sp_edge.bundle import Bundle
-from sp_edge.errors import BackendError, BundleError, SettingsError
+from sp_edge.bundle import Bundle, Golden
+from sp_edge.errors import BackendError
+from sp_edge.matching import unit
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-DEVICES = {"auto": "auto", "cpu": "cpu", "cuda": "cuda", "0": "cuda"}
+# Least cosine to the golden features at which an engine is believed, by precision; export holds its graphs to the same.
+LEAST_COSINE = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "int8": 0.9}
 
-_TENSORS = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
-_FATAL = 4  # the one severity that ONNX Runtime may still print: its other words come to the user as our errors
-
-Signature = dict[str, tuple[str, tuple[int | str | None, ...]]]
+_Self = TypeVar("_Self", bound="Backend")
 
 
 class Backend(Protocol):
-    """What a recogniser needs of an inference engine.
+    """Runs a bundle's graphs on this machine. Several threads may call it at once; `close` gives its memory back.
 
     Attributes:
-        description: engine, device and precision, for the user: 'ONNX Runtime 1.32 on CPU, fp32'.
+        why: the reason for this engine, where the user left the choice.
     """
 
-    description: str
+    why: str = ""
+
+    @property
+    def title(self) -> str:
+        """Engine, device and precision: 'ONNX Runtime 1.32 on CPU, fp32'."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """For the user: the title, and why where there is a reason to give."""
+        return f"{self.title} ({self.why})" if self.why else self.title
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Runs one graph.
@@ -44,7 +49,7 @@ class Backend(Protocol):
             `feature` float32 (N, D), raw; the caller owns it.
 
         Raises:
-            BackendError: the engine failed.
+            BackendError: the inputs do not fit, the backend was closed, or the engine failed.
         """
         ...
 
@@ -52,176 +57,71 @@ class Backend(Protocol):
         """Gives the engine's memory back; a second call does nothing."""
         ...
 
-    def __enter__(self) -> Backend: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-
-
-class OnnxRuntimeBackend:
-    """A bundle's graphs in ONNX Runtime. A graph is opened when first asked for, by whichever thread asks first.
-
-    Args:
-        bundle: whose graphs to run.
-        precision: 'fp32', 'fp16' or 'int8'; the bundle's own by default.
-        providers: ONNX Runtime's execution providers; the first is the one that must take the graphs.
-        threads: of one operator; ONNX Runtime's default is one a physical core.
-
-    Raises:
-        BundleError: the bundle was not exported in that precision.
-        SettingsError: fewer than one thread.
-    """
-
-    def __init__(
-        self, bundle: Bundle, precision: str | None = None, providers: Sequence[str] = (CPU,), threads: int | None = None
-    ) -> None:
-        if threads is not None and threads < 1:
-            raise SettingsError("the number of threads is out of range", expected="1 or more", got=str(threads))
-        self._bundle = bundle
-        self._precision = precision or bundle.manifest.precision
-        bundle.graph("query", self._precision)
-        self._providers = list(providers)
-        self._threads = threads
-        self._sessions: dict[str, Any] = {}
-        self._opening = threading.Lock()
-        self._closed = False
-        version = ".".join(onnxruntime.__version__.split(".")[:2])
-        device = self._providers[0].removesuffix("ExecutionProvider")
-        self.description = f"ONNX Runtime {version} on {device}, {self._precision}"
-
-    def open(self, graph: str) -> None:
-        """Opens a graph now rather than at its first run.
-
-        Raises:
-            BundleError: its inputs or outputs are not what the manifest says.
-            BackendError: ONNX Runtime cannot load it, or not with the provider that was asked for.
-        """
-        self._session(graph)
-
-    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Runs one graph; see `Backend.run`. Several threads may call it at once."""
-        session = self._session(graph)
-        names = [node.name for node in session.get_outputs()]
-        try:
-            outputs = session.run(names, dict(inputs))
-        except Exception as cause:
-            given = ", ".join(f"{name} {value.dtype} {value.shape}" for name, value in inputs.items())
-            wanted = _words(_given(session.get_inputs()))
-            raise BackendError(
-                f"ONNX Runtime could not run the {graph} graph", expected=wanted, got=f"{given}: {cause}"
-            ) from cause
-        return {name: np.asarray(value) for name, value in zip(names, outputs, strict=True)}
-
-    def close(self) -> None:
-        """Gives the sessions' memory back; a second call does nothing."""
-        with self._opening:
-            self._closed = True
-            self._sessions = {}
-
-    def __enter__(self) -> OnnxRuntimeBackend:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _session(self, graph: str) -> Any:
-        with self._opening:
-            if self._closed:
-                raise BackendError("the backend was closed", expected="a backend in use")
-            if graph not in self._sessions:
-                self._sessions[graph] = self._opened(graph)
-            return self._sessions[graph]
 
-    def _opened(self, graph: str) -> Any:
-        path = self._bundle.graph(graph, self._precision)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _FATAL
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        try:
-            # Without `enable_fallback=0` ONNX Runtime would print and go on with other providers.
-            session = onnxruntime.InferenceSession(str(path), options, providers=self._providers, enable_fallback=0)
-        except Exception as cause:
-            raise BackendError(
-                f"ONNX Runtime cannot load {path.name}",
-                expected=f"a graph that version {onnxruntime.__version__} can run",
-                got=str(cause),
-                next_step="--device cpu",
-            ) from cause
-        if session.get_providers()[:1] != self._providers[:1]:
-            raise BackendError(
-                f"ONNX Runtime did not take {path.name} to {self._providers[0]}",
-                expected=self._providers[0],
-                got=", ".join(session.get_providers()),
-                next_step="its libraries (CUDA, cuDNN) are missing or of another version; --device cpu works without",
-            )
-        self._check(graph, path.name, session)
-        return session
-
-    def _check(self, graph: str, name: str, session: Any) -> None:
-        declared: dict[str, dict[str, Any]] = self._bundle.manifest.to_json()["io"][graph]
-        expected = {tensor: (_TENSORS[form["dtype"]], tuple(form["shape"])) for tensor, form in declared.items()}
-        outputs = {"feature": expected.pop("feature")}
-        found = (_given(session.get_inputs()), _given(session.get_outputs()))
-        if found != (expected, outputs):
-            raise BundleError(
-                f"the graph {name} is not what the manifest says",
-                expected=f"{_words(expected)} -> {_words(outputs)}",
-                got=f"{_words(found[0])} -> {_words(found[1])}",
-                next_step="export the bundle again, with a dynamic batch N",
-            )
-
-
-def open_backend(bundle: Bundle, device: str = "auto", precision: str | None = None) -> OnnxRuntimeBackend:
-    """The backend for a device; its `description` says which was taken and why.
+class GraphInputs:
+    """Checks what goes into a bundle's graphs; engines differ in what they would let pass.
 
     Args:
-        bundle: whose graphs to run.
-        device: 'cpu'; 'cuda' or '0', an NVIDIA GPU; 'auto', the GPU where ONNX Runtime can use one, else the CPU.
-        precision: 'fp32', 'fp16' or 'int8'; the bundle's own by default.
+        bundle: whose manifest says the graphs' inputs.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.io: Mapping[str, Mapping[str, Any]] = bundle.manifest.to_json()["io"]
+        self._wanted = {
+            graph: {name: (form["dtype"], tuple(form["shape"][1:])) for name, form in io.items() if name != "feature"}
+            for graph, io in self.io.items()
+        }
+
+    def check(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The inputs in memory that an engine can read as it stands: C order, copied only where they were not.
+
+        Raises:
+            BackendError: no such graph, or a name, dtype or shape is another than the manifest's; N differs or is 0.
+        """
+        wanted = self._wanted.get(graph)
+        if wanted is None:
+            raise BackendError("no such graph", expected=" or ".join(self._wanted), got=graph)
+        found = {name: (value.dtype.name, value.shape[1:]) for name, value in inputs.items()}
+        counts = {value.shape[:1] for value in inputs.values()}
+        if found != wanted or len(counts) != 1 or 0 in next(iter(counts)):
+            raise BackendError(
+                f"the inputs do not fit the {graph} graph",
+                expected=", ".join(f"{name} {dtype} {('N', *rest)}".replace("'", "") for name, (dtype, rest) in wanted.items())
+                + ", N at least 1",
+                got=", ".join(f"{name} {value.dtype} {value.shape}" for name, value in inputs.items()) or "nothing",
+            )
+        return {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+
+
+def least_cosine(backend: Backend, golden: Golden) -> float:
+    """Least cosine between a backend's features of the golden pictures, both graphs, and the expected ones; NaN if any is."""
+    query = backend.run("query", {"image": golden.images})["feature"]
+    support = backend.run("support", {"image": golden.images, "prompt": golden.prompts})["feature"]
+    expected = np.concatenate([golden.query, golden.support])
+    return float((unit(np.concatenate([query, support])) * unit(expected)).sum(axis=1).min())
+
+
+def check_golden(backend: Backend, bundle: Bundle, precision: str, *, next_step: str) -> float:
+    """Lets a backend pass only if it gives the golden pictures the features that export recorded.
+
+    Returns:
+        The least cosine.
 
     Raises:
-        SettingsError: no such device.
-        BundleError: the bundle was not exported in that precision.
-        BackendError: the GPU was asked for and cannot be used.
+        BackendError: it is below `LEAST_COSINE`.
     """
-    if device not in DEVICES:
-        raise SettingsError("no such device", expected=" | ".join(DEVICES), got=device)
-    wanted, has_cuda = DEVICES[device], CUDA in onnxruntime.get_available_providers()
-    if wanted == "cpu":
-        return OnnxRuntimeBackend(bundle, precision)
-    if not has_cuda and wanted == "cuda":
+    least = least_cosine(backend, bundle.golden())
+    if not least >= LEAST_COSINE[precision]:  # so that NaN does not pass
         raise BackendError(
-            "this ONNX Runtime cannot use an NVIDIA GPU",
-            expected=CUDA,
-            got=", ".join(onnxruntime.get_available_providers()),
-            next_step="pip uninstall onnxruntime, pip install onnxruntime-gpu (on Jetson: NVIDIA's wheel); or --device cpu",
+            f"{backend.description} gives other features than the bundle's golden pictures should have",
+            expected=f"cosine at least {LEAST_COSINE[precision]}",
+            got=f"{least:.6f}",
+            next_step=next_step,
         )
-    why = "auto: no CUDA provider"
-    if has_cuda:
-        backend = OnnxRuntimeBackend(bundle, precision, providers=(CUDA, CPU))
-        try:
-            # The provider can be listed and yet lack its libraries; that shows only when a graph is opened.
-            backend.open("query")
-        except BackendError as cause:
-            if wanted == "cuda":
-                raise
-            why = f"auto: CUDA does not work here, {cause.got or cause.what}"
-        else:
-            backend.description += " (auto: the CUDA provider works)" if wanted == "auto" else ""
-            return backend
-    backend = OnnxRuntimeBackend(bundle, precision)
-    backend.description += f" ({why})"
-    return backend
-
-
-def _given(nodes: Iterable[Any]) -> Signature:
-    """What a session says of its inputs or outputs; a batch that may vary is 'N', whatever the graph calls it."""
-    found = {}
-    for node in nodes:
-        batch, *rest = node.shape or [0]
-        found[node.name] = (node.type, (batch if isinstance(batch, int) else "N", *rest))
-    return found
-
-
-def _words(signature: Signature) -> str:
-    return ", ".join(f"{name} {kind} ({', '.join(map(str, shape))})" for name, (kind, shape) in signature.items())
+    return least

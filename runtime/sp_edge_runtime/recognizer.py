@@ -21,8 +21,9 @@ from sp_edge.head import Head
 from sp_edge.prompts import clean_name
 from sp_edge.quality import Problem, problems
 from sp_edge.views import views as make_views
-from sp_edge_runtime.backend import Backend, open_backend
+from sp_edge_runtime.backend import Backend
 from sp_edge_runtime.camera import open_source
+from sp_edge_runtime.devices import open_backend
 from sp_edge_runtime.frames import Source
 from sp_edge_runtime.live_bank import LiveBank
 from sp_edge_runtime.prediction import Prediction
@@ -81,29 +82,34 @@ class Recognizer:
         follow: bool = False,
         device: str = "auto",
         precision: str | None = None,
+        engines: str | Path | None = None,
+        build_engine: bool = False,
         threshold: float | None = None,
         classifier: str = "prototype",
         topk: int = 5,
     ) -> Recognizer:
-        """Opens a bundle, and a bank where one is given, on a device; see `open_backend` for `device` and `precision`.
+        """Opens a bundle, and a bank where one is given, on a device.
 
         Args:
             bundle_path: of the exported model.
             bank: a file of taught classes, which takes every change at once; the first class makes it where there is none.
                 Without it, what is taught is in memory alone until `save`.
             follow: take up what other programs write into that file, within a second, until `close`.
-            device: auto, cpu or cuda.
-            precision: fp32, fp16 or int8; the bundle's by default.
+            device: auto, cpu, cuda, tensorrt or openvino; `open_backend` says what each is.
+            precision: fp32, fp16 or int8, the bundle's by default; bf16 in OpenVINO.
+            engines: folder of TensorRT engines; the user's cache by default.
+            build_engine: build the engine beside the work where it is missing, and hand over to it.
             threshold, classifier, topk: as above.
 
         Raises:
-            BundleError, BankError, BackendError, SettingsError: what cannot be opened.
+            BundleError, BankError, BackendError, PlanError, MissingExtraError, SettingsError: what cannot be opened.
         """
         if follow and bank is None:
             raise BankError("there is no file to follow", expected="the path of a bank", got="none")
         bundle = Bundle.load(Path(bundle_path))
         live = LiveBank(Bank.empty(bundle)) if bank is None else LiveBank.open(Path(bank), bundle)
-        backend = open_backend(bundle, device, precision)
+        folder = None if engines is None else Path(engines)
+        backend = open_backend(bundle, device, precision, engines=folder, build_engine=build_engine)
         recognizer = cls(bundle, live, backend, threshold=threshold, classifier=classifier, topk=topk)
         if follow:
             live.follow()

@@ -134,6 +134,22 @@ class _Printer(logging.Handler):
 PATH = click.Path(path_type=Path)
 
 
+def backend_options(function: Any) -> Any:
+    """What every command that runs a bundle's graphs lets its user choose; `sp_edge_runtime.devices` says what each is."""
+    devices, precisions = ("auto", "cpu", "cuda", "0", "tensorrt", "openvino"), ("fp32", "fp16", "bf16", "int8")
+    for option in reversed(
+        [
+            click.option(
+                "--device", default="auto", show_default=True, type=click.Choice(devices), help="What runs the network."
+            ),
+            click.option("--precision", type=click.Choice(precisions), help="bf16 is OpenVINO's. [default: the bundle's]"),
+            click.option("--engines", type=PATH, metavar="DIR", help="TensorRT engines. [default: ~/.cache/sp-edge/engines]"),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
 def training_options(command: Callable[..., None]) -> Callable[..., None]:
     """What every command that trains is told: the recipe, its changes, where to start from and on which device."""
     for add in (

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sp_edge.cli.common import PATH, Command, bank_beside, existing_bank, split_bundle, table
+from sp_edge.cli.common import PATH, Command, backend_options, bank_beside, existing_bank, split_bundle, table
 
 
 def shared(function: Any) -> Any:
     """Options that classify and stream share."""
-    for option in reversed(
-        [
-            click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]"),
-            click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
-            click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="[default: the bundle's]"),
-            click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine to believe. [default: each class's]"),
-            click.option("--classifier", type=click.Choice(["prototype", "lr"]), default="prototype", show_default=True),
-            click.option("--topk", default=3, show_default=True, type=click.IntRange(1)),
-        ]
-    ):
+    options: list[Callable[[Any], Any]] = [
+        click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]"),
+        backend_options,
+        click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine to believe. [default: each class's]"),
+        click.option("--classifier", type=click.Choice(["prototype", "lr"]), default="prototype", show_default=True),
+        click.option("--topk", default=3, show_default=True, type=click.IntRange(1)),
+    ]
+    for option in reversed(options):
         function = option(function)
     return function
 

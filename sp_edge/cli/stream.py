@@ -68,6 +68,11 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option(
     "--follow/--no-follow", default=True, show_default=True, help="Take up what other programs teach into the bank meanwhile."
 )
+@click.option(
+    "--build-engine",
+    is_flag=True,
+    help="Build a missing TensorRT engine beside the stream, minutes of the GPU, and go over to it when it is there.",
+)
 @click.option("--loop", is_flag=True, help="Begin a file again when it ends.")
 def stream(
     arguments: tuple[str, ...],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sp_edge.cli.common import PATH, Command, bank_beside, split_bundle
+from sp_edge.cli.common import PATH, Command, backend_options, bank_beside, split_bundle
 from sp_edge.errors import BankError
 
 
@@ -25,8 +26,7 @@ from sp_edge.errors import BankError
 )
 @click.option("--force", is_flag=True, help="Keep shots that are black, overexposed, empty, blurred or copies.")
 @click.option("--json", "json_file", type=PATH, help="Write what the bank's shots say about it to a file, too.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="[default: the bundle's]")
+@backend_options
 def enroll(
     arguments: tuple[Path, ...],
     name: str,
@@ -36,8 +36,7 @@ def enroll(
     views: int,
     force: bool,
     json_file: Path | None,
-    device: str,
-    precision: str | None,
+    **options: Any,
 ) -> None:
     """Teach a class from one to five pictures, or from a folder of them."""
     from sp_edge.advice import review
@@ -50,7 +49,7 @@ def enroll(
     files = pictures_at(places)
     images = [load_image(file) for file in files]
     bank_file = bank_file or bank_beside(path)
-    with Recognizer.load(path, bank=bank_file, device=device, precision=precision) as recognizer:
+    with Recognizer.load(path, bank=bank_file, **options) as recognizer:
         known = recognizer.bundle.prompts
         for file in extra:
             known = known.with_table(PromptTable.load(file))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
     first, bundle_line, last, advice = out.splitlines()
     assert advice.startswith("advice: a second picture of 'red'")
     assert (first, last) == ("taught 'red' from 1 picture, 1 in all", f"bank: {BANK} with 1 classes")
-    assert bundle_line.startswith(f"bundle: {BUNDLE}, ONNX Runtime")
+    assert re.fullmatch(rf"bundle: {BUNDLE}, (ONNX Runtime|OpenVINO) .* on CPU, fp32 \(auto: .*\)", bundle_line)
     again = ("enroll", "--name", "red", toy_pictures / "0 red.png", toy_pictures / "0 red.png")
     code, _, err = call(*again)
     assert code == 2
@@ -145,7 +146,7 @@ def test_bank_remove(taught: Path, call: Call, toy_pictures: Path) -> None:
 def test_classify(taught: Path, call: Call, toy_pictures: Path) -> None:
     code, out, err = call("classify", toy_pictures, taught / "runs" / "2" / "model.spedge" / "golden" / "red.png")
     assert code == 0
-    assert err.startswith(f"{BUNDLE} through ONNX Runtime")
+    assert re.match(rf"{BUNDLE} through (ONNX Runtime|OpenVINO) ", err)
     lines = out.splitlines()
     assert lines[0].split() == ["picture", "label", "cosine", "best"]
     labels = [line.partition(".png ")[2].split()[0] for line in lines[2:]]
@@ -394,7 +395,10 @@ def test_precision_and_device_that_are_not_there(taught: Path, call: Call, toy_p
     assert "sp-edge export --precision int8" in err
     code, _, err = call("classify", toy_pictures, "--device", "tpu")
     assert code == 2
-    assert "auto | cpu | cuda" in err
+    assert "'auto', 'cpu', 'cuda', '0', 'tensorrt', 'openvino'" in err
+    code, _, err = call("classify", toy_pictures, "--device", "tensorrt", "--engines", "nowhere")
+    assert code == 2
+    assert "next: " in err
 
 
 @pytest.mark.parametrize("name", ["unknown", "", "  ", "a\tb\x01", "x" * 600])
