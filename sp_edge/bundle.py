@@ -107,9 +107,7 @@ class Manifest:
                 files={str(k): (str(v["sha256"]), int(v["bytes"])) for k, v in value["files"].items()},
                 graphs={str(p): {str(g): str(f) for g, f in files.items()} for p, files in value["graphs"].items()},
                 precision=str(value["precision"]),
-                preprocess=Preprocess(
-                    image_size=int(value["preprocess"]["image_size"]), resize_ratio=float(value["preprocess"]["resize_ratio"])
-                ),
+                preprocess=Preprocess.from_json(value["preprocess"]),
                 feature_dim=int(value["feature_dim"]),
                 text=TextSpec.from_json(value["text"]),
                 calibration=Calibration.from_json(value["matching"]["calibration"]),

@@ -6,7 +6,7 @@ import io
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sp_edge.errors import DataError, ImageError, SettingsError
+from sp_edge.errors import BundleError, DataError, ImageError, SettingsError
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit
+REDUCING_GAP = 2.0
+FILTER = "bilinear, antialiased, reducing gap 2"  # as manifests record it: another one gives other features
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
 # Without this list Pillow tries every format it knows, and hands what looks like EPS to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
@@ -51,7 +53,9 @@ class Preprocess:
 
         Returns:
             uint8 (image_size, image_size, 3) RGB. Resize and crop are one step: the crop's box, in the picture's own
-            pixels, is resized with Pillow's antialiased bilinear filter.
+            pixels, is resized with Pillow's antialiased bilinear filter. A box that is at least four times the result's size
+            is first reduced by whole numbers of pixels, to no less than twice that size: nearly twice as fast, and the cosine
+            of the features to those without stays above 0.999.
 
         Raises:
             ImageError: not such an array.
@@ -70,19 +74,36 @@ class Preprocess:
         x1, y1 = min(width, math.ceil(left + side) + reach), min(height, math.ceil(top + side) + reach)
         window = Image.fromarray(np.ascontiguousarray(image_rgb[y0:y1, x0:x1]))
         box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
-        return np.asarray(window.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR, box=box))
+        size = (self.image_size, self.image_size)
+        return np.asarray(window.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=REDUCING_GAP))
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest records it."""
         return {
             "image_size": self.image_size,
             "resize_ratio": self.resize_ratio,
-            "filter": "bilinear, antialiased",
+            "filter": FILTER,
             "crop": "centre",
             "layout": "NHWC",
             "colour": "RGB",
             "dtype": "uint8",
         }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Preprocess:
+        """What `to_json` gave.
+
+        Raises:
+            BundleError: another version of sp-edge prepared pictures in another way.
+        """
+        if value["filter"] != FILTER:
+            raise BundleError(
+                "the bundle prepares pictures in another way than this version of sp-edge",
+                expected=FILTER,
+                got=str(value["filter"])[:200],
+                next_step="export it again",
+            )
+        return Preprocess(image_size=int(value["image_size"]), resize_ratio=float(value["resize_ratio"]))
 
 
 def load_image(source: Path | bytes) -> NDArray[np.uint8]:
