@@ -85,6 +85,15 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
     """
     if out.exists() and not is_bundle(out):
         raise SettingsError(f"{out} is there and is no bundle", expected="a free path or an earlier bundle")
+    with atomic_folder(out) as folder:  # first of all, so that a place that cannot be written is known at once
+        _write(checkpoint, out, folder, options, say)
+        Bundle.load(folder)
+    report_of(out).unlink(missing_ok=True)  # of an earlier attempt
+    return Bundle.load(out)
+
+
+def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptions, say: Callable[[str], None]) -> None:
+    """Fills `folder` with the parts of the bundle that will stand at `out`."""
     settings = checkpoint.settings
     preprocess = sets.preprocess_of(settings)
     prompts = checkpoint.prompts if options.prompts is None else checkpoint.prompts.with_table(options.prompts)
@@ -92,41 +101,37 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
     probe = _probe(pictures, prompts, options.pictures)
     before = encode(checkpoint.network, probe.images, probe.prompts if checkpoint.network.prompt is not None else None)
     gate = Gate(out, options.max_drop, say)
-    with atomic_folder(out) as folder:
-        say("exporting to ONNX")
-        files = export_graphs(checkpoint.network, preprocess.image_size, prompts.text.dim, folder, opset=options.opset)
-        graphs = {"fp32": {graph: file.name for graph, file in files.items()}}
-        features = graph_features(files, probe.images, probe.prompts)
-        gate.admit(compare("fp32", features, "pytorch", before, probe), partial(_against_pytorch, checkpoint, files, probe))
-        if options.precision != "fp32":
-            say(f"converting to {options.precision}")
-            made = _convert(checkpoint, files, options, prompts, probe, features, folder, say)
-            graphs[options.precision] = {graph: file.name for graph, file in made.files.items()}
-            gate.admit(made.parity, partial(_against_fp32, made.files, files, probe), made.record)
-        say("measuring what tells taught classes from others")
-        within = within_classes(checkpoint, base_pictures(checkpoint))
-        save_tensors(folder / BACKGROUND, {"within": within}, {})
-        calibration = calibrate(checkpoint, pictures, prompts, within, say)
-        prompts.save(folder / PROMPTS)
-        _write_golden(folder, probe, before)
-        (folder / "README.md").write_text(_card(checkpoint, options.precision), encoding="utf-8")
-        manifest = Manifest(
-            versions={**versions(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
-            files=file_entries(folder),
-            graphs=graphs,
-            precision=options.precision,
-            preprocess=preprocess,
-            feature_dim=checkpoint.network.feature_dim,
-            text=prompts.text,
-            calibration=calibration,
-            strength=checkpoint.network.strength if checkpoint.network.prompt is not None else 0.0,
-            training={"settings": settings.to_json(), "record": dict(checkpoint.record)},
-            stages=tuple(gate.stages),
-        )
-        write_manifest(folder, manifest)
-        Bundle.load(folder)
-    report_of(out).unlink(missing_ok=True)  # of an earlier attempt
-    return Bundle.load(out)
+    say("exporting to ONNX")
+    files = export_graphs(checkpoint.network, preprocess.image_size, prompts.text.dim, folder, opset=options.opset)
+    graphs = {"fp32": {graph: file.name for graph, file in files.items()}}
+    features = graph_features(files, probe.images, probe.prompts)
+    gate.admit(compare("fp32", features, "pytorch", before, probe), partial(_against_pytorch, checkpoint, files, probe))
+    if options.precision != "fp32":
+        say(f"converting to {options.precision}")
+        made = _convert(checkpoint, files, options, prompts, probe, features, folder, say)
+        graphs[options.precision] = {graph: file.name for graph, file in made.files.items()}
+        gate.admit(made.parity, partial(_against_fp32, made.files, files, probe), made.record)
+    say("measuring what tells taught classes from others")
+    within = within_classes(checkpoint, base_pictures(checkpoint))
+    save_tensors(folder / BACKGROUND, {"within": within}, {})
+    calibration = calibrate(checkpoint, pictures, prompts, within, say)
+    prompts.save(folder / PROMPTS)
+    _write_golden(folder, probe, before)
+    (folder / "README.md").write_text(_card(checkpoint, options.precision), encoding="utf-8")
+    manifest = Manifest(
+        versions={**versions(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        files=file_entries(folder),
+        graphs=graphs,
+        precision=options.precision,
+        preprocess=preprocess,
+        feature_dim=checkpoint.network.feature_dim,
+        text=prompts.text,
+        calibration=calibration,
+        strength=checkpoint.network.strength if checkpoint.network.prompt is not None else 0.0,
+        training={"settings": settings.to_json(), "record": dict(checkpoint.record)},
+        stages=tuple(gate.stages),
+    )
+    write_manifest(folder, manifest)
 
 
 def probe_pictures(checkpoint: Checkpoint, say: Callable[[str], None]) -> PictureSet:
@@ -139,14 +144,16 @@ def probe_pictures(checkpoint: Checkpoint, say: Callable[[str], None]) -> Pictur
 
 
 def _probe(pictures: PictureSet, prompts: PromptTable, most: int) -> Probe:
-    rows = np.random.default_rng(0).permutation(len(pictures))[:most]
-    counts = np.bincount(pictures.labels[rows], minlength=len(pictures.class_names))
-    able = np.flatnonzero(counts >= 3)
+    """At most so many pictures: of so many classes that there are six of each, if the data set has them."""
+    rng = np.random.default_rng(0)
+    counts = np.bincount(pictures.labels, minlength=len(pictures.class_names))
+    able = rng.permutation(np.flatnonzero(counts >= 3))[: most // 6]
     if len(able) < 2:
         raise DataError(
             "too few pictures to verify the export with", expected="two classes with three pictures", got=str(counts.tolist())
         )
-    rows = rows[np.isin(pictures.labels[rows], able)]
+    each = most // len(able)
+    rows = rng.permutation(np.concatenate([rng.permutation(np.flatnonzero(pictures.labels == c))[:each] for c in able]))
     labels = pictures.labels[rows]
     n_query = int(min(5, counts[able].min() - 1))
     vectors = prompts.select(pictures.class_names)[labels]

@@ -578,3 +578,19 @@ def test_one_at_a_time_holds_a_lock(tmp_path: Path) -> None:
         list(pool.map(work, range(4)))
     assert most == [1] * 200
     assert not any(tmp_path.iterdir())
+
+
+def test_many_writers_of_one_folder_leave_one_of_their_folders(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+
+    def write(number: int) -> None:
+        for turn in range(20):
+            with atomic_folder(target) as temporary:
+                for name in ("a", "b"):
+                    (temporary / name).write_text(f"{number} {turn}")
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(6)))
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert (target / "a").read_text() == (target / "b").read_text()
+    assert (target / "a").read_text().endswith(" 19")

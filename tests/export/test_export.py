@@ -185,6 +185,30 @@ def test_too_few_pictures_to_verify_with(checkpoint: Checkpoint, tmp_path: Path,
     assert not entries(tmp_path)
 
 
+def test_a_place_that_cannot_be_written_is_known_at_once(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "probe_pictures", lambda *_: pytest.fail("minutes of work were begun"))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match="file"):
+        export(checkpoint, tmp_path / "file" / "b", ExportOptions(), say=quiet)
+    with pytest.raises(OSError, match="proc"):
+        export(checkpoint, Path("/proc/nothing/b"), ExportOptions(), say=quiet)
+
+
+def test_the_probe_takes_few_pictures_of_many_classes(checkpoint: Checkpoint) -> None:
+    names = checkpoint.prompts.names[:300]
+    labels = np.repeat(np.arange(300), 7)
+    labels[:5] = 299  # leaves two of the first class
+    pictures = PictureSet(np.zeros((2100, 2, 2, 3), np.uint8), labels, names, {})
+    probe = module._probe(pictures, checkpoint.prompts, 60)
+    classes, counts = np.unique(probe.labels, return_counts=True)
+    assert (len(classes), set(counts)) == (10, {6})
+    assert (probe.n_way, probe.n_query) == (5, 5)
+    assert 0 not in classes
+    np.testing.assert_array_equal(probe.prompts, checkpoint.prompts.vectors[probe.labels])
+
+
 # --- an earlier bundle ---
 
 
@@ -286,30 +310,33 @@ from sp_edge_calibration.pictures import Pictures
 from sp_edge_export import export as module
 from sp_edge.training.checkpoint import Checkpoint
 
-checkpoint, bundle, out, how = sys.argv[1:]
+checkpoint, bundle, out, how, where = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 
 def copy(network, size, dim, folder, **options):
     return {g: Path(shutil.copy(Path(bundle) / f"{g}.onnx", folder / f"{g}.onnx")) for g in ("query", "support")}
 
-def stop(*_):
+def stop(*_, **__):
     os.kill(os.getpid(), getattr(signal, how))
 
 module.export_graphs = copy
-module._write_golden = stop
+setattr(module, where, stop)
 module.export(Checkpoint.load(Path(checkpoint)), Path(out), module.ExportOptions(), say=lambda _: None)
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize(
+    ("how", "where"),
+    [("SIGKILL", "export_graphs"), ("SIGKILL", "write_manifest"), ("SIGKILL", "_write_golden"), ("SIGINT", "_write_golden")],
+)
 def test_a_kill_in_the_middle_leaves_nothing_half_written(
-    checkpoint: Checkpoint, bundle: Bundle, own_bundle: Path, tmp_path: Path, how: str
+    checkpoint: Checkpoint, bundle: Bundle, own_bundle: Path, tmp_path: Path, how: str, where: str
 ) -> None:
     checkpoint.save(tmp_path / "checkpoint.safetensors")
     before = file_entries(own_bundle)
     out = own_bundle if how == "SIGKILL" else tmp_path / "new.spedge"
-    arguments = [str(tmp_path / "checkpoint.safetensors"), str(bundle.path), str(out), how]
+    arguments = [str(tmp_path / "checkpoint.safetensors"), str(bundle.path), str(out), how, where]
     ran = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
     assert ran.returncode == -getattr(signal, how), ran.stderr
     assert file_entries(own_bundle) == before
