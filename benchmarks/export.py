@@ -203,9 +203,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         for name, checkpoint in networks.items():
             rows += measure(name, checkpoint, Path(place) / str(len(rows)), options)
-    print(table(HEADER, [line(row) for row in rows]))
-    if options.json:
-        write_json(options.json, {"threads": options.threads, "rounds": options.rounds, "rows": rows})
+            print(table(HEADER, [line(row) for row in rows]), flush=True)  # all so far: the second network takes long
+            if options.json:
+                write_json(options.json, {"threads": options.threads, "rounds": options.rounds, "rows": rows})
 
 
 if __name__ == "__main__":
