@@ -25,12 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from sp_edge.bank import Bank
-from sp_edge.bundle import Bundle
 from sp_edge.cli.common import table
 from sp_edge.files import write_json
 from sp_edge_runtime.camera import open_source
-from sp_edge_runtime.devices import open_backend
 from sp_edge_runtime.publish import WebhookSink
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.smoothing import Smoothing
@@ -144,9 +141,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="frames a second of each camera")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    bundle = Bundle.load(arguments.bundle)
     samples: list[Sample] = []
-    with Recognizer(bundle, Bank.empty(bundle), open_backend(bundle, "cpu", None)) as recognizer:
+    with Recognizer.load(arguments.bundle, device="cpu") as recognizer:
         before = sample(0)
         for one in soak(recognizer, arguments.minutes, arguments.every, arguments.rate):
             samples.append(one)
