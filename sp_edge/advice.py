@@ -99,7 +99,7 @@ def review(bank: Bank, head: Head) -> Report:
     own = _own(bank, head, counts)
     compact = float(own[several].mean()) if several.any() else (1 + float(head.thresholds[0])) / 2
     own = np.where(several, own, compact)
-    temperature, right = head.calibration.temperature, np.zeros(len(own), bool)
+    temperature = head.calibration.temperature
     rivals = np.zeros((len(counts), len(counts)), np.float32) if len(counts) <= BLOCK else None
     nearest, highest = np.zeros(len(own), np.int64), np.full(len(own), -1.0)
     for start in range(0, len(own), BLOCK):
