@@ -60,6 +60,7 @@ def build_plan(
         "workspace": float(options.workspace),
         "optimization_level": options.optimization_level,
         "preprocess": bundle.manifest.preprocess.to_json(),
+        "calibration": _calibration(bundle, precision),
     }
     path = plan_path(bundle, graph, precision, max_batch, device, targets=options.targets, folder=folder)
     with locked(folder / "build"):
@@ -80,6 +81,14 @@ def build_plan(
         write_bytes(path, plan)
         write_json(sidecar_of(path), sidecar.to_json())
     return path, True
+
+
+def _calibration(bundle: Bundle, precision: str) -> str | None:
+    """Digest of the pictures by which export converted the graphs, as the manifest's stage says it."""
+    stages = [stage for stage in bundle.manifest.stages if stage.get("stage") == precision]
+    pictures = stages[0].get("calibration") if stages else None
+    digest = pictures.get("sha256") if isinstance(pictures, dict) else None
+    return digest if isinstance(digest, str) else None
 
 
 def _stands(path: Path, facts: Mapping[str, Any]) -> bool:

@@ -97,6 +97,8 @@ def test_every_graph_builds(
         precision,
     )
     assert made.preprocess == bundle.manifest.preprocess.to_json()
+    assert (made.calibration is not None) == (precision == "int8")
+    assert made.calibration is None or made.calibration in str(bundle.manifest.stages)
     assert made.device == Device.here(flavour, sys.modules[flavour].__version__)
     assert (made.max_batch, made.workspace, made.optimization_level) == (max_batch, 0.5, 0)
     assert {tensor.name: (tensor.dtype, tensor.shape[1:]) for tensor in (*made.inputs, *made.outputs)} == {
