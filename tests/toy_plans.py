@@ -66,7 +66,7 @@ def put(bundle: Bundle, folder: Path, device: Device = DEVICE, *, content: bytes
         bundle.fingerprint, digest, graph=graph, precision="fp32", content=content, max_batch=changes.pop("max_batch", 1)
     )
     made = replace(made, device=device, **changes)
-    path = plan_path(bundle, graph, "fp32", made.max_batch, device, targets=made.targets, folder=folder)
+    path = plan_path(bundle, graph, made.precision, made.max_batch, device, targets=made.targets, folder=folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     write_json(sidecar_of(path), made.to_json())

@@ -35,7 +35,7 @@ def _engine(options: Mapping[str, Any]) -> Make:
     check_installed(flavour)
 
     def make(bundle: Bundle, precision: str) -> None:
-        build_engines(bundle, precision, build, options["batch"] or 8, options["engines"])
+        build_engines(bundle, precision, build, options["batch"] or 8, options["engines"], force=options["force"])
 
     return make
 
@@ -97,6 +97,7 @@ APPLIES = {
     "target": ("engine",),
     "optimization_level": ("engine",),
     "compute_capability": ("engine",),
+    "force": ("engine",),
     "engines": ("engine", "triton"),
     "bank": ("triton", "deepstream"),
     "folder": ("triton", "deepstream"),
@@ -109,6 +110,7 @@ def options_for_formats(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--engines", type=PATH, metavar="DIR",
                      help="Of engine and triton: where engines are kept.  [default: ~/.cache/sp-edge/engines]"),
+        click.option("--force", is_flag=True, help="Of engine: keep int8 where it is slower than fp16 on this GPU."),
         click.option("--compute-capability", multiple=True, metavar="X.Y",
                      help="Of engine with --target rtx: GPUs to build for.  [default: 8.0 and later]"),
         click.option("--optimization-level", default=3, show_default=True, type=click.IntRange(0, 5),

@@ -1,0 +1,106 @@
+"""Measures built engines where they run: their features against the graph that they were built from, and their time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from sp_edge.bundle import Bundle, Golden
+from sp_edge.errors import ExportError
+from sp_edge.files import write_json
+from sp_edge.matching import unit
+from sp_edge.plans import Plan, sidecar_of
+from sp_edge.sidecar import Latency, Parity
+
+# Least cosine between an engine's features and its graph's, as (mean, minimum).
+LIMITS = (0.9995, 0.999)
+_WARM, _RUNS = 20, 200
+_FATAL = 4  # the one severity that ONNX Runtime may still print
+
+Inputs = dict[str, NDArray[Any]]
+
+
+class Runs(Protocol):
+    """What runs the engines: a backend of the runtime."""
+
+    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """`feature` float32 (N, D) of a graph's inputs."""
+        ...
+
+
+def measure(plan: Plan, bundle: Bundle, runs: Runs, *, clock: Callable[[], float] = time.perf_counter) -> Plan:
+    """Runs a plan on the golden pictures, and writes what was measured into its sidecar.
+
+    Args:
+        plan: that `runs` takes for batches of its largest size.
+        clock: seconds.
+
+    Returns:
+        The plan with the new sidecar.
+
+    Raises:
+        ExportError: its features are not the graph's; the plan is removed.
+        BackendError: it does not run.
+    """
+    what, golden = plan.sidecar, bundle.golden()
+    inputs = _batch(golden, what.graph, what.max_batch)
+    feature = runs.run(what.graph, inputs)["feature"]
+    cosines = (unit(feature) * unit(_reference(bundle, what.graph, what.precision, inputs))).sum(axis=1)
+    mean, least = float(cosines.mean()), float(cosines.min())
+    if not (mean >= LIMITS[0] and least >= LIMITS[1]):  # so that NaN does not pass
+        remove(plan)
+        raise ExportError(
+            f"the engine {plan.path.name} computes other features than {what.onnx_file}",
+            expected=f"cosine at least {LIMITS[0]} on average and {LIMITS[1]} everywhere",
+            got=f"{mean:.6f} and {least:.6f}",
+            next_step="another --precision; the engine was removed",
+        )
+    for _ in range(_WARM):
+        runs.run(what.graph, inputs)
+    times = []
+    for _ in range(_RUNS):
+        started = clock()
+        runs.run(what.graph, inputs)
+        times.append((clock() - started) * 1000)
+    latency = Latency(float(np.median(times)), min(times), what.max_batch, _RUNS)
+    parity = Parity(min(mean, 1.0), min(least, 1.0), len(cosines))
+    measured = Plan(plan.path, replace(what, latency=latency, parity=parity))
+    write_json(sidecar_of(plan.path), measured.sidecar.to_json())
+    return measured
+
+
+def is_slower(int8: Plan, fp16: Plan) -> bool:
+    """Whether int8 takes at least as long as fp16, both measured."""
+    quick, usual = int8.sidecar.latency, fp16.sidecar.latency
+    return quick is not None and usual is not None and quick.median_ms >= usual.median_ms
+
+
+def remove(plan: Plan) -> None:
+    """Takes a plan away, its sidecar first: without it nobody reads the plan."""
+    sidecar_of(plan.path).unlink(missing_ok=True)
+    plan.path.unlink(missing_ok=True)
+
+
+def _batch(golden: Golden, graph: str, size: int) -> Inputs:
+    """`size` golden pictures, over and over where there are fewer, with their prompts where the graph takes them."""
+    rows = np.arange(size) % len(golden.images)
+    image: Inputs = {"image": golden.images[rows]}
+    return image | {"prompt": golden.prompts[rows]} if graph == "support" else image
+
+
+def _reference(bundle: Bundle, graph: str, precision: str, inputs: Inputs) -> NDArray[np.float32]:
+    """Features of the graph that the engine was built from, through ONNX Runtime on the CPU."""
+    file = bundle.graph(graph, precision)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(["feature"], inputs)[0])
+    except Exception as cause:  # ONNX Runtime's own errors have no common type
+        raise ExportError(f"ONNX Runtime cannot run {file.name}", got=str(cause)) from cause

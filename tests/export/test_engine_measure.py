@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import toy
+from sp_edge.bundle import Bundle
+from sp_edge.errors import ExportError
+from sp_edge.plans import Plan, sidecar_of
+from sp_edge.sidecar import Latency
+from sp_edge_export import verify
+from sp_edge_export.engine_measure import LIMITS, is_slower, measure
+from toy_plans import DEVICE, put
+
+
+class Engine:
+    """Gives the toy's features, moved by `error`; counts its runs."""
+
+    def __init__(self, error: float = 0.0) -> None:
+        self.error = error
+        self.batches: list[tuple[str, int]] = []
+
+    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        self.batches.append((graph, len(inputs["image"])))
+        assert set(inputs) == {"image", *(["prompt"] if graph == "support" else [])}
+        exact = toy.features(inputs["image"], inputs.get("prompt"))
+        return {"feature": exact + self.error * np.eye(1, exact.shape[1], dtype=np.float32)}
+
+
+@pytest.fixture
+def bundle(toy_bundle: Path) -> Bundle:
+    return Bundle.load(toy_bundle)
+
+
+@pytest.mark.parametrize(("graph", "size"), [("query", 1), ("query", 5), ("support", 5)])
+def test_time_and_parity_come_into_the_sidecar(bundle: Bundle, tmp_path: Path, graph: str, size: int) -> None:
+    # A clock on which the n-th run takes n ms: of 200 runs the median is 100.5 ms.
+    ticks = itertools.accumulate(part for n in itertools.count(1) for part in (1.0, n / 1000))
+    engine = Engine()
+    plan = Plan.load(put(bundle, tmp_path, graph=graph, max_batch=size))
+    measured = measure(plan, bundle, engine, clock=lambda: next(ticks))
+    assert Plan.load(plan.path) == measured
+    assert measured.sidecar == replace(plan.sidecar, latency=measured.sidecar.latency, parity=measured.sidecar.parity)
+    assert measured.sidecar.latency is not None
+    assert measured.sidecar.parity is not None
+    assert (measured.sidecar.latency.batch, measured.sidecar.latency.runs) == (size, 200)
+    assert measured.sidecar.latency.median_ms == pytest.approx(100.5)
+    assert measured.sidecar.latency.least_ms == pytest.approx(1.0)
+    assert measured.sidecar.parity.pictures == size
+    assert measured.sidecar.parity.cosine_min == pytest.approx(1, abs=1e-6)
+    assert engine.batches == [(graph, size)] * 221
+
+
+@pytest.mark.parametrize("error", [1.0, float("nan")])
+def test_an_engine_that_computes_something_else_is_removed(bundle: Bundle, tmp_path: Path, error: float) -> None:
+    path = put(bundle, tmp_path)
+    with pytest.raises(ExportError, match=r"computes other features than query\.onnx") as raised:
+        measure(Plan.load(path), bundle, Engine(error))
+    assert "0.9995" in raised.value.expected
+    assert not path.exists()
+    assert not sidecar_of(path).exists()
+
+
+def test_the_limits_are_those_of_the_other_stages() -> None:
+    assert verify.LIMITS["engine"] == LIMITS
+
+
+@pytest.mark.parametrize(("int8", "fp16", "slower"), [(1.2, 1.0, True), (1.0, 1.0, True), (0.9, 1.0, False)])
+def test_int8_is_worth_it_only_where_it_is_faster(
+    bundle: Bundle, tmp_path: Path, int8: float, fp16: float, slower: bool
+) -> None:
+    plan = Plan.load(put(bundle, tmp_path, DEVICE))
+    timed = [Plan(plan.path, replace(plan.sidecar, latency=Latency(ms, ms, 1, 200))) for ms in (int8, fp16)]
+    assert is_slower(*timed) == slower
+    assert not is_slower(plan, timed[1])
