@@ -65,9 +65,8 @@ def _build(bundle: Bundle, precision: str, options: EngineOptions, max_batch: in
 
 def _measure(bundle: Bundle, precision: str, plans: Sequence[Plan], flavour: str, folder: Path | None) -> Plan | None:
     """Measures plans; gives the stream's own, or None where they do not run here."""
-    from sp_edge_runtime.tensorrt_runtime import open_tensorrt
-
     from sp_edge_export.engine_measure import measure
+    from sp_edge_runtime.tensorrt_runtime import open_tensorrt
 
     try:
         backend = open_tensorrt(bundle, precision, flavour, folder)

@@ -26,6 +26,7 @@ from sp_edge.plans import Plan, sidecar_of
 from sp_edge.preprocess import Preprocess
 from sp_edge.settings import ModelSettings
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge_calibration.pictures import Pictures
 from sp_edge_export import engine_build
 from sp_edge_export.engine import EngineOptions
 from sp_edge_export.engine_build import build_plan
@@ -58,7 +59,9 @@ def bundles(
 ) -> dict[str, Bundle]:
     """A bundle of each precision."""
 
-    def copy(_network: object, _size: int, _dim: int, folder: Path) -> dict[str, Path]:
+    pictures = Pictures(Path("photos"), images, (), len(images), ())
+
+    def copy(_network: object, _size: int, _dim: int, folder: Path, **_: object) -> dict[str, Path]:
         files = {graph: folder / f"{graph}.onnx" for graph in ("query", "support")}
         for graph, file in files.items():
             file.write_bytes(bundle.graph(graph, "fp32").read_bytes())
@@ -68,7 +71,7 @@ def bundles(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sp_edge_export.export.export_graphs", copy)
         for precision in ("fp32", "int8"):
-            options = ExportOptions(precision, max_drop=1, calibration=images)
+            options = ExportOptions(precision, max_drop=1, calibration=pictures if precision == "int8" else None)
             made[precision] = export(checkpoint, tmp_path_factory.mktemp(precision) / "b", options, say=lambda _: None)
     return made
 
