@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge.bundle_text import TextPart
 from sp_edge.errors import BundleError, ImageError, InputError, PromptError
 from sp_edge.files import inside, load_tensors, read_json, sha256, write_json
 from sp_edge.preprocess import Preprocess, load_image
@@ -44,6 +45,7 @@ class Manifest:
         strength: s, 0 to 1, of the prompts in the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
         training: provenance and accuracy, as the checkpoint recorded them.
         stages: what export measured of each step against the one before.
+        text_encoder: with which a device encodes names that the prompt table has not; None where it is left out.
     """
 
     versions: Mapping[str, str]
@@ -57,6 +59,7 @@ class Manifest:
     strength: float
     training: Mapping[str, Any]
     stages: tuple[Mapping[str, Any], ...]
+    text_encoder: TextPart | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
@@ -79,6 +82,7 @@ class Manifest:
             "preprocess": self.preprocess.to_json(),
             "feature_dim": dim,
             "text": self.text.to_json(),
+            "text_encoder": None if self.text_encoder is None else self.text_encoder.to_json(),
             "matching": {"strength": self.strength, "calibration": self.calibration.to_json()},
             "training": dict(self.training),
             "stages": [dict(stage) for stage in self.stages],
@@ -114,6 +118,7 @@ class Manifest:
                 strength=float(value["matching"]["strength"]),
                 training=dict(value["training"]),
                 stages=tuple(dict(stage) for stage in value["stages"]),
+                text_encoder=None if value["text_encoder"] is None else TextPart.from_json(value["text_encoder"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, InputError) as cause:
             raise BundleError(
@@ -132,7 +137,7 @@ class Manifest:
                 raise BundleError(
                     f"the manifest's {precision} graphs do not fit", expected=", ".join(GRAPHS), got=str(dict(files))
                 )
-        missing = {PROMPTS, GOLDEN, BACKGROUND} - set(self.files)
+        missing = {PROMPTS, GOLDEN, BACKGROUND, *(self.text_encoder.files if self.text_encoder else ())} - set(self.files)
         if missing:
             raise BundleError("the manifest does not list every part", expected=", ".join(sorted(missing)), got="not listed")
         if not (self.feature_dim > 0 and 0 <= self.strength <= 1):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import shlex
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -120,13 +121,17 @@ class PromptTable:
         """
         clean = clean_name(name)
         if clean not in self._rows:
-            near = difflib.get_close_matches(clean, self.names, n=3, cutoff=0.4)
+            near = self.near(clean)
             raise PromptError(
                 f"the prompt table has no class '{clean[:80]}'",
                 expected=f"one of its {len(self.names)} names" + (f", such as {', '.join(near)}" if near else ""),
                 next_step=f"sp-edge prompts {shlex.quote(clean)} --out names.safetensors, then add --prompts names.safetensors",
             )
         return np.asarray(self.vectors[self._rows[clean]])
+
+    def near(self, name: str) -> list[str]:
+        """Up to three names of the table that are spelt like this one, the nearest first."""
+        return difflib.get_close_matches(clean_name(name), self.names, n=3, cutoff=0.4)
 
     def select(self, names: Sequence[str]) -> NDArray[np.float32]:
         """The prompts of several classes: float32 (len(names), T)."""
@@ -189,6 +194,41 @@ class PromptTable:
             raise PromptError(f"{path} is not a prompt table", expected="names that are text")
         descriptions = descriptions_from_json(metadata.get("descriptions", {}))
         return cls(TextSpec.from_json(metadata.get("text")), tuple(names), tensors["vectors"], descriptions)
+
+
+def class_vectors(
+    encode: Callable[[Sequence[str]], NDArray[np.float32]],
+    names: Sequence[str],
+    descriptions: Mapping[str, Sequence[str]],
+    template: str,
+) -> NDArray[np.float32]:
+    """What stands for each class before lengths are made equal: float32 (n, T).
+
+    That is the vector of the template with the class's name in it, or the mean of the vectors of its descriptions.
+
+    Args:
+        encode: k sentences -> float32 (k, T).
+        names: n clean names.
+        descriptions: of some of them.
+        template: with `{name}`.
+    """
+    sentences = [descriptions.get(name, (template.replace("{name}", name),)) for name in names]
+    encoded = encode([sentence for several in sentences for sentence in several])
+    starts = np.cumsum([0, *map(len, sentences)])
+    means = [encoded[a:b].mean(axis=0) for a, b in itertools.pairwise(starts)]
+    return np.array(means, np.float32).reshape(len(names), encoded.shape[1])
+
+
+def rescaled(vectors: NDArray[np.float32], names: Sequence[str], norm: float) -> NDArray[np.float32]:
+    """The vectors (n, T) of `names`, each at the length `norm`.
+
+    Raises:
+        PromptError: a vector is zero.
+    """
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if not lengths.all():
+        raise PromptError(f"the vector of '{names[int(lengths.argmin())]}' is zero", expected="a vector with a direction")
+    return (vectors * (norm / lengths)[:, None]).astype(np.float32)
 
 
 def descriptions_from_json(value: object) -> dict[str, tuple[str, ...]]:

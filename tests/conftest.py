@@ -37,6 +37,12 @@ def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def naming_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy bundle with a text encoder; not to be changed."""
+    return toy.make_bundle(tmp_path_factory.mktemp("naming") / "bundle.spedge", text_encoder=True)
+
+
+@pytest.fixture(scope="session")
 def toy_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a red, a green and a blue picture, in this order, beside a text file; not to be changed."""
     folder = tmp_path_factory.mktemp("pictures")

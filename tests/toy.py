@@ -16,8 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from sp_edge.bundle import BACKGROUND, GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
+from sp_edge.bundle_text import TextPart
 from sp_edge.errors import BundleError
 from sp_edge.files import read_json, save_tensors
 from sp_edge.preprocess import Preprocess
@@ -105,7 +107,81 @@ def calibration(threshold: float = 0.5, sharpness: float = 4.0) -> Calibration:
     return Calibration(bias, sharpness, between=0, classes=0, evidence=0, left_out=0, unrelated=0, temperature=0.2)
 
 
-def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshold: float = 0.5, strength: float = 1.0) -> Path:
+LETTERS = " abcdefghijklmnopqrstuvwxyz"
+MAX_TOKENS = 64
+UNKNOWN = "?"
+
+
+def letters() -> NDArray[np.float32]:
+    """The text encoder's vector of anything else, and of each of LETTERS: float32 (28, 8)."""
+    return np.random.default_rng(3).normal(size=(len(LETTERS) + 1, TEXT.dim)).astype(np.float32)
+
+
+def encode(sentences: Sequence[str]) -> NDArray[np.float32]:
+    """What the text encoder computes, in numpy: the mean of the letters' vectors, n texts -> float32 (n, 8)."""
+    return np.array([letters()[[LETTERS.find(c) + 1 for c in s.lower()]].mean(axis=0) for s in sentences], np.float32)
+
+
+def prompt(*sentences: str) -> NDArray[np.float32]:
+    """The prompt of a class that these sentences stand for: their mean at the length 9, float32 (8,)."""
+    mean = encode(sentences).mean(axis=0).astype(np.float64)
+    return np.asarray(mean * TEXT.norm / np.linalg.norm(mean), np.float32)
+
+
+def text_graph(dim: int = TEXT.dim) -> onnx.ModelProto:
+    """The text encoder: `ids` and `mask` int64 (N, L) -> `vector` float32 (N, 8)."""
+    nodes = [
+        helper.make_node("Gather", ["letters", "ids"], ["rows"]),
+        helper.make_node("Cast", ["mask"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["numbers", "last"], ["weights"]),
+        helper.make_node("Mul", ["rows", "weights"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "first"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["weights", "first"], ["count"], keepdims=0),
+        helper.make_node("Div", ["sum", "count"], ["vector"]),
+    ]
+    constants = {"letters": letters()[:, :dim], "last": np.array([2]), "first": np.array([1])}
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "text",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, ["N", "L"]) for name in ("ids", "mask")],
+            [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["N", dim])],
+            [numpy_helper.from_array(value, key) for key, value in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 19)],
+        ir_version=10,
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def tokenizer() -> Tokenizer:
+    """A token for each letter."""
+    made = Tokenizer(models.WordLevel({UNKNOWN: 0, **{c: i + 1 for i, c in enumerate(LETTERS)}}, unk_token=UNKNOWN))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return made
+
+
+def _write_text(folder: Path) -> TextPart:
+    (folder / "text").mkdir()
+    part = TextPart("fp32", "text/encoder.onnx", "text/tokenizer.json", "text/golden.safetensors", MAX_TOKENS, 3, 1.0, 1.0)
+    onnx.save(text_graph(), folder / part.graph)
+    tokenizer().save(str(folder / part.tokenizer))
+    names = ("red fox", "unicycle", "赤い 自転車")
+    expected = np.stack([prompt(TEXT.template.replace("{name}", name)) for name in names])
+    save_tensors(folder / part.golden, {"prompts": expected}, {"names": names})
+    return part
+
+
+def make_bundle(
+    folder: Path,
+    *,
+    precisions: Sequence[str] = ("fp32",),
+    threshold: float = 0.5,
+    strength: float = 1.0,
+    text_encoder: bool = False,
+) -> Path:
     """Writes a whole bundle into a folder and gives its path; the last of `precisions` is the bundle's own."""
     (folder / "golden").mkdir(parents=True)
     graphs = {precision: {name: _file(name, precision) for name in ("query", "support")} for precision in precisions}
@@ -118,10 +194,11 @@ def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshol
     names = [f"golden/{name}.png" for name in COLOURS]
     for name, image in zip(names, images, strict=True):
         Image.fromarray(image).save(folder / name)
-    prompt = table.select(tuple(COLOURS))
-    expected = {"prompts": prompt, "query": features(images), "support": features(images, strength * prompt)}
+    vectors = table.select(tuple(COLOURS))
+    expected = {"prompts": vectors, "query": features(images), "support": features(images, strength * vectors)}
     save_tensors(folder / GOLDEN, expected, {"images": names})
     save_tensors(folder / BACKGROUND, {"within": np.zeros((DIM, DIM), np.float32)}, {})
+    part = _write_text(folder) if text_encoder else None
     manifest = Manifest(
         versions={"sp-edge": "toy"},
         files=file_entries(folder),
@@ -134,6 +211,7 @@ def make_bundle(folder: Path, *, precisions: Sequence[str] = ("fp32",), threshol
         strength=strength,
         training={},
         stages=(),
+        text_encoder=part,
     )
     write_manifest(folder, manifest)
     return folder

@@ -17,6 +17,7 @@ from PIL import Image
 
 import sp_edge
 from sp_edge.bundle import BACKGROUND, GOLDEN, PROMPTS, Bundle, Manifest, file_entries, is_bundle, write_manifest
+from sp_edge.bundle_text import TextPart
 from sp_edge.data import sets
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
@@ -33,6 +34,7 @@ from sp_edge_export.gate import Gate, report_of
 from sp_edge_export.layers import LayerError, graph_activations, layer_errors, network_activations
 from sp_edge_export.onnx import OPSETS, export_graphs
 from sp_edge_export.precision import Converted, convert_to_fp16, convert_to_int8
+from sp_edge_export.text import add_text_encoder, choose_encoder
 from sp_edge_export.verify import Parity, Probe, compare, graph_features
 
 GOLDEN_PICTURES = 8
@@ -50,6 +52,7 @@ class ExportOptions:
             by validation pictures where there are none.
         opset: of the graphs, 20 or 19.
         pictures: on how many the stages are compared, at most.
+        text: whether the text encoder goes into the bundle: fp32, int8, none, or auto, which is int8 where it is here.
     """
 
     precision: str = "fp32"
@@ -58,6 +61,7 @@ class ExportOptions:
     calibration: Pictures | None = None
     opset: int = OPSETS[0]
     pictures: int = 480
+    text: str = "auto"
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "fp16", "int8"):
@@ -97,6 +101,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     settings = checkpoint.settings
     preprocess = sets.preprocess_of(settings)
     prompts = checkpoint.prompts if options.prompts is None else checkpoint.prompts.with_table(options.prompts)
+    encoder = choose_encoder(prompts.text, options.text, say)
     pictures = probe_pictures(checkpoint, say)
     probe = _probe(pictures, prompts, options.pictures)
     before = encode(checkpoint.network, probe.images, probe.prompts if checkpoint.network.prompt is not None else None)
@@ -115,9 +120,13 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     within = within_classes(checkpoint, base_pictures(checkpoint))
     save_tensors(folder / BACKGROUND, {"within": within}, {})
     calibration = calibrate(checkpoint, pictures, prompts, within, say)
+    text_encoder = None
+    if encoder is not None:
+        say("exporting the text encoder")
+        text_encoder = add_text_encoder(encoder, "fp32" if options.text == "fp32" else "int8", prompts, folder, say)
     prompts.save(folder / PROMPTS)
     _write_golden(folder, probe, before)
-    (folder / "README.md").write_text(_card(checkpoint, options.precision), encoding="utf-8")
+    (folder / "README.md").write_text(_card(checkpoint, options.precision, text_encoder), encoding="utf-8")
     manifest = Manifest(
         versions={**versions(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         files=file_entries(folder),
@@ -130,6 +139,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
         strength=checkpoint.network.strength if checkpoint.network.prompt is not None else 0.0,
         training={"settings": settings.to_json(), "record": dict(checkpoint.record)},
         stages=tuple(gate.stages),
+        text_encoder=text_encoder,
     )
     write_manifest(folder, manifest)
 
@@ -233,8 +243,9 @@ def _write_golden(folder: Path, probe: Probe, features: Features) -> None:
     save_tensors(folder / GOLDEN, tensors, {"images": names})
 
 
-def _card(checkpoint: Checkpoint, precision: str) -> str:
+def _card(checkpoint: Checkpoint, precision: str, text_encoder: TextPart | None) -> str:
     settings = checkpoint.settings
+    carried = f"included as {text_encoder.precision} ONNX: any class can be named" if text_encoder else "not included"
     return f"""# sp-edge bundle
 
 Few-shot recognition with Semantic Prompt (arXiv 2303.14123), exported by sp-edge {sp_edge.__version__}.
@@ -243,7 +254,7 @@ Few-shot recognition with Semantic Prompt (arXiv 2303.14123), exported by sp-edg
 - prompt: {settings.model.interaction} at {settings.model.layer}, strength {settings.model.prompt_strength}
 - precision: {precision} (fp32 graphs included)
 - trained on: {settings.data.source}, {len(checkpoint.classes.get("train", ()))} base classes
-- text encoder: {settings.text.encoder}, "{settings.text.template}"
+- text encoder: {settings.text.encoder}, "{settings.text.template}", {carried}
 
 What it may be used for follows from the licence of the pictures that it was trained on. `manifest.json` holds the figures.
 Check a copy with `sp-edge verify`, teach it with `sp-edge enroll`.

@@ -26,6 +26,7 @@ from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.devices import open_backend
 from sp_edge_runtime.frames import Source
 from sp_edge_runtime.live_bank import LiveBank
+from sp_edge_runtime.naming import Namer, Prompt
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.smoothing import Smoothing
 from sp_edge_runtime.stream import FrameResult, StreamEvent, results
@@ -72,6 +73,7 @@ class Recognizer:
         self._live = bank if isinstance(bank, LiveBank) else LiveBank(bank)
         self._check_fits(self.bank)
         self._live.listen(self._prepare)
+        self._namer = Namer(bundle)
 
     @classmethod
     def load(
@@ -174,6 +176,7 @@ class Recognizer:
         images: Sequence[NDArray[np.uint8]],
         *,
         prompt: NDArray[np.float32] | None = None,
+        description: str | Sequence[str] | None = None,
         strength: float | None = None,
         views: int = 1,
     ) -> None:
@@ -182,8 +185,8 @@ class Recognizer:
         Args:
             name: of the class.
             images: K >= 1 shots, each uint8 (H, W, 3) RGB.
-            prompt: float32 (T,) as the prompt table holds them. By default a class that the bank knows keeps its own, and a
-                new one takes the bundle's for its name.
+            prompt: float32 (T,) as the prompt table holds them; by default what `prompt` finds.
+            description: a sentence that stands for the name, or several, whose vectors are averaged.
             strength: of the class's prompt against its pictures, 0 to 1: the prompt's share beside one picture, which falls
                 with their number (`sp_edge.matching.share`); 0 is the plain prototype. By default a class that the bank
                 knows keeps its own, and a new one takes the bundle's, which training chose.
@@ -199,7 +202,9 @@ class Recognizer:
         if len(images) == 0:
             raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
         if prompt is None:
-            prompt = self._prompt(name)
+            prompt = self.prompt(name, description).vector
+        elif description is not None:
+            raise PromptError(f"'{name}' was given a prompt and a description", expected="one of them")
         dim = self.bundle.manifest.text.dim
         if prompt.shape != (dim,) or prompt.dtype != np.float32 or not np.isfinite(prompt).all():
             got = f"{prompt.dtype} {prompt.shape}"
@@ -226,6 +231,20 @@ class Recognizer:
         """What the taught shots say about the bank: see `sp_edge.advice.review`."""
         bank, head = self._decides
         return review(bank, head)
+
+    def prompt(self, name: str, description: str | Sequence[str] | None = None) -> Prompt:
+        """The prompt that `enroll` would use: of the description, else the bank's, the table's or the text encoder's.
+
+        Args:
+            name: of the class.
+            description: a sentence that stands for the name, or several, whose vectors are averaged; it counts more than
+                what bank and table know.
+
+        Raises:
+            PromptError: not a name or sentence, or one for which the bundle would need its text encoder and carries none.
+            BundleError, BackendError: the text encoder cannot be used.
+        """
+        return self._namer.prompt(self.bank, name, description)
 
     def set_strength(self, name: str, strength: float) -> None:
         """Changes how strongly a taught class's prompt counts against its pictures, from the next image on; see `enroll`.
@@ -308,8 +327,9 @@ class Recognizer:
                 yield from found
 
     def close(self) -> None:
-        """Closes the backend and follows the bank's file no more."""
+        """Closes the backend and the text encoder, and follows the bank's file no more."""
         self._live.close()
+        self._namer.close()
         self.backend.close()
 
     def __enter__(self) -> Recognizer:
@@ -326,10 +346,6 @@ class Recognizer:
                 got=f"bundle {bank.fingerprint[:12]}",
                 next_step="enrol its classes again, from their pictures",
             )
-
-    def _prompt(self, name: str) -> NDArray[np.float32]:
-        bank, clean = self.bank, clean_name(name)
-        return bank.prompts[bank.names.index(clean)] if clean in bank.names else self.bundle.prompts.vector(clean)
 
     def _features(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         features = self.backend.run(graph, inputs)["feature"]

@@ -40,10 +40,11 @@ def prompts(
 
     Without any, lists those that it knows. With --descriptions alone, encodes the classes of that file. With --set, as in
     --set text.encoder=clip, a table for no bundle in particular is made, for training with text.encoder=file; text.norm=0 then
-    takes the mean length of all its vectors.
+    takes the mean length of all its vectors. With --like and a bundle that carries its text encoder, that one is used, without
+    torch.
     """
+    from sp_edge.descriptions import clean_sentence, read_descriptions
     from sp_edge.files import write_json
-    from sp_edge.text import clean_sentence, extend_table, prompt_table, read_descriptions
 
     every = [*names, *_names_in(names_file)]
     descriptions = read_descriptions(described) if described else {}
@@ -57,11 +58,12 @@ def prompts(
     if overrides:
         if like or vectors or not wanted:
             raise SettingsError("--set makes a first table", expected="names, without --like and --vectors (set text.path)")
+        from sp_edge.text import prompt_table
+
         made = prompt_table(wanted, _settings(overrides), base=wanted, descriptions=descriptions or None, say=click.echo)
     else:
-        known, settings = _known(like, vectors)
-        longer = extend_table(known, wanted, settings, descriptions=descriptions, say=click.echo)
-        made = longer.only(wanted) if wanted else known
+        known = _known(like, vectors, wanted, descriptions)
+        made = known.only(wanted) if wanted else known
     if out:
         made.save(out)
     click.echo(f"{len(made.names)} names, {made.text.encoder}, '{made.text.template}', {made.text.dim} numbers each")
@@ -104,8 +106,10 @@ def _settings(overrides: tuple[str, ...]) -> TextSettings:
     return Settings.load("folder", overrides).text
 
 
-def _known(like: Path | None, vectors: Path | None) -> tuple[PromptTable, TextSettings | None]:
-    """The prompts of a bundle or checkpoint, and where the vectors come from if its encoder takes them from a file."""
+def _known(
+    like: Path | None, vectors: Path | None, names: tuple[str, ...], descriptions: dict[str, tuple[str, ...]]
+) -> PromptTable:
+    """The prompts of a bundle or checkpoint, with those of `names` made in the same way where it has none."""
     import dataclasses
 
     from sp_edge.bundle import Bundle
@@ -114,6 +118,12 @@ def _known(like: Path | None, vectors: Path | None) -> tuple[PromptTable, TextSe
     if like is not None and is_bundle(like):
         bundle = Bundle.load(like)
         known, settings = bundle.prompts, Settings.from_mapping(bundle.manifest.training.get("settings", {})).text
+        if bundle.manifest.text_encoder is not None and not vectors:
+            from sp_edge_runtime.text import TextEncoder
+
+            encoder = TextEncoder(bundle.path, bundle.manifest.text_encoder, bundle.manifest.text)
+            new = [name for name in names if name not in known or name in descriptions]
+            return known.with_table(encoder.table(new, descriptions))
     else:
         from sp_edge.training.checkpoint import Checkpoint
 
@@ -122,5 +132,13 @@ def _known(like: Path | None, vectors: Path | None) -> tuple[PromptTable, TextSe
     if known.text.encoder not in ("glove", "file"):
         if vectors:
             raise SettingsError("the encoder takes no file of vectors", expected="no --vectors", got=known.text.encoder)
-        return known, None
-    return known, dataclasses.replace(settings, path=str(vectors)) if vectors else settings
+        return _extended(known, names, None, descriptions)
+    return _extended(known, names, dataclasses.replace(settings, path=str(vectors)) if vectors else settings, descriptions)
+
+
+def _extended(
+    known: PromptTable, names: tuple[str, ...], settings: TextSettings | None, descriptions: dict[str, tuple[str, ...]]
+) -> PromptTable:
+    from sp_edge.text import extend_table
+
+    return extend_table(known, names, settings, descriptions=descriptions, say=click.echo)

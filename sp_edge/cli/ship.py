@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 @click.option("--out", type=PATH, help="The bundle.  [default: model.spedge beside the checkpoint]")
 @click.option("--data", type=PATH, help="Folder of calibration pictures; int8 needs it, fp16 can use it.")
 @click.option("--prompts", "extra", type=PATH, multiple=True, help="Further class names, from `sp-edge prompts --out`.")
+@click.option(
+    "--with-text",
+    type=click.Choice(["auto", "none", "fp32", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Put the text encoder into the bundle, so that any class can be named on the device; auto: int8 if it is here.",
+)
 @click.option("--max-drop", default=0.01, show_default=True, help="Accuracy, 0 to 1, that a precision may lose.")
 @click.option(
     "--opset", type=click.Choice(["20", "19"]), default="20", show_default=True, help="Of ONNX; 19 for a parser without Gelu."
@@ -42,7 +49,7 @@ def export(context: click.Context, /, source: Path | None, precision: str | None
     make(bundle, precision or bundle.manifest.precision)
 
 
-_OF_CHECKPOINTS = ("out", "data", "extra", "max_drop", "opset")
+_OF_CHECKPOINTS = ("out", "data", "extra", "with_text", "max_drop", "opset")
 
 
 def _given_bundle(context: click.Context, path: Path, form: str) -> Bundle:
@@ -61,6 +68,7 @@ def _export_checkpoint(
     out: Path | None,
     data: Path | None,
     extra: tuple[Path, ...],
+    with_text: str,
     max_drop: float,
     opset: str,
 ) -> Bundle:
@@ -80,7 +88,7 @@ def _export_checkpoint(
         read = PromptTable.load(path)
         further = read if further is None else further.with_table(read)
     pictures = Pictures.read(data, preprocess_of(checkpoint.settings)) if data else None
-    options = ExportOptions(precision, max_drop, further, pictures, int(opset))
+    options = ExportOptions(precision, max_drop, further, pictures, int(opset), text=with_text)
     bundle = run_export(checkpoint, out or file.parent / runs.BUNDLE, options, say=click.echo)
     click.echo(f"bundle: {bundle.path}")
     return bundle
@@ -91,7 +99,7 @@ def _export_checkpoint(
 @click.option("--engines", type=PATH, metavar="DIR", help="Where engines are kept.  [default: ~/.cache/sp-edge/engines]")
 @click.option("--json", "json_file", type=PATH, help="Write the figures to a file, too.")
 def verify(bundle: tuple[Path, ...], engines: Path | None, json_file: Path | None) -> None:
-    """Check a bundle on this machine: every file's hash, the graphs, the golden pictures, and its engines."""
+    """Check a bundle on this machine: every file's hash, the graphs, the golden pictures and names, and its engines."""
     from sp_edge.bundle import Bundle
     from sp_edge.files import write_json
 
@@ -107,7 +115,20 @@ def verify(bundle: tuple[Path, ...], engines: Path | None, json_file: Path | Non
     found = check_golden(loaded)
     for precision, least in found.items():
         click.echo(f"{precision}: golden pictures agree, cosine {least:.6f} or better")
+    names = _check_names(loaded)
     built = check_engines(loaded, engines)
     if json_file:
-        figures = {"bundle": str(path), "fingerprint": loaded.fingerprint, "golden": found, "engines": built}
+        figures = {"bundle": str(path), "fingerprint": loaded.fingerprint, "golden": found, "text": names, "engines": built}
         write_json(json_file, figures)
+
+
+def _check_names(bundle: Bundle) -> float | None:
+    """Least cosine of the golden names' prompts, where the bundle carries its text encoder."""
+    from sp_edge_runtime.text import TextEncoder
+
+    encoder = TextEncoder.of(bundle)
+    if encoder is None:
+        return None
+    least = encoder.check()
+    click.echo(f"text encoder {encoder.description}: golden names agree, cosine {least:.6f} or better")
+    return least

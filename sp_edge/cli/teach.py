@@ -8,13 +8,21 @@ from typing import Any
 import click
 
 from sp_edge.cli.common import PATH, Command, backend_options, bank_beside, split_bundle
-from sp_edge.errors import BankError
+from sp_edge.errors import BankError, PromptError
+
+_SOURCES = {
+    "description": "of the description",
+    "bank": "the class's own",
+    "table": "of the name, from the bundle",
+    "text encoder": "of the name, encoded here",
+}
 
 
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
 @click.option("--name", required=True, help="Of the class, as a person would say it.")
 @click.option("--bank", "bank_file", type=PATH, help="File of the taught classes. [default: classes.spbank beside the bundle]")
+@click.option("--description", "sentences", multiple=True, help="Sentence that stands for the name; several are averaged.")
 @click.option("--prompts", "extra", type=PATH, multiple=True, help="Further class names, from `sp-edge prompts --out`.")
 @click.option(
     "--strength",
@@ -31,6 +39,7 @@ def enroll(
     arguments: tuple[Path, ...],
     name: str,
     bank_file: Path | None,
+    sentences: tuple[str, ...],
     extra: tuple[Path, ...],
     strength: float | None,
     views: int,
@@ -38,22 +47,33 @@ def enroll(
     json_file: Path | None,
     **options: Any,
 ) -> None:
-    """Teach a class from one to five pictures, or from a folder of them."""
+    """Teach a class from one to five pictures, or from a folder of them.
+
+    A name that the bundle does not know is encoded by the text encoder that the bundle carries.
+    """
     from sp_edge.advice import review
     from sp_edge.files import write_json
     from sp_edge.preprocess import load_image, pictures_at
     from sp_edge.prompts import PromptTable
     from sp_edge_runtime.recognizer import Recognizer
 
+    if extra and sentences:
+        raise PromptError("--prompts and --description both say what the prompt is", expected="one of them")
     path, places = split_bundle(arguments)
     files = pictures_at(places)
     images = [load_image(file) for file in files]
     bank_file = bank_file or bank_beside(path)
     with Recognizer.load(path, bank=bank_file, **options) as recognizer:
         known = recognizer.bundle.prompts
-        for file in extra:
-            known = known.with_table(PromptTable.load(file))
-        prompt = known.vector(name) if extra else None
+        if extra:
+            for file in extra:
+                known = known.with_table(PromptTable.load(file))
+            prompt, source = known.vector(name), "of --prompts"
+        else:
+            found = recognizer.prompt(name, sentences or None)
+            prompt, source = found.vector, _SOURCES[found.source]
+            if found.source == "description" and name in known:
+                source += ", in place of the bundle's own"
         if not force and (problems := recognizer.problems(name, images)):
             raise BankError(
                 f"{len(problems)} of {len(files)} pictures would teach '{name}' nothing",
@@ -64,6 +84,7 @@ def enroll(
         recognizer.enroll(name, images, prompt=prompt, strength=strength, views=views)
         shots = recognizer.bank.shots(name)
         click.echo(f"taught '{name}' from {len(images)} picture{'s' * (len(images) != 1)}, {shots} in all")
+        click.echo(f"prompt: {source}")
         click.echo(f"bundle: {path}, {recognizer.backend.description}")
         click.echo(f"bank: {bank_file} with {len(recognizer.bank.names)} classes")
         report = review(recognizer.bank, recognizer.head)

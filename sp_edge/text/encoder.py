@@ -44,21 +44,6 @@ def digest(weights: Mapping[str, torch.Tensor]) -> str:
     return result.hexdigest()[:12]
 
 
-def check_length(sentence: str, tokens: int, limit: int | None) -> None:
-    """Refuses a sentence whose end the encoder would not read.
-
-    Raises:
-        PromptError: more tokens than the limit.
-    """
-    if limit is not None and tokens > limit:
-        raise PromptError(
-            f"the text encoder would not read the end of '{sentence[:60]}...'",
-            expected=f"at most {limit} tokens",
-            got=str(tokens),
-            next_step="say it in several sentences, whose vectors are averaged",
-        )
-
-
 def no_weights(name: str, place: str, cause: Exception) -> PromptError:
     """The error for an encoder whose weights are neither here nor to be had."""
     return PromptError(

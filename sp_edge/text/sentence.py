@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge.descriptions import check_length
 from sp_edge.errors import MissingExtraError
-from sp_edge.text.encoder import check_length, digest, no_weights
+from sp_edge.text.encoder import digest, no_weights
 
 SBERT_REPOSITORY = "sentence-transformers/all-mpnet-base-v2"
 
@@ -19,6 +20,9 @@ class SentenceEncoder:
     Args:
         place: a folder, or a repository of the hub.
         local: nothing is downloaded.
+
+    Attributes:
+        model: the library's.
     """
 
     name: str
@@ -34,14 +38,14 @@ class SentenceEncoder:
                 f"cannot load the text encoder {self.name}", package="sentence-transformers", extra="train"
             ) from cause
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        self._model = SentenceTransformer(place, device="cpu", local_files_only=local)
+        self.model = SentenceTransformer(place, device="cpu", local_files_only=local)
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of length one: n texts -> float32 (n, T)."""
         for sentence in sentences:
-            tokens = self._model.tokenizer(sentence, truncation=False, verbose=False)["input_ids"]
-            check_length(sentence, len(tokens), self._model.max_seq_length)
-        vectors = self._model.encode(list(sentences), normalize_embeddings=True, show_progress_bar=False)
+            tokens = self.model.tokenizer(sentence, truncation=False, verbose=False)["input_ids"]
+            check_length(sentence, len(tokens), self.model.max_seq_length)
+        vectors = self.model.encode(list(sentences), normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32).reshape(len(sentences), self.dim)
 
 
@@ -61,4 +65,4 @@ class SBERT(SentenceEncoder):
             raise
         except Exception as cause:  # the hub's client raises what its HTTP library does
             raise no_weights(self.name, SBERT_REPOSITORY, cause) from cause
-        self.revision = digest(self._model.state_dict())
+        self.revision = digest(self.model.state_dict())

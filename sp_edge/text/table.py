@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge.descriptions import Descriptions, read_descriptions
 from sp_edge.errors import PromptError, SettingsError
-from sp_edge.prompts import PromptTable, TextSpec, clean_name
+from sp_edge.prompts import PromptTable, TextSpec, class_vectors, clean_name, rescaled
 from sp_edge.settings import TextSettings
 from sp_edge.text.clip import CLIP
-from sp_edge.text.descriptions import Descriptions, read_descriptions
 from sp_edge.text.encoder import TextEncoder
 from sp_edge.text.glove import GloVe
 from sp_edge.text.minilm import MiniLM
@@ -66,11 +65,8 @@ def prompt_table(
             )
     used = {name: tuple(descriptions[name]) for name in clean if name in descriptions}
     encoder = _encoder(settings, say)
-    sentences = [used.get(name, (settings.template.replace("{name}", name),)) for name in clean]
-    encoded = encoder.encode([sentence for several in sentences for sentence in several])
-    starts = np.cumsum([0, *map(len, sentences)])
-    means = [encoded[a:b].mean(axis=0) for a, b in itertools.pairwise(starts)]
-    vectors, norm = _equalise(np.array(means, np.float32).reshape(len(clean), encoder.dim), clean, settings.norm, base)
+    means = class_vectors(encoder.encode, clean, used, settings.template)
+    vectors, norm = _equalise(means, clean, settings.norm, base)
     return PromptTable(TextSpec(encoder.name, encoder.revision, settings.template, norm, encoder.dim), clean, vectors, used)
 
 
@@ -110,8 +106,20 @@ def extend_table(
 def _encoder(settings: TextSettings, say: Say) -> TextEncoder:
     if settings.encoder == "glove":
         return GloVe(Path(settings.path), settings.template, say)
-    encoders: dict[str, Callable[[], TextEncoder]] = {"clip": CLIP, "sbert": SBERT, "minilm": MiniLM}
-    return encoders[settings.encoder]()
+    return open_encoder(settings.encoder)
+
+
+def open_encoder(name: str) -> CLIP | SBERT | MiniLM:
+    """A text encoder that is a network, by the name that `TextSettings.encoder` has for it.
+
+    Raises:
+        PromptError: no such encoder, or its weights are not here.
+        MissingExtraError: its package is not installed.
+    """
+    encoders: dict[str, Callable[[], CLIP | SBERT | MiniLM]] = {"clip": CLIP, "sbert": SBERT, "minilm": MiniLM}
+    if name not in encoders:
+        raise PromptError("this text encoder is no network", expected=", ".join(encoders), got=name)
+    return encoders[name]()
 
 
 def _from_file(names: tuple[str, ...], settings: TextSettings, base: Sequence[str]) -> PromptTable:
@@ -137,10 +145,8 @@ def _equalise(
     vectors: NDArray[np.float32], names: tuple[str, ...], norm: float, base: Sequence[str]
 ) -> tuple[NDArray[np.float32], float]:
     """Gives every vector (n, T) the length `norm`, or for 0 the mean length of those of `base`; returns the length, too."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    if not lengths.all():
-        raise PromptError(f"the vector of '{names[int(lengths.argmin())]}' is zero", expected="a vector with a direction")
     if norm == 0:
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         known = set(map(clean_name, base))
         training = [length for name, length in zip(names, lengths, strict=True) if name in known]
         if not training:
@@ -151,4 +157,4 @@ def _equalise(
             )
         # Six digits: the same classes give the same number on every machine.
         norm = float(f"{np.mean(training):.6g}")
-    return (vectors * (norm / lengths)[:, None]).astype(np.float32), norm
+    return rescaled(vectors, names, norm), norm

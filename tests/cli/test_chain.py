@@ -132,10 +132,14 @@ def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, eac
     assert [stage["stage"] for stage in bundle.manifest.stages] == ["fp32", "fp16"]
     assert bundle.prompts.names == (*KNOWN, "plus sign")
     assert "pretrain" in bundle.manifest.training["record"]
+    assert bundle.manifest.text_encoder is not None
+    assert "text encoder minilm int8, 23" in out
 
     code, out, err = call("verify", "--json", "verify.json")
     assert code == 0, err
-    assert json.loads(Path("verify.json").read_text("utf-8"))["golden"].keys() == {"fp32", "fp16"}
+    checked = json.loads(Path("verify.json").read_text("utf-8"))
+    assert checked["golden"].keys() == {"fp32", "fp16"}
+    assert checked["text"] > 0.998
 
     for name in NOVEL:
         code, out, err = call("enroll", "--name", name, *(f"digits/test/{name}/{i:02}.png" for i in range(5)))

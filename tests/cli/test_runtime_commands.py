@@ -62,8 +62,9 @@ BUNDLE = Path("runs/2/model.spedge")
 def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
     code, out, err = call("enroll", "--name", "red", toy_pictures / "0 red.png")
     assert (code, err) == (0, "")
-    first, bundle_line, last, advice = out.splitlines()
+    first, prompt_line, bundle_line, last, advice = out.splitlines()
     assert advice.startswith("advice: a second picture of 'red'")
+    assert prompt_line == "prompt: of the name, from the bundle"
     assert (first, last) == ("taught 'red' from 1 picture, 1 in all", f"bank: {BANK} with 1 classes")
     assert re.fullmatch(rf"bundle: {BUNDLE}, (ONNX Runtime|OpenVINO) .* on CPU, fp32 \(auto: .*\)", bundle_line)
     again = ("enroll", "--name", "red", toy_pictures / "0 red.png", toy_pictures / "0 red.png")
@@ -241,6 +242,76 @@ def test_enroll_with_further_prompts(place: Path, call: Call, toy_pictures: Path
     np.testing.assert_array_equal(Bank.load(BANK, Bundle.load(BUNDLE)).prompts, vector)
     # The bank knows the prompt now.
     assert call("enroll", "--force", "--name", "my mug", toy_pictures)[0] == 0
+
+
+# --- a bundle with its text encoder ---
+
+
+def test_any_class_can_be_named(naming_bundle: Path, tmp_path: Path, call: Call, toy_pictures: Path) -> None:
+    bank = tmp_path / "b.spbank"
+    teach = ("enroll", naming_bundle, toy_pictures / "0 red.png", "--bank", bank)
+    code, out, err = call(*teach, "--name", "unicycle")
+    assert (code, err) == (0, "")
+    assert "prompt: of the name, encoded here" in out.splitlines()
+    code, out, _ = call(*teach, "--name", "bike", "--description", "has two wheels", "--description", "and a saddle")
+    assert code == 0
+    assert "prompt: of the description" in out.splitlines()
+    assert "prompt: the class's own" in call(*teach, "--name", "bike", "--force")[1]
+    code, out, _ = call(*teach, "--name", "green", "--description", "a colour")
+    assert "prompt: of the description, in place of the bundle's own" in out.splitlines()
+    prompts = Bank.load(bank, Bundle.load(naming_bundle)).prompts
+    expected = [toy.prompt("A photo of unicycle"), toy.prompt("has two wheels", "and a saddle"), toy.prompt("a colour")]
+    np.testing.assert_allclose(prompts, np.stack(expected), atol=1e-5)
+
+
+def test_a_description_and_a_table_are_too_much(naming_bundle: Path, tmp_path: Path, call: Call, toy_pictures: Path) -> None:
+    toy.prompts().save(tmp_path / "names.safetensors")
+    options = ("--name", "red", "--description", "a colour", "--prompts", tmp_path / "names.safetensors")
+    code, _, err = call("enroll", naming_bundle, toy_pictures, *options, "--bank", tmp_path / "b.spbank")
+    assert code == 2
+    assert "both say what the prompt is" in err
+
+
+def test_verify_checks_the_golden_names(naming_bundle: Path, call: Call, tmp_path: Path) -> None:
+    code, out, _ = call("verify", naming_bundle, "--json", tmp_path / "v.json")
+    assert code == 0
+    assert "text encoder toy fp32: golden names agree, cosine 1.000000 or better" in out.splitlines()
+    assert json.loads((tmp_path / "v.json").read_text("utf-8"))["text"] == pytest.approx(1, abs=1e-5)
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "timm", "transformers", "open_clip", "sentence_transformers", "onnx"}:
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Blocker())
+from sp_edge.cli import main
+main()
+"""
+
+
+def test_a_device_without_torch_names_teaches_and_recognises(naming_bundle: Path, tmp_path: Path, toy_pictures: Path) -> None:
+    def sp_edge(*arguments: object) -> str:
+        command = [sys.executable, "-W", "error", "-c", WITHOUT_TORCH, *map(str, arguments)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    bank, table = tmp_path / "b.spbank", tmp_path / "names.safetensors"
+    red, green = toy_pictures / "0 red.png", toy_pictures / "1 green.png"
+    assert "encoded here" in sp_edge("enroll", naming_bundle, red, "--name", "fire engine", "--bank", bank)
+    sp_edge("enroll", naming_bundle, green, "--name", "lawn", "--description", "grass that is mown", "--bank", bank)
+    assert json.loads(sp_edge("classify", naming_bundle, red, "--bank", bank, "--json"))["name"] == "fire engine"
+    assert json.loads(sp_edge("classify", naming_bundle, green, "--bank", bank, "--json"))["name"] == "lawn"
+    assert "2 names" in sp_edge("prompts", "unicycle", "red", "--like", naming_bundle, "--out", table)
+    made = PromptTable.load(table)
+    np.testing.assert_allclose(made.vector("unicycle"), toy.prompt("A photo of unicycle"), atol=1e-5)
+    np.testing.assert_array_equal(made.vector("red"), toy.prompts().vector("red"))
+    sp_edge("prompts", "red", "--like", naming_bundle, "--out", table, "--description", "a colour", "--description", "warm")
+    np.testing.assert_allclose(PromptTable.load(table).vector("red"), toy.prompt("a colour", "warm"), atol=1e-5)
 
 
 # --- bad input ---

@@ -3,17 +3,19 @@ from __future__ import annotations
 import json
 import random
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from sp_edge.errors import PromptError
 from sp_edge.files import save_tensors
-from sp_edge.prompts import MAX_NAME, PromptTable, TextSpec, clean_name
+from sp_edge.prompts import MAX_NAME, PromptTable, TextSpec, class_vectors, clean_name, rescaled
 
 TEXT = TextSpec("toy", "0" * 64, "A photo of {name}", 9.0, 4)
 JSON = st.recursive(
@@ -354,3 +356,33 @@ def test_what_describes_no_encoder_is_a_prompt_error(value: object) -> None:
 def test_a_description_comes_back_as_it_went() -> None:
     assert TextSpec.from_json(json.loads(json.dumps(TEXT.to_json()))) == TEXT
     assert TextSpec.from_json({**TEXT.to_json(), "later": "addition"}) == TEXT
+
+
+# --- vectors of classes ---
+
+
+def test_a_class_is_its_template_or_the_mean_of_its_descriptions() -> None:
+    asked: list[str] = []
+
+    def encode(sentences: Sequence[str]) -> NDArray[np.float32]:
+        asked.extend(sentences)
+        return np.array([[1, 0], [2, 4], [4, 8]], np.float32)
+
+    vectors = class_vectors(encode, ["ant", "bee"], {"bee": ("small", "striped"), "cat": ("furry",)}, "A photo of {name}")
+    assert asked == ["A photo of ant", "small", "striped"]
+    np.testing.assert_array_equal(vectors, np.array([[1, 0], [3, 6]], np.float32))
+    assert vectors.dtype == np.float32
+
+
+def test_every_vector_gets_one_length() -> None:
+    vectors = rescaled(np.array([[3, 4], [0, -2]], np.float32), ["ant", "bee"], 10)
+    np.testing.assert_array_equal(vectors, np.array([[6, 8], [0, -10]], np.float32))
+    assert vectors.dtype == np.float32
+    with pytest.raises(PromptError, match="the vector of 'bee' is zero"):
+        rescaled(np.array([[3, 4], [0, 0]], np.float32), ["ant", "bee"], 10)
+
+
+def test_near_names() -> None:
+    table = PromptTable(TextSpec("toy", "", "{name}", 1.0, 1), ("red fox", "polar bear"), np.ones((2, 1), np.float32))
+    assert table.near("red_foxes") == ["red fox"]
+    assert table.near("zzz") == []

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sp_edge.descriptions import check_length, clean_sentence, read_descriptions
 from sp_edge.errors import PromptError
-from sp_edge.text import clean_sentence, read_descriptions
 
 
 def test_json_and_toml_say_the_same(tmp_path: Path) -> None:
@@ -57,3 +57,18 @@ def test_any_json_is_descriptions_or_a_prompt_error(tmp_path_factory: pytest.Tem
     for sentences in found.values():
         assert sentences
         assert all(clean_sentence(sentence) == sentence for sentence in sentences)
+
+
+def test_a_sentence_has_an_end() -> None:
+    assert clean_sentence("a " * 1000) == ("a " * 1000).strip()
+    with pytest.raises(PromptError, match="too long") as raised:
+        clean_sentence("ab" * 1001)
+    assert (raised.value.expected, raised.value.got[:5]) == ("at most 2000 characters", "2002:")
+
+
+def test_what_an_encoder_would_not_read_to_its_end_is_refused() -> None:
+    check_length("fox", 77, 77)
+    check_length("fox", 10_000, None)
+    with pytest.raises(PromptError, match=r"would not read the end of 'fox\.\.\.'") as raised:
+        check_length("fox", 78, 77)
+    assert (raised.value.expected, raised.value.got) == ("at most 77 tokens", "78")

@@ -16,6 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+MAX_SENTENCE = 2000
 Descriptions = Mapping[str, Sequence[str]]
 
 
@@ -53,9 +54,31 @@ def clean_sentence(sentence: str) -> str:
     """A sentence with single spaces.
 
     Raises:
-        PromptError: empty, or with control characters.
+        PromptError: empty, longer than 2000 characters, or with control characters.
     """
     spaced = " ".join(unicodedata.normalize("NFC", sentence).split())
+    if len(spaced) > MAX_SENTENCE:
+        raise PromptError(
+            "a description is too long",
+            expected=f"at most {MAX_SENTENCE} characters",
+            got=f"{len(spaced)}: {spaced[:40]}...",
+            next_step="say it in several sentences, whose vectors are averaged",
+        )
     if not spaced or any(unicodedata.category(c) in ("Cc", "Cs") for c in spaced):
         raise PromptError("a description cannot be used", expected="a sentence in printable text", got=repr(sentence[:80]))
     return spaced
+
+
+def check_length(sentence: str, tokens: int, limit: int | None) -> None:
+    """Refuses a sentence whose end the encoder would not read.
+
+    Raises:
+        PromptError: more tokens than the limit.
+    """
+    if limit is not None and tokens > limit:
+        raise PromptError(
+            f"the text encoder would not read the end of '{sentence[:60]}...'",
+            expected=f"at most {limit} tokens",
+            got=str(tokens),
+            next_step="say it in several sentences, whose vectors are averaged",
+        )

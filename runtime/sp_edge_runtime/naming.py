@@ -1,0 +1,71 @@
+"""Finds the prompt of a class: in its description, the bank, the bundle's table, or through the bundle's text encoder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.bank import Bank
+from sp_edge.bundle import Bundle
+from sp_edge.errors import PromptError
+from sp_edge.prompts import clean_name
+from sp_edge_runtime.text import TextEncoder
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What steers the encoding of a class's pictures, and where it comes from.
+
+    Attributes:
+        vector: float32 (T,), as it enters the projectors.
+        source: 'description'; 'bank', the class's own; 'table', the bundle's; or 'text encoder', made from the name here.
+    """
+
+    vector: NDArray[np.float32]
+    source: Literal["description", "bank", "table", "text encoder"]
+
+
+class Namer:
+    """Knows a bundle's prompts, and makes others where the bundle carries its text encoder."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._known = bundle.prompts
+        self._encoder = TextEncoder.of(bundle)
+
+    def prompt(self, bank: Bank, name: str, description: str | Sequence[str] | None = None) -> Prompt:
+        """The prompt of a class; see `Recognizer.prompt`."""
+        clean = clean_name(name)
+        if description is not None:
+            sentences = [description] if isinstance(description, str) else list(description)
+            if not sentences:
+                raise PromptError(f"the description of '{clean[:80]}' is empty", expected="one sentence or several")
+            return Prompt(self._encode(clean, {clean: sentences}), "description")
+        if clean in bank.names:
+            return Prompt(bank.prompts[bank.names.index(clean)], "bank")
+        if clean in self._known:
+            return Prompt(self._known.vector(clean), "table")
+        return Prompt(self._encode(clean), "text encoder")
+
+    def close(self) -> None:
+        """Gives the text encoder's memory back."""
+        if self._encoder is not None:
+            self._encoder.close()
+
+    def _encode(self, name: str, descriptions: Mapping[str, Sequence[str]] | None = None) -> NDArray[np.float32]:
+        if self._encoder is not None:
+            return np.asarray(self._encoder.table([name], descriptions).vectors[0])
+        near = self._known.near(name)
+        such_as = f", such as {', '.join(near)}" if near else ""
+        raise PromptError(
+            f"cannot encode the description of '{name[:80]}'" if descriptions else f"the bundle has no class '{name[:80]}'",
+            expected=("" if descriptions else f"one of its {len(self._known.names)} names{such_as}, or ")
+            + "a bundle that carries its text encoder",
+            got="one without",
+            next_step=f"sp-edge prompts {shlex.quote(name)} --out names.safetensors, then add --prompts names.safetensors; "
+            "or, for every name at once, sp-edge export --with-text int8",
+        )

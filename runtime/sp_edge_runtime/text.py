@@ -1,0 +1,208 @@
+"""Turns names and descriptions into prompts on the device, with the text encoder that a bundle carries."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from sp_edge.bundle import Bundle
+from sp_edge.bundle_text import COSINES, TextPart
+from sp_edge.descriptions import check_length, clean_sentence
+from sp_edge.errors import BackendError, BundleError, PromptError
+from sp_edge.files import inside, load_tensors
+from sp_edge.matching import unit
+from sp_edge.prompts import PromptTable, TextSpec, class_vectors, clean_name, rescaled
+
+MAX_GRAPH, MAX_TOKENIZER = 1 << 30, 1 << 26  # bytes
+_FATAL = 4  # the one severity that ONNX Runtime may still print: its other words come to the user as our errors
+_AGAIN = "export the bundle again, or report this"
+
+
+class TextEncoder:
+    """Encodes sentences as `sp_edge.text` does, through ONNX Runtime on the CPU and without torch.
+
+    The files are opened at the first sentence, by whichever thread has it. Sentences are run one at a time: it takes
+    milliseconds, and no vector depends on its neighbours, not even by rounding.
+
+    Args:
+        folder: of the bundle.
+        part: what the bundle's manifest says of its text encoder.
+        text: how the bundle's prompts were made.
+    """
+
+    def __init__(self, folder: Path, part: TextPart, text: TextSpec) -> None:
+        self._folder, self._part, self._text = folder, part, text
+        self._opened: tuple[Any, Any] | None = None
+        self._opening = threading.Lock()
+        self.description = f"{text.encoder} {part.precision}"
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> TextEncoder | None:
+        """The text encoder of a bundle, or None where it carries none."""
+        part = bundle.manifest.text_encoder
+        return None if part is None else cls(bundle.path, part, bundle.manifest.text)
+
+    def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """As the encoder gives them, of any length: n texts -> float32 (n, T).
+
+        Raises:
+            PromptError: a sentence that the encoder cannot read, or not to its end.
+            BundleError: a file of the encoder cannot be used.
+            BackendError: ONNX Runtime failed.
+        """
+        session, tokenizer = self._open()
+        vectors = [self._run(session, self._ids(tokenizer, sentence)) for sentence in sentences]
+        return np.array(vectors, np.float32).reshape(len(sentences), self._text.dim)
+
+    def table(self, names: Sequence[str], descriptions: Mapping[str, Sequence[str]] | None = None) -> PromptTable:
+        """The prompts of names, made in the bundle's way: from its template or from descriptions, at its length.
+
+        Args:
+            names: in any spelling; spellings of one name count once.
+            descriptions: clean name -> sentences, whose vectors are averaged.
+
+        Raises:
+            PromptError: a name or sentence that cannot be one, and as `encode`.
+            BundleError, BackendError: as `encode`.
+        """
+        clean = tuple(dict.fromkeys(map(clean_name, names)))
+        used = {name: tuple(map(clean_sentence, (descriptions or {})[name])) for name in clean if name in (descriptions or {})}
+        vectors = class_vectors(self.encode, clean, used, self._text.template)
+        return PromptTable(self._text, clean, rescaled(vectors, clean, self._text.norm), used)
+
+    def check(self) -> float:
+        """Encodes the golden names on this machine; gives the least cosine to the prompts that were expected.
+
+        Raises:
+            BundleError: the golden names cannot be used.
+            BackendError: a prompt is not the expected one.
+        """
+        tensors, metadata = load_tensors(inside(self._folder, self._part.golden, BundleError), BundleError)
+        names, expected = metadata.get("names"), tensors.get("prompts")
+        if (
+            not (isinstance(names, list) and names and all(isinstance(name, str) for name in names))
+            or expected is None
+            or expected.dtype != np.float32
+            or expected.shape != (len(names), self._text.dim)
+        ):
+            raise BundleError("the golden names do not fit together", expected=f"names, and prompts (n, {self._text.dim})")
+        found = self.table(names)
+        if found.names != tuple(names):
+            raise BundleError("the golden names do not fit together", expected="distinct clean names", got=str(names)[:200])
+        least = float((unit(found.vectors) * unit(expected)).sum(axis=1).min())
+        if not least >= COSINES[self._part.precision]:  # so that NaN does not pass
+            raise BackendError(
+                "the text encoder gives other prompts here than where it was exported",
+                expected=f"cosine at least {COSINES[self._part.precision]}",
+                got=f"{least:.6f}",
+                next_step="export again, or report the versions of ONNX Runtime and tokenizers that you use",
+            )
+        return least
+
+    def close(self) -> None:
+        """Gives the memory back; the next sentence opens the files anew."""
+        with self._opening:
+            self._opened = None
+
+    def _ids(self, tokenizer: Any, sentence: str) -> list[int]:
+        try:
+            ids = list(tokenizer.encode(sentence).ids)
+        except Exception as cause:  # the library raises bare Exceptions
+            raise PromptError(f"the tokenizer cannot read '{sentence[:60]}'", got=str(cause)[:200]) from cause
+        if not ids:
+            raise PromptError(f"the text encoder reads nothing in '{sentence[:60]}'", expected="words")
+        check_length(sentence, len(ids), self._part.max_tokens)
+        return ids
+
+    def _run(self, session: Any, ids: list[int]) -> NDArray[np.float32]:
+        row = np.array([ids], np.int64)
+        try:
+            vector = session.run(["vector"], {"ids": row, "mask": np.ones_like(row)})[0]
+        except Exception as cause:  # ONNX Runtime's own errors have no common type
+            raise BackendError("ONNX Runtime could not run the text encoder", got=str(cause)[:300], next_step=_AGAIN) from cause
+        if vector.shape != (1, self._text.dim) or not np.isfinite(vector).all():
+            raise BackendError(
+                "the text encoder gave a vector that cannot be used",
+                expected=f"finite float32 (1, {self._text.dim})",
+                got=f"{vector.dtype} {vector.shape}",
+                next_step=_AGAIN,
+            )
+        return vector[0]
+
+    def _open(self) -> tuple[Any, Any]:
+        with self._opening:
+            if self._opened is None:
+                graph = inside(self._folder, self._part.graph, BundleError)
+                tokenizer = inside(self._folder, self._part.tokenizer, BundleError)
+                self._opened = open_graph(graph, self._text.dim), _open_tokenizer(tokenizer)
+            return self._opened
+
+
+def open_graph(file: Path, dim: int) -> Any:
+    """A session of a text encoder's graph, which must be whole in its one file and give vectors of `dim` numbers.
+
+    Raises:
+        BundleError: the file cannot be read, or is the graph of something else.
+        BackendError: ONNX Runtime cannot load it.
+    """
+    content = _read(file, MAX_GRAPH)
+    if b"location" in content:  # how ONNX names a file with weights; older ONNX Runtimes read it wherever it lies
+        raise BundleError(f"{file.name} reads other files", expected="a graph with its weights inside", got="external data")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = 1  # a stream that runs meanwhile needs the other cores more
+    # Else ONNX Runtime may round the activations to eight bits, too, in a way that depends on its version and the CPU.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as cause:  # ONNX Runtime's own errors have no common type
+        raise BackendError(
+            f"ONNX Runtime cannot load {file.name}",
+            expected=f"a graph that version {onnxruntime.__version__} can run",
+            got=str(cause)[:300],
+        ) from cause
+    expected = "ids tensor(int64) (N, L), mask tensor(int64) (N, L) -> vector tensor(float) " + f"(N, {dim})"
+    got = f"{_words(session.get_inputs(), 'NL')} -> {_words(session.get_outputs(), 'N')}"
+    if got != expected:
+        raise BundleError(f"the graph {file.name} is no text encoder of this bundle", expected=expected, got=got)
+    return session
+
+
+def _open_tokenizer(file: Path) -> Any:
+    content = _read(file, MAX_TOKENIZER)
+    try:
+        tokenizer = Tokenizer.from_str(content.decode())
+    except Exception as cause:  # the library raises bare Exceptions
+        raise BundleError(
+            f"cannot read {file.name}", expected="a file of the library tokenizers", got=str(cause)[:200]
+        ) from cause
+    tokenizer.no_padding()
+    tokenizer.no_truncation()  # what is too long is refused instead
+    return tokenizer
+
+
+def _read(file: Path, limit: int) -> bytes:
+    try:
+        if file.stat().st_size > limit:
+            raise BundleError(f"{file.name} is too large", expected=f"at most {limit:,} bytes", got=f"{file.stat().st_size:,}")
+        return file.read_bytes()
+    except OSError as cause:
+        raise BundleError(f"cannot read {file.name}", expected="a file of the bundle", got=str(cause)) from cause
+
+
+def _words(nodes: Iterable[Any], free: str) -> str:
+    """What a session says of its inputs or outputs, with the names of `free` for the first dimensions where they may vary."""
+    described = []
+    for node in nodes:
+        shape = [
+            free[i] if i < len(free) and not isinstance(size, int) else str(size) for i, size in enumerate(node.shape or [])
+        ]
+        described.append(f"{node.name} {node.type} ({', '.join(shape)})")
+    return ", ".join(sorted(described))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import toy
+from sp_edge.errors import BankError, PromptError
+from sp_edge_runtime.recognizer import Recognizer
+
+
+@pytest.fixture
+def naming(naming_bundle: Path) -> Iterator[Recognizer]:
+    with Recognizer.load(naming_bundle, device="cpu") as recognizer:
+        yield recognizer
+
+
+def test_a_name_that_the_bundle_does_not_know_is_encoded_here(naming: Recognizer) -> None:
+    naming.enroll("uni_cycle", [toy.picture("red")])
+    expected = toy.prompt("A photo of uni cycle")
+    np.testing.assert_allclose(naming.bank.prompts, expected[None], atol=1e-5)
+    image = naming.bundle.manifest.preprocess(toy.picture("red"))
+    np.testing.assert_allclose(naming.bank.support, toy.features(image[None], expected[None]), atol=1e-5)
+    assert naming.prompt("uni cycle").source == "bank"
+
+
+def test_where_a_prompt_comes_from(naming: Recognizer) -> None:
+    table = naming.prompt("red")
+    assert table.source == "table"
+    np.testing.assert_array_equal(table.vector, toy.prompts().vector("red"))
+    assert naming.prompt("unicycle").source == "text encoder"
+    for description in ("a colour", ["a colour"], ("a colour", "like blood")):
+        described = naming.prompt("red", description)
+        assert described.source == "description", "what the user says counts more than the table"
+        sentences = [description] if isinstance(description, str) else description
+        np.testing.assert_allclose(described.vector, toy.prompt(*sentences), atol=1e-5)
+
+
+def test_a_description_stands_for_the_name(naming: Recognizer) -> None:
+    naming.enroll("red", [toy.picture("red")], description="a colour")
+    np.testing.assert_allclose(naming.bank.prompts, toy.prompt("a colour")[None], atol=1e-5)
+    naming.enroll("red", [toy.picture("red", seed=1)])
+    naming.enroll("red", [toy.picture("red", seed=2)], description="a  colour")
+    assert naming.bank.shots("red") == 3
+    with pytest.raises(BankError, match="taught with another prompt"):
+        naming.enroll("red", [toy.picture("red")], description="something else")
+
+
+def test_descriptions_that_cannot_be(naming: Recognizer) -> None:
+    for description in ("", [], ["fine", " "], "a\0b", "x" * 2001, "a" * 65):
+        with pytest.raises(PromptError):
+            naming.enroll("red", [toy.picture("red")], description=description)
+    with pytest.raises(PromptError, match="a prompt and a description"):
+        naming.enroll("red", [toy.picture("red")], prompt=toy.prompt("a"), description="a")
+    assert naming.bank.names == ()
+
+
+def test_without_text_encoder_it_lists_near_names_and_both_ways_on(toy_bundle: Path) -> None:
+    with Recognizer.load(toy_bundle, device="cpu") as recognizer:
+        with pytest.raises(PromptError, match="the bundle has no class 'dark knight'") as raised:
+            recognizer.enroll("dark_knight", [toy.picture("red")])
+        assert raised.value.expected.startswith("one of its 8 names, such as dark night")
+        for way in ("sp-edge prompts 'dark knight' --out", "sp-edge export --with-text int8"):
+            assert way in raised.value.next_step
+        with pytest.raises(PromptError, match="cannot encode the description of 'red'") as raised:
+            recognizer.enroll("red", [toy.picture("red")], description="a colour")
+        assert raised.value.expected == "a bundle that carries its text encoder"
