@@ -26,7 +26,8 @@ PARTS = CLASS_PARTS + SHOT_PARTS
 
 def thumbnail(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A shot as a person recognises it: uint8 (H, W, 3) RGB -> (64, 64, 3)."""
-    return np.asarray(Image.fromarray(image_rgb).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
+    size = (THUMBNAIL, THUMBNAIL)
+    return np.asarray(Image.fromarray(image_rgb).resize(size, Image.Resampling.BILINEAR, reducing_gap=2))
 
 
 def _threshold(value: float | None) -> np.float32:

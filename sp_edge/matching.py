@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
 LEAST_DISTANCE = 1e-6  # 1 - cosine, of which logarithms are taken
+BLOCK = 64  # values whose maximum is looked at first
 
 Floats = NDArray[np.float32]
 
@@ -116,16 +117,15 @@ def match(
     """
     if len(names) == 0:
         return Match(UNKNOWN, "", 0.0, -1.0, 0.0, ())
+    nearest = _largest(similarities, max(topk, 2))
     if chances is None:
-        chances = probabilities(similarities, temperature)
-    order = _largest(chances, max(topk, 2))
+        chances, order = probabilities(similarities, temperature), nearest
+    else:
+        order = _largest(chances, topk)
     best = int(order[0])
     similarity, threshold = float(similarities[best]), float(thresholds[best])
-    if len(names) == 1:
-        second = threshold
-    else:
-        rivals = _largest(similarities, 2)
-        second = float(similarities[rivals[0] if rivals[0] != best else rivals[1]])
+    rival = next((i for i in nearest if i != best), None)
+    second = threshold if rival is None else float(similarities[rival])
     known = known_probability(similarity, threshold, sharpness) if math.isfinite(similarity) else 0.0
     return Match(
         label=names[best] if similarity >= threshold else UNKNOWN,  # NaN is not
@@ -138,8 +138,13 @@ def match(
 
 
 def _largest(values: Floats, count: int) -> NDArray[np.intp]:
-    """Indices of the largest values, the largest first, equal ones in their order; only a few of many are sorted."""
+    """Indices of the largest values, `count` or more, the largest first, equal ones in their order.
+
+    Of many values only a few are sorted: those that reach the `count` largest of the maxima of blocks.
+    """
     few = np.arange(len(values))
-    if count < len(values):
-        few = np.flatnonzero(~(values < np.partition(values, -count)[-count]))
+    blocks = len(values) // BLOCK
+    if count < blocks:
+        maxima = values[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
+        few = np.flatnonzero(~(values < np.partition(maxima, -count)[-count]))
     return few[np.argsort(-values[few], kind="stable")]

@@ -9,6 +9,7 @@ from sp_edge.matching import Floats, unit
 
 PRIOR_SHOTS = 100  # degrees of freedom that the base classes' covariance weighs beside a bank's shots
 SHRINKAGE = 0.5  # of that covariance towards a multiple of the identity
+SMALL = 32  # rows of a triangle that is inverted as it is
 
 Matrix = NDArray[np.float64]
 
@@ -34,11 +35,12 @@ def deviations(features: Floats, labels: NDArray[np.int64]) -> tuple[Matrix, int
 
 
 def whitening(within: Floats, scatter: Matrix, freedom: int) -> Floats:
-    """W, so that cos(W a, W b) compares features as a bank's classes need it: float32 (D, D), symmetric.
+    """W, so that cos(a W, b W) compares features a, b (D,) as a bank's classes need it: float32 (D, D), upper triangular.
 
-    W is the inverse square root of (n ((1 - l) S + l s I) + T) / (n + m): within-class covariance normalisation (Hatch et
-    al., Interspeech 2006) with the covariance S of the base classes, shrunk by l = `SHRINKAGE` towards its mean variance s,
-    as the prior of the bank's own T with m degrees of freedom; n = `PRIOR_SHOTS`. It is scaled so that S alone keeps lengths.
+    W W^T is the inverse of C = (n ((1 - l) S + l s I) + T) / (n + m): within-class covariance normalisation (Hatch et al.,
+    Interspeech 2006) with the covariance S of the base classes, shrunk by l = `SHRINKAGE` towards its mean variance s, as
+    the prior of the bank's own T with m degrees of freedom; n = `PRIOR_SHOTS`. It is scaled so that S alone keeps lengths.
+    Cosines are the same for every such W; the inverse of C's Cholesky factor costs a tenth of its symmetric square root.
 
     Args:
         within: S, float32 (D, D), from the bundle; where it is zero, W is the identity.
@@ -50,5 +52,18 @@ def whitening(within: Floats, scatter: Matrix, freedom: int) -> Floats:
     if not spread > 0:
         return np.eye(dim, dtype=np.float32)
     prior = (1 - SHRINKAGE) * within.astype(np.float64) + SHRINKAGE * spread * np.eye(dim)
-    values, vectors = np.linalg.eigh((PRIOR_SHOTS * prior + scatter) / ((PRIOR_SHOTS + freedom) * spread))
-    return np.asarray((vectors / np.sqrt(np.maximum(values, 1e-6))) @ vectors.T, dtype=np.float32)
+    lower = np.linalg.cholesky((PRIOR_SHOTS * prior + scatter) / ((PRIOR_SHOTS + freedom) * spread))
+    return np.ascontiguousarray(_inverse(np.asarray(lower, np.float64)).T, dtype=np.float32)
+
+
+def _inverse(lower: Matrix) -> Matrix:
+    """Of a lower triangular matrix, by halves: [[A, 0], [B, C]]^-1 = [[A^-1, 0], [-C^-1 B A^-1, C^-1]]."""
+    dim = len(lower)
+    if dim <= SMALL:
+        return np.asarray(np.linalg.inv(lower))
+    half = dim // 2
+    first, second = _inverse(lower[:half, :half]), _inverse(lower[half:, half:])
+    inverse = np.zeros_like(lower)
+    inverse[:half, :half], inverse[half:, half:] = first, second
+    inverse[half:, :half] = -second @ (lower[half:, :half] @ first)
+    return inverse

@@ -50,7 +50,7 @@ class Problem:
 
 def judge(image_rgb: NDArray[np.uint8]) -> Problem | None:
     """What is wrong with a picture, uint8 (H, W, 3) RGB of any size; None if nothing is."""
-    grey = Image.fromarray(image_rgb).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    grey = Image.fromarray(image_rgb).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2)
     values = np.asarray(grey, np.float64)
     low, high = np.quantile(values, [0.01, 0.99]).tolist()
     contrast = float(values.std())

@@ -97,6 +97,8 @@ class OnnxRuntimeBackend(Backend):
         path = self._bundle.graph(graph, self._precision)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL
+        # Threads that wait for the next run by spinning would take the cores from decoding, preprocessing and enrolment.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         try:

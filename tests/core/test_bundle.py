@@ -485,6 +485,7 @@ def test_a_manifest_of_another_table_cannot_slip_in(bundle_path: Path) -> None:
         (np.eye(6), "does not fit"),
         (np.triu(np.ones((6, 6), np.float32)), "no covariance"),
         (-np.eye(6, dtype=np.float32), "no covariance"),
+        (np.ones((6, 6), np.float32) - np.eye(6, dtype=np.float32), "no covariance"),
         (np.full((6, 6), np.nan, np.float32), "no covariance"),
     ],
 )

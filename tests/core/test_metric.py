@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sp_edge.metric import PRIOR_SHOTS, SHRINKAGE, deviations, whitening
+from sp_edge.matching import unit
+from sp_edge.metric import PRIOR_SHOTS, SHRINKAGE, SMALL, deviations, whitening
 
 
 def test_deviations_by_hand() -> None:
@@ -25,6 +26,20 @@ def test_whitening_by_hand() -> None:
     np.testing.assert_allclose(metric, np.diag([(254 / 300) ** -0.5, (150 / 300) ** -0.5]), atol=1e-6)
 
 
+@pytest.mark.parametrize("dim", [1, SMALL, SMALL + 1, 5 * SMALL - 3])
+def test_cosines_are_those_of_the_symmetric_square_root(dim: int) -> None:
+    random = np.random.default_rng(dim)
+    root, own = random.normal(size=(dim, dim)), random.normal(size=(dim, 3))
+    within, scatter = (root @ root.T).astype(np.float32), own @ own.T
+    spread = np.trace(within) / dim
+    prior = (1 - SHRINKAGE) * within + SHRINKAGE * spread * np.eye(dim)
+    values, vectors = np.linalg.eigh((PRIOR_SHOTS * prior + scatter) / ((PRIOR_SHOTS + 4) * spread))
+    symmetric = vectors / np.sqrt(values) @ vectors.T
+    features = random.normal(size=(9, dim))
+    found, expected = (unit(features @ metric) for metric in (whitening(within, scatter, 4), symmetric))
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-5)
+
+
 def test_without_a_background_the_metric_is_plain() -> None:
     assert whitening(np.zeros((3, 3), np.float32), np.eye(3), 7).tolist() == np.eye(3).tolist()
 
@@ -42,12 +57,12 @@ def test_what_holds_of_every_metric(seed: int, dim: int, count: int) -> None:
     np.testing.assert_allclose(deviations(features[order] * 3, labels[order])[0], scatter, atol=1e-6)
     within = (root @ root.T).astype(np.float32)
     metric = whitening(within, scatter, freedom)
-    np.testing.assert_allclose(metric, metric.T, atol=1e-5)
+    np.testing.assert_allclose(metric, np.triu(metric), atol=0)
     np.testing.assert_allclose(whitening(within * 7, scatter * 7, freedom), metric, rtol=1e-3, atol=1e-4)
     whole = (PRIOR_SHOTS * ((1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / dim * np.eye(dim)) + scatter) / (
         (PRIOR_SHOTS + freedom) * np.trace(within) / dim
     )
-    np.testing.assert_allclose(metric @ whole @ metric, np.eye(dim), atol=1e-3)
+    np.testing.assert_allclose(metric.T @ whole @ metric, np.eye(dim), atol=1e-3)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], []])

@@ -56,7 +56,7 @@ def cosine(a: Picture, b: Picture) -> float:
 # --- Preprocess ---
 
 
-@given(k=st.integers(1, 31), j=st.integers(0, 6), upright=st.booleans(), seed=st.integers(0, 99))
+@given(k=st.integers(1, 22), j=st.integers(0, 6), upright=st.booleans(), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=40)
 def test_it_equals_resize_then_centre_crop_where_that_rounds_nothing(k: int, j: int, upright: bool, seed: int) -> None:
     short, long = 11 * k, (11 + 2 * j) * k  # resized: 88 x (88 + 16 j), so the crop's corner falls on a pixel
@@ -65,13 +65,16 @@ def test_it_equals_resize_then_centre_crop_where_that_rounds_nothing(k: int, j: 
     assert np.abs(difference).max() <= 1
 
 
-@given(k=st.integers(32, 60), j=st.integers(0, 3), seed=st.integers(0, 99))
+@given(k=st.integers(23, 60), j=st.integers(0, 3), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=20)
-def test_four_times_the_size_and_more_is_reduced_first_and_stays_near(k: int, j: int, seed: int) -> None:
-    image = noise(11 * k, (11 + 2 * j) * k, seed)  # noise is the worst case: neighbours have nothing in common
-    prepared, expected = Preprocess(80, 1.1)(image), reference(image, 80, 1.1)
-    assert cosine(prepared, expected) > 0.999
-    assert abs(prepared.mean() - expected.mean()) < 0.5
+def test_much_larger_pictures_are_reduced_first_and_stay_near(k: int, j: int, seed: int) -> None:
+    height, width = 11 * k, (11 + 2 * j) * k
+    frame = np.clip(smooth(height, width, seed) + np.random.default_rng(seed).normal(0, 8, (height, width, 3)), 0, 255)
+    # Noise alone is the worst case: neighbours have nothing in common.
+    for image, least in ((frame.astype(np.uint8), 0.9999), (noise(height, width, seed), 0.998)):
+        prepared, expected = Preprocess(80, 1.1)(image), reference(image, 80, 1.1)
+        assert cosine(prepared, expected) > least
+        assert abs(prepared.mean() - expected.mean()) < 0.5
 
 
 @given(
@@ -196,7 +199,7 @@ def test_the_manifest_records_every_setting() -> None:
     recorded = json.loads(json.dumps(Preprocess(96, 1.25).to_json()))
     assert (recorded["image_size"], recorded["resize_ratio"]) == (96, 1.25)
     assert (recorded["layout"], recorded["colour"], recorded["dtype"], recorded["crop"]) == ("NHWC", "RGB", "uint8", "centre")
-    assert "antialiased" in recorded["filter"]
+    assert recorded["filter"] == "bilinear, antialiased, reducing gap 1.4"
 
 
 # --- load_image: what can be read ---
