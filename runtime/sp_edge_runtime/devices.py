@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import platform
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,13 +39,13 @@ def open_backend(
     Args:
         bundle: whose graphs to run.
         device: 'cpu', ONNX Runtime; 'cuda' or '0', ONNX Runtime on an NVIDIA GPU; 'tensorrt', TensorRT or TensorRT-RTX with
-            engines built for this GPU; 'openvino', OpenVINO on the CPU; 'auto', the first that can be used of tensorrt, cuda,
-            openvino (on x86-64) and cpu, with the reasons in `description`.
+            engines built for this GPU; 'openvino', OpenVINO on the CPU; 'auto', the first that can be used of tensorrt, cuda and
+            cpu, with the reasons in `description`.
         precision: 'fp32', 'fp16' or 'int8', as the bundle was exported; its own by default. 'bf16' runs the fp32 graphs in
             OpenVINO on CPUs that have it.
         engines: folder of TensorRT engines; the user's cache by default.
         build_engine: of 'tensorrt' and 'auto': where no engine fits this GPU, build it in a process beside this one, which
-            takes minutes of the GPU, and let ONNX Runtime or OpenVINO serve until it is there.
+            takes minutes of the GPU, and let ONNX Runtime serve until it is there.
 
     Raises:
         SettingsError: no such device, or options that exclude each other.
@@ -95,10 +94,7 @@ def _tried(opener: Callable[[], Backend], reasons: list[str]) -> Backend | None:
 
 
 def _without_tensorrt(bundle: Bundle, precision: str | None) -> list[Callable[[], Backend]]:
-    found: list[Callable[[], Backend]] = [partial(_cuda, bundle, precision)]
-    if platform.machine() in {"x86_64", "AMD64"}:
-        found.append(partial(_openvino, bundle, precision))
-    return [*found, partial(OnnxRuntimeBackend, bundle, precision)]
+    return [partial(_cuda, bundle, precision), partial(OnnxRuntimeBackend, bundle, precision)]
 
 
 def _built_tensorrt(bundle: Bundle, precision: str | None, engines: Path | None) -> Backend:
@@ -128,7 +124,7 @@ def _cuda(bundle: Bundle, precision: str | None) -> Backend:
 
 def _openvino(bundle: Bundle, precision: str | None) -> Backend:
     backend = OpenVinoBackend(bundle, precision)
-    backend.open("query")  # now, where another engine can still take its place, rather than at the first frame
+    backend.open("query")  # what does not work is known now, rather than at the first frame
     return backend
 
 

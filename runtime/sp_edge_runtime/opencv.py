@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 RETRY = 0.01  # seconds between attempts to read a camera that gave no frame
 BY_ID = Path("/dev/v4l/by-id")
+_redirecting = threading.Lock()  # of two at once the second would keep the first's nowhere
 
 
 def opencv(purpose: str) -> Any:
@@ -56,17 +58,19 @@ def opencv(purpose: str) -> Any:
 def quiet() -> Iterator[None]:
     """Keeps what a library writes straight to the process's stderr from the terminal, for the moment of one call.
 
-    OpenCV announces every WebM file there, whatever its log level. Its results are checked, so that nothing is lost.
+    OpenCV announces every WebM file there, and what is no video, whatever its log level. Its results are checked, so that
+    nothing is lost.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, no path
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    with _redirecting:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, no path
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def has_gstreamer(cv2: Any) -> bool:

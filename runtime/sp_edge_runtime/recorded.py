@@ -10,7 +10,7 @@ from typing import Any
 from sp_edge.errors import SourceError
 from sp_edge.preprocess import EXTENSIONS, load_image
 from sp_edge_runtime.frames import Flip, Source, VideoFrame, flipped
-from sp_edge_runtime.opencv import claimed_fps, opencv, retrieve_rgb
+from sp_edge_runtime.opencv import claimed_fps, opencv, quiet, retrieve_rgb
 
 
 class PictureSource(Source):
@@ -96,7 +96,8 @@ class VideoFileSource(Source):
         return VideoFrame(flipped(image_rgb, self._flip), number, position)
 
     def _open(self) -> Any:
-        capture = self._cv2.VideoCapture(str(self._path))
+        with quiet():
+            capture = self._cv2.VideoCapture(str(self._path))
         if not capture.isOpened():
             capture.release()
             raise SourceError(

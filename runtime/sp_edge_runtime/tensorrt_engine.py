@@ -79,16 +79,17 @@ class LoadedEngine:
             BackendError: TensorRT or the GPU failed, or this was closed.
         """
         count = len(inputs["image"])
-        with self._lock, self._cuda.current():
-            if self._context is None:
+        with self._lock:
+            if self._context is None:  # asked first: the GPU's context must not be pushed while it is given back
                 raise BackendError("the backend was closed", expected="a backend in use")
-            for name, value in inputs.items():
-                np.copyto(self._view(name, count), value)
-            try:
-                self._start(count)
-            finally:  # whatever was put into the stream must be done before anyone touches the memory again
-                self._stream.synchronise()
-            return self._view("feature", count).copy()
+            with self._cuda.current():
+                for name, value in inputs.items():
+                    np.copyto(self._view(name, count), value)
+                try:
+                    self._start(count)
+                finally:  # whatever was put into the stream must be done before anyone touches the memory again
+                    self._stream.synchronise()
+                return self._view("feature", count).copy()
 
     def close(self) -> None:
         """Gives the memory back, after the run in flight; a second call does nothing."""

@@ -43,7 +43,7 @@ class WindowSink:
     def write(self, result: FrameResult) -> None:
         """Shows the frame."""
         title = f"sp-edge {result.source}"
-        drawn_rgb = annotate(result.frame.image_rgb, result.prediction)
+        drawn_rgb = annotate(result.frame.image_rgb, result.prediction, result.smoothed)
         self._cv2.imshow(title, self._cv2.cvtColor(drawn_rgb, self._cv2.COLOR_RGB2BGR))
         key = self._cv2.waitKey(1)
         closed = title in self._titles and self._cv2.getWindowProperty(title, self._cv2.WND_PROP_VISIBLE) < 1
