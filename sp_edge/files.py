@@ -134,10 +134,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Writes a JSON file atomically; NaN and infinities are refused, as JSON has none."""
-    write_bytes(path, (_json(value, indent=2) + "\n").encode())
+    write_bytes(path, (json_text(value, indent=2) + "\n").encode())
 
 
-def _json(value: object, indent: int | None = None) -> str:
+def json_text(value: object, indent: int | None = None) -> str:
     """JSON that UTF-8 can hold: a file's name may have bytes that are no text, which JSON writes as \\udcXX."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "backslashreplace").decode()
@@ -190,7 +190,7 @@ def inside(folder: Path, name: str, error: type[InputError]) -> Path:
 def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, object]) -> None:
     """Writes a safetensors file atomically; each metadata value is stored as JSON."""
     content = {name: np.asarray(value, order="C") for name, value in tensors.items()}
-    described = {key: _json(value) for key, value in metadata.items()}
+    described = {key: json_text(value) for key, value in metadata.items()}
     write_bytes(path, save(content, described))
 
 

@@ -16,6 +16,9 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _PIPELINE = re.compile(r"\S.*!\s*appsink\b.*", re.DOTALL)
 # Inside a pipeline an address ends at a blank or quote; a property's value may be quoted.
 _INNER_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"']*")
+# What was meant as an address is shown in the error that it is none: a slash may be missing, or the scheme.
+_MEANT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(.*)", re.DOTALL)
+_INNER_MEANT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}([^\s\"']*)|[^\s/=:\"']*:[^\s\"']*@")
 _SECRET = re.compile(
     r"\b((?:[\w-]*(?:user|pw|pass|password|secret|token|key|auth)[\w-]*)\s*=\s*)(\"[^\"]*\"|'[^']*'|\S+)", re.I
 )
@@ -57,19 +60,28 @@ def source_kind(text: str) -> Kind:
 def redact(text: str) -> str:
     """A source's text without credentials.
 
-    In an address all before the last '@' and behind '?', '#' or ';' becomes '***'; in a pipeline also the value of every
-    property whose name speaks of a user, password, token or key.
+    In an address all before the last '@' and behind '?', '#' or ';' becomes '***', and everywhere the value of what is called
+    user, password, token or key, as in a pipeline and in the paths of some cameras. What is no address may be a mistyped one.
     """
-    if _PIPELINE.fullmatch(text):
-        return _SECRET.sub(r"\1***", _INNER_URI.sub(lambda found: redact(found[0]), text))
-    uri = _URI.fullmatch(text)
-    if uri is None or uri[1].lower() == "test":
-        return text
+    address = None if _PIPELINE.fullmatch(text) else _MEANT.fullmatch(text.strip())
+    if address:
+        return _redacted(address)
+    return _SECRET.sub(r"\1***", _INNER_MEANT.sub(_redacted, text))
+
+
+def _redacted(address: re.Match[str]) -> str:
+    """Of a scheme and what follows it; of a user and password alone nothing is left."""
+    scheme, content = address.groups()
+    if scheme is None:
+        return "***@"
+    if scheme.lower() == "test":
+        return address[0]
     # A password may hold any character, and so may a token: where they cannot be told from the host, nothing is shown.
-    before, at, rest = uri[2].rpartition("@")
+    before, at, rest = content.rpartition("@")
     if any(mark in before for mark in "?#;"):
-        return f"{uri[1]}://***"
-    return f"{uri[1]}://{'***@' if at else ''}" + re.sub(r"([?#;]).*", r"\1***", rest, flags=re.DOTALL)
+        return f"{scheme}://***"
+    rest = re.sub(r"([?#;]).*", r"\1***", rest, flags=re.DOTALL)
+    return f"{scheme}://{'***@' if at else ''}" + _SECRET.sub(r"\1***", rest)
 
 
 def redact_within(message: str, text: str) -> str:

@@ -126,9 +126,9 @@ def _open_files(text: str, *, vid_stride: int, loop: bool, flip: Flip) -> Source
             found = sorted(Path(name) for name in glob.glob(text, recursive=True))  # noqa: PTH207
             pictures = [p for p in found if p.suffix.lower() in EXTENSIONS and p.is_file()]
         else:
-            raise SourceError(f"no source at {text}", expected=KINDS, got="nothing")
+            raise SourceError(f"no source at {redact(text)}", expected=KINDS, got="nothing")
     except (OSError, ValueError, re.error) as cause:
-        raise SourceError(f"cannot look up {text[:200]!r}", expected="a path", got=str(cause)) from cause
+        raise SourceError(f"cannot look up {redact(text)[:200]!r}", expected="a path", got=str(cause)) from cause
     if not pictures:
         raise SourceError(f"no pictures in {text}", expected=f"files that end in {', '.join(sorted(EXTENSIONS))}", got="none")
     return PictureSource(pictures, text, vid_stride=vid_stride, loop=loop, flip=flip)

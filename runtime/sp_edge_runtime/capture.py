@@ -1,4 +1,4 @@
-"""Captures a live source in a process of its own: python -m sp_edge_runtime.capture, request on stdin, frames on stdout.
+"""Captures a live source in a process of its own: request on stdin, frames on stdout.
 
 A driver that hangs cannot be interrupted, and one that crashes takes its process along: so it gets one that can be killed.
 The request is a JSON line on standard input, not an argument: those are readable by every user of the machine. Answers are JSON
@@ -138,7 +138,3 @@ def _send(channel: int, message: dict[str, Any]) -> None:
 def _write(channel: int, content: memoryview) -> None:
     while content:
         content = content[os.write(channel, content) :]
-
-
-if __name__ == "__main__":
-    main()

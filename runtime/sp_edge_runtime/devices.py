@@ -39,8 +39,8 @@ def open_backend(
     Args:
         bundle: whose graphs to run.
         device: 'cpu', ONNX Runtime; 'cuda' or '0', ONNX Runtime on an NVIDIA GPU; 'tensorrt', TensorRT or TensorRT-RTX with
-            engines built for this GPU; 'openvino', OpenVINO on the CPU; 'auto', the first that can be used of tensorrt, cuda and
-            cpu, with the reasons in `description`.
+            engines built for this GPU; 'openvino', OpenVINO on the CPU; 'auto', the first of tensorrt, cuda and cpu
+            that can be used, with the reasons in `description`.
         precision: 'fp32', 'fp16' or 'int8', as the bundle was exported; its own by default. 'bf16' runs the fp32 graphs in
             OpenVINO on CPUs that have it.
         engines: folder of TensorRT engines; the user's cache by default.

@@ -12,7 +12,7 @@ from pathlib import Path
 from sp_edge.bank import Bank
 from sp_edge.bank_file import KEPT, BankFile, digest
 from sp_edge.bundle import Bundle
-from sp_edge.errors import BankError
+from sp_edge.errors import BankError, SpEdgeError
 
 LOOK = 0.5  # seconds between two looks at a followed file
 UNSEEN = (-1, -1, -1)  # the stamp of no file
@@ -117,13 +117,14 @@ class LiveBank:
                 if stamp is None:
                     raise BankError("it is gone")
                 bank = self._file.read()
-            except (BankError, OSError) as cause:
+                if digest(bank) == digest(self._bank):
+                    return
+                self._take(bank)
+            except (SpEdgeError, OSError) as cause:  # of the listener, too: a bank that it cannot prepare
                 # It may be half written by a program that does not replace files in one step; the next look will tell.
                 self._failure = str(cause)
                 return
-            if digest(bank) != digest(self._bank):
-                self._take(bank)
-                _log.info("took up %s: version %d, %d classes", self._file.path, bank.version, len(bank.names))
+            _log.info("took up %s: version %d, %d classes", self._file.path, bank.version, len(bank.names))
 
     def follow(self, seconds: float = LOOK) -> None:
         """Looks at the file so often from a thread of its own, until `close`: a slow disk or network never holds up a frame."""

@@ -24,6 +24,9 @@ START = 60.0  # seconds for the process to load its libraries: a small board tha
 PIPE = 1 << 20  # bytes: as much as Linux gives without privileges
 MAX_SIDE = 16384
 MAX_MESSAGE = 1 << 16
+PATIENCE = 5.0  # seconds for a killed process to go; one that hangs in a driver of the kernel cannot
+# Not `-m`, which would look for every module in the working folder first, where a user may well have a random.py.
+_PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from sp_edge_runtime.capture import main; main()"
 _F_SETPIPE_SZ = 1031
 
 
@@ -52,8 +55,8 @@ class CaptureProcess:
         self._timeout = request.timeout
         self.fps: float | None = None
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "sp_edge_runtime.capture"],
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-c", _PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # what FFmpeg writes there may hold a password
@@ -107,7 +110,8 @@ class CaptureProcess:
     def release(self) -> None:
         """Ends the process, waits for it and closes the pipes; for the thread that reads."""
         self.close()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)
         self._request.close()
         self._answers.close()
 
@@ -139,6 +143,8 @@ class CaptureProcess:
                 )
             read = os.readv(self._answers.fileno(), [content])
             if not read:
-                got = f"its process ended ({self._process.poll()})"
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(PATIENCE)
+                got = f"its process ended ({self._process.returncode})"
                 raise SourceError(f"{self._name} was lost", expected="further frames", got=got)
             content = content[read:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
 import logging
 import ssl
 import threading
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from sp_edge.errors import MissingExtraError, SettingsError
+from sp_edge.files import json_text
 from sp_edge_runtime.address import redact, redact_within
 from sp_edge_runtime.live import Backoff
 from sp_edge_runtime.stream import FrameResult, StreamEvent
@@ -44,10 +44,13 @@ class Publisher(ABC):
         address: of the place, with credentials where it needs some.
         published: which messages to send.
         backoff: the pauses between attempts.
+        place: the address without credentials, where `redact` does not know which these are.
     """
 
-    def __init__(self, address: str, published: Published = "all", backoff: Backoff | None = None) -> None:
-        self.place = redact(address)
+    def __init__(
+        self, address: str, published: Published = "all", backoff: Backoff | None = None, *, place: str | None = None
+    ) -> None:
+        self.place = place or redact(address)
         self._address = address
         self._published = published
         self._backoff = backoff or Backoff()
@@ -94,7 +97,7 @@ class Publisher(ABC):
     def _queue(self, topic: Topic, value: dict[str, Any]) -> None:
         if self._published not in ("all", topic):
             return
-        message = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        message = json_text(value).encode()
         with self._news:
             queue = self._waiting[topic]
             if len(queue) >= ROOM[topic]:
@@ -183,7 +186,9 @@ class WebhookSink(Publisher):
             self._headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
         self._host, self._port, self._secure = url.hostname or "", url.port, url.scheme == "https"
         self._connection: http.client.HTTPConnection | None = None
-        super().__init__(address, published, backoff)
+        host = url.netloc.rpartition("@")[2]
+        # Of many services the path is the key: whoever knows it may post.
+        super().__init__(address, published, backoff, place=f"{url.scheme}://{host}/***")
 
     def deliver(self, topic: Topic, message: bytes) -> None:
         """Posts one message; the topic is told by the object's key `event`."""

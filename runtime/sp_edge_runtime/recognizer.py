@@ -112,7 +112,11 @@ class Recognizer:
         live = LiveBank(Bank.empty(bundle)) if bank is None else LiveBank.open(Path(bank), bundle)
         folder = None if engines is None else Path(engines)
         backend = open_backend(bundle, device, precision, engines=folder, build_engine=build_engine)
-        recognizer = cls(bundle, live, backend, threshold=threshold, classifier=classifier, topk=topk)
+        try:
+            recognizer = cls(bundle, live, backend, threshold=threshold, classifier=classifier, topk=topk)
+        except BaseException:
+            backend.close()
+            raise
         if follow:
             live.follow()
         return recognizer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import weakref
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from sp_edge.errors import SourceError
-from sp_edge.files import atomic_file
+from sp_edge.files import atomic_file, json_text
+from sp_edge_runtime.address import redact
 from sp_edge_runtime.frames import State, StateChange
 from sp_edge_runtime.opencv import opencv, quiet
 from sp_edge_runtime.overlay import annotate
@@ -78,7 +78,7 @@ class JsonLinesSink:
             raise _unwritable(self._path, cause) from cause
 
     def _line(self, value: dict[str, Any]) -> None:
-        line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        line = (json_text(value) + "\n").encode()
         whole = self._file.tell()
         try:
             if self._file.write(line) != len(line):
@@ -110,7 +110,7 @@ class JsonStreamSink:
         """Nothing to finish: the stream belongs to the caller."""
 
     def _line(self, value: dict[str, Any]) -> None:
-        print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=self._stream, flush=True)
+        print(json_text(value), file=self._stream, flush=True)
 
 
 class TerminalSink:
@@ -166,7 +166,9 @@ class VideoSink:
     def __init__(self, path: Path, fps: float) -> None:
         if path.suffix.lower() not in CODECS or not 0 < fps <= 1000:
             raise SourceError(
-                "no such video can be written", expected=f"{' or '.join(CODECS)}, 0 to 1000 fps", got=f"{path}, {fps} fps"
+                "no such video can be written",
+                expected=f"{' or '.join(CODECS)}, 0 to 1000 fps",
+                got=f"{redact(str(path))}, {fps} fps",  # a mistyped source may have been taken for it
             )
         self._cv2 = opencv("writing a video")
         self._path = path

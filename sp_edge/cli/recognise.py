@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,11 @@ def shared(function: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON line a picture instead of a table.")
 def classify(arguments: tuple[Path, ...], bank_file: Path | None, as_json: bool, **options: Any) -> None:
     """Recognise pictures: files, or folders of them."""
+    from sp_edge.files import json_text
     from sp_edge.preprocess import load_image, pictures_at
+    from sp_edge_runtime.frames import VideoFrame
     from sp_edge_runtime.recognizer import Recognizer
+    from sp_edge_runtime.stream import FrameResult
 
     path, places = split_bundle(arguments)
     files = pictures_at(places)
@@ -41,10 +43,11 @@ def classify(arguments: tuple[Path, ...], bank_file: Path | None, as_json: bool,
     with Recognizer.load(path, bank=existing_bank(bank_file or bank_beside(path)), **options) as recognizer:
         click.echo(f"{path} through {recognizer.backend.description}", err=True)
         try:
-            for file in files:
-                prediction = recognizer.classify(load_image(file))
-                if as_json:
-                    click.echo(json.dumps({"source": str(file), **prediction.to_json()}, ensure_ascii=False))
+            for number, file in enumerate(files):
+                frame = VideoFrame(load_image(file), number, 0.0)
+                prediction = recognizer.classify(frame.image_rgb)
+                if as_json:  # the fields of a stream's lines
+                    click.echo(json_text(FrameResult(frame, prediction, frame.age * 1000, source=str(file)).to_json()))
                 top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)
                 rows.append([file, prediction.label, f"{prediction.similarity:.3f}", top])
         finally:  # one bad picture does not take the others' results with it

@@ -162,6 +162,9 @@ def test_classify_as_json_lines(taught: Path, call: Call, toy_pictures: Path) ->
     assert [line["name"] for line in lines] == list(toy.COLOURS)
     assert [line["source"] for line in lines] == [str(toy_pictures / f"{i} {n}.png") for i, n in enumerate(toy.COLOURS)]
     assert all(len(line["topk"]) == 2 and not line["unknown"] and line["bank_version"] == 3 for line in lines)
+    assert [line["frame_id"] for line in lines] == [0, 1, 2]
+    assert call("stream", toy_pictures, "--json", "frames.jsonl")[0] == 0
+    assert lines[0].keys() == json.loads(Path("frames.jsonl").read_text("utf-8").splitlines()[0]).keys()
     code, out, _ = call("classify", "--json", "--threshold", 1, toy_pictures)
     assert {json.loads(line)["name"] for line in out.splitlines()} == {"unknown"}
 

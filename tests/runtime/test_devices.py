@@ -84,8 +84,7 @@ def engines(tensorrt: StandIn, bundle: Bundle, tmp_path: Path, monkeypatch: pyte
 def test_auto_on_a_machine_with_nothing_else(bundle: Bundle) -> None:
     with open_backend(bundle) as backend:
         assert backend.description == (
-            f"ONNX Runtime {VERSION} on CPU, fp32 (auto: no TensorRT engine was built;"
-            " this ONNX Runtime has no CUDA provider)"
+            f"ONNX Runtime {VERSION} on CPU, fp32 (auto: no TensorRT engine was built; this ONNX Runtime has no CUDA provider)"
         )
     with open_backend(bundle, "cpu") as backend:
         assert backend.description == f"ONNX Runtime {VERSION} on CPU, fp32"

@@ -11,7 +11,7 @@ import toy
 from sp_edge.bank import Bank
 from sp_edge.bank_file import KEPT, BankFile
 from sp_edge.bundle import Bundle
-from sp_edge.errors import BankError
+from sp_edge.errors import BankError, SettingsError
 from sp_edge_runtime.frames import Source, VideoFrame
 from sp_edge_runtime.live_bank import LiveBank
 from sp_edge_runtime.recognizer import Recognizer
@@ -226,6 +226,24 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_no_trouble(recognizer: Rec
     stop.set()
     writer.join()
     assert recognizer.bank.names == ("red",)
+
+
+def test_a_bank_that_cannot_be_prepared_is_reported_and_the_old_one_goes_on(
+    recognizer: Recognizer, other: Recognizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = recognizer._live
+
+    def refuse(bank: Bank) -> None:
+        if bank.names:
+            raise SettingsError("too many classes")
+
+    live.listen(refuse)
+    other.enroll("red", red())
+    live.look()
+    assert live.bank.names == ()
+    live.look()
+    (record,) = caplog.records
+    assert "too many classes" in record.getMessage()
 
 
 def test_following_ends_with_the_recogniser(toy_bundle: Path, path: Path) -> None:

@@ -1,6 +1,7 @@
 import importlib
 import os
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -8,7 +9,7 @@ import pytest
 
 from sp_edge.errors import MissingExtraError, SourceError
 from sp_edge_runtime.camera import open_source
-from sp_edge_runtime.opencv import opencv
+from sp_edge_runtime.opencv import opencv, quiet
 from sp_edge_runtime.sinks import VideoSink
 
 
@@ -47,6 +48,24 @@ def test_an_opencv_that_lacks_a_library(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.raises(SourceError, match=r"libGL\.so\.1"):
         opencv("a camera")
+
+
+def test_two_threads_that_are_quiet_at_once_give_the_terminal_back() -> None:
+    before = os.fstat(2)
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with quiet():
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=other)
+    with quiet():
+        thread.start()
+        assert not inside.wait(0.1), "the second waits for the first"
+    leave.set()
+    thread.join()
+    assert os.path.samestat(os.fstat(2), before)
 
 
 def test_a_choice_of_log_level_stands(monkeypatch: pytest.MonkeyPatch) -> None:

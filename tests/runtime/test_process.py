@@ -55,6 +55,17 @@ def test_frames_arrive_as_they_were_captured() -> None:
     process.close()
 
 
+def test_the_working_folders_modules_are_not_taken_for_pythons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("random", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    process = CaptureProcess(request())
+    try:
+        process.open()
+    finally:
+        process.release()
+
+
 def test_a_source_that_says_that_it_is_over() -> None:
     process = CaptureProcess(request("test://?end=2"))
     try:
@@ -81,9 +92,10 @@ def test_a_process_that_dies() -> None:
     try:
         process.open()
         process.close()
-        with pytest.raises(SourceError, match="was lost"):
+        with pytest.raises(SourceError, match="was lost") as caught:
             while process.read():
                 pass
+        assert caught.value.got == "its process ended (-9)"
     finally:
         process.release()
 

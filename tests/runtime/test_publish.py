@@ -201,7 +201,8 @@ def test_a_webhook_gets_json_over_one_connection(server: Server, result: FrameRe
     assert headers["Content-Type"] == "application/json"
     assert headers["Authorization"] == "Basic bWU6dG9wIHNlY3JldA=="
     assert server.connections == 1
-    assert sink.delivery().place == f"http://***@127.0.0.1:{server.httpd.server_port}/hook?***"
+    # Of many services the path is the key.
+    assert sink.delivery().place == f"http://127.0.0.1:{server.httpd.server_port}/***"
 
 
 def test_a_webhook_is_asked_again_later_or_never(server: Server) -> None:

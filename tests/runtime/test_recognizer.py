@@ -15,6 +15,9 @@ from sp_edge.bundle import Bundle
 from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError
 from sp_edge.matching import match
 from sp_edge.views import views
+from sp_edge_runtime import recognizer as recognizer_module
+from sp_edge_runtime.backend import Backend
+from sp_edge_runtime.devices import open_backend
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.recognizer import BATCH, Recognizer
 
@@ -192,10 +195,14 @@ def test_topk(toy_bundle: Path, taught: Recognizer) -> None:
     assert [name for name, _ in prediction.top] == ["blue"]
 
 
-@pytest.mark.parametrize("options", [{"threshold": 1.1}, {"threshold": float("nan")}, {"topk": 0}])
-def test_options_out_of_range(toy_bundle: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{"threshold": 1.1}, {"threshold": float("nan")}, {"topk": 0}, {"classifier": "svm"}])
+def test_options_out_of_range(toy_bundle: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Backend] = []
+    monkeypatch.setattr(recognizer_module, "open_backend", lambda *a, **k: opened.append(open_backend(*a, **k)) or opened[0])
     with pytest.raises(SettingsError):
         Recognizer.load(toy_bundle, **options)
+    with pytest.raises(BackendError, match="closed"):
+        opened[0].run("query", {"image": toy.picture("red")[None]})
 
 
 def test_more_shots_of_a_class(recognizer: Recognizer) -> None:

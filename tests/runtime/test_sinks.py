@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from sp_edge.errors import SourceError
 from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.frames import VideoFrame
 from sp_edge_runtime.recognizer import Recognizer
-from sp_edge_runtime.sinks import JsonLinesSink, TerminalSink, VideoSink
+from sp_edge_runtime.sinks import JsonLinesSink, JsonStreamSink, TerminalSink, VideoSink
 from sp_edge_runtime.smoothing import Smoothing
 from sp_edge_runtime.stream import FrameResult, results, run_stream
 
@@ -36,6 +37,16 @@ def found(recognizer: Recognizer, toy_video: Path) -> list[FrameResult]:
 
 def visible(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def test_a_source_whose_name_is_no_text_is_valid_json(found: list[FrameResult], tmp_path: Path) -> None:
+    odd = replace(found[0], source="r\udcf6t.png")  # how Python reads a file's name that is not UTF-8
+    sink, printed = JsonLinesSink(tmp_path / "lines.jsonl"), io.StringIO()
+    sink.write(odd)
+    sink.close()
+    JsonStreamSink(printed).write(odd)
+    for line in ((tmp_path / "lines.jsonl").read_text("utf-8"), printed.getvalue().encode().decode()):
+        assert json.loads(line)["source"] == odd.source
 
 
 def test_json_lines(found: list[FrameResult], tmp_path: Path) -> None:
