@@ -120,6 +120,8 @@ class Manifest:
                 stages=tuple(dict(stage) for stage in value["stages"]),
                 text_encoder=None if value["text_encoder"] is None else TextPart.from_json(value["text_encoder"]),
             )
+        except BundleError:  # says more
+            raise
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, InputError) as cause:
             raise BundleError(
                 "the manifest is incomplete", expected=f"schema {SCHEMA}", got=f"{type(cause).__name__}: {cause}"

@@ -24,6 +24,8 @@ from sp_edge_runtime.tensorrt_runtime import open_tensorrt
 
 DEVICES = ("auto", "cpu", "cuda", "0", "tensorrt", "openvino")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+# Not `-m`, which would look for every module in the working folder first.
+_PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from sp_edge.cli import main; main()"
 
 
 def open_backend(
@@ -134,7 +136,7 @@ def _building(bundle: Bundle, precision: str | None, engines: Path | None) -> Ba
     with suppress(PlanError):
         return open_engine()
     open_cuda().close()  # what the engine will need besides; now, and not after minutes of building
-    command = [sys.executable, "-m", "sp_edge", "export", str(bundle.path), "--format", "engine"]
+    command = [sys.executable, "-c", _PROGRAM, "export", str(bundle.path), "--format", "engine"]
     command += ["--precision", precision or bundle.manifest.precision]
     command += ["--engines", str(engines)] if engines else []
     command += [] if _importable(FLAVOURS[0]) else ["--target", "rtx"]

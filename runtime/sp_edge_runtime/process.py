@@ -26,7 +26,7 @@ MAX_SIDE = 16384
 MAX_MESSAGE = 1 << 16
 PATIENCE = 5.0  # seconds for a killed process to go; one that hangs in a driver of the kernel cannot
 # Not `-m`, which would look for every module in the working folder first, where a user may well have a random.py.
-_PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from sp_edge_runtime.capture import main; main()"
+_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from sp_edge_runtime.capture import main; main()"
 _F_SETPIPE_SZ = 1031
 
 
@@ -56,13 +56,12 @@ class CaptureProcess:
         self.fps: float | None = None
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, "-c", _PROGRAM],
+                [sys.executable, "-c", _PROGRAM, *sys.path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # what FFmpeg writes there may hold a password
                 bufsize=0,
                 start_new_session=True,  # Ctrl-C is for the program, which then ends this
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             )
         except OSError as cause:
             raise SourceError(f"cannot start capturing {self._name}", expected="a new process", got=str(cause)) from cause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,10 @@ class TestBuilding:
         with open_backend(bundle, "tensorrt", engines=tmp_path / "plans", build_engine=True) as backend:
             assert backend.description.startswith("ONNX Runtime")
         ((_, command),) = made
-        assert command[:4] == [sys.executable, "-m", "sp_edge", "export"]
+        assert (command[0], command[3]) == (sys.executable, "export")
+        assert subprocess.run([*command[:4], "--help"], capture_output=True, check=True).stdout.startswith(
+            b"Usage: sp-edge export"
+        )
         # Exactly what the command line takes, so that a renamed option is found here.
         context = cli.commands["export"].make_context("export", command[4:])
         given = {name: context.params[name] for name in ("source", "form", "precision", "engines", "target")}
