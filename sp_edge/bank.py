@@ -164,6 +164,7 @@ class Bank:
         *,
         threshold: float | None = None,
         strength: float | None = None,
+        familiarity: float = 1.0,
     ) -> Bank:
         """Teaches shots of a class, new or known.
 
@@ -175,7 +176,8 @@ class Bank:
             thumbnails: uint8 (K, 64, 64, 3) RGB.
             threshold: of a new class, as `with_threshold` sets it; a known class keeps its own.
             strength: of the class's prompt with all its shots, as `with_strength` sets it. By default a known class keeps
-                its own, and a new one has the bundle's.
+                its own, and a new one has the bundle's times the prompt's familiarity.
+            familiarity: of the prompt, 0 to 1; see `sp_edge.familiarity`.
 
         Raises:
             BankError: shapes that do not fit the bank, no shots, another prompt than the class has, or a strength that
@@ -205,7 +207,7 @@ class Bank:
             index, names = len(self.names), (*self.names, clean)
             prompts = np.concatenate([self.prompts, prompt[None]])
             thresholds = np.append(self.thresholds, _threshold(threshold))
-            strengths = np.append(self.strengths, self.bundle_strength)
+            strengths = np.append(self.strengths, self.bundle_strength * familiarity)
         return replace(
             self,
             names=names,

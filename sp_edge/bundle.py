@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sp_edge.bundle_text import TextPart
 from sp_edge.errors import BundleError, ImageError, InputError, PromptError
+from sp_edge.familiarity import Familiarity
 from sp_edge.files import inside, load_tensors, read_json, sha256, write_json
 from sp_edge.preprocess import Preprocess, load_image
 from sp_edge.prompts import PromptTable, TextSpec
@@ -24,6 +25,7 @@ MANIFEST = "manifest.json"
 PROMPTS = "prompts.safetensors"
 GOLDEN = "golden/features.safetensors"
 BACKGROUND = "background.safetensors"
+FAMILIARITY = "familiarity.safetensors"
 PRECISIONS = ("fp32", "fp16", "int8")
 GRAPHS = ("query", "support")
 KIND = "sp-edge bundle"
@@ -258,6 +260,23 @@ class Bundle:
         if not variances[0] >= -1e-4 * variances[-1]:  # which float32 rounding does not reach
             raise BundleError("the bundle's background is no covariance", expected="finite, symmetric, variances from 0 up")
         return within
+
+    def familiarity(self) -> Familiarity | None:
+        """How much of a prompt the model can read; None where it was trained without a text prototype, which would tell.
+
+        Raises:
+            BundleError: it cannot be used.
+        """
+        if FAMILIARITY not in self.manifest.files:
+            return None
+        try:
+            found = Familiarity.load(self.path / FAMILIARITY)
+        except PromptError as cause:
+            raise BundleError("the bundle's familiarity cannot be used", expected=cause.expected, got=str(cause)) from cause
+        if len(found.mean) != self.manifest.text.dim:
+            dim = self.manifest.text.dim
+            raise BundleError("the bundle's familiarity does not fit", expected=f"of {dim} numbers", got=str(len(found.mean)))
+        return found
 
     def golden(self) -> Golden:
         """The golden pictures, read from their PNG files, with their expected features.

@@ -47,9 +47,10 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
 
     "Semantic Prompt for Few-Shot Image Recognition." (CVPR 2023) https://arxiv.org/abs/2303.14123
 
-    Support pictures are encoded with the text embedding of their class's name, queries without. A class's prototype is
-    the mean of its support features; a query's scores are its cosines with the prototypes. Without class names, or with
-    a backbone that takes no prompt, it is a prototypical network with cosine scores.
+    Support pictures are encoded with the text embedding of their class's name, queries without. A class's prototype
+    is the mean of its support features; a query's scores are its cosines with the prototypes. How much a name counts
+    depends on the shots and on how familiar it is to the backbone. Without class names, or with a backbone that takes
+    no prompt, it is a prototypical network with cosine scores.
 
     Args:
         backbone: a `PromptedNetwork`, or any network from images to (n, D) features.
@@ -192,9 +193,11 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
             raise DataError(
                 "names were given, but no prompts", expected="prompts=PromptTable", next_step="SemanticPromptNetworks.load"
             )
-        vectors = torch.from_numpy(self.prompts.select(list(names))).to(images.device)
+        prompts = self.prompts.select(list(names))
+        vectors = torch.from_numpy(prompts).to(images.device)
         shots = torch.bincount(labels.long()).tolist()
-        shares = torch.tensor([share(self.backbone.strength, count) for count in shots], device=images.device)
+        strengths = self.backbone.strength_of(prompts).tolist()
+        shares = torch.tensor([share(s, count) for s, count in zip(strengths, shots, strict=True)], device=images.device)
         of_each = labels.long()
         features: Tensor = self.backbone(images, vectors[of_each], shares[of_each, None]) - self.feature_centering
         if self.feature_normalization is not None:

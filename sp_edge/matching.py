@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ LEAST_DISTANCE = 1e-6  # 1 - cosine, of which logarithms are taken
 BLOCK = 64  # values whose maximum is looked at first
 
 Floats = NDArray[np.float32]
+Strength = TypeVar("Strength", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ def prototype(features: Floats) -> Floats:
     return np.asarray(features.mean(axis=-2, dtype=np.float64), dtype=np.float32)
 
 
-def share(strength: float, shots: int) -> float:
+def share(strength: Strength, shots: int) -> Strength:
     """The prompted features' share in the prototype of a class taught with K pictures: s_K = s / (s + (1 - s) K).
 
     The prototype is s_K mean_k f(x_k | g(y)) + (1 - s_K) mean_k f(x_k): beside one picture the prompt has the share s, and
     each picture weighs 1 - s, so that K of them outweigh it K times as much. s = 1 is the paper's prototype at any K.
 
     Args:
-        strength: s, 0 to 1; 0 is the plain prototype.
+        strength: s, 0 to 1, of one class or float64 (...) of several; 0 is the plain prototype.
         shots: K, at least 1.
     """
     return strength / (strength + (1 - strength) * shots)

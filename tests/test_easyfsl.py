@@ -21,6 +21,7 @@ from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
 from sp_edge.easyfsl import NamedEpisodes, SemanticPromptNetworks, TaskSampler
 from sp_edge.errors import CheckpointError, DataError, PromptError
+from sp_edge.familiarity import Familiarity
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable, TextSpec
@@ -322,6 +323,23 @@ def test_a_prompt_weighs_less_the_more_shots_its_class_has(table: PromptTable, p
     first = 0.25 * prompted[:3].mean(dim=0) + 0.75 * plain[:3].mean(dim=0)
     second = 0.5 * prompted[3] + 0.5 * plain[3]
     torch.testing.assert_close(model.prototypes, torch.stack([first, second]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_name_weighs_less_the_less_familiar_it_is(table: PromptTable, pictures: PictureSet) -> None:
+    network = make_network()
+    network.familiarity = Familiarity(table.vector(NAMES[0]), 0.3 * np.eye(8, dtype=np.float32), usual=0.0)
+    images, labels, names = support(pictures, [0, 5]), torch.tensor([0, 1]), (NAMES[0], NAMES[5])
+    familiar = network.familiarity(table.select(names))
+    assert familiar[0] == 1
+    assert 0.01 < familiar[1] < 0.9
+    vectors = torch.from_numpy(table.select(names))
+    with torch.no_grad():
+        prompted, plain = network(images, vectors), network(images)
+        network.strength = 0.5
+        model = SemanticPromptNetworks(network, prompts=table)
+        model.process_support_set(images, labels, names)
+    shares = torch.tensor(0.5 * familiar, dtype=torch.float32)[:, None]
+    torch.testing.assert_close(model.prototypes, shares * prompted + (1 - shares) * plain, rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_without_prompts_takes_names_and_leaves_them(table: PromptTable, pictures: PictureSet) -> None:

@@ -18,9 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from sp_edge.bundle import BACKGROUND, GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
+from sp_edge.bundle import BACKGROUND, FAMILIARITY, GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
 from sp_edge.bundle_text import TextPart
 from sp_edge.errors import BundleError
+from sp_edge.familiarity import Familiarity
 from sp_edge.files import read_json, save_tensors
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts import PromptTable, TextSpec
@@ -181,6 +182,7 @@ def make_bundle(
     threshold: float = 0.5,
     strength: float = 1.0,
     text_encoder: bool = False,
+    familiarity: Familiarity | None = None,
 ) -> Path:
     """Writes a whole bundle into a folder and gives its path; the last of `precisions` is the bundle's own."""
     (folder / "golden").mkdir(parents=True)
@@ -198,6 +200,8 @@ def make_bundle(
     expected = {"prompts": vectors, "query": features(images), "support": features(images, strength * vectors)}
     save_tensors(folder / GOLDEN, expected, {"images": names})
     save_tensors(folder / BACKGROUND, {"within": np.zeros((DIM, DIM), np.float32)}, {})
+    if familiarity is not None:
+        familiarity.save(folder / FAMILIARITY)
     part = _write_text(folder) if text_encoder else None
     manifest = Manifest(
         versions={"sp-edge": "toy"},

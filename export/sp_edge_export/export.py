@@ -16,7 +16,7 @@ import onnxruntime
 from PIL import Image
 
 import sp_edge
-from sp_edge.bundle import BACKGROUND, GOLDEN, PROMPTS, Bundle, Manifest, file_entries, is_bundle, write_manifest
+from sp_edge.bundle import BACKGROUND, FAMILIARITY, GOLDEN, PROMPTS, Bundle, Manifest, file_entries, is_bundle, write_manifest
 from sp_edge.bundle_text import TextPart
 from sp_edge.data import sets
 from sp_edge.data.episodes import Features
@@ -119,6 +119,8 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     say("measuring what tells taught classes from others")
     within = within_classes(checkpoint, base_pictures(checkpoint))
     save_tensors(folder / BACKGROUND, {"within": within}, {})
+    if checkpoint.network.familiarity is not None:
+        checkpoint.network.familiarity.save(folder / FAMILIARITY)
     calibration = calibrate(checkpoint, pictures, prompts, within, say)
     text_encoder = None
     if encoder is not None:

@@ -69,6 +69,7 @@ class Recognizer:
         self._threshold = threshold
         self._classifier = classifier
         self._within = bundle.background()
+        self._familiarity = bundle.familiarity()
         self._topk = topk
         self._live = bank if isinstance(bank, LiveBank) else LiveBank(bank)
         self._check_fits(self.bank)
@@ -193,7 +194,7 @@ class Recognizer:
             description: a sentence that stands for the name, or several, whose vectors are averaged.
             strength: of the class's prompt against its pictures, 0 to 1: the prompt's share beside one picture, which falls
                 with their number (`sp_edge.matching.share`); 0 is the plain prototype. By default a class that the bank
-                knows keeps its own, and a new one takes the bundle's, which training chose.
+                knows keeps its own, and a new one takes the bundle's, which training chose, times `familiarity`.
             views: of each shot, 1 to 50: the mean feature of the shot and of views - 1 crops of it stands for the shot.
 
         Raises:
@@ -219,8 +220,9 @@ class Recognizer:
         prompted = [self._features("support", {"image": b, "prompt": np.tile(prompt, (len(b), 1))}) for b in batches]
         plain = [self._features("query", {"image": batch}) for batch in batches]
         support, query = (np.concatenate(parts).reshape(len(images), views, -1).mean(axis=1) for parts in (prompted, plain))
-        thumbnails = np.stack([thumbnail(image) for image in images])
-        self._live.change(lambda bank: bank.add(name, prompt, support, query, thumbnails, strength=strength))
+        shots = (support, query, np.stack([thumbnail(image) for image in images]))
+        familiarity = self.familiarity(prompt)
+        self._live.change(lambda bank: bank.add(name, prompt, *shots, strength=strength, familiarity=familiarity))
 
     def problems(self, name: str, images: Sequence[NDArray[np.uint8]]) -> list[Problem]:
         """What speaks against shots of a class: black, overexposed, empty or blurred ones, and copies; see `sp_edge.quality`.
@@ -249,6 +251,13 @@ class Recognizer:
             BundleError, BackendError: the text encoder cannot be used.
         """
         return self._namer.prompt(self.bank, name, description)
+
+    def familiarity(self, prompt: NDArray[np.float32]) -> float:
+        """How much of a prompt, float32 (T,), the model can read, 0 to 1: a new class gets as much of the bundle's strength.
+
+        1 where the bundle does not tell; see `sp_edge.familiarity`.
+        """
+        return 1.0 if self._familiarity is None else float(self._familiarity(prompt))
 
     def set_strength(self, name: str, strength: float) -> None:
         """Changes how strongly a taught class's prompt counts against its pictures, from the next image on; see `enroll`.

@@ -27,13 +27,14 @@ _SOURCES = {
 @click.option(
     "--strength",
     type=click.FloatRange(0, 1),
-    help="Of the name against all the class's pictures; 0 ignores it. [default: the class's own, of a new one the bundle's]",
+    help="Of the name against all the class's pictures; 0 ignores it. [default: the class's own, "
+    "of a new one the bundle's, less where the name tells the model little]",
 )
 @click.option(
     "--views", default=1, show_default=True, type=click.IntRange(1, 50), help="Crops that stand for each shot, with it."
 )
 @click.option("--force", is_flag=True, help="Keep shots that are black, overexposed, empty, blurred or copies.")
-@click.option("--json", "json_file", type=PATH, help="Write what the bank's shots say about it to a file, too.")
+@click.option("--json", "json_file", type=PATH, help="Write the class's strength, and what the shots say, to a file, too.")
 @backend_options
 def enroll(
     arguments: tuple[Path, ...],
@@ -52,9 +53,10 @@ def enroll(
     A name that the bundle does not know is encoded by the text encoder that the bundle carries.
     """
     from sp_edge.advice import review
+    from sp_edge.familiarity import LITTLE
     from sp_edge.files import write_json
     from sp_edge.preprocess import load_image, pictures_at
-    from sp_edge.prompts import PromptTable
+    from sp_edge.prompts import PromptTable, clean_name
     from sp_edge_runtime.recognizer import Recognizer
 
     if extra and sentences:
@@ -87,8 +89,17 @@ def enroll(
         click.echo(f"prompt: {source}")
         click.echo(f"bundle: {path}, {recognizer.backend.description}")
         click.echo(f"bank: {bank_file} with {len(recognizer.bank.names)} classes")
-        report = review(recognizer.bank, recognizer.head)
+        bank = recognizer.bank
+        familiarity = recognizer.familiarity(prompt)
+        counts = float(bank.strengths[bank.names.index(clean_name(name))])
+        if familiarity < LITTLE and strength is None:
+            click.echo(
+                f"what '{name}' is called tells this model little (familiarity {familiarity:.3f}): at strength {counts:.3f} "
+                f"its pictures decide; it knows names such as '{known.names[0]}' and '{known.names[len(known.names) // 2]}'"
+            )
+        report = review(bank, recognizer.head)
         for line in report.lines():
             click.echo(line)
         if json_file:
-            write_json(json_file, report.to_json())
+            taught = {"name": clean_name(name), "familiarity": familiarity, "strength": counts}
+            write_json(json_file, {"taught": taught, **report.to_json()})

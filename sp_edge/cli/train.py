@@ -122,7 +122,7 @@ def _protocol(protocol: EvalSettings) -> str:
 @click.option("--episodes", type=click.IntRange(2))
 @click.option("--classifier", type=click.Choice(["cosine", "lr"]), help="Nearest prototype, or logistic regression.")
 @click.option("--views", type=click.IntRange(1), help="Augmented views of a support picture that lr learns from.")
-@click.option("--strength", type=click.FloatRange(0, 1), help="Of the prompts. [default: as training left it]")
+@click.option("--strength", type=click.FloatRange(0, 1), help="Of familiar prompts. [default: as training left it]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the episodes.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--json", "json_file", type=PATH, help="Write the figures to a file, too.")
@@ -159,7 +159,8 @@ def evaluate(
     click.echo(f"{file}: {len(pictures):,} pictures of {len(pictures.class_names)} classes ({split}), {_protocol(measured)}")
     found = evaluate_checkpoint(loaded, pictures, measured, seed=seed, strength=strength, device=device, progress=True)
     if loaded.network.prompt is not None:
-        click.echo(f"prompt strength {found.strength}")
+        known = f", familiarity of the names {found.familiarity:.2f}" if loaded.network.familiarity is not None else ""
+        click.echo(f"prompt strength {found.strength}{known}")
     own = data is None and split == "test" and not given
     click.echo(table(*found.table(settings.expected if own else None)))
     click.echo(str(found))

@@ -86,11 +86,16 @@ class Features:
         """The features of some pictures."""
         return Features(self.query[rows], self.support[rows])
 
-    def mixed(self, strength: float) -> Features:
-        """Weaker prompts, 0 to 1: support features s f(x | g(y)) + (1 - s) f(x) from prompted ones, f(x | g(y))."""
-        if strength == 1:
+    def mixed(self, strength: float | NDArray[np.float64]) -> Features:
+        """Weaker prompts: support features s f(x | g(y)) + (1 - s) f(x) from prompted ones, f(x | g(y)).
+
+        Args:
+            strength: s, 0 to 1, of all pictures or (n,) of each.
+        """
+        if np.all(strength == np.float64(1)):
             return self
-        return Features(self.query, np.float32(strength) * self.support + np.float32(1 - strength) * self.query)
+        s = np.asarray(strength, np.float32).reshape(-1, *[1] * (self.support.ndim - 1))
+        return Features(self.query, s * self.support + (1 - s) * self.query)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from timm.models.visformer import Visformer
 from torch import Tensor, nn
 
 from sp_edge.errors import SettingsError
+from sp_edge.familiarity import Familiarity
 from sp_edge.model.backbone import build_backbone, feature_map_of
 from sp_edge.model.prompt import SemanticPrompt
 from sp_edge.settings import ModelSettings
@@ -26,7 +29,8 @@ class PromptedNetwork(nn.Module):
 
     In eval mode the support feature is s ((1 - w) f(x | g(y)) + w r(g(y))) + (1 - s) f(x), with s the prompt's strength, r
     the text prototype where there is one, and w its share. That s is for a class taught with one picture: the more there
-    are, the less a prompt can add (`sp_edge.matching.share`). Training sees f(x | g(y)) alone.
+    are, the less a prompt can add (`sp_edge.matching.share`), and the less familiar a prompt is, the less it may
+    (`strength_of`). Training sees f(x | g(y)) alone.
 
     Args:
         backbone: a timm model, or one with its `forward_features` and `forward_head`; its parameters keep their names
@@ -35,6 +39,9 @@ class PromptedNetwork(nn.Module):
         text_prototype: r, from text (B, T) to feature (B, D).
         text_share: w, 0 to 1.
         strength: s, 0 to 1.
+
+    Attributes:
+        familiarity: of prompts, once the text prototype has been fitted; None before, and where there is none.
     """
 
     def __init__(
@@ -52,6 +59,13 @@ class PromptedNetwork(nn.Module):
         self.text_prototype = text_prototype
         self.text_share = text_share
         self.strength = strength
+        self.familiarity: Familiarity | None = None
+
+    def strength_of(self, prompts: NDArray[np.float32], strength: float | None = None) -> NDArray[np.float64]:
+        """How strongly each of the prompts (..., T) acts: the network's strength, or this one, times its familiarity."""
+        strength = self.strength if strength is None else strength
+        familiar = np.ones(prompts.shape[:-1]) if self.familiarity is None else self.familiarity(prompts)
+        return np.asarray(strength * familiar)
 
     @property
     def feature_dim(self) -> int:

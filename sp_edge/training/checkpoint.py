@@ -13,6 +13,7 @@ import torch
 
 import sp_edge
 from sp_edge.errors import CheckpointError, InputError
+from sp_edge.familiarity import Familiarity
 from sp_edge.files import load_tensors, save_tensors
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.prompts import PromptTable, TextSpec, descriptions_from_json
@@ -84,6 +85,8 @@ class Checkpoint:
             network = build_network(settings.model, prompts.text.dim)
             network.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
             stage, record = str(described["stage"]), dict(described["record"])
+            if network.text_prototype is not None and "text_prototype" in record:
+                network.familiarity = Familiarity.of(prompts.select(classes["train"]))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as cause:
             raise CheckpointError(f"{path} does not fit together", got=f"{type(cause).__name__}: {str(cause)[:300]}") from cause
         return cls(network.eval(), settings, prompts, stage, classes, record)

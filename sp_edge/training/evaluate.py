@@ -44,7 +44,8 @@ class Evaluation:
         scores: `WITH` (where the network knows prompts) and `WITHOUT` -> setting -> scores, of the same episodes.
         protocol: of the episodes.
         seed: of the episodes.
-        strength: of the prompts.
+        strength: of the prompts, before it is scaled by each one's familiarity.
+        familiarity: the median of the classes' names; 1 where there are no prompts or nothing tells.
         pictures: how many there are.
         seconds: that 'encoding' the pictures and the 'episodes' took.
     """
@@ -53,6 +54,7 @@ class Evaluation:
     protocol: EvalSettings
     seed: int
     strength: float
+    familiarity: float
     pictures: int
     seconds: Mapping[str, float]
 
@@ -77,6 +79,7 @@ class Evaluation:
             "protocol": dataclasses.asdict(self.protocol),
             "seed": self.seed,
             "strength": self.strength,
+            "familiarity": self.familiarity,
             "pictures": self.pictures,
             "seconds": dict(self.seconds),
         }
@@ -209,7 +212,8 @@ def evaluate(
     Args:
         prompts: as in `encode`; without, there is no row with prompts.
         seed: of the episodes.
-        strength: of the prompts, 0 to 1; the network's own by default.
+        strength: of familiar prompts, 0 to 1; the network's own by default. Each prompt's familiarity scales it, as it does
+            when a device is taught (`sp_edge.familiarity`).
         augmentation: of the views that logistic regression learns from.
         accelerator: whose processes all call this, and share the encoding for the nearest prototype.
 
@@ -231,10 +235,13 @@ def evaluate(
             network, pictures.images, prompts, views=protocol.views, settings=settings, seed=seed, progress=progress
         )
     encoded = time.monotonic()
-    rows = {WITH: strength, WITHOUT: 0.0} if prompts is not None else {WITHOUT: 0.0}
+    rows = {WITHOUT: np.zeros(len(pictures))}
+    if prompts is not None:
+        rows = {WITH: network.strength_of(prompts, strength), **rows}
     scores = {name: score(query, shown, each, pictures, episodes, protocol, progress=progress) for name, each in rows.items()}
+    familiarity = 1.0 if prompts is None else float(np.median(network.strength_of(prompts, 1.0)))
     seconds = {"encoding": encoded - began, "episodes": time.monotonic() - encoded}
-    return Evaluation(scores, protocol, seed, strength, len(pictures), seconds)
+    return Evaluation(scores, protocol, seed, strength, familiarity, len(pictures), seconds)
 
 
 def evaluate_checkpoint(
@@ -299,7 +306,7 @@ def sample(pictures: PictureSet, protocol: EvalSettings, *, seed: int) -> dict[S
 def score(
     query: NDArray[np.float32],
     shown: Features,
-    strength: float,
+    strength: NDArray[np.float64],
     pictures: PictureSet,
     episodes: Mapping[Setting, Episode],
     protocol: EvalSettings,
@@ -311,7 +318,7 @@ def score(
     Args:
         query: float32 (n, D) of every picture.
         shown: the pictures, or views of them, as support: without prompt, and with it at full strength.
-        strength: of the prompts for one shot; with more, it falls as `sp_edge.matching.share` says.
+        strength: (n,) of each picture's prompt for one shot; with more, it falls as `sp_edge.matching.share` says.
     """
     classify = CLASSIFIERS[protocol.classifier]
     scores = {}

@@ -30,7 +30,8 @@ def choose_strength(
     A pair of them is safe if, in every setting (number of shots and group of pictures), the 95 % interval of the paired
     difference to no prompts reaches zero, so that prompts are not significantly behind, and stays above minus
     `TOLERANCE`, so that what they might cost is small. Of the safe ones, the one with the highest mean accuracy over all
-    settings is chosen. Strength 0 is always safe. Text alone, which no picture could change, is not tried.
+    settings is chosen. Strength 0 is always safe. Text alone, which no picture could change, is not tried. What is chosen is
+    the strength of a familiar prompt, and others get less of it, here as on a device (`sp_edge.familiarity`).
 
     Args:
         protocol: ways, shots and queries of the episodes; fewer ways and queries where the pictures do not suffice.
@@ -47,10 +48,12 @@ def choose_strength(
         return None
     protocol = dataclasses.replace(protocol, n_way=n_way, n_query=n_query, episodes=EPISODES, classifier="cosine")
     episodes = sample(pictures, protocol, seed=0)
-    shown = _features(network, pictures, class_prompts(network, pictures, prompts))
+    vectors = class_prompts(network, pictures, prompts)
+    shown = _features(network, pictures, vectors)
+    familiar = np.ones(len(pictures)) if vectors is None else network.strength_of(vectors, 1.0)
     pairs = [(s, w) for w in shown for s in STRENGTHS if (s or not w) and s * w < 1]
     query = shown[0.0].query
-    tried = {(s, w): score(query, shown[w], s, pictures, episodes, protocol) for s, w in pairs}
+    tried = {(s, w): score(query, shown[w], s * familiar, pictures, episodes, protocol) for s, w in pairs}
     plain = tried[0.0, 0.0]
     gains = {
         pair: {setting: Difference.between(row[setting], plain[setting]) for setting in plain} for pair, row in tried.items()

@@ -17,6 +17,7 @@ from torch import nn
 
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError
+from sp_edge.familiarity import Familiarity
 from sp_edge.model import PromptedNetwork
 from sp_edge.prompts import PromptTable
 from sp_edge.training.evaluate import encode
@@ -42,7 +43,7 @@ class TextFit:
 
 
 def fit_text_prototype(network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable) -> TextFit:
-    """Sets the weights of `network.text_prototype`, in closed form.
+    """Sets the weights of `network.text_prototype`, in closed form, and `network.familiarity`.
 
     Args:
         network: one with a text prototype; otherwise as training left it, and left so.
@@ -63,11 +64,13 @@ def fit_text_prototype(network: PromptedNetwork, pictures: PictureSet, prompts: 
     np.add.at(means, index, features)
     means /= np.bincount(index)[:, None]
     names = [pictures.class_names[label] for label in present]
-    weight, bias, fit = fit_ridge(prompts.select(names).astype(np.float64), means)
+    text = prompts.select(names)
+    weight, bias, fit = fit_ridge(text.astype(np.float64), means)
     layer: nn.Linear = network.text_prototype
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))
+    network.familiarity = Familiarity.of(text)
     return fit
 
 

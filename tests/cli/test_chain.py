@@ -133,6 +133,7 @@ def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, eac
     assert bundle.prompts.names == (*KNOWN, "plus sign")
     assert "pretrain" in bundle.manifest.training["record"]
     assert bundle.manifest.text_encoder is not None
+    assert bundle.familiarity() is not None
     assert "text encoder minilm int8, 23" in out
 
     code, out, err = call("verify", "--json", "verify.json")

@@ -17,6 +17,7 @@ from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
 from sp_edge.cli import cli
 from sp_edge.cli.common import run
+from sp_edge.familiarity import Familiarity
 from sp_edge.prompts import PromptTable
 
 Call = Callable[..., tuple[int, str, str]]
@@ -91,6 +92,24 @@ def test_enroll_a_folder_under_any_spelling(place: Path, call: Call, toy_picture
     assert code == 0
     assert "from 3 pictures" in out
     assert Bank.load(BANK, Bundle.load(BUNDLE)).names == ("Zürcher Kaffeetasse",)
+
+
+def test_enroll_says_that_a_name_tells_little(place: Path, call: Call, toy_pictures: Path, tmp_path: Path) -> None:
+    known = toy.prompts().select(("red", "green")) + 1000 * np.eye(1, toy.TEXT.dim, dtype=np.float32)
+    bundle = toy.make_bundle(tmp_path / "strange.spedge", strength=0.8, familiarity=Familiarity.of(known))
+    code, out, _ = call("enroll", bundle, "--name", "red", toy_pictures / "0 red.png", "--json", "red.json")
+    assert code == 0
+    assert "what 'red' is called tells this model little (familiarity 0.000): at strength 0.000 its pictures decide" in out
+    told = json.loads(Path("red.json").read_text())["taught"]
+    assert (told["name"], told["strength"]) == ("red", 0.8 * told["familiarity"])
+    assert told["familiarity"] < 0.001
+    assert "0.000" in call("bank", "list", bundle)[1]
+    code, out, _ = call(
+        "enroll", bundle, "--name", "blue", "--strength", 0.5, toy_pictures / "2 blue.png", "--json", "blue.json"
+    )
+    assert "tells this model" not in out, "who sets a strength has thought of it"
+    assert json.loads(Path("blue.json").read_text())["taught"]["strength"] == 0.5
+    assert "tells this model" not in call("enroll", BUNDLE, "--name", "red", toy_pictures / "0 red.png")[1]
 
 
 def test_enroll_with_another_strength(place: Path, call: Call, toy_pictures: Path) -> None:

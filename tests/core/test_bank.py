@@ -262,6 +262,14 @@ def test_a_new_class_has_the_bundles_strength_and_a_known_one_keeps_its_own(bund
     assert bank.remove("a").strengths.tolist() == [OWN]
 
 
+def test_a_new_class_has_as_much_of_the_bundles_strength_as_its_prompt_is_familiar(bundle: Bundle) -> None:
+    bank = Bank.empty(bundle).add("a", prompt(0), *shots(1), familiarity=0.25)
+    assert bank.strengths.tolist() == [OWN * 0.25]
+    bank = bank.add("b", prompt(1), *shots(1), strength=0.7, familiarity=0.25).add("a", prompt(0), *shots(1, 1), familiarity=1)
+    assert bank.strengths.tolist() == [OWN * 0.25, 0.7], "what a user says counts, and a known class keeps its own"
+    check(bank)
+
+
 def test_a_strength_changes_without_pictures(bundle: Bundle) -> None:
     bank = taught(bundle)
     other = bank.with_strength("red_fox", 0.25)

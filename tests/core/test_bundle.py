@@ -17,8 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sp_edge.bundle import BACKGROUND, GOLDEN, MANIFEST, PROMPTS, SCHEMA, Bundle, Manifest, file_entries, seal, write_manifest
+from sp_edge.bundle import (
+    BACKGROUND,
+    FAMILIARITY,
+    GOLDEN,
+    MANIFEST,
+    PROMPTS,
+    SCHEMA,
+    Bundle,
+    Manifest,
+    file_entries,
+    seal,
+    write_manifest,
+)
 from sp_edge.errors import BundleError
+from sp_edge.familiarity import Familiarity
 from sp_edge.files import load_tensors, read_json, save_tensors
 from sp_edge.preprocess import load_image
 from sp_edge.prompts import PromptTable, TextSpec
@@ -496,3 +509,30 @@ def test_a_background_is_a_covariance(bundle_path: Path, within: Any, problem: s
     write_manifest(bundle_path, replace(manifest, files=file_entries(bundle_path)))
     with pytest.raises(BundleError, match=problem):
         Bundle.load(bundle_path).background()
+
+
+@pytest.mark.parametrize(
+    ("dim", "content", "problem"),
+    [(4, None, ""), (5, None, "does not fit"), (4, b"no tensors", "cannot be used"), (4, b"", "cannot be used")],
+)
+def test_a_familiarity_is_of_the_bundles_text(bundle_path: Path, dim: int, content: bytes | None, problem: str) -> None:
+    before = Bundle.load(bundle_path)
+    assert before.familiarity() is None, "as of a network without a text prototype"
+    written = Familiarity.of(np.eye(dim, dtype=np.float32))
+    written.save(bundle_path / FAMILIARITY)
+    if content is not None:
+        (bundle_path / FAMILIARITY).write_bytes(content)
+    assert Bundle.load(bundle_path).familiarity() is None, "what the manifest does not list is never read"
+    write_manifest(bundle_path, replace(before.manifest, files=file_entries(bundle_path)))
+    bundle = Bundle.load(bundle_path)
+    assert bundle.fingerprint == before.fingerprint, "features are the same"
+    if problem:
+        with pytest.raises(BundleError, match=problem):
+            bundle.familiarity()
+        return
+    found = bundle.familiarity()
+    assert found is not None
+    np.testing.assert_array_equal(found.factor, written.factor)
+    (bundle_path / FAMILIARITY).unlink()
+    with pytest.raises(BundleError, match="missing"):
+        Bundle.load(bundle_path)

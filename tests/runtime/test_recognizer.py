@@ -13,6 +13,7 @@ import toy
 from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError
+from sp_edge.familiarity import Familiarity
 from sp_edge.matching import match
 from sp_edge.views import views
 from sp_edge_runtime import recognizer as recognizer_module
@@ -98,6 +99,28 @@ def test_the_prompt_acts_as_strongly_as_is_said(tmp_path: Path, own: float, stre
         check(recognizer.bank, 1)
         recognizer.enroll("red", shots[1:])
         check(recognizer.bank, BATCH + 1)
+
+
+def test_a_prompt_that_the_model_cannot_read_acts_less(tmp_path: Path) -> None:
+    known = toy.prompts().select(("red", "green"))
+    familiarity = Familiarity.of(known)
+    strange = known[0] + np.random.default_rng(0).normal(size=known.shape[1]).astype(np.float32) * 100
+    shot = toy.picture("red")
+    with Recognizer.load(toy.make_bundle(tmp_path / "a", strength=0.8, familiarity=familiarity), device="cpu") as recognizer:
+        recognizer.enroll("red", [shot])
+        recognizer.enroll("thing 17", [shot], prompt=strange)
+        recognizer.enroll("said", [shot], prompt=strange, strength=0.8)
+        less = recognizer.familiarity(strange)
+        assert less == pytest.approx(float(familiarity(strange)))
+        assert less < 0.5
+        assert recognizer.bank.strengths.tolist() == [0.8, 0.8 * less, 0.8]
+        recognizer.set_strength("thing 17", 0.5)
+        recognizer.enroll("thing 17", [shot])
+        assert recognizer.bank.strengths.tolist() == [0.8, 0.5, 0.8]
+    with Recognizer.load(toy.make_bundle(tmp_path / "b", strength=0.8), device="cpu") as recognizer:
+        recognizer.enroll("thing 17", [shot], prompt=strange)
+        assert recognizer.familiarity(strange) == 1
+        assert recognizer.bank.strengths.tolist() == [0.8], "a bundle that cannot tell leaves the strength alone"
 
 
 def test_the_strength_of_a_taught_class_changes(recognizer: Recognizer) -> None:

@@ -4,6 +4,7 @@ import ast
 import json
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.numpy import load, save
 
 import sp_edge
 from sp_edge.errors import CheckpointError
+from sp_edge.familiarity import Familiarity
 from sp_edge.files import load_tensors, save_tensors
 from sp_edge.model import build_network
 from sp_edge.prompts import PromptTable, TextSpec
@@ -319,3 +321,30 @@ def test_other_files_of_ours_are_refused(tmp_path: Path) -> None:
 
 def test_it_is_a_plain_safetensors_file(content: bytes) -> None:
     assert load(content)["backbone.pos_embed3"].shape == (1, 192, 2, 2)
+
+
+@pytest.mark.parametrize(("prototype", "fitted"), [(True, True), (True, False), (False, True), (False, False)])
+def test_familiarity_follows_from_the_base_names_where_text_was_fitted(tmp_path: Path, prototype: bool, fitted: bool) -> None:
+    settings = Settings.from_mapping(
+        {**SETTINGS.to_json(), "model": {**SETTINGS.to_json()["model"], "text_prototype": prototype}}
+    )
+    saved = checkpoint(settings)
+    record = {"text_prototype": {"classes": 2, "ridge": 1.0, "explained": 0.5}} if fitted else {}
+    replace(saved, record=record).save(tmp_path / "checkpoint.safetensors")
+    found = Checkpoint.load(tmp_path / "checkpoint.safetensors").network
+    strange = saved.prompts.vectors[2:]
+    if not (prototype and fitted):
+        assert found.familiarity is None
+        assert found.strength_of(strange, 0.5).tolist() == [0.5, 0.5]
+        return
+    expected = Familiarity.of(saved.prompts.vectors[:2])(strange)
+    np.testing.assert_array_equal(found.strength_of(strange, 0.5), 0.5 * expected)
+    assert found.strength_of(saved.prompts.vectors[0]) == pytest.approx(found.strength)
+
+
+def test_base_names_that_are_too_few_for_a_text_prototype_are_refused(tmp_path: Path) -> None:
+    settings = Settings.from_mapping({**SETTINGS.to_json(), "model": {**SETTINGS.to_json()["model"], "text_prototype": True}})
+    for classes in ({"test": NAMES}, {"train": NAMES[:1]}, {"train": ("nobody",)}):
+        replace(checkpoint(settings), record={"text_prototype": {}}, classes=classes).save(tmp_path / "checkpoint.safetensors")
+        with pytest.raises(CheckpointError, match="does not fit together"):
+            Checkpoint.load(tmp_path / "checkpoint.safetensors")

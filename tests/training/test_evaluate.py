@@ -9,6 +9,7 @@ import torch
 from sp_edge.data.episodes import Difference, Episode, EpisodeSampler, Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, PromptError, SettingsError
+from sp_edge.familiarity import Familiarity
 from sp_edge.matching import cosine, prototype, share
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.network import normalise
@@ -24,6 +25,7 @@ from sp_edge.training.evaluate import (
     encode_views,
     evaluate,
     evaluate_checkpoint,
+    sample,
     score,
 )
 
@@ -290,3 +292,44 @@ def test_a_strength_without_prompts_is_refused(pictures: PictureSet, table: Prom
     assert list(evaluate_checkpoint(kept, pictures, device="cpu").scores) == [WITHOUT]
     with pytest.raises(SettingsError, match="knows no prompts"):
         evaluate_checkpoint(kept, pictures, strength=0.5, device="cpu")
+
+
+@pytest.mark.parametrize("classifier", ["cosine", "lr"])
+def test_names_that_are_strange_are_measured_at_the_strength_that_a_device_would_give_them(
+    pictures: PictureSet, table: PromptTable, classifier: str
+) -> None:
+    """Strange names alone, or familiar ones alone, are measured as they are at strength 0 or at full strength."""
+    protocol = EvalSettings(n_way=3, n_shot=(1, 2), n_query=2, episodes=30, classifier=classifier, views=2)
+    net = network()
+    prompts = class_prompts(net, pictures, table)
+    assert prompts is not None
+
+    def with_prompts(strength: float) -> list[list[float]]:
+        return [
+            scores.tolist() for scores in evaluate(net, pictures, prompts, protocol, strength=strength).scores[WITH].values()
+        ]
+
+    plain, full = with_prompts(0.0), with_prompts(1.0)
+    assert plain != full
+    net.familiarity = Familiarity.of(prompts[:6])
+    assert with_prompts(1.0) == full
+    assert evaluate(net, pictures, prompts, protocol).familiarity == pytest.approx(1)
+    net.familiarity = Familiarity.of(prompts[:6] + 1e6 * np.eye(1, 8, dtype=np.float32))
+    assert with_prompts(1.0) == plain
+    found = evaluate(net, pictures, prompts, protocol)
+    assert found.to_json()["familiarity"] == found.familiarity < 1e-6
+    assert evaluate(net, pictures, None, protocol).familiarity == 1
+
+
+def test_each_class_has_its_own_strength(pictures: PictureSet) -> None:
+    """Score by hand: class 0 is found with its prompt alone, and class 1 without its own."""
+    query = np.eye(2, 4, dtype=np.float32)[pictures.labels % 2]
+    prompted = np.eye(2, 4, dtype=np.float32)[1 - pictures.labels % 2]
+    prompted[pictures.labels == 0] = query[pictures.labels == 0]
+    shown = Features(np.where((pictures.labels == 0)[:, None], -query, query), prompted)
+    two = PictureSet(pictures.images, pictures.labels % 2, ("a", "b"), {"all": np.flatnonzero(pictures.labels < 2)})
+    episodes = sample(two, EvalSettings(n_way=2, n_shot=(1, 2), n_query=2, episodes=9), seed=0)
+    for strengths, expected in (([1, 0], 1.0), ([1, 1], 0.5), ([0, 0], 0.5)):
+        each = np.array(strengths, float)[two.labels]
+        found = score(query, shown, each, two, episodes, EvalSettings(n_way=2, n_query=2))
+        assert [scores.mean() for scores in found.values()] == [expected] * 2

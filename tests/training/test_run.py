@@ -294,7 +294,7 @@ def test_the_network_that_does_best_on_the_validation_classes_is_kept(
         seen.append({name: value.numpy().tobytes() for name, value in network.state_dict().items()})
         value = next(given)
         scores = {(1, "all"): np.array([value - 0.1, value]), (2, "all"): np.array([value, value + 0.1])}
-        return Evaluation({WITHOUT: {(1, "all"): np.ones(2)}, WITH: scores}, protocol, 0, 1.0, 8, {})
+        return Evaluation({WITHOUT: {(1, "all"): np.ones(2)}, WITH: scores}, protocol, 0, 1.0, 1.0, 8, {})
 
     monkeypatch.setattr(run_module, "evaluate", measure)
     checkpoint = go(quick(**VALIDATED), tmp_path / "run")
@@ -627,7 +627,7 @@ def test_a_text_prototype_has_no_part_in_anything_before_it_is_fitted(
 
     def measure(network: Any, *_: object, **__: object) -> Any:
         measured.append(network.text_share)
-        return Evaluation({WITHOUT: {(1, "all"): np.ones(2)}}, quick().eval, 0, 1.0, 8, {})
+        return Evaluation({WITHOUT: {(1, "all"): np.ones(2)}}, quick().eval, 0, 1.0, 1.0, 8, {})
 
     monkeypatch.setattr(run_module, "evaluate", measure)
     settings = quick(**VALIDATED, **TEXT_PROTOTYPE)

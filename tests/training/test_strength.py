@@ -8,6 +8,7 @@ import torch
 
 from sp_edge.data.episodes import Difference, Features
 from sp_edge.data.pictures import PictureSet
+from sp_edge.familiarity import Familiarity
 from sp_edge.model import build_network
 from sp_edge.model.network import normalise
 from sp_edge.prompts import PromptTable, TextSpec
@@ -174,3 +175,19 @@ def test_training_sees_the_prompted_feature_alone() -> None:
     images = normalise(torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8))
     one, other = (network(images, torch.randn(3, 4, generator=torch.Generator().manual_seed(s))) for s in (1, 2))
     assert not torch.allclose(one, other, atol=1e-4)
+
+
+def test_the_choice_tries_each_name_at_the_strength_that_it_would_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts that mislead, of strange names, cost nothing: every strength is as good as none."""
+    pool = pictures()
+    plain = noisy(pool.labels, 0.5 * np.ones(len(pool)), 1)
+    misled = noisy((pool.labels + 1) % CLASSES, 0.1 * np.ones(len(pool)), 2)
+    monkeypatch.setattr(module, "encode", lambda *_, **__: Features(plain, misled))
+    network = build_network(ModelSettings("visformer_mini", 64, layer="3-1"), 4)
+    for shift, harmed in ((0, True), (1e6, False)):
+        names = np.random.default_rng(0).normal(size=(9, 4)) + shift * np.eye(1, 4)
+        network.familiarity = Familiarity.of(np.concatenate([names, 0 * names[:2] + 1 + shift]).astype(np.float32))
+        found = choose_strength(network, pool, table(), EvalSettings())
+        assert found is not None
+        lost = [-cell["difference"]["mean"] for cell in found["tried"][-1]["settings"].values()]
+        assert (min(lost) > 0.3) if harmed else (np.abs(lost).max() < 0.01)

@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError
+from sp_edge.familiarity import Familiarity
 from sp_edge.model import build_network
 from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.settings import ModelSettings
@@ -71,6 +72,8 @@ def test_the_network_gets_the_fit_of_its_classes_mean_features(monkeypatch: pyte
     fit = fit_text_prototype(network, pictures, table)
     assert fit.classes == 12
     assert fit.explained > 0.99
+    assert network.familiarity is not None
+    np.testing.assert_array_equal(network.familiarity.factor, Familiarity.of(texts).factor)
     unseen = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     expected = unseen.numpy() @ linear.T + offset
     np.testing.assert_allclose(network.text_prototype(unseen).detach().numpy(), expected, atol=0.05)

@@ -1,0 +1,108 @@
+"""What do names that say nothing cost? Measures a network on its novel classes under their own names and under others.
+
+    python benchmarks/names.py scenes runs/1/checkpoint.safetensors
+    python benchmarks/names.py emoji runs/prompts/emoji/ours.safetensors --strength 0.6 --text-share 1
+
+Each class is called by its own name, by a number, by a word that is none, and by another class's name; prompts act at full
+strength for all, and in proportion to each one's familiarity. Differences to no prompts, on the same episodes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent / "sets"))
+
+from sp_edge.cli.common import table
+from sp_edge.data import sets
+from sp_edge.data.episodes import Accuracy, Difference
+from sp_edge.data.pictures import PictureSet
+from sp_edge.files import write_json
+from sp_edge.text import extend_table
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.evaluate import encode, sample, score
+
+PER_CLASS = 20
+SYLLABLES = ("ba", "dri", "fen", "gor", "ke", "lo", "mi", "nu", "plu", "ra", "se", "ti", "vo", "zu")
+
+
+def names_for(own: tuple[str, ...]) -> dict[str, list[str]]:
+    """How to call the classes: kind of name -> a name for each class."""
+    rng = np.random.default_rng(0)
+    words: dict[str, None] = {}
+    while len(words) < len(own):
+        words["".join(rng.choice(SYLLABLES, rng.integers(2, 5)))] = None
+    order = rng.permutation(len(own))
+    other = dict(zip(order, np.roll(order, 1), strict=True))  # a round: no class keeps its name
+    return {
+        "own names": list(own),
+        "'class 1', 'class 2', ...": [f"class {number + 1}" for number in range(len(own))],
+        "nonsense words": list(words),
+        "another class's name": [own[other[number]] for number in range(len(own))],
+    }
+
+
+def load(name: str, checkpoint: Checkpoint) -> PictureSet:
+    """The novel classes' pictures."""
+    if name == "scenes":
+        return sets.load_split(checkpoint.settings, "test", progress=True)
+    pictures: PictureSet = importlib.import_module(name).build("test", checkpoint.settings.model.image_size, PER_CLASS)
+    return pictures
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["scenes", "emoji", "icons", "characters"]))
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--strength", type=click.FloatRange(0, 1), help="[default: the checkpoint's]")
+@click.option("--text-share", type=click.FloatRange(0, 1), help="[default: the checkpoint's]")
+@click.option("--episodes", type=click.IntRange(2), help="[default: the checkpoint's]")
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+def main(
+    name: str,
+    file: Path,
+    strength: float | None,
+    text_share: float | None,
+    episodes: int | None,
+    json_file: Path | None,
+) -> None:
+    """Print the table."""
+    checkpoint = Checkpoint.load(file)
+    network = checkpoint.network
+    network.strength = network.strength if strength is None else strength
+    network.text_share = network.text_share if text_share is None else text_share
+    protocol = checkpoint.settings.eval
+    protocol = dataclasses.replace(protocol, classifier="cosine", episodes=episodes or protocol.episodes)
+    pictures = load(name, checkpoint)
+    drawn = sample(pictures, protocol, seed=0)
+    plain = None
+    rows: dict[str, dict[str, str]] = {}
+    for kind, names in names_for(pictures.class_names).items():
+        prompts = extend_table(checkpoint.prompts, names, checkpoint.settings.text).select(names)
+        vectors = prompts[pictures.labels]
+        shown = encode(network, pictures.images, vectors, strength=1.0, progress=True)
+        if plain is None:
+            plain = score(shown.query, shown, np.zeros(len(pictures)), pictures, drawn, protocol)
+            rows["no prompts"] = {"familiarity": ""} | {f"{k}-shot, {g}": str(Accuracy.of(v)) for (k, g), v in plain.items()}
+        scaled = network.strength_of(vectors)
+        familiarity = network.strength_of(prompts, 1.0)
+        for how, strengths in (("", np.full(len(pictures), network.strength)), (", by familiarity", scaled)):
+            found = score(shown.query, shown, strengths, pictures, drawn, protocol)
+            rows[kind + how] = {"familiarity": f"{np.median(familiarity):.3f}" if how else ""} | {
+                f"{k}-shot, {g}": str(Difference.between(v, plain[k, g])) for (k, g), v in found.items()
+            }
+    said = f"{name}: strength {network.strength}, {network.text_share} of it text prototype"
+    click.echo(f"{said}; {protocol.n_way}-way, {protocol.episodes} episodes, %; familiarity: median")
+    header = list(rows["no prompts"])
+    click.echo(table(["", *header], [[row, *(values[column] for column in header)] for row, values in rows.items()]))
+    if json_file:
+        write_json(json_file, {"set": name, "strength": network.strength, "text_share": network.text_share, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
