@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -46,7 +47,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         NotADirectoryError: a file is at `path`.
     """
-    if path.exists() and not path.is_dir():
+    if not _is_free_or_folder(path):
         raise NotADirectoryError(f"not a folder: {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, aside = _beside(path), _beside(path)
@@ -71,6 +72,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             old.replace(path)
         for leftover in (temporary, aside):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_free_or_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)  # one look: between two, another writer may put its folder there
+    except (FileNotFoundError, NotADirectoryError):
+        return True
 
 
 def _beside(path: Path) -> Path:
