@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 import weakref
 from contextlib import ExitStack
@@ -52,6 +53,7 @@ class JsonLinesSink:
     """
 
     def __init__(self, path: Path) -> None:
+        _check_free(path)
         self._path = path
         with ExitStack() as stack:
             try:
@@ -160,7 +162,7 @@ class VideoSink:
 
     Raises:
         MissingExtraError: OpenCV is not installed.
-        SourceError: such a video cannot be written; at `close`, the file turned out broken.
+        SourceError: such a video cannot be written; at `close`, the file turned out broken or cut short.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -170,6 +172,7 @@ class VideoSink:
                 expected=f"{' or '.join(CODECS)}, 0 to 1000 fps",
                 got=f"{redact(str(path))}, {fps} fps",  # a mistyped source may have been taken for it
             )
+        _check_free(path)
         self._cv2 = opencv("writing a video")
         self._path = path
         self._fps = fps
@@ -197,12 +200,15 @@ class VideoSink:
         with self._file:
             writer.release()
             written = self._cv2.VideoCapture(str(self._temporary))
-            readable = written.grab()
+            readable, claimed = written.grab(), written.get(self._cv2.CAP_PROP_FRAME_COUNT)
             written.release()
             if not readable:
                 raise SourceError(
                     f"the video {self._path} was not written", expected="a readable video", next_step="is the disk full?"
                 )
+        # OpenCV does not say that a write failed. A .webm that broke off plays up to there, and does not know its length.
+        if claimed <= 0 and shutil.disk_usage(self._path.parent).free == 0:
+            raise SourceError(f"the video {self._path} is not complete", expected="room on the disk", got="a full disk")
 
     def _open(self, size_wh: tuple[int, int]) -> None:
         with ExitStack() as stack:
@@ -232,6 +238,12 @@ def _fitted(image_rgb: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[n
     if (image_rgb.shape[1], image_rgb.shape[0]) == size_wh:
         return image_rgb
     return np.asarray(ImageOps.pad(Image.fromarray(image_rgb), size_wh))
+
+
+def _check_free(path: Path) -> None:
+    """Now, and not after a day of results, when the file is to take its name."""
+    if path.is_dir():
+        raise SourceError(f"cannot write {path}", expected="the name of a file", got="a folder")
 
 
 def _unwritable(path: Path, cause: OSError) -> SourceError:

@@ -112,7 +112,7 @@ def stream(
         if smoothing and not timed:
             raise SettingsError("pictures have no time over which to smooth", expected="a camera or video", got=names)
         sinks = _sinks(sources, output, json_file, **showing, stride=opening["vid_stride"], max_fps=max_fps, stack=stack)
-        stop_on_sigterm()
+        stop_on_signals()
         smoothed = Smoothing() if smoothing is None else Smoothing(smoothing)
         summary = run_stream(
             recognizer,
@@ -209,10 +209,12 @@ def _report(summary: Any) -> None:
         click.echo(table(["stage", "mean ms", "median ms"], rows), err=True)
 
 
-def stop_on_sigterm() -> None:
-    """Lets a service manager's stop end a stream as Ctrl-C does: with its files complete and its summary printed."""
+def stop_on_signals() -> None:
+    """Lets a service manager's stop, or a closed terminal, end a stream as Ctrl-C does: with its files complete."""
 
     def stop(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(signal.SIGHUP, stop)

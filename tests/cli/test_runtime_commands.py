@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -533,3 +535,19 @@ def test_results_before_a_broken_picture_are_shown(taught: Path, call: Call, toy
     assert code == 2
     assert "broken.png" in err
     assert "0 red.png" in out
+
+
+@pytest.mark.parametrize("order", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_from_outside_leaves_whole_files(place: Path, order: signal.Signals) -> None:
+    command = [sys.executable, "-m", "sp_edge", "stream", str(BUNDLE), "test://", "--json", "frames.jsonl"]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    )
+    assert running.stdout
+    assert running.stdout.readline() == "test://: running\n"
+    assert running.stdout.readline().startswith("frame ")
+    running.send_signal(order)
+    _, err = running.communicate(timeout=60)
+    assert (running.returncode, "a second" in err) == (0, True)
+    lines = [json.loads(line) for line in (place / "frames.jsonl").read_text("utf-8").splitlines()]
+    assert [line["state"] for line in lines if line.get("event") == "state"] == ["initialising", "running"]

@@ -2,11 +2,14 @@ import gc
 import io
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -262,3 +265,36 @@ def test_an_error_in_the_stream_keeps_the_video_up_to_it(found: list[FrameResult
         sink.close()
     with open_source(str(tmp_path / "out.mp4")) as source:
         assert len(list(source)) == 4
+
+
+@pytest.mark.parametrize("name", ["lines.jsonl", "video.mp4"])
+def test_a_folder_in_the_files_place_is_known_before_the_first_frame(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(SourceError, match="cannot write"):
+        JsonLinesSink(tmp_path / name) if name.endswith("l") else VideoSink(tmp_path / name, 25)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_video_that_a_full_disk_cut_short(found: list[FrameResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "short.webm"
+    sink = VideoSink(path, 10)
+    for result in found:
+        sink.write(result)
+
+    class Short:
+        """Stands for a writer whose last writes failed, of which OpenCV says nothing."""
+
+        def __init__(self, writer: Any) -> None:
+            self.writer = writer
+
+        def release(self) -> None:
+            self.writer.release()
+            # In front of the cues and the length, which are written last, when there is no more room.
+            content = sink._temporary.read_bytes()
+            sink._temporary.write_bytes(content[: content.rindex(bytes.fromhex("1c53bb6b"))].replace(b"\x44\x89", b"\xec\x89"))
+
+    sink._writer = Short(sink._writer)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(SourceError, match="not complete"):
+        sink.close()
+    assert path.exists(), "it can be played as far as it goes"
