@@ -28,45 +28,21 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from untrained import untrained
 
 from sp_edge.bundle import GRAPHS, PRECISIONS, Bundle
 from sp_edge.cli.common import table
 from sp_edge.data import scenes, sets
 from sp_edge.errors import SpEdgeError
 from sp_edge.files import write_json
-from sp_edge.model import PromptedNetwork, build_network
+from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import DataSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.pictures import Pictures
 from sp_edge_export.engine import EngineOptions, build_engine
 from sp_edge_export.export import ExportOptions, export
 
-TEXT_DIM = 384
 CALIBRATION_PER_CLASS = 2
-
-
-def untrained() -> Checkpoint:
-    """visformer_tiny at 224 pixels with random weights; every BatchNorm has the statistics of scenes."""
-    torch.manual_seed(0)
-    model = ModelSettings("visformer_tiny", 224, layer="3-2")
-    network = build_network(model, TEXT_DIM)
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average over the batches
-    drawn = scenes.draw_split("train", size=224, per_class=1).images[:64]
-    with torch.no_grad():
-        for start in range(0, len(drawn), 16):
-            network.train()(normalise(torch.from_numpy(drawn[start : start + 16])))
-    names = {split: tuple(c.name for c in classes) for split, classes in scenes.split_classes().items()}
-    every = tuple(name for members in names.values() for name in members)
-    vectors = np.random.default_rng(0).standard_normal((len(every), TEXT_DIM)).astype(np.float32)
-    prompts = PromptTable(TextSpec("random", "0", "{name}", 9.0, TEXT_DIM), every, vectors)
-    settings = Settings(data=DataSettings("scenes", per_class=2, test_per_class=20), model=model)
-    return Checkpoint(network.eval(), settings, prompts, "pretrained", names)
 
 
 def calibration(checkpoint: Checkpoint, folder: Path) -> Pictures:

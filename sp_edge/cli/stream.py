@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from contextlib import ExitStack
@@ -91,6 +92,9 @@ def stream(
     SOURCE is a camera (0, /dev/video0, csi://0), a stream (rtsp://, http://), a video, a picture, a folder, a glob, a GStreamer
     pipeline that ends in appsink, or test://. Several share the network. OUTPUT gets the annotated video (.mp4 or .webm).
     """
+    # OpenBLAS reads it when NumPy is imported. Its threads spin for a while after each call, on cores that the network needs.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
     from sp_edge_runtime.camera import open_source
     from sp_edge_runtime.recognizer import Recognizer
     from sp_edge_runtime.smoothing import Smoothing

@@ -1,0 +1,116 @@
+"""The forms of `sp-edge stream`: which arguments are sources and which the OUTPUT, and what goes where."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import toy
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def size_and_frames(video: Path) -> tuple[tuple[int, int], int]:
+    cv2 = pytest.importorskip("cv2")
+    capture, count, size = cv2.VideoCapture(str(video)), 0, (0, 0)
+    while (found := capture.read())[0]:
+        count, size = count + 1, (found[1].shape[1], found[1].shape[0])
+    capture.release()
+    return size, count
+
+
+def test_json_lines_are_all_that_is_printed(taught: Path, call: Call, toy_video: Path) -> None:
+    assert taught.is_dir()
+    code, out, err = call("stream", toy_video, "--json", "-")
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    frames = [line for line in lines if "event" not in line]
+    assert [(line["frame_id"], line["name"]) for line in frames] == [
+        (3 * place + i, name) for place, name in enumerate(toy.COLOURS) for i in range(3)
+    ]
+    assert {line["source"] for line in lines} == {str(toy_video)}
+    assert {line["event"] for line in lines if "event" in line} == {"appeared", "left"}
+    assert "9 frames" in err
+
+
+def test_several_sources_take_turns(taught: Path, call: Call, toy_video: Path, toy_pictures: Path) -> None:
+    shutil.copy(toy_video, taught / "second.mp4")
+    code, out, err = call("stream", "second.mp4", toy_video, toy_pictures, "--json", "-")
+    assert code == 0
+    assert "21 frames" in err
+    frames = [line for line in map(json.loads, out.splitlines()) if "event" not in line]
+    sources = ["second.mp4", str(toy_video), str(toy_pictures)]
+    assert [line["source"] for line in frames[:9]] == sources * 3, "one frame of each in every batch"
+    assert [line["source"] for line in frames[9:]] == sources[:2] * 6, "the pictures are over"
+    assert [line["name"] for line in frames if line["source"] == sources[2]] == list(toy.COLOURS)
+    assert ["smoothed" in line for line in frames[:3]] == [True, True, False], "pictures have no time"
+    code, out, _ = call("stream", toy_pictures, "second.mp4", toy_pictures, "--smoothing", 0)
+    assert code == 0
+    assert f"{toy_pictures}: frame 0: red" in [line.split(" (")[0] for line in out.splitlines()], "lines say of which source"
+
+
+def test_an_output_that_exists_is_written_over_on_demand_alone(taught: Path, call: Call, toy_video: Path) -> None:
+    output = taught / "out.mp4"
+    output.write_bytes(b"somebody's")
+    code, out, err = call("stream", toy_video, "out.mp4")
+    assert (code, out) == (2, "")
+    assert "out.mp4 exists: it may be meant as a source, or to be written over" in err
+    assert "next: --out out.mp4 to write over it" in err
+    assert output.read_bytes() == b"somebody's"
+    assert call("stream", toy_video, "--out", "out.mp4", "--headless")[:2] == (0, "")
+    assert size_and_frames(output) == ((64, 48), 9)
+
+
+def test_one_video_cannot_show_several_sources(taught: Path, call: Call, toy_video: Path, toy_pictures: Path) -> None:
+    for arguments in ([toy_pictures, toy_video, "new.mp4"], [toy_pictures, toy_video, "--out", "new.mp4"]):
+        code, out, err = call("stream", *arguments)
+        assert (code, out) == (2, "")
+        assert "one video cannot show several sources" in err
+    assert not (taught / "new.mp4").exists()
+
+
+def test_a_camera_delivers_the_size_that_was_asked_for(taught: Path, call: Call) -> None:
+    pytest.importorskip("cv2")
+    code, _, err = call("stream", "test://", "out.mp4", "--size", "320x240", "--max-frames", 2)
+    assert code == 0
+    assert "2 frames" in err
+    assert size_and_frames(taught / "out.mp4") == ((320, 240), 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "problem"), [("320", "this is no size"), ("0x240", "out of range"), ("320x240", "size and rate are for cameras")]
+)
+def test_a_size_that_cannot_be(taught: Path, call: Call, toy_pictures: Path, size: str, problem: str) -> None:
+    code, out, err = call("stream", toy_pictures, "--size", size, "--json", "frames.jsonl")
+    assert (code, out) == (2, "")
+    assert problem in err
+    assert not (taught / "frames.jsonl").exists()
+
+
+def test_a_window_needs_a_screen(taught: Path, call: Call, toy_pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cv2")
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    code, out, err = call("stream", toy_pictures, "--window", "--json", "frames.jsonl")
+    assert (code, out) == (2, "")
+    assert "there is no screen for a window" in err
+    assert "next: an OUTPUT.mp4 shows the same afterwards" in err
+    assert not (taught / "frames.jsonl").exists()
+
+
+def test_threads_of_linear_algebra_leave_the_cores_alone_unless_the_user_says(
+    taught: Path, call: Call, toy_pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert taught.is_dir()
+    for given, expected in (("3", "3"), (None, "1")):
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+        if given is None:
+            monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+        assert call("stream", toy_pictures, "--headless")[0] == 0
+        assert os.environ["OPENBLAS_NUM_THREADS"] == expected
