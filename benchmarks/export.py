@@ -106,18 +106,14 @@ def measure(name: str, checkpoint: Checkpoint, folder: Path, options: argparse.N
     """A row for each graph and precision."""
     (folder / "pictures").mkdir(parents=True)
     pictures = calibration(checkpoint, folder / "pictures")
-    bundles = {}
-    for precision in PRECISIONS:
-        asked = ExportOptions(
-            precision, max_drop=1.0, calibration=None if precision == "fp32" else pictures, pictures=options.pictures
-        )
-        bundles[precision] = export(checkpoint, folder / f"{precision}.spedge", asked)
+    asked = ExportOptions("int8", max_drop=1.0, calibration=pictures, pictures=options.pictures, text="none")
+    bundle = export(checkpoint, folder / "model.spedge", asked)  # has the graphs of every precision
     rows = []
     for graph in GRAPHS:
-        files = {precision: bundle.graph(graph, precision) for precision, bundle in bundles.items()}
+        files = {precision: bundle.graph(graph, precision) for precision in PRECISIONS}
         made = runners(checkpoint.network, graph, files, options.threads)
         times = seconds(made, checkpoint.settings.model.image_size, checkpoint.prompts.text.dim, options.rounds)
-        for precision, bundle in bundles.items():
+        for precision in PRECISIONS:
             stage = next(stage for stage in bundle.manifest.stages if stage["stage"] == precision)
             verdict, plan = plan_of(bundle, graph, precision, folder / "engines", options.flavour)
             rows.append(
@@ -168,7 +164,7 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, help="the checkpoint of `make demo`; without it, only visformer_tiny is measured")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--pictures", type=int, default=480, help="on which stages are compared")
+    parser.add_argument("--pictures", type=int, default=160, help="on which stages are compared")
     parser.add_argument("--flavour", default="tensorrt_rtx", choices=["tensorrt", "tensorrt_rtx"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

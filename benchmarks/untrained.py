@@ -17,10 +17,20 @@ TEXT_DIM = 384
 
 
 def untrained() -> Checkpoint:
-    """visformer_tiny at 224 pixels with random weights; every BatchNorm has the statistics of scenes."""
+    """visformer_tiny at 224 pixels with random weights; every BatchNorm has the statistics of scenes.
+
+    What each block adds is scaled down by the root of how many add, as GPT-2 starts out: a network that was never trained
+    otherwise amplifies rounding so much that float16 does not pass the gate, which says nothing of a trained one.
+    """
     torch.manual_seed(0)
     model = ModelSettings("visformer_tiny", 224, layer="3-2")
     network = build_network(model, TEXT_DIM)
+    branches = [
+        weight for name, weight in network.named_parameters() if name.endswith(("attn.proj.weight", "mlp.conv3.weight"))
+    ]
+    with torch.no_grad():
+        for weight in branches:
+            weight.div_(len(branches) ** 0.5)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()

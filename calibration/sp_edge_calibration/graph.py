@@ -1,29 +1,24 @@
-"""Reads ONNX graphs without trusting them, and runs them on the CPU for their features or any tensor inside."""
+"""Reads ONNX graphs without trusting them, and finds what is inside."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from sp_edge.errors import ExportError
+from sp_edge_calibration.session import Inputs, open_session, run_in_batches
 
-Inputs = Mapping[str, NDArray[Any]]  # by name, one row a picture
-Run = Callable[[Inputs], list[NDArray[Any]]]
-
-BATCH = 16
 _MAX_BYTES = 2**31 - 1  # what a protobuf file can hold
 _MAX_NUMBERS = 2**28  # of one tensor of one picture; the largest of visformer_small at 2048 pixels has a quarter of it
-_FATAL = 4  # the one severity that ONNX Runtime may still print: its other words come to the user as our errors
 
 
 def load_graph(file: Path) -> onnx.ModelProto:
@@ -102,46 +97,13 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
                 yield from _tensors(inner)
 
 
-def open_session(model: onnx.ModelProto, name: str, outputs: Sequence[str] = ("feature",)) -> Run:
-    """Makes a graph callable: inputs by name -> the outputs.
-
-    Args:
-        name: for messages.
-
-    Raises:
-        ExportError: ONNX Runtime cannot load it; or, by what is given back, cannot run it.
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as cause:  # ONNX Runtime's own errors have no common type
-        raise ExportError(f"ONNX Runtime cannot load {name}", got=str(cause)) from cause
-
-    def run(inputs: Inputs) -> list[NDArray[Any]]:
-        try:
-            return session.run(list(outputs), dict(inputs))
-        except Exception as cause:
-            raise ExportError(f"ONNX Runtime cannot run {name}", expected=", ".join(inputs), got=str(cause)) from cause
-
-    return run
-
-
-def batches(inputs: Inputs, size: int = BATCH) -> Iterator[dict[str, NDArray[Any]]]:
-    """The rows of the inputs, `size` at a time."""
-    count = len(next(iter(inputs.values())))
-    for start in range(0, count, size):
-        yield {name: rows[start : start + size] for name, rows in inputs.items()}
-
-
 def features_of(model: onnx.ModelProto, inputs: Inputs, name: str = "the graph") -> NDArray[np.float32]:
     """The graph's features: float32 (n, D).
 
     Raises:
         ExportError: ONNX Runtime cannot load or run it.
     """
-    run = open_session(model, name)
-    return np.concatenate([run(batch)[0] for batch in batches(inputs)])
+    return run_in_batches(open_session(model.SerializeToString(), name), inputs)
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,9 @@ def calibrate_with(pictures: Pictures, encode: Encode, known: NDArray[np.float32
     """
     features = unit(encode(pictures.images))
     chosen = k_centre(features, CHOSEN)
-    spread, distance = _spread(features) / _spread(unit(known)), farness(features, unit(known))
-    if spread < ALIKE:
+    spread = _spread(features) / max(_spread(unit(known)), 1e-6)
+    distance = farness(features, unit(known))
+    if not spread >= ALIKE:  # so that NaN does not pass
         raise DataError(
             f"the pictures in {pictures.folder} all look alike to the network",
             expected="pictures of different things, like those the camera will see",

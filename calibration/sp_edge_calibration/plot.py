@@ -80,4 +80,6 @@ def _short(name: str) -> str:
 
 
 def _text(x: float, y: float, words: str, *, fill: str = _INK, size: int = 12, weight: int = 400) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{fill}" font-size="{size}" font-weight="{weight}">{escape(words)}</text>'
+    # A folder's name may hold what neither XML nor UTF-8 has.
+    shown = escape("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words))
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{fill}" font-size="{size}" font-weight="{weight}">{shown}</text>'

@@ -6,9 +6,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from sp_edge_calibration.graph import Inputs, batches, open_session, tapped
+from sp_edge_calibration.graph import tapped
+from sp_edge_calibration.session import Inputs, batches, open_session
 
 Range = tuple[float, float]  # least and largest value
+FLOAT16_MAX = 65504.0
 
 
 def tensor_ranges(model: onnx.ModelProto, inputs: Inputs) -> dict[str, Range]:
@@ -34,7 +36,7 @@ def tensor_ranges(model: onnx.ModelProto, inputs: Inputs) -> dict[str, Range]:
     measured.graph.node.extend(
         helper.make_node(end, [name], [f"{name}/{end}"], keepdims=0) for name in names for end in ("ReduceMin", "ReduceMax")
     )
-    run = open_session(measured, "the graph with its ranges", taps)
+    run = open_session(measured.SerializeToString(), "the graph with its ranges", taps)
     values = np.array([run(batch) for batch in batches(inputs)], np.float64).reshape(-1, len(names), 2)
     low, high = values[:, :, 0].min(axis=0), values[:, :, 1].max(axis=0)
     return {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}

@@ -14,12 +14,11 @@ from sp_edge.matching import unit
 from sp_edge_calibration.graph import features_of
 from sp_edge_calibration.pictures import Calibration, Pictures, calibrate_with
 from sp_edge_calibration.quantize import quantizable, quantize
-from sp_edge_calibration.ranges import reach, tensor_ranges
+from sp_edge_calibration.ranges import FLOAT16_MAX, reach, tensor_ranges
 from sp_edge_calibration.sensitivity import PICTURES, sensitivities
 
 KIND = "sp-edge calibration report"
 SCHEMA = 1
-FLOAT16_MAX = 65504.0
 _LEAST = 3  # pictures of a class whose accuracy is measured
 
 

@@ -110,12 +110,16 @@ def build_engine(
     Raises:
         MissingExtraError: that TensorRT is not installed.
         BundleError: the bundle was not exported in that precision.
-        ExportError: too little memory, or TensorRT refused the graph or could not build it; its own words are in the message.
+        ExportError: the graph is unsound, there is too little memory, or TensorRT refused the graph or could not build it,
+            whose own words are in the message.
     """
+    from sp_edge_calibration.session import check_graph  # here, since the builder's process imports this file, too
+
     plans_for(max_batch)
     chosen = precision or bundle.manifest.precision
     source = bundle.graph(graph, chosen)
     check_installed(options.flavour)
+    check_graph(source)
     check_memory(source.stat().st_size, options.workspace)
     job = {
         "bundle": str(bundle.path.resolve()),

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sp_edge.bundle import Bundle, Golden
@@ -17,11 +16,11 @@ from sp_edge.files import write_json
 from sp_edge.matching import unit
 from sp_edge.plans import Plan, sidecar_of
 from sp_edge.sidecar import Latency, Parity
+from sp_edge_calibration.session import open_session
 
 # Least cosine between an engine's features and its graph's, as (mean, minimum).
 LIMITS = (0.9995, 0.999)
 _WARM, _RUNS = 20, 200
-_FATAL = 4  # the one severity that ONNX Runtime may still print
 
 Inputs = dict[str, NDArray[Any]]
 
@@ -51,7 +50,9 @@ def measure(plan: Plan, bundle: Bundle, runs: Runs, *, clock: Callable[[], float
     what, golden = plan.sidecar, bundle.golden()
     inputs = _batch(golden, what.graph, what.max_batch)
     feature = runs.run(what.graph, inputs)["feature"]
-    cosines = (unit(feature) * unit(_reference(bundle, what.graph, what.precision, inputs))).sum(axis=1)
+    source = bundle.graph(what.graph, what.precision)
+    (reference,) = open_session(source, source.name)(inputs)
+    cosines = (unit(feature) * unit(reference)).sum(axis=1)
     mean, least = float(cosines.mean()), float(cosines.min())
     if not (mean >= LIMITS[0] and least >= LIMITS[1]):  # so that NaN does not pass
         remove(plan)
@@ -92,15 +93,3 @@ def _batch(golden: Golden, graph: str, size: int) -> Inputs:
     rows = np.arange(size) % len(golden.images)
     image: Inputs = {"image": golden.images[rows]}
     return image | {"prompt": golden.prompts[rows]} if graph == "support" else image
-
-
-def _reference(bundle: Bundle, graph: str, precision: str, inputs: Inputs) -> NDArray[np.float32]:
-    """Features of the graph that the engine was built from, through ONNX Runtime on the CPU."""
-    file = bundle.graph(graph, precision)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
-    try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        return np.asarray(session.run(["feature"], inputs)[0])
-    except Exception as cause:  # ONNX Runtime's own errors have no common type
-        raise ExportError(f"ONNX Runtime cannot run {file.name}", got=str(cause)) from cause

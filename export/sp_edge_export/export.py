@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,14 +26,15 @@ from sp_edge.files import atomic_folder, save_tensors
 from sp_edge.prompts import PromptTable
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge.training.evaluate import encode
-from sp_edge_calibration.graph import Inputs, features_of, load_graph
+from sp_edge_calibration.graph import features_of, load_graph
 from sp_edge_calibration.pictures import CHOSEN, Pictures, calibrate_with
+from sp_edge_calibration.session import Inputs
 from sp_edge_export.background import base_pictures, calibrate, within_classes
 from sp_edge_export.fold import fold, has_norms_before
 from sp_edge_export.gate import Gate, report_of
 from sp_edge_export.layers import LayerError, graph_activations, layer_errors, network_activations
 from sp_edge_export.onnx import OPSETS, export_graphs
-from sp_edge_export.precision import Converted, convert_to_fp16, convert_to_int8
+from sp_edge_export.precision import Converted, GraphInputs, convert_to_fp16, convert_to_int8
 from sp_edge_export.text import add_text_encoder, choose_encoder
 from sp_edge_export.verify import Parity, Probe, compare, graph_features
 
@@ -45,7 +46,8 @@ class ExportOptions:
     """What to make.
 
     Attributes:
-        precision: fp32, fp16 or int8; the fp32 graphs are always in the bundle, too.
+        precision: fp32, fp16 or int8; the fp32 graphs are always in the bundle, too, and beside int8 the fp16 ones, since a
+            device may find those faster.
         max_drop: accuracy, 0 to 1, that a precision may lose at most.
         prompts: further names for the prompt table.
         calibration: pictures like those the camera will see. int8 needs them; fp16 decides by them what stays float32, and
@@ -112,10 +114,9 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     features = graph_features(files, probe.images, probe.prompts)
     gate.admit(compare("fp32", features, "pytorch", before, probe), partial(_against_pytorch, checkpoint, files, probe))
     if options.precision != "fp32":
-        say(f"converting to {options.precision}")
-        made = _convert(checkpoint, files, options, prompts, probe, features, folder, say)
-        graphs[options.precision] = {graph: file.name for graph, file in made.files.items()}
-        gate.admit(made.parity, partial(_against_fp32, made.files, files, probe), made.record)
+        for made in _conversions(checkpoint, files, options, prompts, probe, features, folder, say):
+            graphs[made.parity.stage] = {graph: file.name for graph, file in made.files.items()}
+            gate.admit(made.parity, partial(_against_fp32, made.files, files, probe), made.record)
     say("measuring what tells taught classes from others")
     within = within_classes(checkpoint, base_pictures(checkpoint))
     save_tensors(folder / BACKGROUND, {"within": within}, {})
@@ -172,7 +173,7 @@ def _probe(pictures: PictureSet, prompts: PromptTable, most: int) -> Probe:
     return Probe(pictures.images[rows], labels, vectors, n_way=min(5, len(able)), n_query=n_query)
 
 
-def _convert(
+def _conversions(
     checkpoint: Checkpoint,
     files: Mapping[str, Path],
     options: ExportOptions,
@@ -181,17 +182,42 @@ def _convert(
     features: Features,
     folder: Path,
     say: Callable[[str], None],
-) -> Converted:
-    """The graphs in the chosen precision, as good as they can be made; the gate decides."""
-    targets = {graph: folder / f"{graph}.{options.precision}.onnx" for graph in files}
-    size = checkpoint.settings.model.image_size
+) -> Iterator[Converted]:
+    """The graphs in float16 and, if asked for, in int8, each as good as it can be made once the one before was let pass."""
+    inputs, record = _conversion_inputs(checkpoint, files, options, prompts, probe, features, say)
+    for precision in ("fp16", "int8") if options.precision == "int8" else ("fp16",):
+        say(f"converting to {precision}")
+        targets = {graph: folder / f"{graph}.{precision}.onnx" for graph in files}
 
-    def measure(made: Mapping[str, Path]) -> Parity:
-        return compare(options.precision, graph_features(made, probe.images, probe.prompts), "fp32", features, probe)
+        def measure(made: Mapping[str, Path], precision: str = precision) -> Parity:
+            return compare(precision, graph_features(made, probe.images, probe.prompts), "fp32", features, probe)
 
-    record: dict[str, Any] = {}
+        if precision == "fp16":
+            made = convert_to_fp16(files, targets, inputs, measure)
+        else:
+            with tempfile.TemporaryDirectory() as place:
+                variants = {"folded": files, **_unfolded(checkpoint, prompts.text.dim, Path(place), options.opset)}
+                made = convert_to_int8(variants, targets, inputs, measure, options.max_drop, say)
+        for graph, names in made.record["float32"].items():
+            if names:
+                say(f"{graph}: {len(names)} operators stay float32, beyond float16's range: {', '.join(names[:4])}")
+        yield dataclasses.replace(made, record={**record, **made.record})
+
+
+def _conversion_inputs(
+    checkpoint: Checkpoint,
+    files: Mapping[str, Path],
+    options: ExportOptions,
+    prompts: PromptTable,
+    probe: Probe,
+    features: Features,
+    say: Callable[[str], None],
+) -> tuple[GraphInputs, dict[str, Any]]:
+    """What the graphs are fed with to see their ranges, and how it was chosen, for the manifest."""
     images, vectors = probe.images[:CHOSEN], probe.prompts[:CHOSEN]
+    record: dict[str, Any] = {}
     if options.calibration is not None:
+        size = checkpoint.settings.model.image_size
         if options.calibration.images.shape[1:] != (size, size, 3):
             got = str(options.calibration.images.shape)
             raise DataError("the calibration pictures are of another size", expected=f"(n, {size}, {size}, 3)", got=got)
@@ -203,21 +229,15 @@ def _convert(
         images = calibration.images
         # Any class's prompt may meet any picture: the ranges must hold for all of them.
         vectors = prompts.vectors[np.arange(len(images)) % len(prompts.names)]
-    inputs: dict[str, Inputs] = {"query": {"image": images}, "support": {"image": images, "prompt": vectors}}
-    if options.precision == "fp16":
-        made = convert_to_fp16(files, targets, inputs, measure)
-    else:
-        with tempfile.TemporaryDirectory() as place:
-            variants = {"folded": files}
-            if has_norms_before(checkpoint.network):
-                dim = prompts.text.dim
-                other = export_graphs(checkpoint.network, size, dim, Path(place), opset=options.opset, norms_before=False)
-                variants["unfolded"] = other
-            made = convert_to_int8(variants, targets, inputs, measure, options.max_drop, say)
-    for graph, names in made.record["float32"].items():
-        if names:
-            say(f"{graph}: {len(names)} operators stay float32, beyond float16's range: {', '.join(names[:4])}")
-    return dataclasses.replace(made, record={**record, **made.record})
+    return {"query": {"image": images}, "support": {"image": images, "prompt": vectors}}, record
+
+
+def _unfolded(checkpoint: Checkpoint, dim: int, folder: Path, opset: int) -> dict[str, dict[str, Path]]:
+    """The graphs with BatchNorms before convolutions left where they are, if the network has such."""
+    if not has_norms_before(checkpoint.network):
+        return {}
+    size = checkpoint.settings.model.image_size
+    return {"unfolded": export_graphs(checkpoint.network, size, dim, folder, opset=opset, norms_before=False)}
 
 
 _FEW = 8  # pictures on which stages are compared layer by layer

@@ -9,14 +9,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sp_edge.errors import ExportError
-from sp_edge_calibration.ranges import Range, reach
+from sp_edge_calibration.ranges import FLOAT16_MAX, Range, reach
 
-FLOAT16_MAX = 65504.0
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 # A tensor that came within this factor of the end of float16's range may pass it on a picture that was not measured.
 HEADROOM = 4.0
 
 Nodes = list[onnx.NodeProto]
+_PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
 def beyond_half(ranges: Mapping[str, Range]) -> set[str]:
@@ -33,7 +33,7 @@ def halve_trunk(model: onnx.ModelProto, beyond: Collection[str] = ()) -> tuple[o
 
     Args:
         model: is changed in place.
-        beyond: tensors that float16 cannot hold.
+        beyond: tensors that float16 cannot hold. What a Q/DQ pair makes of one of them is as large.
 
     Returns:
         The model, and the names of the trunk's operators that stayed float32.
@@ -46,7 +46,11 @@ def halve_trunk(model: onnx.ModelProto, beyond: Collection[str] = ()) -> tuple[o
     trunk = _trunk(nodes)
     constants = {c.name: c for c in model.graph.initializer if c.data_type == TensorProto.FLOAT}
     unfit = {name for name, constant in constants.items() if not _fits(constant)}
-    touched = [node for node in trunk if (unfit | set(beyond)) & {*node.input, *node.output}]
+    large = unfit | set(beyond)
+    for node in nodes:
+        if node.op_type in _PAIR and node.input[0] in large:
+            large.add(node.output[0])
+    touched = [node for node in trunk if large & {*node.input, *node.output}]
     whole = {node.output[0] for node in touched}
     writer = _Writer(model, constants, {node.output[0] for node in trunk} - whole)
     for node in nodes:
@@ -108,7 +112,7 @@ class _Writer:
 
     def add(self, node: onnx.NodeProto) -> None:
         half = node.output[0] in self._halved
-        quantises = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        quantises = node.op_type in _PAIR
         for i, name in enumerate(node.input):
             if name in self._floats:
                 node.input[i] = self._as(name, half, least=SMALLEST if quantises and i == 1 else 0)

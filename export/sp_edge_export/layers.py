@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
-from sp_edge_calibration.graph import Inputs, layers_of, open_session, tapped
+from sp_edge_calibration.graph import layers_of, tapped
+from sp_edge_calibration.session import Inputs, open_session
 
 Activations = list[tuple[str, NDArray[Any]]]  # name and output, float (n, C, h, w), of each convolution in the order of work
 
@@ -46,7 +47,7 @@ def graph_activations(model: onnx.ModelProto, inputs: Inputs) -> Activations:
     """
     layers = layers_of(model)
     outputs = [layer.output for layer in layers]
-    values = open_session(tapped(model, outputs), "the graph with its layers", outputs)(inputs)
+    values = open_session(tapped(model, outputs).SerializeToString(), "the graph with its layers", outputs)(inputs)
     return [(layer.name, np.asarray(value, np.float32)) for layer, value in zip(layers, values, strict=True)]
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import onnx
 
-from sp_edge_calibration.graph import Inputs, load_graph
+from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.quantize import quantizable, quantize
-from sp_edge_calibration.ranges import tensor_ranges
+from sp_edge_calibration.ranges import FLOAT16_MAX, Range, tensor_ranges
 from sp_edge_calibration.sensitivity import PICTURES, sensitivities
-from sp_edge_export.half import FLOAT16_MAX, HEADROOM, beyond_half, halve_trunk
+from sp_edge_calibration.session import Inputs
+from sp_edge_export.half import HEADROOM, beyond_half, halve_trunk
 from sp_edge_export.verify import Parity
 
 GraphInputs = Mapping[str, Inputs]  # 'query', 'support' -> inputs by name, one row a picture
@@ -44,7 +45,8 @@ def to_fp16(source: Path, target: Path, inputs: Inputs) -> list[str]:
     Returns:
         Names of the operators that stay float32, because float16 could not hold their values.
     """
-    return _halve(load_graph(source), target, inputs)
+    model = load_graph(source)
+    return _halve(model, target, tensor_ranges(model, inputs))
 
 
 def to_int8(source: Path, target: Path, inputs: Inputs, *, skip: Collection[str] = ()) -> list[str]:
@@ -58,11 +60,12 @@ def to_int8(source: Path, target: Path, inputs: Inputs, *, skip: Collection[str]
         Names of the operators that stay float32.
     """
     model = load_graph(source)
-    return _halve(quantize(model, tensor_ranges(model, inputs), skip=skip), target, inputs)
+    ranges = tensor_ranges(model, inputs)
+    return _halve(quantize(model, ranges, skip=skip), target, ranges)
 
 
-def _halve(model: onnx.ModelProto, target: Path, inputs: Inputs) -> list[str]:
-    halved, whole = halve_trunk(model, beyond_half(tensor_ranges(model, inputs)))
+def _halve(model: onnx.ModelProto, target: Path, ranges: Mapping[str, Range]) -> list[str]:
+    halved, whole = halve_trunk(model, beyond_half(ranges))
     onnx.save(halved, target)
     return whole
 
@@ -86,7 +89,7 @@ def convert_to_int8(
     """Both graphs in int8: the better of the variants, with layers left in float16 until the gate lets it pass.
 
     Where all layers can be quantised, nothing is searched. Else the layers are left out in the order of what each alone
-    costs, twice as many each time, until the graphs pass. Query and support graph are quantised in the same layers.
+    costs, as many as the graphs need to pass. Query and support graph are quantised in the same layers.
 
     Args:
         variants: 'folded', 'unfolded' -> FP32 graphs.
@@ -106,8 +109,8 @@ def convert_to_int8(
     def attempt(variant: str, skip: Collection[str] = ()) -> tuple[Parity, dict[str, list[str]]]:
         whole = {}
         for graph, file in variants[variant].items():
-            quantised = quantize(load_graph(file), ranges[variant][graph], skip=skip)
-            whole[graph] = _halve(quantised, targets[graph], inputs[graph])
+            measured = ranges[variant][graph]
+            whole[graph] = _halve(quantize(load_graph(file), measured, skip=skip), targets[graph], measured)
         return measure(targets), whole
 
     tried, last = {}, ""
@@ -125,16 +128,37 @@ def convert_to_int8(
         costs = sensitivities(load_graph(variants[best]["query"]), ranges[best]["query"], inputs["query"], progress=True)
         record["sensitivity"] = {"pictures": PICTURES, "cosine_lost": costs}
         names = [layer.name for layer in quantizable(load_graph(variants[best]["support"]))]
-        count = 1
-        while parity.failure(max_drop) is not None and count < len(costs):
+
+        def passes_without(count: int) -> bool:
+            nonlocal parity, whole, skip
             left = list(costs)[:count]
             # Where a network mixes two strengths, the support graph has its last layers twice: NAME and NAME/2.
             skip = [name for name in names if name.partition("/")[0] in left]
             parity, whole = attempt(best, skip)
             say(f"int8 but for the {count} most costly of {len(costs)} layers: {parity}")
-            count *= 2
+            return parity.failure(max_drop) is None
+
+        _find_least(passes_without, len(costs) - 1)
     record |= {"float16": skip, "float32": whole, "limit": FLOAT16_MAX / HEADROOM}
     return Converted(targets, parity, record)
+
+
+def _find_least(passes: Callable[[int], bool], most: int) -> None:
+    """Doubles a count until it passes, then halves the way back; the last that is asked for is the least that passed."""
+    failed, passed = 0, min(1, most)
+    while not passes(passed):
+        if passed == most:
+            return
+        failed, passed = passed, min(2 * passed, most)
+    last = passed
+    while passed - failed > 1:
+        last = (failed + passed) // 2
+        if passes(last):
+            passed = last
+        else:
+            failed = last
+    if last != passed:
+        passes(passed)
 
 
 def _better(tried: Mapping[str, Parity], max_drop: float) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sp_edge.bundle import Bundle
@@ -17,11 +16,10 @@ from sp_edge.data.episodes import Accuracy, Difference, EpisodeSampler, Features
 from sp_edge.errors import ExportError
 from sp_edge.matching import unit
 from sp_edge.training.classifier import episode_scores
+from sp_edge_calibration.session import Inputs, open_session, run_in_batches
 
 # Least cosine between a stage's features and the ones before it, as (mean, minimum).
-LIMITS = {"fp32": (0.99999, 0.9999), "fp16": (0.9995, 0.999), "int8": (0.98, 0.9), "engine": (0.9995, 0.999)}
-_BATCH = 32
-_FATAL = 4  # the one severity that ONNX Runtime may still print: its other words come to the user as our errors
+LIMITS = {"fp32": (0.99999, 0.9999), "fp16": (0.9995, 0.999), "int8": (0.98, 0.9)}
 
 
 @dataclass(frozen=True)
@@ -136,44 +134,9 @@ def graph_features(files: Mapping[str, Path], images: NDArray[np.uint8], prompts
     Raises:
         ExportError: a file is no graph, or ONNX Runtime cannot load or run it.
     """
-    query, support = (_session_of(files[graph]) for graph in ("query", "support"))
-    return Features(_batched(query, {"image": images}), _batched(support, {"image": images, "prompt": prompts}))
-
-
-def _session_of(file: Path) -> Callable[[dict[str, NDArray[Any]]], NDArray[np.float32]]:
-    _check(file)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
-    try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as cause:  # ONNX Runtime's own errors have no common type
-        raise ExportError(f"ONNX Runtime cannot load {file.name}", got=str(cause)) from cause
-
-    def run(inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-        try:
-            return session.run(["feature"], inputs)[0]
-        except Exception as cause:
-            raise ExportError(f"ONNX Runtime cannot run {file.name}", expected=", ".join(inputs), got=str(cause)) from cause
-
-    return run
-
-
-def _check(file: Path) -> None:
-    """Reads a graph as a stranger's, where that can be done: a device that only runs graphs has no onnx."""
-    try:
-        from sp_edge_calibration.graph import load_graph
-    except ModuleNotFoundError as missing:
-        if missing.name != "onnx":
-            raise
-    else:
-        load_graph(file)
-
-
-def _batched(
-    run: Callable[[dict[str, NDArray[Any]]], NDArray[np.float32]], inputs: dict[str, NDArray[Any]]
-) -> NDArray[np.float32]:
-    count = len(inputs["image"])
-    return np.concatenate([run({n: v[s : s + _BATCH] for n, v in inputs.items()}) for s in range(0, count, _BATCH)])
+    query, support = (open_session(files[graph], files[graph].name) for graph in ("query", "support"))
+    pictures: Inputs = {"image": images}
+    return Features(run_in_batches(query, pictures), run_in_batches(support, {**pictures, "prompt": prompts}))
 
 
 def check_golden(bundle: Bundle) -> dict[str, float]:

@@ -108,6 +108,18 @@ def test_pictures_that_show_nothing_are_refused(tmp_path: Path, photos: Path, ki
         calibrate_with(Pictures.read(tmp_path, PREPROCESS), encode, known)
 
 
+def test_a_network_that_gives_no_numbers_is_not_calibrated(photos: Path) -> None:
+    read = Pictures.read(photos, PREPROCESS)
+    nothing = np.full((len(read.images), 4), np.nan, np.float32)
+    with pytest.raises(DataError, match=r"all look alike[\s\S]*nan"):
+        calibrate_with(read, lambda _: nothing, nothing)
+
+
+def test_one_known_picture_is_enough_to_compare_with(photos: Path) -> None:
+    read = Pictures.read(photos, PREPROCESS)
+    assert calibrate_with(read, encode, encode(read.images[:1])).record["spread"] > 1
+
+
 def test_farness_of_the_same_kind_is_about_one() -> None:
     known, more = unit(clouds(200, 0)), unit(clouds(200, 1))
     assert 0.5 < farness(more, known) < 2

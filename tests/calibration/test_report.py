@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -79,6 +81,14 @@ def test_the_plot_shows_every_layer_and_class(report: Report) -> None:
     words = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"wide", "narrow", "red (8)", "green (8)", "blue (8)"} <= set(words)
     assert sum(node.get("rx") == "2" for node in root.iter("{http://www.w3.org/2000/svg}rect")) == 4
+
+
+def test_a_folder_may_be_called_anything(report: Report) -> None:
+    names = [os.fsdecode(b"a\xff"), "b\x01c", "<&>"]
+    odd = replace(report, classes=tuple(replace(value, name=name) for value, name in zip(report.classes, names, strict=True)))
+    root = ET.fromstring(draw(odd).encode())  # noqa: S314 - our own
+    words = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {r"a\udcff (8)", r"b\x01c (8)", "<&> (8)"} <= set(words)
 
 
 def test_leave_one_out_by_hand() -> None:

@@ -31,7 +31,7 @@ BLOCKED = {"torch", "torchvision", "timm", "onnx", "onnxscript", "open_clip", "e
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in BLOCKED:
-            raise ImportError(f"{name} is blocked")
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
 
 sys.meta_path.insert(0, Blocker())
 from sp_edge.cli import main

@@ -15,8 +15,7 @@ from sp_edge.bundle import Bundle
 from sp_edge.errors import ExportError
 from sp_edge.plans import Plan, sidecar_of
 from sp_edge.sidecar import Latency
-from sp_edge_export import verify
-from sp_edge_export.engine_measure import LIMITS, is_slower, measure
+from sp_edge_export.engine_measure import is_slower, measure
 from toy_plans import DEVICE, put
 
 
@@ -66,10 +65,6 @@ def test_an_engine_that_computes_something_else_is_removed(bundle: Bundle, tmp_p
     assert "0.9995" in raised.value.expected
     assert not path.exists()
     assert not sidecar_of(path).exists()
-
-
-def test_the_limits_are_those_of_the_other_stages() -> None:
-    assert verify.LIMITS["engine"] == LIMITS
 
 
 @pytest.mark.parametrize(("int8", "fp16", "slower"), [(1.2, 1.0, True), (1.0, 1.0, True), (0.9, 1.0, False)])
