@@ -18,7 +18,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,11 @@ def sample(seconds: float) -> Sample:
 
 def children() -> int:
     """Processes that this one has begun and not given back, zombies too."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return sum(len(task.read_text().split()) for task in tasks)
+    found = 0
+    for task in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            found += len(task.read_text().split())
+    return found
 
 
 def fitted(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float]:
