@@ -43,8 +43,9 @@ def open_backend(
         device: 'cpu', ONNX Runtime; 'cuda' or '0', ONNX Runtime on an NVIDIA GPU; 'tensorrt', TensorRT or TensorRT-RTX with
             engines built for this GPU; 'openvino', OpenVINO on the CPU; 'auto', the first of tensorrt, cuda and cpu
             that can be used, with the reasons in `description`.
-        precision: 'fp32', 'fp16' or 'int8', as the bundle was exported; its own by default. 'bf16' runs the fp32 graphs in
-            OpenVINO on CPUs that have it.
+        precision: 'fp32', 'fp16' or 'int8', as the bundle was exported. By default its own, with two exceptions: 'cpu' takes
+            fp32, which runs fastest there and is in every bundle; and where int8's engines were not kept, since they were
+            slower, 'tensorrt' takes fp16's. 'bf16' runs the fp32 graphs in OpenVINO on CPUs that have it.
         engines: folder of TensorRT engines; the user's cache by default.
         build_engine: of 'tensorrt' and 'auto': where no engine fits this GPU, build it in a process beside this one, which
             takes minutes of the GPU, and let ONNX Runtime serve until it is there.
@@ -69,10 +70,10 @@ def open_backend(
     if device == "auto":
         return _first([partial(_built_tensorrt, bundle, precision, engines), *_without_tensorrt(bundle, precision)])
     if device == "tensorrt":
-        return open_tensorrt(bundle, precision, folder=engines)
+        return _tensorrt(bundle, precision, engines)
     if device == "openvino":
         return _openvino(bundle, precision)
-    return OnnxRuntimeBackend(bundle, precision) if device == "cpu" else _cuda(bundle, precision)
+    return _cpu(bundle, precision) if device == "cpu" else _cuda(bundle, precision)
 
 
 def _first(openers: list[Callable[[], Backend]]) -> Backend:
@@ -96,13 +97,31 @@ def _tried(opener: Callable[[], Backend], reasons: list[str]) -> Backend | None:
 
 
 def _without_tensorrt(bundle: Bundle, precision: str | None) -> list[Callable[[], Backend]]:
-    return [partial(_cuda, bundle, precision), partial(OnnxRuntimeBackend, bundle, precision)]
+    return [partial(_cuda, bundle, precision), partial(_cpu, bundle, precision)]
 
 
 def _built_tensorrt(bundle: Bundle, precision: str | None, engines: Path | None) -> Backend:
     if not plans_of(bundle, engines):  # so that nobody waits for TensorRT's libraries for nothing
         raise PlanError("no TensorRT engine was built")
-    return open_tensorrt(bundle, precision, folder=engines)
+    return _tensorrt(bundle, precision, engines)
+
+
+def _tensorrt(bundle: Bundle, precision: str | None, engines: Path | None) -> Backend:
+    """The engines of that precision; of an int8 bundle, unless it was asked for, fp16's where int8's are not there."""
+    try:
+        return open_tensorrt(bundle, precision, folder=engines)
+    except PlanError:
+        if precision or bundle.manifest.precision != "int8" or "fp16" not in bundle.manifest.graphs:
+            raise
+        try:
+            return open_tensorrt(bundle, "fp16", folder=engines)
+        except PlanError:
+            pass
+        raise
+
+
+def _cpu(bundle: Bundle, precision: str | None) -> Backend:
+    return OnnxRuntimeBackend(bundle, precision or "fp32")
 
 
 def _cuda(bundle: Bundle, precision: str | None) -> Backend:
@@ -132,7 +151,7 @@ def _openvino(bundle: Bundle, precision: str | None) -> Backend:
 
 def _building(bundle: Bundle, precision: str | None, engines: Path | None) -> Backend:
     """TensorRT where its engines are there already, else another engine that hands over once they are."""
-    open_engine = partial(open_tensorrt, bundle, precision, folder=engines)
+    open_engine = partial(_tensorrt, bundle, precision, engines)
     with suppress(PlanError):
         return open_engine()
     open_cuda().close()  # what the engine will need besides; now, and not after minutes of building

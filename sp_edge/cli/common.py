@@ -142,7 +142,9 @@ def backend_options(function: Any) -> Any:
             click.option(
                 "--device", default="auto", show_default=True, type=click.Choice(devices), help="What runs the network."
             ),
-            click.option("--precision", type=click.Choice(precisions), help="bf16 is OpenVINO's. [default: the bundle's]"),
+            click.option(
+                "--precision", type=click.Choice(precisions), help="bf16 is OpenVINO's. [default: the bundle's; of cpu, fp32]"
+            ),
             click.option("--engines", type=PATH, metavar="DIR", help="TensorRT engines. [default: ~/.cache/sp-edge/engines]"),
         ]
     ):

@@ -19,7 +19,7 @@ from sp_edge.errors import BackendError, BundleError, MissingExtraError, PlanErr
 from sp_edge.plans import folder_of
 from sp_edge_runtime import devices, tensorrt_runtime
 from sp_edge_runtime.devices import DEVICES, PRECISIONS, open_backend
-from sp_edge_runtime.onnx_runtime import CPU, CUDA
+from sp_edge_runtime.onnx_runtime import CPU, CUDA, OnnxRuntimeBackend
 from stand_in_tensorrt import StandIn, put_plans
 
 VERSION = ".".join(onnxruntime.__version__.split(".")[:2])
@@ -89,6 +89,37 @@ def test_auto_on_a_machine_with_nothing_else(bundle: Bundle) -> None:
         )
     with open_backend(bundle, "cpu") as backend:
         assert backend.description == f"ONNX Runtime {VERSION} on CPU, fp32"
+
+
+def test_a_cpu_takes_fp32_unless_told_otherwise(tmp_path: Path) -> None:
+    half = Bundle.load(toy.make_bundle(tmp_path / "half", precisions=("fp32", "fp16")))
+    for device in ("auto", "cpu"):
+        with open_backend(half, device) as backend:
+            assert backend.description.startswith(f"ONNX Runtime {VERSION} on CPU, fp32")
+    with open_backend(half, "cpu", "fp16") as backend:
+        assert backend.description == f"ONNX Runtime {VERSION} on CPU, fp16"
+
+
+@pytest.mark.parametrize("device", ["tensorrt", "auto"])
+def test_where_int8_was_not_kept_fp16_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    eight = Bundle.load(toy.make_bundle(tmp_path / "eight", precisions=("fp32", "fp16", "int8")))
+    built, asked = {"fp16"}, []
+
+    def opened(bundle: Bundle, precision: str | None, *, folder: Path | None) -> OnnxRuntimeBackend:
+        asked.append(precision or "int8")
+        if asked[-1] not in built:
+            raise PlanError(f"no engine of {asked[-1]}")
+        return OnnxRuntimeBackend(bundle, precision)  # stands for TensorRT
+
+    monkeypatch.setattr(devices, "open_tensorrt", opened)
+    monkeypatch.setattr(devices, "plans_of", lambda *_: [tmp_path / "some.plan"])
+    open_backend(eight, device).close()
+    assert asked == ["int8", "fp16"]
+    with pytest.raises(PlanError, match="no engine of int8"):
+        open_backend(eight, "tensorrt", "int8")
+    built.clear()
+    with pytest.raises(PlanError, match="no engine of int8"):
+        open_backend(eight, "tensorrt")
 
 
 def test_auto_takes_engines_that_fit(bundle: Bundle, engines: Path) -> None:
