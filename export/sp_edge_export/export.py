@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -129,7 +129,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
         text_encoder = add_text_encoder(encoder, "fp32" if options.text == "fp32" else "int8", prompts, folder, say)
     prompts.save(folder / PROMPTS)
     _write_golden(folder, probe, before)
-    (folder / "README.md").write_text(_card(checkpoint, options.precision, text_encoder), encoding="utf-8")
+    (folder / "README.md").write_text(_card(checkpoint, list(graphs), text_encoder), encoding="utf-8")
     manifest = Manifest(
         versions={**versions(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         files=file_entries(folder),
@@ -265,7 +265,7 @@ def _write_golden(folder: Path, probe: Probe, features: Features) -> None:
     save_tensors(folder / GOLDEN, tensors, {"images": names})
 
 
-def _card(checkpoint: Checkpoint, precision: str, text_encoder: TextPart | None) -> str:
+def _card(checkpoint: Checkpoint, precisions: Sequence[str], text_encoder: TextPart | None) -> str:
     settings = checkpoint.settings
     carried = f"included as {text_encoder.precision} ONNX: any class can be named" if text_encoder else "not included"
     return f"""# sp-edge bundle
@@ -274,7 +274,7 @@ Few-shot recognition with Semantic Prompt (arXiv 2303.14123), exported by sp-edg
 
 - network: {settings.model.backbone}, {settings.model.image_size} px
 - prompt: {settings.model.interaction} at {settings.model.layer}, strength {settings.model.prompt_strength}
-- precision: {precision} (fp32 graphs included)
+- graphs: {", ".join(precisions)}
 - trained on: {settings.data.source}, {len(checkpoint.classes.get("train", ()))} base classes
 - text encoder: {settings.text.encoder}, "{settings.text.template}", {carried}
 

@@ -82,7 +82,7 @@ def _gst() -> Any:
             "a GStreamer pipeline needs GStreamer",
             expected="an OpenCV that was built with GStreamer, or the package PyGObject (gi)",
             got=f"neither: {cause}",
-            next_step="apt install python3-gi gir1.2-gstreamer-1.0, in a virtual environment made with --system-site-packages",
+            next_step="apt install python3-gi gir1.2-gst-plugins-base-1.0, in an environment made with --system-site-packages",
         ) from cause
     gst.init(None)
     return gst
