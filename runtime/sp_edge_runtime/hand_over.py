@@ -124,7 +124,7 @@ class HandOver(Backend):
                 start_new_session=True,
             )
         with suppress(OSError):  # it has ended already
-            os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
+            os.setpriority(os.PRIO_PROCESS, child.pid, min(os.getpriority(os.PRIO_PROCESS, 0) + _NICE, 19))
         with child:
             if child.stdout is not None:
                 said.extend(line.rstrip() for line in child.stdout)
