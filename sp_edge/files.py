@@ -61,17 +61,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 aside.mkdir()
                 with suppress(FileNotFoundError):  # another writer has moved it just now
                     path.replace(old)
-            try:
-                temporary.replace(path)
-            except OSError as error:
-                # Another writer has put its folder there just now; the last one wins, as with files.
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+            _take_place(temporary, path)  # or try again: the last writer wins, as with files
     finally:
-        if old.exists() and not path.exists():
-            old.replace(path)
+        if temporary.exists() and old.exists():
+            _take_place(old, path)
         for leftover in (temporary, aside):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _take_place(folder: Path, path: Path) -> None:
+    """Renames a folder to a free path; where another writer has put its own there just now, it stays as it is."""
+    try:
+        folder.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def _is_free_or_folder(path: Path) -> bool:
