@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
 import toy
+
+if TYPE_CHECKING:
+    from sp_edge.text import MiniLM
 from sp_edge_runtime.opencv import opencv
 
 
@@ -65,3 +69,15 @@ def toy_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer.write(cv2.cvtColor(toy.picture(name, side=64)[:48], cv2.COLOR_RGB2BGR))
     writer.release()
     return path
+
+
+@pytest.fixture(scope="session")
+def minilm() -> MiniLM:
+    """The encoder that needs no download; loading it takes seconds. Not to be changed."""
+    from sp_edge.errors import MissingExtraError
+    from sp_edge.text import MiniLM
+
+    try:
+        return MiniLM()
+    except MissingExtraError as error:
+        pytest.skip(str(error))

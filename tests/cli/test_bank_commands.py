@@ -11,26 +11,11 @@ import pytest
 import toy
 from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
-from sp_edge.cli import cli
-from sp_edge.cli.common import run
 from sp_edge_runtime.recognizer import Recognizer
 
 Call = Callable[..., tuple[int, str, str]]
 
 BANK, BUNDLE = Path("runs/1/classes.spbank"), Path("runs/1/model.spedge")
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """`call('bank', 'list')` gives exit code, output and errors."""
-
-    def sp_edge(*arguments: object) -> tuple[int, str, str]:
-        code = run(cli, [str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return sp_edge
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,8 @@ import pytest
 from PIL import Image
 
 import toy
-from sp_edge.cli import cli
-from sp_edge.cli.common import run
 
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def sp_edge(*arguments: object) -> tuple[int, str, str]:
-        code = run(cli, [str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return sp_edge
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ from PIL import Image
 
 from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
-from sp_edge.cli import cli
-from sp_edge.cli.common import run
 from sp_edge.errors import MissingExtraError
 from sp_edge.preprocess import image_files
 from sp_edge.prompts import PromptTable
@@ -48,15 +46,6 @@ def encoder() -> None:
         minilm._find_weights()
     except MissingExtraError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def sp_edge(*arguments: object) -> tuple[int, str, str]:
-        code = run(cli, [str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return sp_edge
 
 
 @pytest.mark.usefixtures("encoder")

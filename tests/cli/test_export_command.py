@@ -12,23 +12,13 @@ import pytest
 import toy
 import toy_plans
 from sp_edge.bundle import Bundle
-from sp_edge.cli import cli, formats
-from sp_edge.cli.common import run
+from sp_edge.cli import formats
 from sp_edge.cli.ship import export
 from sp_edge.device import Device
 from sp_edge_runtime.recognizer import Recognizer
 from triton_stand_in import Served
 
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def sp_edge(*arguments: object) -> tuple[int, str, str]:
-        code = run(cli, [str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return sp_edge
 
 
 @pytest.mark.parametrize("option", [("--batch", 3), ("--workspace", 2), ("--target", "rtx"), ("--batch", 1)])

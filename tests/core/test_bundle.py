@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hostile import json_values, paths
 from sp_edge.bundle import (
     BACKGROUND,
     FAMILIARITY,
@@ -37,17 +38,7 @@ from sp_edge.preprocess import load_image
 from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.unknown import Calibration
 
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(-(10**400), 10**400)
-    | st.floats()
-    | st.text(max_size=6)
-    | st.sampled_from(["", "..", "/etc/passwd", "fp16", "query.onnx", "nan", "1e400", "5", "\ud800", "a\0b", "x" * 300]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=5,
-)
+JSON = json_values("", "..", "/etc/passwd", "fp16", "query.onnx", "nan", "1e400", "5", "\ud800", "a\0b", "x" * 300)
 
 
 def edit(folder: Path, change: Any) -> None:
@@ -60,12 +51,6 @@ def edit(folder: Path, change: Any) -> None:
 def rebind(folder: Path) -> None:
     """Makes the manifest agree with the files again, as somebody would who forges a bundle."""
     edit(folder, lambda m: m.update(files={n: {"sha256": d, "bytes": s} for n, (d, s) in file_entries(folder).items()}))
-
-
-def paths(value: object, at: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
-    """The way to every field at any depth."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [way for key, inner in items for way in [(*at, key), *paths(inner, (*at, key))]]
 
 
 # --- what loads ---

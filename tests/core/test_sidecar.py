@@ -10,28 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostile import json_values, paths
 from sp_edge.bundle import Bundle
 from sp_edge.device import Device
 from sp_edge.errors import PlanError
 from sp_edge.sidecar import Latency, Parity, Sidecar, Tensor
 from toy_plans import DEVICE, sidecar
 
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(-(10**400), 10**400)
-    | st.floats()
-    | st.text(max_size=6)
-    | st.sampled_from(["", "..", "8.7", "fp16", "query", "tensorrt", "\ud800", "a\0b", "x" * 300, "0" * 64]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-def paths(value: object, at: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [way for key, inner in items for way in [(*at, key), *paths(inner, (*at, key))]]
+JSON = json_values("", "..", "8.7", "fp16", "query", "tensorrt", "\ud800", "a\0b", "x" * 300, "0" * 64)
 
 
 FULL = sidecar("0" * 64, "1" * 64, graph="support", max_batch=8)

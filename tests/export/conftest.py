@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+import toy
 from sp_edge.bundle import Bundle
 from sp_edge.data import scenes
 from sp_edge.model import PromptedNetwork, build_network
@@ -21,6 +22,7 @@ from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.settings import DataSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.export import ExportOptions, export
+from sp_edge_runtime.recognizer import Recognizer
 
 TEXT = TextSpec("toy", "0", "A photo of {name}", 9.0, 16)
 MODEL = ModelSettings("visformer_mini", 64, layer="3-1")
@@ -123,3 +125,12 @@ def traced(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("sp_edge_export.export.export_graphs", copy)
     monkeypatch.setattr("sp_edge_export.export.has_norms_before", lambda _network: False)
+
+
+@pytest.fixture
+def recognizer(toy_bundle: Path) -> Recognizer:
+    """The toy bundle, taught red and green."""
+    recognizer = Recognizer.load(toy_bundle, device="cpu")
+    for name in ("red", "green"):
+        recognizer.enroll(name, [toy.picture(name)])
+    return recognizer

@@ -13,14 +13,6 @@ from sp_edge_export.deepstream import CONFIG, GRAPH, LABELS, _crop, deepstream_g
 from sp_edge_runtime.recognizer import Recognizer
 
 
-@pytest.fixture
-def recognizer(toy_bundle: Path) -> Recognizer:
-    recognizer = Recognizer.load(toy_bundle, device="cpu")
-    for name in ("red", "green"):
-        recognizer.enroll(name, [toy.picture(name)])
-    return recognizer
-
-
 def test_the_graph_decides_as_the_recogniser_does(recognizer: Recognizer, tmp_path: Path) -> None:
     write_deepstream(recognizer.bundle, recognizer.bank, tmp_path / "ds")
     noise = np.random.default_rng(0).integers(0, 256, (toy.SIDE, toy.SIDE, 3), dtype=np.uint8)

@@ -21,7 +21,7 @@ from transformers import MPNetConfig, MPNetModel, MPNetTokenizer
 
 from sp_edge.bundle import Bundle
 from sp_edge.bundle_text import TextPart
-from sp_edge.errors import ExportError, MissingExtraError, PromptError, SettingsError
+from sp_edge.errors import ExportError, PromptError, SettingsError
 from sp_edge.matching import unit
 from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.settings import TextSettings
@@ -79,14 +79,6 @@ def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "trace", trace)
         yield
-
-
-@pytest.fixture(scope="session")
-def minilm() -> MiniLM:
-    try:
-        return MiniLM()
-    except MissingExtraError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session", params=["fp32", "int8"])

@@ -18,14 +18,6 @@ from triton_stand_in import Served, Server
 
 
 @pytest.fixture
-def recognizer(toy_bundle: Path) -> Recognizer:
-    recognizer = Recognizer.load(toy_bundle, device="cpu")
-    for name in ("red", "green"):
-        recognizer.enroll(name, [toy.picture(name)])
-    return recognizer
-
-
-@pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "repository"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from sp_edge_runtime.onnx_runtime import OnnxRuntimeBackend
 from sp_edge_runtime.openvino_runtime import OpenVinoBackend
 from sp_edge_runtime.tensorrt_runtime import TensorRtBackend
 from stand_in_tensorrt import StandIn, put_plans
+from threads import at_once
 
 Opened = tuple[Backend, HostDriver | None]
 
@@ -150,25 +150,15 @@ def test_inputs_that_do_not_fit(backend: Backend, graph: str, inputs: dict[str, 
 
 
 def test_several_threads_at_once(backend: Backend) -> None:
-    wrong: list[BaseException] = []
-
     def work(seed: int) -> None:
-        try:
-            for count in (1, 2, 2, 3):
-                images, prompt = pictures(count, seed), prompts(count)
-                query = backend.run("query", {"image": images})["feature"]
-                np.testing.assert_allclose(query, toy.features(images), atol=1e-5)
-                support = backend.run("support", {"image": images, "prompt": prompt})["feature"]
-                np.testing.assert_allclose(support, toy.features(images, prompt), atol=1e-5)
-        except BaseException as error:
-            wrong.append(error)
+        for count in (1, 2, 2, 3):
+            images, prompt = pictures(count, seed), prompts(count)
+            query = backend.run("query", {"image": images})["feature"]
+            np.testing.assert_allclose(query, toy.features(images), atol=1e-5)
+            support = backend.run("support", {"image": images, "prompt": prompt})["feature"]
+            np.testing.assert_allclose(support, toy.features(images, prompt), atol=1e-5)
 
-    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(5)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not wrong
+    at_once(work, 5)
 
 
 def test_closed_is_closed(backend: Backend) -> None:

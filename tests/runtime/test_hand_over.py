@@ -6,17 +6,19 @@ import logging
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import threads
 from sp_edge.errors import BackendError, PlanError
 from sp_edge_runtime.backend import Backend
 from sp_edge_runtime.hand_over import HandOver
+
+until = partial(threads.until, patience=20)
 
 
 class Named(Backend):
@@ -50,13 +52,6 @@ def python(program: str, *arguments: object) -> list[str]:
 
 # Waits for a file that the test makes.
 WAIT = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def number(backend: Backend) -> float:

@@ -1,7 +1,7 @@
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ import pytest
 from sp_edge.errors import MissingExtraError, SettingsError, SourceError
 from sp_edge_runtime.frames import State, VideoFrame
 from sp_edge_runtime.live import Backoff, LiveSource
+from threads import PATIENCE, until
 
-PATIENCE = 30.0  # seconds after which a test that hangs fails
 END = object()
 
 
@@ -88,16 +88,6 @@ def _no_thread_is_left() -> Iterator[None]:
     for thread in supervisors():
         thread.join(PATIENCE)
     assert supervisors() == []
-
-
-def until(met: Callable[[], bool]) -> None:
-    """Waits for something that another thread does."""
-    pause = threading.Event()
-    for _ in range(int(PATIENCE / 0.005)):
-        if met():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it never came")
 
 
 def states(source: LiveSource) -> list[str]:

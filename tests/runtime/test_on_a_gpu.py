@@ -25,6 +25,7 @@ from sp_edge_runtime.cuda_pycuda import PycudaDriver
 from sp_edge_runtime.cuda_python import CudaPythonDriver
 from sp_edge_runtime.onnx_runtime import OnnxRuntimeBackend
 from sp_edge_runtime.tensorrt_runtime import TensorRtBackend, open_tensorrt
+from threads import at_once
 
 pytestmark = pytest.mark.gpu
 
@@ -126,21 +127,12 @@ def test_any_batch_is_what_onnx_runtime_says(bundle: Bundle, backend: TensorRtBa
 def test_threads_share_it(bundle: Bundle, backend: TensorRtBackend) -> None:
     images = [pictures(bundle, 2, seed) for seed in range(4)]
     alone = [backend.run("query", {"image": each})["feature"] for each in images]
-    wrong: list[BaseException] = []
 
     def work(number: int) -> None:
-        try:
-            for _ in range(50):
-                np.testing.assert_array_equal(backend.run("query", {"image": images[number]})["feature"], alone[number])
-        except BaseException as error:
-            wrong.append(error)
+        for _ in range(50):
+            np.testing.assert_array_equal(backend.run("query", {"image": images[number]})["feature"], alone[number])
 
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not wrong
+    at_once(work, 4)
 
 
 def test_opened_and_closed_many_times(bundle: Bundle, backend: TensorRtBackend) -> None:

@@ -1,7 +1,7 @@
 import http.server
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from sp_edge_runtime.live import Backoff
 from sp_edge_runtime.publish import ROOM, MqttSink, Publisher, Refused, Topic, WebhookSink
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.stream import FrameResult
+from threads import PATIENCE, until
 
-PATIENCE = 30.0
 QUICK = (0.001, 0.002)
 
 
@@ -29,15 +29,6 @@ def result(toy_bundle: Path) -> FrameResult:
 
 def change(number: int) -> StateChange:
     return StateChange(f"camera {number}", State.RUNNING, 0.0)
-
-
-def until(met: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(int(PATIENCE / 0.005)):
-        if met():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it never came")
 
 
 class Place(Publisher):

@@ -19,6 +19,7 @@ from sp_edge.plans import plans_of, sidecar_of
 from sp_edge_runtime import tensorrt_runtime
 from sp_edge_runtime.tensorrt_runtime import TensorRtBackend, open_tensorrt
 from stand_in_tensorrt import StandIn, plan_of, put_plans
+from threads import at_once
 from toy_plans import put
 
 
@@ -224,23 +225,14 @@ def test_features_that_are_not_the_golden_ones_are_not_believed(tmp_path: Path) 
 
 def test_threads_share_one_gpu(bundle: Bundle, tmp_path: Path) -> None:
     rig = Rig(bundle, tmp_path)
-    wrong: list[object] = []
 
     def work(seed: int) -> None:
-        try:
-            for count in (1, 2, 2, 5):
-                images = pictures(count, seed)
-                np.testing.assert_allclose(backend.run("query", {"image": images})["feature"], toy.features(images), atol=1e-5)
-        except BaseException as error:
-            wrong.append(error)
+        for count in (1, 2, 2, 5):
+            images = pictures(count, seed)
+            np.testing.assert_allclose(backend.run("query", {"image": images})["feature"], toy.features(images), atol=1e-5)
 
     with rig.open() as backend:
-        workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    assert not wrong
+        at_once(work, 4)
     assert rig.driver.clean
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sp_edge.errors import MissingExtraError, PromptError
+from sp_edge.errors import PromptError
 from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.settings import TextSettings
 from sp_edge.text import MiniLM, extend_table, prompt_table
@@ -31,19 +31,11 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sp_edge.text.table.MiniLM", Hand)
 
 
-@pytest.fixture(scope="module")
-def encoder() -> MiniLM:
-    try:
-        return MiniLM()
-    except MissingExtraError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture
-def loaded(encoder: MiniLM, monkeypatch: pytest.MonkeyPatch) -> MiniLM:
+def loaded(minilm: MiniLM, monkeypatch: pytest.MonkeyPatch) -> MiniLM:
     """Spares each test the seconds that loading takes."""
-    monkeypatch.setattr("sp_edge.text.table.MiniLM", lambda: encoder)
-    return encoder
+    monkeypatch.setattr("sp_edge.text.table.MiniLM", lambda: minilm)
+    return minilm
 
 
 # --- prompt_table ---
