@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.errors import InputError, SettingsError, SourceError, SpEdgeError
+from sp_edge.errors import InputError, SourceError, SpEdgeError
 from sp_edge_runtime.address import redact, redact_within
 
 LENGTH = struct.Struct(">I")
@@ -112,17 +112,20 @@ def main() -> None:
     os._exit(0)
 
 
+def is_fatal(cause: Exception) -> bool:
+    """Whether trying again cannot mend it: what was asked for is wrong, or something is not installed."""
+    return isinstance(cause, InputError) and not isinstance(cause, SourceError)
+
+
 def _described(cause: Exception, address: str) -> dict[str, Any]:
-    """An error as the parent raises it again; `fatal` is one that trying again cannot mend."""
+    """An error as the parent raises it again."""
     if isinstance(cause, SpEdgeError):
         fields = {"what": cause.what, "expected": cause.expected, "got": cause.got, "next_step": cause.next_step}
-        fatal = isinstance(cause, InputError) and not isinstance(cause, SourceError)
     else:
         fields = {"what": f"{redact(address)} failed", "got": f"{type(cause).__name__}: {cause}"}
-        fatal = False
     shown: dict[str, Any] = {name: redact_within(text, address) for name, text in fields.items()}
     package = {"package": getattr(cause, "package", None), "extra": getattr(cause, "extra", None)}
-    return {**shown, **package, "fatal": fatal or isinstance(cause, SettingsError)}
+    return {**shown, **package, "fatal": is_fatal(cause)}
 
 
 def _end_with_the_parent() -> NoReturn:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from sp_edge.errors import InputError, SourceError, SpEdgeError
+from sp_edge.errors import SourceError, SpEdgeError
+from sp_edge_runtime.capture import is_fatal
 from sp_edge_runtime.frames import Flip, Source, State, StateChange, VideoFrame, flipped
 
 TIMEOUT = 5.0  # seconds without a frame after which a source counts as lost
@@ -177,8 +178,7 @@ class LiveSource(Source):
             except Exception as cause:  # whatever a driver raises: who waits for frames must hear of it
                 if self._closed.is_set():
                     break
-                lasting = isinstance(cause, InputError) and not isinstance(cause, SourceError)
-                if lasting or getattr(cause, "fatal", False) or not (self._next_id or self._wait):
+                if is_fatal(cause) or getattr(cause, "fatal", False) or not (self._next_id or self._wait):
                     self._failure = cause
                     self._turn(State.ERROR, _said(cause))
                     return
