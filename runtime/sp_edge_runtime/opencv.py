@@ -11,16 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import MissingExtraError, SettingsError, SourceError
 from sp_edge_runtime.address import redact
-
-if TYPE_CHECKING:
-    from sp_edge_runtime.capture import Captured, CaptureRequest
+from sp_edge_runtime.capture import Captured, CaptureRequest
 
 RETRY = 0.01  # seconds between attempts to read a camera that gave no frame
 BY_ID = Path("/dev/v4l/by-id")
@@ -123,8 +121,6 @@ def capture_from(capture: Any, cv2: Any, request: CaptureRequest) -> tuple[float
 
 
 def _frames(capture: Any, cv2: Any, request: CaptureRequest) -> Iterator[Captured]:
-    from sp_edge_runtime.capture import Captured
-
     number, latest = 0, time.monotonic()
     try:
         while True:
