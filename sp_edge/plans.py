@@ -133,6 +133,16 @@ def plans_of(bundle: Bundle, folder: Path | None = None) -> list[Path]:
 def find_plan(bundle: Bundle, graph: str, precision: str, batch: int, device: Device, *, folder: Path | None = None) -> Plan:
     """The plan for batches of this size: of those that fit, the one with the smallest profile, so static for a batch of 1.
 
+    Args and errors are those of `find_plans`.
+    """
+    return find_plans(bundle, graph, precision, batch, device, folder=folder)[0]
+
+
+def find_plans(
+    bundle: Bundle, graph: str, precision: str, batch: int, device: Device, *, folder: Path | None = None
+) -> list[Plan]:
+    """The plans that take batches of this size and fit, one a profile, the smallest first.
+
     Args:
         graph: query or support.
         batch: pictures at once; a caller with more than any plan takes asks for less and runs several times.
@@ -142,7 +152,7 @@ def find_plan(bundle: Bundle, graph: str, precision: str, batch: int, device: De
     Raises:
         PlanError: none fits; `got` says of each what differs.
     """
-    fitting: list[Plan] = []
+    fitting: dict[int, Plan] = {}
     reasons: list[str] = []
     for path in plans_of(bundle, folder):
         if not path.name.startswith(f"{graph}.{precision}."):
@@ -161,7 +171,7 @@ def find_plan(bundle: Bundle, graph: str, precision: str, batch: int, device: De
         if differing:
             reasons.append(f"{path.name}: {'; '.join(differing)}")
         else:
-            fitting.append(plan)
+            fitting.setdefault(what.max_batch, plan)
     if not fitting:
         raise PlanError(
             f"no engine fits for the {precision} {graph} graph",
@@ -169,7 +179,7 @@ def find_plan(bundle: Bundle, graph: str, precision: str, batch: int, device: De
             got="; ".join(reasons) or "none was built",
             next_step=f"sp-edge export {bundle.path} --format engine --precision {precision}",
         )
-    return min(fitting, key=lambda plan: plan.sidecar.max_batch)
+    return [fitting[size] for size in sorted(fitting)]
 
 
 def _check_access(path: Path) -> None:

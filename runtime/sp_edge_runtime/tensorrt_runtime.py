@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sp_edge.bundle import GRAPHS, Bundle
 from sp_edge.device import Device
 from sp_edge.errors import BackendError, MissingExtraError, PlanError
-from sp_edge.plans import Plan, find_plan, plans_of
+from sp_edge.plans import find_plan, find_plans
 from sp_edge.sidecar import FLAVOURS
 from sp_edge_runtime.backend import Backend, GraphInputs, check_golden
 from sp_edge_runtime.cuda import Cuda, open_cuda
@@ -57,7 +57,7 @@ class TensorRtBackend(Backend):
         self._owned.callback(cuda.close)
         try:
             bundle.graph("query", self._precision)
-            plans = {graph: _fitting(bundle, graph, self._precision, device, folder) for graph in GRAPHS}
+            plans = {graph: find_plans(bundle, graph, self._precision, 1, device, folder=folder) for graph in GRAPHS}
             log = Log(trt)
             runtime = trt.Runtime(log.logger)
             for graph in GRAPHS:
@@ -144,16 +144,3 @@ def open_tensorrt(
         )
     got = "; ".join(dict.fromkeys(reasons))
     raise PlanError(last.what, expected=last.expected, got=got, next_step=last.next_step) from last
-
-
-def _fitting(bundle: Bundle, graph: str, precision: str, device: Device, folder: Path | None) -> list[Plan]:
-    """Every plan for a graph that fits this machine, the smallest profile first."""
-    smallest = find_plan(bundle, graph, precision, 1, device, folder=folder)
-    found = {smallest.sidecar.max_batch: smallest}
-    for path in plans_of(bundle, folder):
-        with suppress(PlanError):  # one that is damaged was named if nothing else fits
-            plan = Plan.load(path)
-            said = plan.sidecar
-            if (said.graph, said.precision) == (graph, precision) and not said.differences(bundle, device):
-                found.setdefault(said.max_batch, plan)
-    return [found[batch] for batch in sorted(found)]
