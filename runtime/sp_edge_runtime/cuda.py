@@ -108,7 +108,13 @@ class Cuda:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Makes the context the calling thread's; buffers, streams and graphs are made, used and closed within."""
+        """Makes the context the calling thread's; buffers, streams and graphs are made, used and closed within.
+
+        Raises:
+            BackendError: it was given back, or the GPU failed.
+        """
+        if not self._open:
+            raise BackendError("the GPU's context was given back", expected="a context in use")
         self.driver.push()
         try:
             yield

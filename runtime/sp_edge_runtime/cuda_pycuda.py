@@ -65,8 +65,6 @@ class PycudaDriver:
 
     def push(self) -> None:
         """Makes the context this thread's."""
-        if self._context is None:
-            raise BackendError("the GPU's context was given back", expected="a context in use")
         with self._named():
             self._context.push()
 

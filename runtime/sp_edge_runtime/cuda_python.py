@@ -40,13 +40,10 @@ class CudaPythonDriver:
 
     def release(self) -> None:
         """Gives it back."""
-        self._context = None
         self._check("cuDevicePrimaryCtxRelease", self._cuda.cuDevicePrimaryCtxRelease(self._device))
 
     def push(self) -> None:
         """Makes the context this thread's."""
-        if self._context is None:
-            raise BackendError("the GPU's context was given back", expected="a context in use")
         self._check("cuCtxPushCurrent", self._cuda.cuCtxPushCurrent(self._context))
 
     def pop(self) -> None:
