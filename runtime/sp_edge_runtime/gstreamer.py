@@ -16,8 +16,8 @@ from sp_edge_runtime.capture import Captured, CaptureRequest
 from sp_edge_runtime.frames import Flip
 from sp_edge_runtime.opencv import capture_from, has_gstreamer, opencv
 
-# Where red, green and blue stand among a pixel's bytes.
-FORMATS = {"RGB": (0, 1, 2), "RGBx": (0, 1, 2), "RGBA": (0, 1, 2), "BGR": (2, 1, 0), "BGRx": (2, 1, 0), "BGRA": (2, 1, 0)}
+# A pixel's bytes, one a letter.
+FORMATS = ("RGB", "RGBx", "RGBA", "BGR", "BGRx", "BGRA")
 _SINK = re.compile(r"!\s*appsink\b")
 
 
@@ -125,12 +125,13 @@ def _frames(gst: Any, pipeline: Any, sink: Any, request: CaptureRequest) -> Iter
 
 
 def _rgb(sample: Any) -> NDArray[np.uint8]:
+    """A view of the sample's bytes: `capture.main` makes the one copy that is needed."""
     caps, buffer = sample.get_caps().get_structure(0), sample.get_buffer()
     width, height, layout = caps.get_value("width"), caps.get_value("height"), caps.get_value("format")
     content = np.frombuffer(buffer.extract_dup(0, buffer.get_size()), np.uint8)
-    order, pixel = FORMATS[layout], 3 if len(layout) == 3 else 4
-    rows = content.reshape(height, -1)[:, : width * pixel]  # rows are padded to whole words
-    return rows.reshape(height, width, pixel)[:, :, list(order)]
+    rows = content.reshape(height, -1)[:, : width * len(layout)]  # rows are padded to whole words
+    pixels = rows.reshape(height, width, len(layout))
+    return pixels[:, :, :3] if layout.startswith("RGB") else pixels[:, :, 2::-1]
 
 
 def _hint(request: CaptureRequest) -> str:
