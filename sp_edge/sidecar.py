@@ -14,7 +14,8 @@ from sp_edge.errors import PlanError
 
 KIND = "sp-edge engine"
 SCHEMA = 2
-FLAVOURS = ("tensorrt", "tensorrt_rtx")
+TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+FLAVOURS = tuple(TITLES)
 MAX_BATCH = 1024
 _PORTABLE = 8.0  # least compute capability of an engine that TensorRT-RTX builds for no GPU in particular
 DTYPES = ("bool", "float16", "float32", "int32", "int64", "int8", "uint8")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from sp_edge.errors import BackendError
+from sp_edge.sidecar import FLAVOURS, TITLES
 from sp_edge_runtime.doctor import MISSING, OK, WARN, Finding, Host, LoadError
 
 LEAST_TENSORRT = (10, 3)
@@ -87,7 +88,7 @@ def onnxruntime(host: Host) -> Iterator[Finding]:
 
 def tensorrt(host: Host) -> Iterator[Finding]:
     """TensorRT, and where it is there TensorRT-RTX."""
-    found = [finding for flavour in ("tensorrt", "tensorrt_rtx") if (finding := _flavour(host, flavour)) is not None]
+    found = [finding for flavour in FLAVOURS if (finding := _flavour(host, flavour)) is not None]
     if found:
         yield from found
         return
@@ -100,7 +101,7 @@ def tensorrt(host: Host) -> Iterator[Finding]:
 
 
 def _flavour(host: Host, flavour: str) -> Finding | None:
-    name = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}[flavour]
+    name = TITLES[flavour]
     try:
         version = host.load(flavour, "m.__version__")
     except LoadError as error:

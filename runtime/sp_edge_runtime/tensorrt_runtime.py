@@ -16,12 +16,10 @@ from sp_edge.bundle import GRAPHS, Bundle
 from sp_edge.device import Device
 from sp_edge.errors import BackendError, MissingExtraError, PlanError
 from sp_edge.plans import find_plan, find_plans
-from sp_edge.sidecar import FLAVOURS
+from sp_edge.sidecar import FLAVOURS, TITLES
 from sp_edge_runtime.backend import Backend, GraphInputs, check_golden
 from sp_edge_runtime.cuda import Cuda, open_cuda
 from sp_edge_runtime.tensorrt_engine import LoadedEngine, Log
-
-_TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 
 
 class TensorRtBackend(Backend):
@@ -66,7 +64,7 @@ class TensorRtBackend(Backend):
                 for plan in plans[graph]:
                     engines.append(LoadedEngine(plan, io, trt, runtime, log, cuda))
                     self._owned.callback(engines[-1].close)
-            self._name = f"{_TITLES[device.flavour]} {device.version} on {cuda.gpu.name} through {cuda.driver.name}"
+            self._name = f"{TITLES[device.flavour]} {device.version} on {cuda.gpu.name} through {cuda.driver.name}"
             next_step = (
                 f"delete the folder {plans['query'][0].path.parent} and build its engines again; --device cpu works without"
             )
