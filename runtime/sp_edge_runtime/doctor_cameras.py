@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sp_edge.device import read_text
 from sp_edge_runtime.doctor import MISSING, OK, WARN, Finding, Host, LoadError
+from sp_edge_runtime.opencv import stable_device
 
 _GST = "sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
 _GI = "sudo apt-get install python3-gi gir1.2-gst-plugins-base-1.0"
@@ -77,23 +78,18 @@ def cameras(host: Host) -> Iterator[Finding]:
             remedy += "; a CSI camera: sudo /opt/nvidia/jetson-io/jetson-io.py, then reboot"
         yield Finding("cameras", WARN, "none", remedy)
         return
-    stable = _by_id(host)
+    by_id = host.root / "dev/v4l/by-id"
     sensors = 0
     for device in devices:
         name = (read_text(host.root / "sys/class/video4linux" / device.name / "name") or "").strip()
         csi = name.startswith("vi-output")
         source = f"csi://{sensors}" if csi else f"/dev/{device.name}"
         sensors += csi
-        found = f"{name or 'a video device'}" + (f", {stable[device.name]}" if device.name in stable else "")
+        stable = Path(stable_device(str(device), by_id))
+        found = (name or "a video device") + (f", /dev/v4l/by-id/{stable.name}" if stable != device else "")
         if host.usable(device):
             yield Finding(f"camera {source}", OK, found)
         else:
             yield Finding(
                 f"camera {source}", WARN, f"{found}; not yours to open", "sudo usermod -aG video $USER, then log in again"
             )
-
-
-def _by_id(host: Host) -> dict[str, str]:
-    """'video0' -> '/dev/v4l/by-id/usb-...'."""
-    links = sorted((host.root / "dev/v4l/by-id").glob("*"))
-    return {Path(link.readlink()).name: f"/dev/v4l/by-id/{link.name}" for link in links if link.is_symlink()}
