@@ -58,7 +58,7 @@ def test_any_batch(bundle: Bundle, count: int) -> None:
 def test_half_precision_runs_on_a_cpu(tmp_path: Path) -> None:
     bundle = Bundle.load(toy.make_bundle(tmp_path / "half", precisions=("fp32", "fp16")))
     images = pictures(2)
-    with open_backend(bundle, "cpu") as half, open_backend(bundle, "cpu", "fp32") as full:
+    with open_backend(bundle, "cpu", "fp16") as half, open_backend(bundle, "cpu", "fp32") as full:
         assert half.description.endswith("on CPU, fp16")
         assert full.description.endswith("on CPU, fp32")
         got = half.run("query", {"image": images})["feature"]
