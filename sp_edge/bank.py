@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -132,6 +133,11 @@ class Bank:
         )
 
     @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Name -> row of each class in the arrays that have a row a class."""
+        return {name: row for row, name in enumerate(self.names)}
+
+    @cached_property
     def examples(self) -> NDArray[np.float64]:
         """Float64 (M, D): what each shot x adds to its class's prototype, s_K f(x | g(y)) + (1 - s_K) f(x)."""
         counts = np.bincount(self.owners, minlength=len(self.names))
@@ -194,7 +200,7 @@ class Bank:
                 expected=f"at least one shot; prompt, support, query and thumbnails of {shapes}",
                 got=str(got),
             )
-        if clean in self.names:
+        if clean in self.rows:
             index, names, prompts = self._index(clean), self.names, self.prompts
             thresholds, strengths = self.thresholds, self.strengths
             if not np.allclose(prompts[index], prompt, atol=1e-4):
@@ -263,9 +269,9 @@ class Bank:
 
     def _index(self, name: str) -> int:
         clean = clean_name(name)
-        if clean not in self.names:
+        if clean not in self.rows:
             raise BankError(f"the bank has no class '{clean}'", expected=", ".join(self.names) or "an empty bank has none")
-        return self.names.index(clean)
+        return self.rows[clean]
 
     def _check_strength(self, strength: float) -> None:
         if not 0 <= strength <= 1:

@@ -93,9 +93,9 @@ def shot_key(small: NDArray[np.uint8]) -> bytes:
 
 def same_prompt(name: str, one: Bank, other: Bank) -> bool:
     """Whether a class that both banks have was taught with one prompt."""
-    return bool(np.allclose(one.prompts[one.names.index(name)], other.prompts[other.names.index(name)], atol=SAME_PROMPT))
+    return bool(np.allclose(one.prompts[one.rows[name]], other.prompts[other.rows[name]], atol=SAME_PROMPT))
 
 
 def _of(name: str, bank: Bank, values: NDArray[Any]) -> float | None:
-    value = float(values[bank.names.index(name)]) if name in bank.names else math.nan
+    value = float(values[bank.rows[name]]) if name in bank.rows else math.nan
     return None if math.isnan(value) else value  # a class without a threshold of its own has NaN

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from PIL import Image
 
 from sp_edge.bank import Bank
@@ -24,7 +25,8 @@ def describe(bank: Bank) -> dict[str, Any]:
 
     A threshold that nobody has set is null: it is calibrated anew when the bank changes.
     """
-    numbers = zip(bank.names, bank.thresholds.tolist(), bank.strengths.tolist(), strict=True)
+    counts = np.bincount(bank.owners, minlength=len(bank.names))
+    numbers = zip(bank.names, counts.tolist(), bank.thresholds.tolist(), bank.strengths.tolist(), strict=True)
     return {
         "kind": "bank",
         "fingerprint": bank.fingerprint,
@@ -32,11 +34,11 @@ def describe(bank: Bank) -> dict[str, Any]:
         "classes": [
             {
                 "name": name,
-                "shots": bank.shots(name),
+                "shots": shots,
                 "threshold": None if math.isnan(threshold) else threshold,
                 "strength": strength,
             }
-            for name, threshold, strength in numbers
+            for name, shots, threshold, strength in numbers
         ],
     }
 

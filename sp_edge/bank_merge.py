@@ -40,7 +40,7 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
             got=f"bundle {theirs.fingerprint[:12]}",
             next_step="enrol the other's classes again, from their pictures",
         )
-    shared = [name for name in ours.names if name in set(theirs.names)]
+    shared = [name for name in ours.names if name in theirs.rows]
     other_prompt = {name for name in shared if not same_prompt(name, ours, theirs)}
     conflicts = [text for name in shared if (text := _conflict(name, ours, theirs, prompt=name in other_prompt))]
     if conflicts and prefer is None:
@@ -57,7 +57,7 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
 
 def _conflict(name: str, ours: Bank, theirs: Bank, *, prompt: bool) -> str:
     """In what a class differs, in words; empty where it does not."""
-    mine, other = ours.names.index(name), theirs.names.index(name)
+    mine, other = ours.rows[name], theirs.rows[name]
     differs = ["another prompt"] if prompt else []
     for what, values in (("threshold", "thresholds"), ("strength", "strengths")):
         one, two = float(getattr(ours, values)[mine]), float(getattr(theirs, values)[other])
