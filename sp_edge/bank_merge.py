@@ -88,10 +88,9 @@ def _joined(ours: Bank, theirs: Bank, *, kept: NDArray[np.bool_], taken: NDArray
     for part in CLASS_PARTS:
         mine, other = getattr(ours, part), getattr(theirs, part)
         parts[part] = np.concatenate([mine, other[new]])
-        if values_of_theirs:
-            parts[part][theirs_at] = np.where(np.isnan(other), parts[part][theirs_at], other)
-        else:
-            parts[part][theirs_at] = np.where(np.isnan(parts[part][theirs_at]), other, parts[part][theirs_at])
+        held = parts[part][theirs_at]
+        first, second = (other, held) if values_of_theirs else (held, other)
+        parts[part][theirs_at] = np.where(np.isnan(first), second, first)
     owners = np.concatenate([ours.owners[kept], theirs_at[theirs.owners[taken]]])
     for part in SHOT_PARTS:
         parts[part] = np.concatenate([getattr(ours, part)[kept], getattr(theirs, part)[taken]])
