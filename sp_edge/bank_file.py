@@ -85,9 +85,10 @@ class BankFile:
             exists = self.path.exists()
             before = self._read() if exists else absent or Bank.empty(self.bundle)
             after = change(before)
-            if exists and digest(after) == digest(before):
+            changed = digest(after)
+            if exists and changed == digest(before):
                 return before
-            self._keep(before if not exists else None, digest(after))
+            self._keep(before if not exists else None, changed)
             after.save(self.path)
         return after
 
@@ -103,14 +104,15 @@ class BankFile:
         """
         with locked(self.path):
             now = self._read()
-            number = next((kept.number for kept in self._kept() if kept.after == digest(now)), None)
+            state, every = digest(now), self._kept()
+            number = next((kept.number for kept in every if kept.after == state), None)
             if number is None:
                 raise BankError(
                     f"there is no change of {self.path} to take back",
                     expected=f"one made on this device by sp-edge, of which the last {KEPT} are kept",
                     got="a file that was copied here, or all has been taken back",
                 )
-            undone = [kept for kept in self._kept() if kept.number >= number]
+            undone = [kept for kept in every if kept.number >= number]
             earlier = replace(Bank.load(undone[-1].path, self.bundle), version=now.version + 1)
             earlier.save(self.path)
             for kept in undone:
