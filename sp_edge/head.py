@@ -10,7 +10,7 @@ import numpy as np
 from sp_edge import logistic
 from sp_edge.bank import Bank
 from sp_edge.errors import SettingsError
-from sp_edge.matching import Floats, Match, match, unit
+from sp_edge.matching import Floats, Match, match, probabilities, unit
 from sp_edge.metric import deviations, whitening
 from sp_edge.unknown import Calibration, Level
 
@@ -113,6 +113,4 @@ class Head:
         return unit(unit(features) @ self.metric)
 
     def _chances(self, seen: Floats, weights: Floats) -> Floats:
-        logits = (seen @ weights.T + self.intercepts).astype(np.float64)
-        exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(exponent / exponent.sum(axis=1, keepdims=True), dtype=np.float32)
+        return probabilities((seen @ weights.T + self.intercepts).astype(np.float64), 1.0)

@@ -76,8 +76,8 @@ def cosine(queries: Floats, prototypes: Floats) -> Floats:
     return unit(queries) @ unit(prototypes).T
 
 
-def probabilities(similarities: Floats, temperature: float) -> Floats:
-    """softmax(cos / tau) over the last axis, as in the training loss: float32 (..., C), rows sum to 1."""
+def probabilities(similarities: NDArray[np.floating[Any]], temperature: float) -> Floats:
+    """softmax(cos / tau) over the last axis, as in the training loss: floats (..., C) -> float32, rows sum to 1."""
     scaled = similarities / temperature
     exponent = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(exponent / exponent.sum(axis=-1, keepdims=True), dtype=np.float32)
