@@ -52,7 +52,6 @@ def enroll(
 
     A name that the bundle does not know is encoded by the text encoder that the bundle carries.
     """
-    from sp_edge.advice import review
     from sp_edge.familiarity import LITTLE
     from sp_edge.files import write_json
     from sp_edge.preprocess import load_image, pictures_at
@@ -97,7 +96,7 @@ def enroll(
                 f"what '{name}' is called tells this model little (familiarity {familiarity:.3f}): at strength {counts:.3f} "
                 f"its pictures decide; it knows names such as '{known.names[0]}' and '{known.names[len(known.names) // 2]}'"
             )
-        report = review(bank, recognizer.head)
+        report = recognizer.advice()
         for line in report.lines():
             click.echo(line)
         if json_file:
