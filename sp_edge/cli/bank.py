@@ -57,7 +57,7 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
 def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot: int | None) -> None:
     """Forget a class, or one shot of it."""
     file = _file(arguments, bank_file)
-    _existing(file)
+    existing_bank(file.path)
     file.change(lambda bank: bank.remove(name, shot))
     click.echo(f"forgot '{name}'" + ("" if shot is None else f", shot {shot}"))
 
@@ -83,7 +83,7 @@ def set_class(
     if threshold is not None and auto_threshold:
         raise SettingsError("the threshold is set and left to the calibration", expected="--threshold or --auto-threshold")
     file = _file(arguments, bank_file)
-    _existing(file)
+    existing_bank(file.path)
 
     def change(bank: Any) -> Any:
         changed = bank if strength is None else bank.with_strength(name, strength)
@@ -210,7 +210,7 @@ def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
     from sp_edge.bank_diff import diff
 
     file = _file(arguments, bank_file)
-    _existing(file)
+    existing_bank(file.path)
     undone, now = file.undo()
     for line in _lines(diff(now, undone)):
         click.echo(f"taken back: {line}")
