@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sp_edge.cli.common import PATH, Command, bank_beside, existing_bank, split_bundle, table
+from sp_edge.cli.common import PATH, Command, bank_beside, bank_option, existing_bank, split_bundle, table
 from sp_edge.errors import BankError, SettingsError
 
 if TYPE_CHECKING:
     from sp_edge.bank_diff import ClassChange
     from sp_edge.bank_file import BankFile
-
-_BANK = click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]")
 
 
 @click.group()
@@ -26,7 +24,7 @@ def bank() -> None:
 
 @bank.command("list", cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
-@_BANK
+@bank_option
 @click.option("--json", "json_file", type=PATH, help="Write the list to a file, too.")
 def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
     """List the taught classes."""
@@ -51,7 +49,7 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
 
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
-@_BANK
+@bank_option
 @click.option("--name", required=True, help="The class to forget.")
 @click.option("--shot", type=click.IntRange(0), help="Only this shot of it, counted from 0.")
 def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot: int | None) -> None:
@@ -64,7 +62,7 @@ def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot:
 
 @bank.command("set", cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
-@_BANK
+@bank_option
 @click.option("--name", required=True, help="The class to change.")
 @click.option("--strength", type=click.FloatRange(0, 1), help="Of its name against all its pictures; 0 ignores the name.")
 @click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine at which it is believed; below, it is unknown.")
@@ -97,7 +95,7 @@ def set_class(
 
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
-@_BANK
+@bank_option
 @click.option("--json", "json_file", type=PATH, help="Write the report to a file, too.")
 def check(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
     """Judge a bank by its own shots: which classes will be confused, which shots are odd, what to add."""
@@ -119,7 +117,7 @@ def check(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path |
 
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] BANKS...")
-@_BANK
+@bank_option
 @click.option(
     "--prefer",
     type=click.Choice(["ours", "theirs"]),
@@ -188,7 +186,7 @@ def show_diff(context: click.Context, arguments: tuple[Path, ...], json_file: Pa
 
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] FOLDER")
-@_BANK
+@bank_option
 def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
     """Write the shots' thumbnails, bank.json and a page, index.html, into a folder to look at."""
     from sp_edge.bank_export import PAGE, export_bank
@@ -204,7 +202,7 @@ def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
 
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
-@_BANK
+@bank_option
 def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
     """Take the last change of a bank back; again, the one before, up to ten."""
     from sp_edge.bank_diff import diff

@@ -134,45 +134,48 @@ class _Printer(logging.Handler):
 PATH = click.Path(path_type=Path)
 
 
-def backend_options(function: Any) -> Any:
-    """What every command that runs a bundle's graphs lets its user choose; `sp_edge_runtime.devices` says what each is."""
-    devices, precisions = ("auto", "cpu", "cuda", "0", "tensorrt", "openvino"), ("fp32", "fp16", "bf16", "int8")
-    for option in reversed(
-        [
-            click.option(
-                "--device", default="auto", show_default=True, type=click.Choice(devices), help="What runs the network."
-            ),
-            click.option(
-                "--precision", type=click.Choice(precisions), help="bf16 is OpenVINO's. [default: the bundle's; of cpu, fp32]"
-            ),
-            click.option("--engines", type=PATH, metavar="DIR", help="TensorRT engines. [default: ~/.cache/sp-edge/engines]"),
-        ]
-    ):
-        function = option(function)
-    return function
+def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """One decorator for several options, which help lists in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What every command that trains is told: the recipe, its changes, where to start from and on which device."""
-    for add in (
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
-        click.option(
-            "--init", type=PATH, help="Checkpoint whose backbone to start from, or 'timm'; then without pre-training."
-        ),
-        click.option("--imgsz", type=int, help="Side of the network's input, pixels (model.image_size)."),
-        click.option(
-            "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as tune.steps=500."
-        ),
-        click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures; see sp-edge data list (data.root)."),
-        click.option(
-            "--data",
-            metavar="DIR|NAME",
-            help="Folder with train/, val/ and test/<class>/ pictures, scenes or a benchmark. [default: the recipe's]",
-        ),
-        click.argument("recipe", required=False),
-    ):
-        command = add(command)
-    return command
+# What every command that runs a bundle's graphs lets its user choose; `sp_edge_runtime.devices` says what each is.
+backend_options = together(
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        type=click.Choice(("auto", "cpu", "cuda", "0", "tensorrt", "openvino")),
+        help="What runs the network.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(("fp32", "fp16", "bf16", "int8")),
+        help="bf16 is OpenVINO's. [default: the bundle's; of cpu, fp32]",
+    ),
+    click.option("--engines", type=PATH, metavar="DIR", help="TensorRT engines. [default: ~/.cache/sp-edge/engines]"),
+)
+# What every command that trains is told: the recipe, its changes, where to start from and on which device.
+training_options = together(
+    click.argument("recipe", required=False),
+    click.option(
+        "--data",
+        metavar="DIR|NAME",
+        help="Folder with train/, val/ and test/<class>/ pictures, scenes or a benchmark. [default: the recipe's]",
+    ),
+    click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures; see sp-edge data list (data.root)."),
+    click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as tune.steps=500."),
+    click.option("--imgsz", type=int, help="Side of the network's input, pixels (model.image_size)."),
+    click.option("--init", type=PATH, help="Checkpoint whose backbone to start from, or 'timm'; then without pre-training."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+)
+bank_option = click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]")
 
 
 def find_checkpoint(given: Path | None) -> Path:

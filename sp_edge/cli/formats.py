@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sp_edge.cli.common import PATH, bank_beside
+from sp_edge.cli.common import PATH, bank_beside, together
 from sp_edge.cli.engines import build_engines
 
 if TYPE_CHECKING:
@@ -105,27 +105,24 @@ APPLIES = {
 }
 
 
-def options_for_formats(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command `--format` and the options that belong to single formats."""
-    for option in (
-        click.option("--engines", type=PATH, metavar="DIR",
-                     help="Of engine and triton: where engines are kept.  [default: ~/.cache/sp-edge/engines]"),
-        click.option("--force", is_flag=True, help="Of engine: keep int8 where it is slower than fp16 on this GPU."),
-        click.option("--compute-capability", multiple=True, metavar="X.Y",
-                     help="Of engine with --target rtx: GPUs to build for.  [default: 8.0 and later]"),
-        click.option("--optimization-level", default=3, show_default=True, type=click.IntRange(0, 5),
-                     help="Of engine: 0 builds fast, 5 runs fast."),
-        click.option("--target", type=click.Choice(["tensorrt", "rtx"]), default="tensorrt", show_default=True,
-                     help="Of engine: rtx builds without a GPU."),
-        click.option("--workspace", default=1.0, show_default=True, help="Of engine: GiB that its builder may use."),
-        click.option("--plans", is_flag=True, help="Of triton: serve this device's engines instead of the ONNX graphs."),
-        click.option("--folder", type=PATH, help="Of triton and deepstream: where to write.  [default: beside the bundle]"),
-        click.option("--bank", type=PATH,
-                     help="Of triton and deepstream: the taught classes.  [default: classes.spbank beside the bundle]"),
-        click.option("--batch", type=click.IntRange(1, 1024), help="Largest batch.  [default: 8; of deepstream, 1]"),
-        click.option("--format", "form", type=click.Choice(list(FORMATS)), default="onnx", show_default=True,
-                     help="engine adds TensorRT plans for this machine; triton writes a server's model repository, deepstream"
-                     " nvinfer's configuration, with the classes that were taught."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+# `--format` and the options that belong to single formats.
+options_for_formats = together(
+    click.option("--format", "form", type=click.Choice(list(FORMATS)), default="onnx", show_default=True,
+                 help="engine adds TensorRT plans for this machine; triton writes a server's model repository, deepstream"
+                 " nvinfer's configuration, with the classes that were taught."),
+    click.option("--batch", type=click.IntRange(1, 1024), help="Largest batch.  [default: 8; of deepstream, 1]"),
+    click.option("--bank", type=PATH,
+                 help="Of triton and deepstream: the taught classes.  [default: classes.spbank beside the bundle]"),
+    click.option("--folder", type=PATH, help="Of triton and deepstream: where to write.  [default: beside the bundle]"),
+    click.option("--plans", is_flag=True, help="Of triton: serve this device's engines instead of the ONNX graphs."),
+    click.option("--workspace", default=1.0, show_default=True, help="Of engine: GiB that its builder may use."),
+    click.option("--target", type=click.Choice(["tensorrt", "rtx"]), default="tensorrt", show_default=True,
+                 help="Of engine: rtx builds without a GPU."),
+    click.option("--optimization-level", default=3, show_default=True, type=click.IntRange(0, 5),
+                 help="Of engine: 0 builds fast, 5 runs fast."),
+    click.option("--compute-capability", multiple=True, metavar="X.Y",
+                 help="Of engine with --target rtx: GPUs to build for.  [default: 8.0 and later]"),
+    click.option("--force", is_flag=True, help="Of engine: keep int8 where it is slower than fp16 on this GPU."),
+    click.option("--engines", type=PATH, metavar="DIR",
+                 help="Of engine and triton: where engines are kept.  [default: ~/.cache/sp-edge/engines]"),
+)  # fmt: skip

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sp_edge.cli.common import PATH, Command, backend_options, bank_beside, existing_bank, split_bundle, table
+from sp_edge.cli.common import (
+    PATH,
+    Command,
+    backend_options,
+    bank_beside,
+    bank_option,
+    existing_bank,
+    split_bundle,
+    table,
+    together,
+)
 
-
-def shared(function: Any) -> Any:
-    """Options that classify and stream share."""
-    options: list[Callable[[Any], Any]] = [
-        click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]"),
-        backend_options,
-        click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine to believe. [default: each class's]"),
-        click.option("--classifier", type=click.Choice(["prototype", "lr"]), default="prototype", show_default=True),
-        click.option("--topk", default=3, show_default=True, type=click.IntRange(1)),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+# Options that classify and stream share.
+shared = together(
+    bank_option,
+    backend_options,
+    click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine to believe. [default: each class's]"),
+    click.option("--classifier", type=click.Choice(["prototype", "lr"]), default="prototype", show_default=True),
+    click.option("--topk", default=3, show_default=True, type=click.IntRange(1)),
+)
 
 
 @click.command(cls=Command)
