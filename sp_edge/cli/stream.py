@@ -95,13 +95,16 @@ def stream(
     # OpenBLAS reads it when NumPy is imported. Its threads spin for a while after each call, on cores that the network needs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-    from sp_edge_runtime.camera import open_source
+    from sp_edge_runtime.camera import open_source, redact
     from sp_edge_runtime.recognizer import Recognizer
     from sp_edge_runtime.smoothing import Smoothing
     from sp_edge_runtime.stream import run_stream
 
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out)
+    if output is not None and len(texts) > 1:
+        got = ", ".join(map(redact, texts))
+        raise SourceError("one video cannot show several sources", expected="one SOURCE for an OUTPUT", got=got)
     opening = {name: options.pop(name) for name in ("vid_stride", "loop", "size_wh", "rate", "flip", "timeout", "wait")}
     opening["wait"] |= len(texts) > 1
     showing = {name: options.pop(name) for name in ("window", "mqtt", "webhook", "publish", "headless")}
@@ -132,7 +135,7 @@ def stream(
 
 def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[str], str | None]:
     """Without --out the last of several arguments is the OUTPUT if it can only be one: a path at which there is nothing."""
-    from sp_edge_runtime.camera import redact, source_kind
+    from sp_edge_runtime.camera import source_kind
 
     if not texts:
         raise SourceError("stream takes a source", expected="[BUNDLE] SOURCE... [OUTPUT]", got="none")
@@ -142,12 +145,6 @@ def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[s
     if source_kind(last) != "file" or Path(last).is_dir() or re.search(r"[*?\[]", last):
         return list(texts), None
     if not Path(last).exists():
-        if len(sources) > 1:
-            raise SourceError(
-                "one video cannot show several sources",
-                expected="one SOURCE for an OUTPUT",
-                got=", ".join(map(redact, sources)),
-            )
         return sources, last
     if Path(last).suffix.lower() in (".mp4", ".webm"):
         raise SourceError(
@@ -186,8 +183,6 @@ def _sinks(
     if not headless and json_file != "-":
         add(TerminalSink(named=len(sources) > 1))
     if output is not None:
-        if len(sources) > 1:
-            raise SourceError("one video cannot show several sources", expected="one SOURCE", got=str(len(sources)))
         fps = (sources[0].fps or 25.0) / (1 if sources[0].live else stride)
         add(VideoSink(Path(output), min(fps, max_fps or fps)))
     if window:
