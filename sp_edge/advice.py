@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sp_edge.bank import Bank
 from sp_edge.head import Head
-from sp_edge.matching import Floats, unit
+from sp_edge.matching import Floats, class_sums, unit
 
 CONFUSED = 0.2  # probability from which a pair of classes is told
 SHOWN = 10  # pairs and shots at most
@@ -121,8 +121,7 @@ def review(bank: Bank, head: Head) -> Report:
 
 def _own(bank: Bank, head: Head, counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Cosine of each shot, in the metric, to its class's prototype without it: float64 (M,); 0 where it is the only one."""
-    sums = np.zeros((len(counts), bank.examples.shape[1]))
-    np.add.at(sums, bank.owners, bank.examples)
+    sums = class_sums(bank.examples, bank.owners, len(counts))
     others: Floats = unit(unit(sums[bank.owners] - bank.examples) @ head.metric)
     seen: Floats = unit(unit(bank.query) @ head.metric)
     return np.asarray((others * seen).sum(axis=1), np.float64)

@@ -52,6 +52,13 @@ def prototype(features: Floats) -> Floats:
     return np.asarray(features.mean(axis=-2, dtype=np.float64), dtype=np.float32)
 
 
+def class_sums(features: NDArray[np.floating[Any]], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Sum of each class's features: floats (M, D) of the classes int64 (M,), 0 to C - 1 -> float64 (C, D)."""
+    sums = np.zeros((classes, features.shape[1]))
+    np.add.at(sums, labels, features)
+    return sums
+
+
 def share(strength: Strength, shots: int) -> Strength:
     """The prompted features' share in the prototype of a class taught with K pictures: s_K = s / (s + (1 - s) K).
 

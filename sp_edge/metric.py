@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.matching import Floats, unit
+from sp_edge.matching import Floats, class_sums, unit
 
 PRIOR_SHOTS = 100  # degrees of freedom that the base classes' covariance weighs beside a bank's shots
 SHRINKAGE = 0.5  # of that covariance towards a multiple of the identity
@@ -27,9 +27,8 @@ def deviations(features: Floats, labels: NDArray[np.int64]) -> tuple[Matrix, int
     """
     vectors = unit(features).astype(np.float64)
     groups, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(groups), vectors.shape[1]))
-    np.add.at(sums, inverse, vectors)
-    rest = vectors - (sums / np.maximum(counts, 1)[:, None])[inverse]
+    means = class_sums(vectors, inverse, len(groups)) / counts[:, None]
+    rest = vectors - means[inverse]
     several = counts[inverse] > 1  # a class's only shot says nothing, and must not leave rounding behind
     return rest[several].T @ rest[several], int((counts - 1).sum())
 

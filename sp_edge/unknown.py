@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.matching import Floats, unit
+from sp_edge.matching import Floats, class_sums, unit
 
 PRIOR_PAIRS = 3  # pairs of classes that the similarity of unrelated pictures weighs beside a bank's pairs
 PRIOR_LEFT_OUT = 10  # shots left out at which a bank's own scatter counts half
@@ -51,18 +51,14 @@ class Level:
         counts = np.bincount(owners, minlength=classes)
         plain = unit(shots).astype(np.float64)
         seen = unit(plain @ metric).astype(np.float64)
-        means = np.zeros((classes, shots.shape[1]))
-        np.add.at(means, owners, seen)
-        means /= counts[:, None]
+        means = class_sums(seen, owners, classes) / counts[:, None]
         # The mean over all pairs of two classes, from two sums: a bank of 100,000 classes has 10 billion pairs.
         own = float((means * prototypes).sum())
         between = (float(means.sum(0) @ prototypes.astype(np.float64).sum(0)) - own) / (classes * (classes - 1) or 1)
         several = counts[owners] > 1
         within = 0.0
         if several.any():
-            sums = np.zeros((classes, shots.shape[1]))
-            np.add.at(sums, owners, plain)
-            others = unit((sums[owners] - plain)[several] @ metric)
+            others = unit((class_sums(plain, owners, classes)[owners] - plain)[several] @ metric)
             within = float((others * seen[several]).sum(axis=1).mean())
         return cls(classes, classes * (classes - 1) // 2, between if classes > 1 else 0.0, int(several.sum()), within)
 

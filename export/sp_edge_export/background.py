@@ -15,7 +15,7 @@ from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import ExportError
 from sp_edge.head import Head
-from sp_edge.matching import unit
+from sp_edge.matching import class_sums, unit
 from sp_edge.metric import deviations, whitening
 from sp_edge.prompts import PromptTable
 from sp_edge.training.checkpoint import Checkpoint
@@ -161,8 +161,7 @@ def _unrelated(query: NDArray[np.float32], labels: Rows, within: NDArray[np.floa
     metric = whitening(within, np.zeros(within.shape), 0)
     seen = unit(unit(query) @ metric).astype(np.float64)
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(counts), seen.shape[1]))
-    np.add.at(sums, inverse, seen)
+    sums = class_sums(seen, inverse, len(counts))
     total = sums.sum(axis=0)
     pairs = len(seen) ** 2 - int((counts**2).sum())
     return float((total @ total - (sums**2).sum()) / pairs) if pairs else 0.0

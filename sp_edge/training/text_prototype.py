@@ -18,6 +18,7 @@ from torch import nn
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError
 from sp_edge.familiarity import Familiarity
+from sp_edge.matching import class_sums
 from sp_edge.model import PromptedNetwork
 from sp_edge.prompts import PromptTable
 from sp_edge.training.evaluate import encode
@@ -60,9 +61,7 @@ def fit_text_prototype(network: PromptedNetwork, pictures: PictureSet, prompts: 
     if not np.isfinite(features).all():
         raise DataError("the network's features are not finite", expected="numbers", next_step="lower the lr of training")
     present, index = np.unique(labels, return_inverse=True)
-    means = np.zeros((len(present), features.shape[1]))
-    np.add.at(means, index, features)
-    means /= np.bincount(index)[:, None]
+    means = class_sums(features, index, len(present)) / np.bincount(index)[:, None]
     names = [pictures.class_names[label] for label in present]
     text = prompts.select(names)
     weight, bias, fit = fit_ridge(text.astype(np.float64), means)
