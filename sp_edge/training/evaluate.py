@@ -235,11 +235,11 @@ def evaluate(
             network, pictures.images, prompts, views=protocol.views, settings=settings, seed=seed, progress=progress
         )
     encoded = time.monotonic()
-    rows = {WITHOUT: np.zeros(len(pictures))}
+    rows, familiarity = {WITHOUT: np.zeros(len(pictures))}, 1.0
     if prompts is not None:
-        rows = {WITH: network.strength_of(prompts, strength), **rows}
+        familiar = network.strength_of(prompts, 1.0)
+        rows, familiarity = {WITH: strength * familiar, **rows}, float(np.median(familiar))
     scores = {name: score(query, shown, each, pictures, episodes, protocol, progress=progress) for name, each in rows.items()}
-    familiarity = 1.0 if prompts is None else float(np.median(network.strength_of(prompts, 1.0)))
     seconds = {"encoding": encoded - began, "episodes": time.monotonic() - encoded}
     return Evaluation(scores, protocol, seed, strength, familiarity, len(pictures), seconds)
 
