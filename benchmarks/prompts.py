@@ -22,6 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "sets"))
 
 from sp_edge.cli.common import table
+from sp_edge.data.episodes import Difference
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError
 from sp_edge.files import read_json, write_json
@@ -33,7 +34,7 @@ from sp_edge.training.accelerator import make_accelerator
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import DIFFERENCE, WITHOUT, class_prompts, evaluate
 from sp_edge.training.pretrain import pretrain
-from sp_edge.training.strength import choose_strength
+from sp_edge.training.strength import best_of, choose_strength
 from sp_edge.training.text_prototype import fit_text_prototype
 from sp_edge.training.tune import tune
 
@@ -89,15 +90,16 @@ def measure(label: str, tuned: Checkpoint, pictures: dict[str, PictureSet], prom
     if found is None:
         raise DataError("too few validation pictures", expected="enough for episodes")
     # What the choice is without the text prototype: the same rule, on the same figures.
-    network.text_prototype, kept = None, network.text_prototype
-    alone = choose_strength(network, pictures["val"], prompts, protocol)
-    network.text_prototype = kept
-    if alone is None:
-        raise DataError("too few validation pictures", expected="enough for episodes")
+    gains = {
+        (tried["strength"], 0.0): {name: Difference(**each["difference"]) for name, each in tried["settings"].items()}
+        for tried in found["tried"]
+        if tried["text_share"] == 0
+    }
+    alone, _ = best_of(gains)
     rows: dict[str, Any] = {}
     for name, strength, share in (
         ("full strength", 1.0, 0.0),
-        (f"strength {alone['strength']}, chosen", alone["strength"], 0.0),
+        (f"strength {alone}, chosen", alone, 0.0),
         (f"strength {found['strength']}, {found['text_share']} of it text prototype", found["strength"], found["text_share"]),
     ):
         network.text_share = share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ STRENGTHS = tuple(tenths / 10 for tenths in range(11))
 SHARES = (0.0, 0.5, 1.0)
 TOLERANCE = 0.005
 EPISODES = 1000
+
+Pair = tuple[float, float]  # strength, and share of the text prototype
 
 
 def choose_strength(
@@ -58,8 +61,7 @@ def choose_strength(
     gains = {
         pair: {setting: Difference.between(row[setting], plain[setting]) for setting in plain} for pair, row in tried.items()
     }
-    safe = [p for p in pairs if all(not g.behind and g.mean - g.interval > -TOLERANCE for g in gains[p].values())]
-    best = max(safe, key=lambda pair: np.mean([gain.mean for gain in gains[pair].values()]))
+    best = best_of(gains)
     overall = Difference.between(np.mean(list(tried[best].values()), axis=0), np.mean(list(plain.values()), axis=0))
     return {
         "strength": best[0],
@@ -81,6 +83,20 @@ def choose_strength(
             for pair, row in tried.items()
         ],
     }
+
+
+def best_of(gains: Mapping[Pair, Mapping[Any, Difference]]) -> Pair:
+    """The pair that `choose_strength` chooses.
+
+    Args:
+        gains: strength and share of the text prototype -> setting -> difference to no prompts; one at least is safe.
+    """
+    safe = [
+        pair
+        for pair, row in gains.items()
+        if all(not gain.behind and gain.mean - gain.interval > -TOLERANCE for gain in row.values())
+    ]
+    return max(safe, key=lambda pair: np.mean([gain.mean for gain in gains[pair].values()]))
 
 
 @torch.no_grad()
