@@ -33,8 +33,7 @@ class FolderSource:
 
     def _check_names(self, names: Mapping[str, str]) -> None:
         """Refuses a names file that is about other folders."""
-        where = [self.root] if self._assigned is not None else [self.root / split for split in self.splits]
-        folders = sorted({path.name for place in where for path in _class_folders(place, f"no folder {place}")})
+        folders = sorted({path.name for split in self.splits for path in self._paths(split)})
         if folders and not names.keys() & set(folders):
             raise DataError(
                 "the names file names none of the class folders",
@@ -76,14 +75,9 @@ class FolderSource:
         return Listing.of_files(title, {name: image_files(folder) for name, folder in folders.items()})
 
     def _folders(self, split: str) -> dict[str, Path]:
-        if self._assigned is None:
-            where = self.root / split
-            paths = _class_folders(where, f"{self.root} has no {split}/" if self.root.is_dir() else f"no folder {self.root}")
-        else:
-            where = self.root
-            paths = [self.root / name for name, chosen in sorted(self._assigned.items()) if chosen == split]
+        where = self.root / split if self._assigned is None else self.root
         folders: dict[str, Path] = {}
-        for path in paths:
+        for path in self._paths(split):
             name = clean_name(self._names.get(path.name, path.name))
             if name in folders:
                 raise DataError(
@@ -96,6 +90,12 @@ class FolderSource:
         if not folders:
             raise DataError(f"no classes in {where}", expected="one folder a class", got=f"none for {split}")
         return folders
+
+    def _paths(self, split: str) -> list[Path]:
+        if self._assigned is not None:
+            return [self.root / name for name, chosen in sorted(self._assigned.items()) if chosen == split]
+        absent = f"{self.root} has no {split}/" if self.root.is_dir() else f"no folder {self.root}"
+        return _class_folders(self.root / split, absent)
 
 
 def _class_folders(where: Path, absent: str) -> list[Path]:
