@@ -82,15 +82,16 @@ def main(
     drawn = sample(pictures, protocol, seed=0)
     plain = None
     rows: dict[str, dict[str, str]] = {}
-    for kind, names in names_for(pictures.class_names).items():
-        prompts = extend_table(checkpoint.prompts, names, checkpoint.settings.text).select(names)
-        vectors = prompts[pictures.labels]
-        shown = encode(network, pictures.images, vectors, strength=1.0, progress=True)
+    kinds = names_for(pictures.class_names)
+    known = extend_table(checkpoint.prompts, [name for names in kinds.values() for name in names], checkpoint.settings.text)
+    for kind, names in kinds.items():
+        prompts = known.select(names)
+        shown = encode(network, pictures.images, prompts[pictures.labels], strength=1.0, progress=True)
         if plain is None:
             plain = score(shown.query, shown, np.zeros(len(pictures)), pictures, drawn, protocol)
             rows["no prompts"] = {"familiarity": ""} | {f"{k}-shot, {g}": str(Accuracy.of(v)) for (k, g), v in plain.items()}
-        scaled = network.strength_of(vectors)
         familiarity = network.strength_of(prompts, 1.0)
+        scaled = network.strength * familiarity[pictures.labels]
         for how, strengths in (("", np.full(len(pictures), network.strength)), (", by familiarity", scaled)):
             found = score(shown.query, shown, strengths, pictures, drawn, protocol)
             rows[kind + how] = {"familiarity": f"{np.median(familiarity):.3f}" if how else ""} | {
