@@ -130,10 +130,9 @@ def ask(
 
 def auroc(scores: Array, known: Array) -> float:
     """The probability that a known picture scores above an unknown one; ties count half."""
-    values, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     positive = int(known.sum())
-    del values
     return float((ranks[known].sum() - positive * (positive + 1) / 2) / (positive * (len(scores) - positive)))
 
 
@@ -145,18 +144,17 @@ def far95(scores: Array, known: Array) -> float:
 def summary(asked: list[Asked]) -> dict[str, Any]:
     """A row: figures of each score, and differences of ours with their intervals."""
     rng = np.random.default_rng(0)
-    known = [a.known for a in asked]
     found: dict[str, Any] = {}
     for name, measure in (("auroc", auroc), ("far", far95)):
         whole = np.arange(len(asked))
-        values = {s: _pooled(asked, known, s, measure, whole) for s in ("cosine", "softmax", "ours")}
+        values = {s: _pooled(asked, s, measure, whole) for s in ("cosine", "softmax", "ours")}
         samples = [rng.integers(0, len(asked), len(asked)) for _ in range(RESAMPLES)]
-        again = {s: np.array([_pooled(asked, known, s, measure, rows) for rows in samples]) for s in values}
+        again = {s: np.array([_pooled(asked, s, measure, rows) for rows in samples]) for s in values}
         found[name] = values
         for other in ("cosine", "softmax"):
             low, high = np.quantile(again["ours"] - again[other], [0.025, 0.975])
             found[f"{name} against {other}"] = (values["ours"] - values[other], float(low), float(high))
-    flat = np.concatenate(known)
+    flat = np.concatenate([a.known for a in asked])
     accepted = np.concatenate([a.accepted for a in asked])
     found["accepted"] = {"known": float(accepted[flat].mean()), "unknown": float(accepted[~flat].mean())}
     right = np.concatenate([np.concatenate([a.correct["ours"], np.zeros(int((~a.known).sum()), bool)]) for a in asked])
@@ -168,8 +166,8 @@ def summary(asked: list[Asked]) -> dict[str, Any]:
     return found
 
 
-def _pooled(asked: list[Asked], known: list[Array], score: str, measure: Callable[[Array, Array], float], rows: Array) -> float:
-    return measure(np.concatenate([asked[i].scores[score] for i in rows]), np.concatenate([known[i] for i in rows]))
+def _pooled(asked: list[Asked], score: str, measure: Callable[[Array, Array], float], rows: Array) -> float:
+    return measure(np.concatenate([asked[i].scores[score] for i in rows]), np.concatenate([asked[i].known for i in rows]))
 
 
 def _calibration_error(confidence: Array, right: Array, bins: int = 15) -> float:
