@@ -8,13 +8,14 @@ and its ratio to ONNX Runtime's on the CPU in the bundle's precision: above 1 is
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from timing import medians_ms
 
 from sp_edge.bundle import Bundle
 from sp_edge.cli.common import table
@@ -44,18 +45,6 @@ def opened(bundle: Bundle, stack: ExitStack) -> tuple[dict[str, Backend], dict[s
     return found, missing
 
 
-def medians(backends: dict[str, Backend], graph: str, inputs: dict[str, Any], runs: int) -> dict[str, float]:
-    """Milliseconds of one run."""
-    times: dict[str, list[float]] = {name: [] for name in backends}
-    for turn in range(WARM + runs):
-        for name, backend in backends.items():
-            started = time.perf_counter()
-            backend.run(graph, inputs)
-            if turn >= WARM:
-                times[name].append(1000 * (time.perf_counter() - started))
-    return {name: float(np.median(each)) for name, each in times.items()}
-
-
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--runs", default=200, show_default=True, type=click.IntRange(1), help="Of each engine, graph and batch.")
@@ -76,7 +65,8 @@ def main(path: Path, runs: int, batches: tuple[int, ...], out: Path | None) -> N
                 inputs: dict[str, Any] = {"image": random.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)}
                 if graph == "support":
                     inputs["prompt"] = random.normal(size=(batch, dim)).astype(np.float32)
-                found = medians(backends, graph, inputs, runs)
+                actions = {name: partial(backend.run, graph, inputs) for name, backend in backends.items()}
+                found = medians_ms(actions, runs, warm=WARM)
                 base = found.get(f"cpu {bundle.manifest.precision}", float("nan"))
                 rows = [(n, f"{ms:.2f}", f"{base / ms:.2f}", f"{cosines[n]:.6f}") for n, ms in found.items()]
                 click.echo(f"\n{graph}, batch {batch}, {side} px: median of {runs} runs")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import tempfile
 import threading
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from timing import medians_ms
 
 from sp_edge.bank import Bank
 from sp_edge.cli.common import table
@@ -46,18 +46,6 @@ def write_video(path: Path, frames: int) -> None:
     for number in range(frames):
         writer.write(cv2.cvtColor(scene(number, SIZE_WH), cv2.COLOR_RGB2BGR))
     writer.release()
-
-
-def medians_ms(actions: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """Of each, all in turn."""
-    taken: dict[str, list[float]] = {name: [] for name in actions}
-    for number in range(runs + 1):
-        for name, action in actions.items():
-            started = time.perf_counter()
-            action()
-            if number:  # the first time is another
-                taken[name].append((time.perf_counter() - started) * 1000)
-    return {name: statistics.median(values) for name, values in taken.items()}
 
 
 def streaming(recognizer: Recognizer, video: Path) -> dict[str, float]:
