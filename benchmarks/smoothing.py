@@ -84,6 +84,7 @@ def smoothing(
     """Compare what is shown with and without smoothing."""
     with open_source(video) as source:
         frames = list(source)
+    minutes = (frames[-1].timestamp - frames[0].timestamp) / 60
     with Recognizer.load(bundle, bank=bank_file or bank_beside(bundle)) as recognizer:
         truth = [recognizer.classify(frame.image_rgb).label for frame in frames]
         chance, rows = np.random.default_rng(0), []
@@ -91,7 +92,6 @@ def smoothing(
             predictions = [recognizer.classify(noisy(frame, sigma, chance)) for frame in frames]
             found = [(prediction.label, prediction.confidence) for prediction in predictions]
             for every in stride:
-                minutes = (frames[-1].timestamp - frames[0].timestamp) / 60
                 times, goal = [frame.timestamp for frame in frames[::every]], truth[::every]
                 for name, options in ROWS.items():
                     labels = shown(frames, found, options, every)
