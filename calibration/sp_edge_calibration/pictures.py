@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ CANDIDATES = 1000  # read of a larger folder, evenly spread over its files
 FAR = 3.0
 # Spread of the pictures' features, in that of the known ones, below which they show nothing.
 ALIKE = 0.1
-
-Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +87,17 @@ class Calibration:
     words: tuple[str, ...]
 
 
-def calibrate_with(pictures: Pictures, encode: Encode, known: NDArray[np.float32]) -> Calibration:
+def calibrate_with(pictures: Pictures, features: NDArray[np.float32], known: NDArray[np.float32]) -> Calibration:
     """Chooses at most 128 pictures that cover the folder's variety, and judges them.
 
     Args:
-        encode: uint8 (n, H, W, 3) RGB pictures to float32 (n, D) features.
+        features: float32 (n, D), of the pictures.
         known: float32 (m, D) features of pictures that the network is known to be good at.
 
     Raises:
         DataError: the pictures show next to nothing, such as black frames or noise.
     """
-    features = unit(encode(pictures.images))
+    features = unit(features)
     chosen = k_centre(features, CHOSEN)
     spread = _spread(features) / max(_spread(unit(known)), 1e-6)
     distance = farness(features, unit(known))

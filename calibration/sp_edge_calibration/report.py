@@ -91,7 +91,7 @@ def measure(
         ExportError: the graph cannot run.
     """
     exact = features_of(query, {"image": pictures.images})
-    calibration = calibrate_with(pictures, lambda _images: exact, features_of(query, {"image": known}))
+    calibration = calibrate_with(pictures, exact, features_of(query, {"image": known}))
     inputs = {"image": calibration.images}
     ranges = tensor_ranges(query, inputs)
     lost = sensitivities(query, ranges, inputs, progress=progress)

@@ -221,8 +221,8 @@ def _conversion_inputs(
         if options.calibration.images.shape[1:] != (size, size, 3):
             got = str(options.calibration.images.shape)
             raise DataError("the calibration pictures are of another size", expected=f"(n, {size}, {size}, 3)", got=got)
-        query = load_graph(files["query"])
-        calibration = calibrate_with(options.calibration, lambda rows: features_of(query, {"image": rows}), features.query)
+        seen = features_of(load_graph(files["query"]), {"image": options.calibration.images})
+        calibration = calibrate_with(options.calibration, seen, features.query)
         for word in calibration.words:
             say(word)
         record["calibration"] = calibration.record

@@ -41,7 +41,7 @@ def test_a_large_folder_is_read_evenly(photos: Path, monkeypatch: pytest.MonkeyP
     read = Pictures.read(photos, PREPROCESS)
     assert len(read.files) + len(read.unreadable) == 20
     assert {file.parent.name for file in read.files} >= {"red", "green", "blue"}
-    told = calibrate_with(read, encode, encode(read.images)).words
+    told = calibrate_with(read, encode(read.images), encode(read.images)).words
     assert any("26 pictures are more than needed" in word for word in told)
 
 
@@ -81,7 +81,7 @@ def test_k_centre_leaves_no_row_farther_than_twice_the_best() -> None:
 
 def test_the_choice_is_recorded(photos: Path) -> None:
     read = Pictures.read(photos, PREPROCESS)
-    made = calibrate_with(read, encode, encode(read.images))
+    made = calibrate_with(read, encode(read.images), encode(read.images))
     assert made.record["chosen"] == 25 <= CHOSEN
     assert (made.record["found"], made.record["unreadable"]) == (26, 1)
     assert made.record["sha256"] == hashlib.sha256(read.images.tobytes()).hexdigest()
@@ -94,7 +94,7 @@ def test_the_choice_is_recorded(photos: Path) -> None:
 def test_pictures_of_another_kind_are_warned_of(photos: Path) -> None:
     read = Pictures.read(photos, PREPROCESS)
     known = -encode(read.images)
-    assert any("warning" in word and "another kind" in word for word in calibrate_with(read, encode, known).words)
+    assert any("warning" in word and "another kind" in word for word in calibrate_with(read, encode(read.images), known).words)
 
 
 @pytest.mark.parametrize("kind", ["black", "noise"])
@@ -104,20 +104,21 @@ def test_pictures_that_show_nothing_are_refused(tmp_path: Path, photos: Path, ki
         image = np.zeros((32, 32, 3), np.uint8) if kind == "black" else rng.integers(0, 90, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     known = encode(Pictures.read(photos, PREPROCESS).images)
+    read = Pictures.read(tmp_path, PREPROCESS)
     with pytest.raises(DataError, match="all look alike"):
-        calibrate_with(Pictures.read(tmp_path, PREPROCESS), encode, known)
+        calibrate_with(read, encode(read.images), known)
 
 
 def test_a_network_that_gives_no_numbers_is_not_calibrated(photos: Path) -> None:
     read = Pictures.read(photos, PREPROCESS)
     nothing = np.full((len(read.images), 4), np.nan, np.float32)
     with pytest.raises(DataError, match=r"all look alike[\s\S]*nan"):
-        calibrate_with(read, lambda _: nothing, nothing)
+        calibrate_with(read, nothing, nothing)
 
 
 def test_one_known_picture_is_enough_to_compare_with(photos: Path) -> None:
     read = Pictures.read(photos, PREPROCESS)
-    assert calibrate_with(read, encode, encode(read.images[:1])).record["spread"] > 1
+    assert calibrate_with(read, encode(read.images), encode(read.images[:1])).record["spread"] > 1
 
 
 def test_farness_of_the_same_kind_is_about_one() -> None:
