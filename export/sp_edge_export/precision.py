@@ -49,18 +49,17 @@ def to_fp16(source: Path, target: Path, inputs: Inputs) -> list[str]:
     return _halve(model, target, tensor_ranges(model, inputs))
 
 
-def to_int8(source: Path, target: Path, inputs: Inputs, *, skip: Collection[str] = ()) -> list[str]:
+def to_int8(model: onnx.ModelProto, target: Path, ranges: Mapping[str, Range], *, skip: Collection[str] = ()) -> list[str]:
     """FP32 graph -> graph with quantised convolutions, the rest of its trunk half.
 
     Args:
-        inputs: calibration inputs by name, one row a picture, as the graph takes them.
+        model: is left as it is, since several attempts start from it.
+        ranges: of its tensors on the calibration pictures.
         skip: layers that stay half.
 
     Returns:
         Names of the operators that stay float32.
     """
-    model = load_graph(source)
-    ranges = tensor_ranges(model, inputs)
     return _halve(quantize(model, ranges, skip=skip), target, ranges)
 
 
@@ -101,16 +100,15 @@ def convert_to_int8(
     Returns:
         The graphs; they may still not pass, if even the last layer costs too much.
     """
+    models = {name: {graph: load_graph(file) for graph, file in files.items()} for name, files in variants.items()}
     ranges = {
-        name: {graph: tensor_ranges(load_graph(file), inputs[graph]) for graph, file in files.items()}
-        for name, files in variants.items()
+        name: {graph: tensor_ranges(model, inputs[graph]) for graph, model in graphs.items()} for name, graphs in models.items()
     }
 
     def attempt(variant: str, skip: Collection[str] = ()) -> tuple[Parity, dict[str, list[str]]]:
-        whole = {}
-        for graph, file in variants[variant].items():
-            measured = ranges[variant][graph]
-            whole[graph] = _halve(quantize(load_graph(file), measured, skip=skip), targets[graph], measured)
+        whole = {
+            graph: to_int8(model, targets[graph], ranges[variant][graph], skip=skip) for graph, model in models[variant].items()
+        }
         return measure(targets), whole
 
     tried, last = {}, ""
@@ -125,9 +123,9 @@ def convert_to_int8(
     skip: list[str] = []
     if parity.failure(max_drop) is not None:
         say(f"int8 does not pass with every layer quantised: measuring what each costs, on {PICTURES} pictures")
-        costs = sensitivities(load_graph(variants[best]["query"]), ranges[best]["query"], inputs["query"], progress=True)
+        costs = sensitivities(models[best]["query"], ranges[best]["query"], inputs["query"], progress=True)
         record["sensitivity"] = {"pictures": PICTURES, "cosine_lost": costs}
-        names = [layer.name for layer in quantizable(load_graph(variants[best]["support"]))]
+        names = [layer.name for layer in quantizable(models[best]["support"])]
 
         def passes_without(count: int) -> bool:
             nonlocal parity, whole, skip

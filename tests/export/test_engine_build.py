@@ -26,7 +26,9 @@ from sp_edge.plans import Plan, sidecar_of
 from sp_edge.preprocess import Preprocess
 from sp_edge.settings import ModelSettings
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.pictures import Pictures
+from sp_edge_calibration.ranges import tensor_ranges
 from sp_edge_export import engine_build
 from sp_edge_export.engine import EngineOptions
 from sp_edge_export.engine_build import build_plan
@@ -143,7 +145,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     for graph, source in export_graphs(network, 224, toy.TEXT.dim, folder).items():
         rows = inputs if graph == "support" else {"image": inputs["image"]}
         to_fp16(source, folder / f"{graph}.fp16.onnx", rows)
-        to_int8(source, folder / f"{graph}.int8.onnx", rows)
+        model = load_graph(source)
+        to_int8(model, folder / f"{graph}.int8.onnx", tensor_ranges(model, rows))
     manifest = Manifest.from_json(read_json(folder / "manifest.json", BundleError))
     write_manifest(
         folder,

@@ -16,7 +16,9 @@ from sp_edge.bundle import Bundle
 from sp_edge.data.episodes import Accuracy, Difference
 from sp_edge.matching import unit
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.quantize import quantizable
+from sp_edge_calibration.ranges import tensor_ranges
 from sp_edge_export import precision as module
 from sp_edge_export.precision import convert_to_int8, to_fp16, to_int8
 from sp_edge_export.verify import Parity
@@ -28,6 +30,11 @@ def run(file: Path, inputs: dict[str, NDArray[np.generic]]) -> NDArray[np.float3
 
 def cosines(got: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((unit(got) * unit(expected)).sum(axis=1))
+
+
+def int8(source: Path, target: Path, inputs: dict[str, NDArray[np.generic]]) -> list[str]:
+    model = load_graph(source)
+    return to_int8(model, target, tensor_ranges(model, inputs))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +60,7 @@ def test_int8_agrees_and_is_half_beside_its_convolutions(
 ) -> None:
     source = bundle.graph(graph, "fp32")
     before = source.read_bytes()
-    assert to_int8(source, tmp_path / "int8.onnx", inputs[graph]) == []
+    assert int8(source, tmp_path / "int8.onnx", inputs[graph]) == []
     assert source.read_bytes() == before
     model = onnx.load(tmp_path / "int8.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -89,7 +96,7 @@ def test_a_network_that_overflows_stays_float32_where_it_does(
     source = loud(bundle, graph, tmp_path / "loud.onnx")
     expected = run(bundle.graph(graph, "fp32"), inputs[graph])
     assert cosines(run(source, inputs[graph]), expected).min() > 0.99999, "the network is the same"
-    whole = (to_int8 if quantised else to_fp16)(source, tmp_path / "made.onnx", inputs[graph])
+    whole = (int8 if quantised else to_fp16)(source, tmp_path / "made.onnx", inputs[graph])
     assert {"backbone.stem.0", "backbone.patch_embed1.proj"} <= set(whole)
     assert len(whole) <= (6 if quantised else 3), "and nothing else"
     got = run(tmp_path / "made.onnx", inputs[graph])
