@@ -15,6 +15,7 @@ from sp_edge.errors import BankError, ExportError, SettingsError
 from sp_edge.files import atomic_folder
 from sp_edge.head import Head
 from sp_edge.matching import UNKNOWN
+from sp_edge_export.engine import check_batch
 from sp_edge_export.head import decision
 
 CONFIG = "config_infer_sp_edge.txt"
@@ -40,8 +41,7 @@ def write_deepstream(bundle: Bundle, bank: Bank, out: Path, *, precision: str | 
         SettingsError: max_batch is out of range, or something else is at `out`.
         BundleError: the bundle was not exported in that precision.
     """
-    if not 1 <= max_batch <= 1024:
-        raise SettingsError("the largest batch is out of range", expected="1 to 1024", got=str(max_batch))
+    check_batch(max_batch)
     if out.exists() and not (out / CONFIG).is_file():
         raise SettingsError(f"{out} is there and is no DeepStream folder", expected="a free path, or an earlier export")
     split = [name for name in bank.names if ";" in name]

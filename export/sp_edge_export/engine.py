@@ -66,6 +66,16 @@ class EngineOptions:
             raise SettingsError("no compute capability", expected="such as 8.6", got=", ".join(self.targets))
 
 
+def check_batch(max_batch: int) -> None:
+    """Looks whether an engine or a server may be asked for batches up to this.
+
+    Raises:
+        SettingsError: it is out of range.
+    """
+    if not 1 <= max_batch <= MAX_BATCH:
+        raise SettingsError("the largest batch is out of range", expected=f"1 to {MAX_BATCH}", got=str(max_batch))
+
+
 def plans_for(max_batch: int) -> tuple[tuple[str, int], ...]:
     """The (graph, largest batch) of all the plans that a device needs.
 
@@ -75,8 +85,7 @@ def plans_for(max_batch: int) -> tuple[tuple[str, int], ...]:
     Raises:
         SettingsError: max_batch is out of range.
     """
-    if not 1 <= max_batch <= MAX_BATCH:
-        raise SettingsError("the batch is out of range", expected=f"1 to {MAX_BATCH}", got=str(max_batch))
+    check_batch(max_batch)
     return tuple(dict.fromkeys((("query", 1), ("query", max_batch), ("support", max_batch))))
 
 
@@ -115,7 +124,7 @@ def build_engine(
     """
     from sp_edge_calibration.session import check_graph  # here, since the builder's process imports this file, too
 
-    plans_for(max_batch)
+    check_batch(max_batch)
     chosen = precision or bundle.manifest.precision
     source = bundle.graph(graph, chosen)
     check_installed(options.flavour)

@@ -17,6 +17,7 @@ from sp_edge.bundle import Bundle
 from sp_edge.errors import SettingsError
 from sp_edge.files import atomic_folder, locked, read_json, write_bytes, write_json
 from sp_edge.head import Head
+from sp_edge_export.engine import check_batch
 from sp_edge_export.head import head_graph
 from sp_edge_export.pbtxt import Symbol, Value, pbtxt
 
@@ -68,8 +69,7 @@ def write_repository(
         BankError: no class was taught.
         BundleError: the bundle was not exported in that precision.
     """
-    if not 1 <= max_batch <= 1024:
-        raise SettingsError("the largest batch is out of range", expected="1 to 1024", got=str(max_batch))
+    check_batch(max_batch)
     precision = precision or bundle.manifest.precision
     models = plans or {graph: bundle.graph(graph, precision) for graph in ("query", "support")}
     head = head_graph(
