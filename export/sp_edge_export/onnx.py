@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +13,7 @@ from sp_edge.errors import ExportError
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge_export.fold import fold
+from sp_edge_export.tracing import drop_notes, exporter_errors, run_exporter
 
 # 20 has Gelu as one operator, which ONNX Runtime computes faster than the five that 19 spells it with (it does not fuse
 # them), and which TensorRT's parser is documented to read from 10.0 on. Half scales of Q/DQ nodes need 19.
@@ -87,38 +84,13 @@ class _Unprompted(QueryGraph):
 
 def _export(module: nn.Module, inputs: dict[str, Tensor], file: Path, opset: int) -> None:
     batch = torch.export.Dim("N", min=1)
-    said = io.StringIO()
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(said):
-            # The exporter warns about its own future; what it made is checked below, and by sp_edge_export.verify.
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module.eval(),
-                tuple(inputs.values()),
-                input_names=list(inputs),
-                output_names=["feature"],
-                opset_version=opset,
-                dynamo=True,
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
-                external_data=False,
-                verbose=False,
-            )
-        if program is None:
-            raise ExportError("torch.onnx.export returned nothing", got=said.getvalue()[-500:])
-        program.save(file)
+    with exporter_errors(file.name):
+        run_exporter(module.eval(), inputs, "feature", {0: batch}, opset).save(file)
         model = onnx.load(file)
-        _tidy(model)
+        drop_notes(model)
+        _name_convolutions(model)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, file)
-    except ExportError:
-        raise
-    except Exception as cause:  # the exporter's own errors have no common type
-        raise ExportError(f"cannot export {file.name}", got=f"{type(cause).__name__}: {str(cause)[:500]}") from cause
-    finally:
-        logger.setLevel(level)
     given = {entry.domain: entry.version for entry in model.opset_import}.get("", 0)
     dims = {i.name: i.type.tensor_type.shape.dim[0] for i in (*model.graph.input, *model.graph.output)}
     fixed = [name for name, dim in dims.items() if not dim.dim_param]
@@ -130,19 +102,11 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], file: Path, opset: int
         )
 
 
-def _tidy(model: onnx.ModelProto) -> None:
-    """Names convolutions after their layers, and drops what the exporter notes about the source, with paths of this machine."""
+def _name_convolutions(model: onnx.ModelProto) -> None:
+    """Names convolutions after their layers."""
     times: Counter[str] = Counter()
     for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
         if node.op_type == "Conv" and node.input[1].endswith(".weight"):
             layer = node.input[1].removeprefix("network.").removesuffix(".weight")
             times[layer] += 1  # a network that mixes two strengths runs its last layers twice
             node.name = layer if times[layer] == 1 else f"{layer}/{times[layer]}"
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
-        del value.metadata_props[:]
-        value.doc_string = ""
-    for part in (model, model.graph):
-        del part.metadata_props[:]
-        part.doc_string = ""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +24,7 @@ from sp_edge.text import CLIP, TextEncoder, open_encoder
 from sp_edge.text.sentence import SentenceEncoder
 from sp_edge_calibration.weights import quantize_weights
 from sp_edge_export.clip_tokenizer import clip_tokenizer
+from sp_edge_export.tracing import drop_notes, exporter_errors, run_exporter
 from sp_edge_runtime import text as device
 
 CHOICES = ("auto", "none", "fp32", "int8")
@@ -192,36 +189,11 @@ def trace(traceable: Traceable, file: Path) -> None:
     """
     ids = torch.ones(2, 5, dtype=torch.int64)
     batch, length = torch.export.Dim("N", min=1), torch.export.Dim("L", min=2)
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # the exporter warns about its own future; what it made is measured
-            program = torch.onnx.export(
-                traceable.module,
-                (ids, torch.ones_like(ids)),
-                input_names=["ids", "mask"],
-                output_names=["vector"],
-                opset_version=OPSET,
-                dynamo=True,
-                dynamic_shapes=({0: batch, 1: length}, {0: batch, 1: length}),
-                external_data=False,
-                verbose=False,
-            )
-        if program is None:
-            raise ExportError("torch.onnx.export returned nothing")
+    with exporter_errors("the text encoder"):
+        free = {0: batch, 1: length}
+        program = run_exporter(traceable.module, {"ids": ids, "mask": torch.ones_like(ids)}, "vector", free, OPSET)
         model = program.model_proto
-    except ExportError:
-        raise
-    except Exception as cause:  # the exporter's own errors have no common type
-        raise ExportError("cannot export the text encoder", got=f"{type(cause).__name__}: {str(cause)[:500]}") from cause
-    finally:
-        logger.setLevel(level)
-    # The exporter notes lines of its source at every node: a megabyte that means nothing elsewhere.
-    for noted in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
-        del noted.metadata_props[:]
-    del model.graph.metadata_props[:]
+    drop_notes(model)
     del model.graph.value_info[:]
     onnx.save(model, file)
     shapes = {value.name: value.type.tensor_type.shape.dim for value in (*model.graph.input, *model.graph.output)}
