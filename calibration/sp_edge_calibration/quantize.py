@@ -61,9 +61,8 @@ def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range], *, skip: Colle
             node.input[1] = pair(node.input[1], f"{layer.name}/weight", _scale(channels), zeros, axis=0)
             node.input[0] = data
         nodes.append(node)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del quantised.graph.node[:]
-    quantised.graph.node.extend(kept)
+    quantised.graph.node.extend(nodes)
     quantised.graph.initializer.extend(added.values())
     del quantised.graph.value_info[:]
     onnx.checker.check_model(quantised, full_check=True)

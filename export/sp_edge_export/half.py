@@ -71,9 +71,8 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
         constant = graph.initializer.add()
         constant.CopyFrom(value)
         constant.name = node.output[0]
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
     del graph.node[:]
-    graph.node.extend(copies)
+    graph.node.extend(kept)
 
 
 def _trunk(nodes: Nodes) -> Nodes:
@@ -149,12 +148,10 @@ class _Writer:
                 self._nodes.append(_cast(inside, output.name, TensorProto.FLOAT))
         used = {name for node in self._nodes for name in node.input} | {o.name for o in self._graph.output}
         constants = [c for c in self._graph.initializer if c.name in used]
-        copies = [TensorProto.FromString(c.SerializeToString()) for c in constants]
-        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in self._nodes]
         for part in (self._graph.node, self._graph.initializer, self._graph.value_info):
             del part[:]
-        self._graph.node.extend(nodes)
-        self._graph.initializer.extend(copies)
+        self._graph.node.extend(self._nodes)
+        self._graph.initializer.extend(constants)
 
 
 def _fits(constant: TensorProto) -> bool:
