@@ -14,10 +14,11 @@ from PIL import Image
 
 from sp_edge.bank import Bank
 from sp_edge.errors import BankError
-from sp_edge.files import atomic_folder, write_bytes, write_json
+from sp_edge.files import atomic_folder, holds_earlier, write_bytes, write_json
 
 DESCRIPTION = "bank.json"
 PAGE = "index.html"
+_OTHERS = (PAGE, "[0-9][0-9][0-9][0-9]*")  # the last are the classes' folders
 
 
 def describe(bank: Bank) -> dict[str, Any]:
@@ -55,8 +56,7 @@ def export_bank(bank: Bank, folder: Path) -> None:
     Raises:
         BankError: the folder holds something else.
     """
-    if folder.exists() and not _replaceable(folder):
-        raise BankError(f"{folder} is in the way", expected="a new folder, or an earlier export of a bank")
+    holds_earlier(folder, DESCRIPTION, _OTHERS, BankError, what="an exported bank")
     described = describe(bank)
     with atomic_folder(folder) as temporary:
         for number, entry in enumerate(described["classes"]):
@@ -67,11 +67,6 @@ def export_bank(bank: Bank, folder: Path) -> None:
                 Image.fromarray(small).save(temporary / picture)
         write_json(temporary / DESCRIPTION, described)
         write_bytes(temporary / PAGE, _page(described).encode())
-
-
-def _replaceable(folder: Path) -> bool:
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
-    return not names or {DESCRIPTION, PAGE} <= names
 
 
 def _readable(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import fnmatch
 import glob
 import hashlib
 import json
@@ -12,7 +13,7 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -76,6 +77,39 @@ def _take_place(folder: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+
+
+def holds_earlier(
+    path: Path, mark: str, others: Collection[str], error: type[InputError], *, what: str, next_step: str = ""
+) -> bool:
+    """Whether a folder that is about to be replaced holds an earlier one of its kind; False where the path is free.
+
+    Whoever writes a whole folder asks first, so that nobody's files vanish with it.
+
+    Args:
+        path: of the folder. Nothing there, or an empty folder, is free.
+        mark: file by which an earlier one is known.
+        others: patterns of the further names that one may have at its top.
+        what: is written, such as 'a Triton repository'.
+        next_step: of the error.
+
+    Raises:
+        error: a file is there, or a folder without the mark or with more than such names.
+    """
+    if not path.exists():
+        return False
+    found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else None
+    if found == []:
+        return False
+    strange = [name for name in found or () if name != mark and not any(fnmatch.fnmatchcase(name, other) for other in others)]
+    if found is None or strange or mark not in found:
+        raise error(
+            f"{path} is in the way: it is not {what} of sp-edge and nothing else",
+            expected="a free path, an empty folder, or what an earlier export wrote there",
+            got="a file" if found is None else ", ".join(strange[:5]) or f"no {mark}",
+            next_step=next_step,
+        )
+    return True
 
 
 def _is_free_or_folder(path: Path) -> bool:

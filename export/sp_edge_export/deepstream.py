@@ -12,19 +12,20 @@ import sp_edge
 from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BankError, ExportError, SettingsError
-from sp_edge.files import atomic_folder
+from sp_edge.files import atomic_folder, holds_earlier
 from sp_edge.head import Head
 from sp_edge.matching import UNKNOWN
 from sp_edge_export.engine import check_batch
 from sp_edge_export.head import decision
 
 CONFIG = "config_infer_sp_edge.txt"
-GRAPH, LABELS = "sp_edge.onnx", "labels.txt"
+GRAPH, LABELS, README = "sp_edge.onnx", "labels.txt", "README.md"
+_OTHERS = (GRAPH, LABELS, README, f"{GRAPH}_*.engine")  # the last is what nvinfer builds of the graph
 _MODES = {"fp32": 0, "int8": 1, "fp16": 2}  # nvinfer's network-mode
 
 
 def write_deepstream(bundle: Bundle, bank: Bank, out: Path, *, precision: str | None = None, max_batch: int = 1) -> None:
-    """Writes the folder `out`, replacing an earlier one.
+    """Writes the folder `out`, replacing an earlier one and the engine that nvinfer built of it.
 
     nvinfer hands a network float32 pixels in planes; the graph takes them as they are (0 to 255, RGB), so normalisation stays
     inside. Its output is one probability a class and one for 'unknown', which nvinfer's own classifier parser reads.
@@ -32,7 +33,7 @@ def write_deepstream(bundle: Bundle, bank: Bank, out: Path, *, precision: str | 
     Args:
         bundle: whose query graph to use.
         bank: the taught classes; teaching more needs a new folder.
-        out: a free path, or what this function wrote.
+        out: a free path, an empty folder, or what this function wrote.
         precision: of the graph; the bundle's own by default.
         max_batch: streams that are recognised in one run.
 
@@ -42,8 +43,7 @@ def write_deepstream(bundle: Bundle, bank: Bank, out: Path, *, precision: str | 
         BundleError: the bundle was not exported in that precision.
     """
     check_batch(max_batch)
-    if out.exists() and not (out / CONFIG).is_file():
-        raise SettingsError(f"{out} is there and is no DeepStream folder", expected="a free path, or an earlier export")
+    holds_earlier(out, CONFIG, _OTHERS, SettingsError, what="a DeepStream folder", next_step="give it a folder of its own")
     split = [name for name in bank.names if ";" in name]
     if split:
         raise BankError("DeepStream cannot show this name", expected="names without ';'", got=split[0])
@@ -53,7 +53,7 @@ def write_deepstream(bundle: Bundle, bank: Bank, out: Path, *, precision: str | 
         onnx.save(model, folder / GRAPH)
         (folder / LABELS).write_text(";".join([*bank.names, UNKNOWN]) + "\n", encoding="utf-8")
         (folder / CONFIG).write_text(_config(bundle, precision, max_batch), encoding="utf-8")
-        (folder / "README.md").write_text(_readme(bundle), encoding="utf-8")
+        (folder / README).write_text(_readme(bundle), encoding="utf-8")
 
 
 def deepstream_graph(bundle: Bundle, bank: Bank, precision: str) -> onnx.ModelProto:

@@ -16,13 +16,24 @@ import onnxruntime
 from PIL import Image
 
 import sp_edge
-from sp_edge.bundle import BACKGROUND, FAMILIARITY, GOLDEN, PROMPTS, Bundle, Manifest, file_entries, is_bundle, write_manifest
+from sp_edge.bundle import (
+    BACKGROUND,
+    FAMILIARITY,
+    GOLDEN,
+    MANIFEST,
+    PROMPTS,
+    Bundle,
+    Manifest,
+    file_entries,
+    is_bundle,
+    write_manifest,
+)
 from sp_edge.bundle_text import TextPart
 from sp_edge.data import sets
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, SettingsError
-from sp_edge.files import atomic_folder, save_tensors
+from sp_edge.files import atomic_folder, holds_earlier, save_tensors
 from sp_edge.prompts import PromptTable
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge.training.evaluate import encode
@@ -39,6 +50,8 @@ from sp_edge_export.text import add_text_encoder, choose_encoder
 from sp_edge_export.verify import Parity, Probe, compare, graph_features
 
 GOLDEN_PICTURES = 8
+CARD = "README.md"
+_OTHERS = (CARD, "*.onnx", "*.safetensors", "golden", "text")
 
 
 @dataclass(frozen=True)
@@ -87,10 +100,12 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
 
     Raises:
         ExportError: a stage does not pass; nothing is written but a report beside `out`, which the message names.
-        SettingsError: `out` is there and no bundle.
+        SettingsError: something else is at `out`.
     """
-    if out.exists() and not is_bundle(out):
-        raise SettingsError(f"{out} is there and is no bundle", expected="a free path or an earlier bundle")
+    if holds_earlier(out, MANIFEST, _OTHERS, SettingsError, what="a bundle") and not is_bundle(out):
+        raise SettingsError(
+            f"{out} is in the way", expected="a free path or an earlier bundle", got=f"a {MANIFEST} of something else"
+        )
     with atomic_folder(out) as folder:  # first of all, so that a place that cannot be written is known at once
         _write(checkpoint, out, folder, options, say)
         Bundle.load(folder)
@@ -129,7 +144,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
         text_encoder = add_text_encoder(encoder, "fp32" if options.text == "fp32" else "int8", prompts, folder, say)
     prompts.save(folder / PROMPTS)
     _write_golden(folder, probe, before)
-    (folder / "README.md").write_text(_card(checkpoint, list(graphs), text_encoder), encoding="utf-8")
+    (folder / CARD).write_text(_card(checkpoint, list(graphs), text_encoder), encoding="utf-8")
     manifest = Manifest(
         versions={**versions(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         files=file_entries(folder),

@@ -15,7 +15,7 @@ import sp_edge
 from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
 from sp_edge.errors import SettingsError
-from sp_edge.files import atomic_folder, locked, read_json, write_bytes, write_json
+from sp_edge.files import atomic_folder, holds_earlier, locked, read_json, write_bytes, write_json
 from sp_edge.head import Head
 from sp_edge_export.engine import check_batch
 from sp_edge_export.head import head_graph
@@ -25,6 +25,7 @@ SCHEMA = 1
 RECORD = "sp-edge.json"
 KEPT = 3  # versions of the head that stay on disk, so that a server can be told to go back
 QUERY, SUPPORT, HEAD, ENSEMBLE = "sp_edge_query", "sp_edge_support", "sp_edge_head", "sp_edge"
+_OTHERS = (QUERY, SUPPORT, HEAD, ENSEMBLE, "client.py", "README.md")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def write_repository(
     Args:
         bundle: whose graphs to serve.
         bank: the taught classes.
-        out: a free path, or a repository that this function wrote.
+        out: a free path, an empty folder, or a repository that this function wrote.
         precision: of the graphs; the bundle's own by default.
         max_batch: pictures that the server may put into one run.
         plans: 'query' and 'support' -> TensorRT plan whose profile reaches to `max_batch`; ONNX graphs by default.
@@ -86,7 +87,7 @@ def write_repository(
         "models": [QUERY, SUPPORT, HEAD, ENSEMBLE],
     }
     with locked(out):
-        if out.exists() and _record_of(out) == record:
+        if _is_there(out) and read_json(out / RECORD, SettingsError) == record:
             return Repository(out, _next_head(out / HEAD, head, bank), encoders=False)
         with atomic_folder(out) as folder:
             _write_encoders(folder, bundle, models, max_batch)
@@ -99,18 +100,10 @@ def write_repository(
     return Repository(out, 1, encoders=True)
 
 
-def _record_of(out: Path) -> dict[str, Any]:
-    """What an earlier repository says of itself. Raises SettingsError where something else is at `out`, or beside it there."""
-    known = {QUERY, SUPPORT, HEAD, ENSEMBLE, RECORD, "client.py", "README.md"}
-    found = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
-    if RECORD not in found or not found <= known:
-        raise SettingsError(
-            f"{out} is there and is no repository of sp-edge alone",
-            expected="a free path, or what an earlier export wrote and nothing else",
-            got=", ".join(sorted(found - known)) or "no " + RECORD,
-            next_step="a server takes several --model-repository folders: give this one its own",
-        )
-    return read_json(out / RECORD, SettingsError)
+def _is_there(out: Path) -> bool:
+    """Whether an earlier repository is at `out`, and nothing beside it there."""
+    next_step = "a server takes several --model-repository folders: give this one its own"
+    return holds_earlier(out, RECORD, _OTHERS, SettingsError, what="a Triton repository", next_step=next_step)
 
 
 def _write_encoders(folder: Path, bundle: Bundle, models: Mapping[str, Path], max_batch: int) -> None:
@@ -242,9 +235,10 @@ Start the server, with a release that fits your driver for YY.MM:
     docker run --rm --gpus all -p 8000:8000 -p 8001:8001 -v "$PWD:/models:ro" nvcr.io/nvidia/tritonserver:YY.MM-py3 \\
         tritonserver --model-repository=/models --model-control-mode=poll --repository-poll-secs=2
 
-Without a GPU leave out `--gpus all`. Then, on any machine with `pip install sp-edge "tritonclient[grpc]"`:
+Without a GPU leave out `--gpus all`. Then, on any machine, with sp-edge from a clone of its repository (it is not on PyPI):
 
-    python client.py HOST:8001 picture.jpg
+    pip install . "tritonclient[grpc]"          # in the clone
+    python client.py HOST:8001 picture.jpg      # in this folder
 
 Teach a class and export again to the same place: only the next version of `{HEAD}` is written, and a polling
 server takes it up within its two seconds; the encoders stay loaded.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sp_edge.cli.common import PATH, bank_beside, together
+from sp_edge.cli.common import PATH, bank_beside, existing_bank, together
 from sp_edge.cli.engines import build_engines
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _deepstream(options: Mapping[str, Any]) -> Make:
 def _bank(options: Mapping[str, Any], bundle: Bundle) -> Bank:
     from sp_edge.bank import Bank
 
-    return Bank.load(options["bank"] or bank_beside(bundle.path), bundle)
+    return Bank.load(existing_bank(options["bank"] or bank_beside(bundle.path)), bundle)
 
 
 def _plans(bundle: Bundle, precision: str, batch: int, folder: Path | None) -> dict[str, Path]:

@@ -127,5 +127,7 @@ def test_servers_need_taught_classes(call: Call, toy_bundle: Path, tmp_path: Pat
         "export", toy_bundle, "--format", form, "--bank", tmp_path / "none.spbank", "--folder", tmp_path / "out"
     )
     assert code == 2
-    assert "none.spbank" in err
+    assert f"no bank at {tmp_path / 'none.spbank'}" in err
+    assert "expected: a file of taught classes" in err
+    assert "next: sp-edge enroll --name NAME PICTURES" in err
     assert not (tmp_path / "out").exists()

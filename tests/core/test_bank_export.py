@@ -89,3 +89,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(bundle: Bundle, tmp_path
         with pytest.raises(BankError, match="in the way"):
             export_bank(taught(bundle), tmp_path / place)
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+    (out / "letter.txt").write_text("dear")
+    with pytest.raises(BankError, match=r"in the way[\s\S]*letter\.txt"):
+        export_bank(taught(bundle), out)
+    assert (out / "letter.txt").read_text() == "dear"

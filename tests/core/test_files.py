@@ -22,6 +22,7 @@ from sp_edge.errors import BankError, BundleError, InputError, PromptError
 from sp_edge.files import (
     atomic_file,
     atomic_folder,
+    holds_earlier,
     inside,
     load_tensors,
     locked,
@@ -594,3 +595,42 @@ def test_many_writers_of_one_folder_leave_one_of_their_folders(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     assert (target / "a").read_text() == (target / "b").read_text()
     assert (target / "a").read_text().endswith(" 19")
+
+
+def earlier(path: Path) -> bool:
+    return holds_earlier(path, "index.json", ("read*", "pictures"), BankError, what="an album", next_step="look elsewhere")
+
+
+def test_a_path_is_free_or_holds_what_was_written_there(tmp_path: Path) -> None:
+    assert not earlier(tmp_path / "nothing" / "here")
+    album = tmp_path / "album"
+    album.mkdir()
+    assert not earlier(album)
+    (album / "index.json").touch()
+    assert earlier(album)
+    (album / "readme.txt").touch()
+    (album / "pictures").mkdir()
+    (album / "pictures" / "cat.png").touch()
+    assert earlier(album)
+
+
+@pytest.mark.parametrize(
+    ("names", "got"),
+    [
+        (["letter.txt"], "letter.txt"),
+        (["index.json", "letter.txt", "pictures", ".hidden"], ".hidden, letter.txt"),
+        (["readme"], "no index.json"),
+        (["index.json", "old read"], "old read"),
+        (None, "a file"),
+    ],
+)
+def test_what_somebody_else_put_there_is_in_the_way(tmp_path: Path, names: list[str] | None, got: str) -> None:
+    place = tmp_path / "place"
+    if names is None:
+        place.touch()
+    else:
+        for name in names:
+            write_bytes(place / name, b"dear")
+    with pytest.raises(BankError, match="place is in the way: it is not an album of sp-edge") as raised:
+        earlier(place)
+    assert (raised.value.got, raised.value.next_step) == (got, "look elsewhere")

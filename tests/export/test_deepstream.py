@@ -83,8 +83,11 @@ def test_a_name_that_would_split(recognizer: Recognizer, tmp_path: Path) -> None
 
 
 def test_what_is_not_ours_is_left_alone(recognizer: Recognizer, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no DeepStream folder"):
-        write_deepstream(recognizer.bundle, recognizer.bank, tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(SettingsError, match=r"mine is in the way[\s\S]*letter\.txt"):
+        write_deepstream(recognizer.bundle, recognizer.bank, tmp_path / "mine")
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
     with pytest.raises(BundleError):
         write_deepstream(recognizer.bundle, recognizer.bank, tmp_path / "ds", precision="int8")
     with pytest.raises(SettingsError, match="largest batch"):
@@ -98,3 +101,21 @@ def test_written_again(recognizer: Recognizer, tmp_path: Path) -> None:
     recognizer.enroll("blue", [toy.picture("blue")])
     write_deepstream(recognizer.bundle, recognizer.bank, tmp_path / "ds")
     assert (tmp_path / "ds" / LABELS).read_text(encoding="utf-8") == "red;green;blue;unknown\n"
+
+
+def test_an_earlier_folder_goes_with_its_engine_and_not_with_what_somebody_else_put_there(
+    recognizer: Recognizer, tmp_path: Path
+) -> None:
+    out = tmp_path / "ds"
+    write_deepstream(recognizer.bundle, recognizer.bank, out)
+    read = configparser.ConfigParser()
+    read.read(out / CONFIG)
+    engine = out / read["property"]["model-engine-file"]
+    engine.write_bytes(b"built by nvinfer of the graph before")
+    (out / "pipeline.txt").write_text("mine")
+    with pytest.raises(SettingsError, match=r"in the way[\s\S]*pipeline\.txt"):
+        write_deepstream(recognizer.bundle, recognizer.bank, out)
+    assert (out / "pipeline.txt").read_text() == "mine"
+    (out / "pipeline.txt").unlink()
+    write_deepstream(recognizer.bundle, recognizer.bank, out)
+    assert not engine.exists(), "the new graph has other classes"

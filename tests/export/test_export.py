@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import toy
 from sp_edge.bundle import Bundle, file_entries
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, ExportError, PromptError, SettingsError
@@ -161,19 +162,27 @@ def test_calibration_pictures_of_another_size(checkpoint: Checkpoint, tmp_path: 
     assert not entries(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["folder", "file", "empty folder"])
-def test_what_is_no_bundle_is_not_replaced(checkpoint: Checkpoint, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("names", [None, ["holiday.jpg"], ["manifest.json", "model.onnx"]])
+def test_what_is_no_bundle_is_not_replaced(checkpoint: Checkpoint, tmp_path: Path, names: list[str] | None) -> None:
     out = tmp_path / "photos"
-    if kind == "file":
+    if names is None:
         out.write_text("precious")
     else:
         out.mkdir()
-        if kind == "folder":
-            (out / "holiday.jpg").write_text("precious")
-    with pytest.raises(SettingsError, match="is there and is no bundle"):
+        for name in names:
+            (out / name).write_text("{}")
+    with pytest.raises(SettingsError, match="photos is in the way"):
         export(checkpoint, out, ExportOptions(), say=quiet)
     assert entries(tmp_path) == ["photos"]
-    assert out.read_text() == "precious" if kind == "file" else entries(out) == (["holiday.jpg"] if kind == "folder" else [])
+    assert out.read_text() == "precious" if names is None else entries(out) == names
+
+
+def test_a_bundle_with_something_of_the_users_in_it_is_not_replaced(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    bundle = toy.make_bundle(tmp_path / "b", text_encoder=True)
+    (bundle / "classes.spbank").write_text("precious")
+    with pytest.raises(SettingsError, match=r"in the way[\s\S]*classes\.spbank"):
+        export(checkpoint, bundle, ExportOptions(), say=quiet)
+    assert (bundle / "classes.spbank").read_text() == "precious"
 
 
 def test_too_few_pictures_to_verify_with(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,13 +302,13 @@ def test_a_stage_that_fails_leaves_all_as_it_was(
 
 @pytest.mark.usefixtures("traced")
 def test_a_new_bundle_replaces_the_earlier_one_as_a_whole(checkpoint: Checkpoint, own_bundle: Path) -> None:
-    (own_bundle / "query.plan").write_text("built for this device")
+    (own_bundle / "query.int8.onnx").write_text("of the earlier network")
     failed = own_bundle.with_name(own_bundle.name + ".failed.json")
     failed.write_text("{}")
     made = export(checkpoint, own_bundle, ExportOptions(), say=quiet)
     assert set(made.manifest.graphs) == {"fp32"}
     assert not (own_bundle / "query.fp16.onnx").exists()
-    assert not (own_bundle / "query.plan").exists(), "an engine of the earlier graphs must not stand beside new ones"
+    assert not (own_bundle / "query.int8.onnx").exists(), "a graph of the earlier network must not stand beside new ones"
     assert not failed.exists(), "nor the report of an attempt that failed"
     assert entries(own_bundle.parent) == [own_bundle.name]
 

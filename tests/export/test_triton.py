@@ -111,7 +111,7 @@ def test_an_empty_bank_changes_nothing(recognizer: Recognizer, out: Path) -> Non
 
 def test_what_is_not_ours_is_left_alone(recognizer: Recognizer, out: Path) -> None:
     (out / "resnet").mkdir(parents=True)
-    with pytest.raises(SettingsError, match="no repository of sp-edge alone"):
+    with pytest.raises(SettingsError, match="in the way"):
         write(recognizer, out)
     shutil.rmtree(out)
     write(recognizer, out)
@@ -123,9 +123,21 @@ def test_what_is_not_ours_is_left_alone(recognizer: Recognizer, out: Path) -> No
 
 def test_a_file_in_the_way(recognizer: Recognizer, out: Path) -> None:
     out.write_text("mine")
-    with pytest.raises(SettingsError, match="is there"):
+    with pytest.raises(SettingsError, match="in the way"):
         write(recognizer, out)
     assert out.read_text() == "mine"
+
+
+def test_an_empty_folder_is_taken(recognizer: Recognizer, out: Path) -> None:
+    out.mkdir()
+    assert write(recognizer, out) == Repository(out, head=1, encoders=True)
+
+
+def test_the_readme_promises_no_package_that_is_not_there(recognizer: Recognizer, out: Path) -> None:
+    write(recognizer, out)
+    read = (out / "README.md").read_text(encoding="utf-8")
+    assert "pip install sp-edge" not in read
+    assert 'pip install . "tritonclient[grpc]"' in read
 
 
 @pytest.mark.parametrize("max_batch", [0, 1025])
