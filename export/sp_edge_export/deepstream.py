@@ -24,7 +24,15 @@ _OTHERS = (GRAPH, LABELS, README, f"{GRAPH}_*.engine")  # the last is what nvinf
 _MODES = {"fp32": 0, "int8": 1, "fp16": 2}  # nvinfer's network-mode
 
 
-def write_deepstream(bundle: Bundle, bank: Bank, out: Path, *, precision: str | None = None, max_batch: int = 1) -> None:
+def write_deepstream(
+    bundle: Bundle,
+    bank: Bank,
+    out: Path,
+    *,
+    classifier: str = "prototype",
+    precision: str | None = None,
+    max_batch: int = 1,
+) -> None:
     """Writes the folder `out`, replacing an earlier one and the engine that nvinfer built of it.
 
     nvinfer hands a network float32 pixels in planes; the graph takes them as they are (0 to 255, RGB), so normalisation stays
@@ -34,12 +42,13 @@ def write_deepstream(bundle: Bundle, bank: Bank, out: Path, *, precision: str | 
         bundle: whose query graph to use.
         bank: the taught classes; teaching more needs a new folder.
         out: a free path, an empty folder, or what this function wrote.
+        classifier: prototype or lr, which decides; see `sp_edge.head.Head`.
         precision: of the graph; the bundle's own by default.
         max_batch: streams that are recognised in one run.
 
     Raises:
         BankError: no class was taught, or a name holds the ';' with which DeepStream separates labels.
-        SettingsError: max_batch is out of range, or something else is at `out`.
+        SettingsError: max_batch or classifier is out of range, or something else is at `out`.
         BundleError: the bundle was not exported in that precision.
     """
     check_batch(max_batch)
@@ -48,25 +57,26 @@ def write_deepstream(bundle: Bundle, bank: Bank, out: Path, *, precision: str | 
     if split:
         raise BankError("DeepStream cannot show this name", expected="names without ';'", got=split[0])
     precision = precision or bundle.manifest.precision
-    model = deepstream_graph(bundle, bank, precision)
+    model = deepstream_graph(bundle, bank, precision, classifier)
     with atomic_folder(out) as folder:
         onnx.save(model, folder / GRAPH)
         (folder / LABELS).write_text(";".join([*bank.names, UNKNOWN]) + "\n", encoding="utf-8")
         (folder / CONFIG).write_text(_config(bundle, precision, max_batch), encoding="utf-8")
-        (folder / README).write_text(_readme(bundle), encoding="utf-8")
+        (folder / README).write_text(_readme(bundle, classifier), encoding="utf-8")
 
 
-def deepstream_graph(bundle: Bundle, bank: Bank, precision: str) -> onnx.ModelProto:
+def deepstream_graph(bundle: Bundle, bank: Bank, precision: str, classifier: str = "prototype") -> onnx.ModelProto:
     """`pixels` float32 (N, 3, H, W) RGB, 0 to 255 -> `probability` float32 (N, C + 1), the last of them 'unknown'.
 
     Where the bank believes its best class, the row is the classes' confidences and 0; elsewhere it is zeros and 1.
 
     Raises:
         BankError: no class was taught.
+        SettingsError: no such classifier, or too many classes for it.
         ExportError: the query graph is not of the form that export writes.
     """
     model = onnx.load(bundle.graph("query", precision))
-    made = decision(Head.of(bank, bundle.background(), bundle.manifest.calibration))
+    made = decision(Head.of(bank, bundle.background(), bundle.manifest.calibration, classifier=classifier))
     graph, side = model.graph, bundle.manifest.preprocess.image_size
     if [i.name for i in graph.input] != ["image"] or [o.name for o in graph.output] != ["feature"]:
         raise ExportError("the query graph has another form", expected="image -> feature")
@@ -119,14 +129,14 @@ classifier-threshold=0
 """
 
 
-def _readme(bundle: Bundle) -> str:
+def _readme(bundle: Bundle, classifier: str) -> str:
     preprocess = bundle.manifest.preprocess
     crops = "\n".join(f"    {w}x{h}: src-crop={_crop(w, h, preprocess.resize_ratio)}" for w, h in ((1280, 720), (1920, 1080)))
     side = preprocess.image_size
     return f"""# sp-edge in DeepStream
 
 `{CONFIG}` makes nvinfer a primary classifier of whole frames. Its classes stand in `{LABELS}`, 'unknown' the
-last. Written by sp-edge {sp_edge.__version__}, and not yet run in DeepStream.
+last; classifier `{classifier}` decides. Written by sp-edge {sp_edge.__version__}, and not yet run in DeepStream.
 
 Features are right only for frames cut as in training: a centred square, its side the frame's shorter one divided by
 {preprocess.resize_ratio}. nvinfer would squash a whole frame into its square, so cut before it:

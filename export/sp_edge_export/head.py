@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from sp_edge.errors import BankError, SettingsError
+from sp_edge.errors import BankError
 from sp_edge.head import Head
-from sp_edge.matching import LEAST_DISTANCE, UNKNOWN
+from sp_edge.matching import LEAST_DISTANCE, UNKNOWN, Floats
 
 OPSET = 19
 IR_VERSION = 9  # of opset 19: servers whose ONNX Runtime is older than onnx here still read it
@@ -21,7 +21,7 @@ class Decision:
     """What `Head.matches` does, as nodes that read `feature`, float32 (N, D), raw, of the query graph.
 
     They compute `similarity` float32 (N, C), cosines in the bank's order and metric; `confidence` float32 (N, C), each class's;
-    `best` int64 (N, 1), the most similar class; `believed` bool (N, 1), whether it reaches its threshold.
+    `best` int64 (N, 1), the class that the classifier chose; `believed` bool (N, 1), whether its cosine reaches its threshold.
     """
 
     nodes: tuple[NodeProto, ...]
@@ -29,41 +29,38 @@ class Decision:
 
 
 def decision(head: Head) -> Decision:
-    """The decision of a bank's head.
+    """The decision of a bank's head, by its own classifier.
 
     Raises:
         BankError: no class was taught.
-        SettingsError: the head classifies by logistic regression.
     """
     if not head.names:
         raise BankError("the bank is empty", expected="at least one class", next_step="sp-edge enroll --name NAME PICTURES")
-    if head.weights is not None:
-        raise SettingsError("only nearest prototypes can be exported", expected="classifier prototype", got="lr")
     constants = {
         "least": np.array(1e-12, np.float32),
         "least_distance": np.array(LEAST_DISTANCE, np.float32),
         "whole": np.array(1, np.float32),
         "metric": head.metric,
         "prototypes": np.ascontiguousarray(head.prototypes.T),
-        "temperature": np.array(head.calibration.temperature, np.float32),
         "sharpness": np.array(head.calibration.distance, np.float32),
         "thresholds": head.thresholds,
         "reaches": np.log(np.maximum(1 - head.thresholds.astype(np.float64), LEAST_DISTANCE)).astype(np.float32),
         "classes": np.array([1], np.int64),
     }
+    logits, of_logits = _logits(head)
     nodes = (
         *_unit("feature", "direction"),
         helper.make_node("MatMul", ["direction", "metric"], ["whitened"]),
         *_unit("whitened", "seen"),
         helper.make_node("MatMul", ["seen", "prototypes"], ["similarity"]),
-        helper.make_node("Div", ["similarity", "temperature"], ["logits"]),
+        logits,
         helper.make_node("Softmax", ["logits"], ["chances"], axis=1),
-        helper.make_node("ArgMax", ["similarity"], ["best"], axis=1, keepdims=1),
-        helper.make_node("ReduceMax", ["similarity", "classes"], ["highest"], keepdims=1),
+        helper.make_node("ArgMax", ["chances"], ["best"], axis=1, keepdims=1),
+        helper.make_node("GatherElements", ["similarity", "best"], ["nearness"], axis=1),
         helper.make_node("Gather", ["thresholds", "best"], ["threshold"]),
-        helper.make_node("GreaterOrEqual", ["highest", "threshold"], ["believed"]),
+        helper.make_node("GreaterOrEqual", ["nearness", "threshold"], ["believed"]),
         # matching.known_probability: 1 / (1 + (d / reach)^sharpness) is the sigmoid of sharpness (ln reach - ln d).
-        helper.make_node("Sub", ["whole", "highest"], ["from_best"]),
+        helper.make_node("Sub", ["whole", "nearness"], ["from_best"]),
         helper.make_node("Max", ["from_best", "least_distance"], ["distance"]),
         helper.make_node("Log", ["distance"], ["log_distance"]),
         helper.make_node("Gather", ["reaches", "best"], ["reach"]),
@@ -72,7 +69,16 @@ def decision(head: Head) -> Decision:
         helper.make_node("Sigmoid", ["log_odds"], ["taught"]),
         helper.make_node("Mul", ["chances", "taught"], ["confidence"]),
     )
-    return Decision(nodes, tuple(numpy_helper.from_array(value, name) for name, value in constants.items()))
+    return Decision(nodes, tuple(numpy_helper.from_array(value, name) for name, value in (constants | of_logits).items()))
+
+
+def _logits(head: Head) -> tuple[NodeProto, dict[str, Floats]]:
+    """What the classifier makes of cosines, or of features in the metric, and the constants that it needs."""
+    if head.weights is None or head.intercepts is None:
+        temperature = {"temperature": np.array(head.calibration.temperature, np.float32)}
+        return helper.make_node("Div", ["similarity", "temperature"], ["logits"]), temperature
+    regression = {"weights": head.weights, "intercepts": head.intercepts}
+    return helper.make_node("Gemm", ["seen", "weights", "intercepts"], ["logits"], transB=1), regression
 
 
 def _unit(name: str, result: str) -> tuple[NodeProto, ...]:
@@ -91,7 +97,6 @@ def head_graph(head: Head) -> onnx.ModelProto:
 
     Raises:
         BankError: no class was taught.
-        SettingsError: the head classifies by logistic regression.
     """
     made = decision(head)
     names = {

@@ -48,6 +48,7 @@ def write_repository(
     bank: Bank,
     out: Path,
     *,
+    classifier: str = "prototype",
     precision: str | None = None,
     max_batch: int = 8,
     plans: Mapping[str, Path] | None = None,
@@ -61,26 +62,27 @@ def write_repository(
         bundle: whose graphs to serve.
         bank: the taught classes.
         out: a free path, an empty folder, or a repository that this function wrote.
+        classifier: prototype or lr, with which the head decides; see `sp_edge.head.Head`.
         precision: of the graphs; the bundle's own by default.
         max_batch: pictures that the server may put into one run.
         plans: 'query' and 'support' -> TensorRT plan whose profile reaches to `max_batch`; ONNX graphs by default.
 
     Raises:
-        SettingsError: max_batch is out of range, or something else is at `out`.
+        SettingsError: max_batch or classifier is out of range, or something else is at `out`.
         BankError: no class was taught.
         BundleError: the bundle was not exported in that precision.
     """
     check_batch(max_batch)
     precision = precision or bundle.manifest.precision
     models = plans or {graph: bundle.graph(graph, precision) for graph in ("query", "support")}
-    head = head_graph(
-        Head.of(bank, bundle.background(), bundle.manifest.calibration)
-    )  # first: a bank that cannot be served changes nothing
+    decides = Head.of(bank, bundle.background(), bundle.manifest.calibration, classifier=classifier)
+    head = head_graph(decides)  # first: a bank that cannot be served changes nothing
     record = {
         "kind": "sp-edge triton repository",
         "schema": SCHEMA,
         "sp_edge": sp_edge.__version__,
         "bundle": bundle.fingerprint,
+        "classifier": classifier,
         "precision": precision,
         "max_batch": max_batch,
         "backend": "tensorrt" if plans else "onnxruntime",
@@ -217,7 +219,8 @@ def _readme(bundle: Bundle, record: Mapping[str, Any]) -> str:
     )
     return f"""# sp-edge on Triton
 
-A model repository of bundle {bundle.fingerprint[:12]}, {record["precision"]}, batches up to {record["max_batch"]}.
+A model repository of bundle {bundle.fingerprint[:12]}, {record["precision"]}, batches up to {record["max_batch"]},
+whose head decides by classifier `{record["classifier"]}`.
 Written by sp-edge {sp_edge.__version__}, and not yet run on a server.
 {plans}
 | model | input | output |
@@ -244,5 +247,11 @@ Teach a class and export again to the same place: only the next version of `{HEA
 server takes it up within its two seconds; the encoders stay loaded.
 
     sp-edge enroll BUNDLE --name NAME PICTURES
-    sp-edge export BUNDLE --format triton --folder HERE
+    sp-edge export BUNDLE --format triton --folder HERE {_again(record)}
 """
+
+
+def _again(record: Mapping[str, Any]) -> str:
+    """The options with which only the head is new."""
+    plans = " --plans" if record["backend"] == "tensorrt" else ""
+    return f"--classifier {record['classifier']} --precision {record['precision']} --batch {record['max_batch']}{plans}"

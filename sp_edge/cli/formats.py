@@ -47,9 +47,17 @@ def _triton(options: Mapping[str, Any]) -> Make:
         batch = options["batch"] or 8
         plans = _plans(bundle, precision, batch, options["engines"]) if options["plans"] else None
         folder = options["folder"] or bank_beside(bundle.path).with_name("triton")
-        written = write_repository(bundle, _bank(options, bundle), folder, precision=precision, max_batch=batch, plans=plans)
+        written = write_repository(
+            bundle,
+            _bank(options, bundle),
+            folder,
+            classifier=options["classifier"],
+            precision=precision,
+            max_batch=batch,
+            plans=plans,
+        )
         what = "all models" if written.encoders else "the encoders are those that were there"
-        click.echo(f"triton: {written.path}, version {written.head} of the head; {what}")
+        click.echo(f"triton: {written.path}, version {written.head} of the head, by {options['classifier']}; {what}")
 
     return make
 
@@ -59,8 +67,9 @@ def _deepstream(options: Mapping[str, Any]) -> Make:
 
     def make(bundle: Bundle, precision: str) -> None:
         folder = options["folder"] or bank_beside(bundle.path).with_name("deepstream")
-        write_deepstream(bundle, _bank(options, bundle), folder, precision=precision, max_batch=options["batch"] or 1)
-        click.echo(f"deepstream: {folder}")
+        batch, classifier = options["batch"] or 1, options["classifier"]
+        write_deepstream(bundle, _bank(options, bundle), folder, classifier=classifier, precision=precision, max_batch=batch)
+        click.echo(f"deepstream: {folder}, by {classifier}")
 
     return make
 
@@ -100,6 +109,7 @@ APPLIES = {
     "force": ("engine",),
     "engines": ("engine", "triton"),
     "bank": ("triton", "deepstream"),
+    "classifier": ("triton", "deepstream"),
     "folder": ("triton", "deepstream"),
     "plans": ("triton",),
 }
@@ -113,6 +123,8 @@ options_for_formats = together(
     click.option("--batch", type=click.IntRange(1, 1024), help="Largest batch.  [default: 8; of deepstream, 1]"),
     click.option("--bank", type=PATH,
                  help="Of triton and deepstream: the taught classes.  [default: classes.spbank beside the bundle]"),
+    click.option("--classifier", type=click.Choice(["prototype", "lr"]), default="prototype", show_default=True,
+                 help="Of triton and deepstream: which of the taught classes it is; nearest prototype or logistic regression."),
     click.option("--folder", type=PATH, help="Of triton and deepstream: where to write.  [default: beside the bundle]"),
     click.option("--plans", is_flag=True, help="Of triton: serve this device's engines instead of the ONNX graphs."),
     click.option("--workspace", default=1.0, show_default=True, help="Of engine: GiB that its builder may use."),

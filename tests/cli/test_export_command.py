@@ -91,11 +91,22 @@ def test_a_repository_for_triton(call: Call, taught: Path) -> None:
     code, out, err = call("export", taught, "--format", "triton", "--batch", 4)
     folder = taught.with_name("triton")
     assert (code, err) == (0, "")
-    assert out == f"triton: {folder}, version 1 of the head; all models\n"
+    assert out == f"triton: {folder}, version 1 of the head, by prototype; all models\n"
     image = toy.picture("green", seed=3)[None]
     assert Served(folder).infer("sp_edge", {"image": image})["label"].tolist() == [["green"]]
     code, out, _ = call("export", taught, "--format", "triton", "--batch", 4)
-    assert out == f"triton: {folder}, version 2 of the head; the encoders are those that were there\n"
+    assert out == f"triton: {folder}, version 2 of the head, by prototype; the encoders are those that were there\n"
+
+
+def test_the_command_of_the_repository_writes_the_next_head_alone(call: Call, taught: Path) -> None:
+    chosen = ("--classifier", "lr", "--batch", 3)
+    code, out, _ = call("export", taught, "--format", "triton", *chosen)
+    folder = taught.with_name("triton")
+    assert (code, out) == (0, f"triton: {folder}, version 1 of the head, by lr; all models\n")
+    line = next(line for line in (folder / "README.md").read_text().splitlines() if "--format triton" in line)
+    arguments = line.replace("BUNDLE", str(taught)).replace("HERE", str(folder)).split()[1:]
+    code, out, _ = call(*arguments)
+    assert (code, out) == (0, f"triton: {folder}, version 2 of the head, by lr; the encoders are those that were there\n")
 
 
 def test_a_repository_with_plans(call: Call, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +127,9 @@ def test_a_repository_with_plans(call: Call, taught: Path, tmp_path: Path, monke
 
 
 def test_a_folder_for_deepstream(call: Call, taught: Path, tmp_path: Path) -> None:
-    code, out, _ = call("export", taught, "--format", "deepstream", "--folder", tmp_path / "ds")
-    assert (code, out) == (0, f"deepstream: {tmp_path / 'ds'}\n")
+    code, out, _ = call("export", taught, "--format", "deepstream", "--folder", tmp_path / "ds", "--classifier", "lr")
+    assert (code, out) == (0, f"deepstream: {tmp_path / 'ds'}, by lr\n")
+    assert "classifier `lr`" in (tmp_path / "ds/README.md").read_text()
     assert (tmp_path / "ds/labels.txt").read_text() == "red;green;unknown\n"
 
 

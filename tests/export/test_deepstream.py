@@ -13,8 +13,9 @@ from sp_edge_export.deepstream import CONFIG, GRAPH, LABELS, _crop, deepstream_g
 from sp_edge_runtime.recognizer import Recognizer
 
 
-def test_the_graph_decides_as_the_recogniser_does(recognizer: Recognizer, tmp_path: Path) -> None:
-    write_deepstream(recognizer.bundle, recognizer.bank, tmp_path / "ds")
+@pytest.mark.parametrize("classifier", ["prototype", "lr"])
+def test_the_graph_decides_as_the_recogniser_does(recognizer: Recognizer, tmp_path: Path, classifier: str) -> None:
+    write_deepstream(recognizer.bundle, recognizer.bank, tmp_path / "ds", classifier=classifier)
     noise = np.random.default_rng(0).integers(0, 256, (toy.SIDE, toy.SIDE, 3), dtype=np.uint8)
     pictures = [toy.picture("red", seed=7), toy.picture("green", seed=8), noise]
     prepared = np.stack([recognizer.bundle.manifest.preprocess(picture) for picture in pictures])
@@ -22,10 +23,12 @@ def test_the_graph_decides_as_the_recogniser_does(recognizer: Recognizer, tmp_pa
     # As nvinfer does: planes of float32, values 0 to 255.
     (rows,) = session.run(["probability"], {"pixels": prepared.transpose(0, 3, 1, 2).astype(np.float32)})
     labels = (tmp_path / "ds" / LABELS).read_text(encoding="utf-8").strip().split(";")
-    predictions = recognizer.classify_batch(pictures)
+    decides = Recognizer(recognizer.bundle, recognizer.bank, recognizer.backend, classifier=classifier)
+    predictions = decides.classify_batch(pictures)
     assert [labels[row.argmax()] for row in rows] == [p.label for p in predictions] == ["red", "green", "unknown"]
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(rows[:2].max(axis=1), [p.confidence for p in predictions[:2]], atol=1e-5)
+    assert f"classifier `{classifier}`" in (tmp_path / "ds/README.md").read_text()
 
 
 def test_the_configuration(recognizer: Recognizer, tmp_path: Path) -> None:
@@ -64,12 +67,13 @@ def test_the_crop_is_the_centred_square_of_preprocessing(width: int, height: int
     assert abs(top - (height - side) / 2) <= 2
 
 
-def test_tensorrt_reads_it(recognizer: Recognizer) -> None:
+@pytest.mark.parametrize("classifier", ["prototype", "lr"])
+def test_tensorrt_reads_it(recognizer: Recognizer, classifier: str) -> None:
     trt = pytest.importorskip("tensorrt")
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
-    model = deepstream_graph(recognizer.bundle, recognizer.bank, "fp32")
+    model = deepstream_graph(recognizer.bundle, recognizer.bank, "fp32", classifier)
     read = parser.parse(model.SerializeToString())
     assert read, [parser.get_error(i).desc() for i in range(parser.num_errors)]
     assert [network.get_input(0).name, network.get_output(0).name] == ["pixels", "probability"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -13,7 +15,7 @@ from onnx import ModelProto
 import toy
 from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
-from sp_edge.errors import BankError, SettingsError
+from sp_edge.errors import BankError
 from sp_edge.head import Head
 from sp_edge_export.head import head_graph
 
@@ -23,8 +25,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.load(toy.make_bundle(tmp_path_factory.mktemp("head") / "model.spedge"))
 
 
-def head_of(bundle: Bundle, bank: Bank, classifier: str = "prototype") -> Head:
-    return Head.of(bank, bundle.background(), bundle.manifest.calibration, classifier=classifier)
+def head_of(bundle: Bundle, bank: Bank) -> Head:
+    return Head.of(bank, bundle.background(), bundle.manifest.calibration)
 
 
 def bank_of(bundle: Bundle, shots: NDArray[np.float32], thresholds: list[float]) -> Bank:
@@ -53,20 +55,51 @@ def test_by_hand(bundle: Bundle) -> None:
     assert confidence[0, 1] == pytest.approx(1 / (1 + np.exp(-1)) / (1 + 0.4**4), abs=1e-6)
 
 
+def several(bundle: Bundle, random: np.random.Generator, classes: int) -> Bank:
+    """Classes with 1 to 3 shots each, some with a threshold of their own."""
+    bank = Bank.empty(bundle)
+    for index in range(classes):
+        shots = (random.normal(size=toy.DIM) + 0.5 * random.normal(size=(random.integers(1, 4), toy.DIM))).astype(np.float32)
+        prompt, pictures = np.full(toy.TEXT.dim, index, np.float32), np.zeros((len(shots), 64, 64, 3), np.uint8)
+        threshold = float(random.uniform(-0.3, 0.5)) if random.random() < 0.7 else None
+        bank = bank.add(f"class {index}", prompt, shots, shots, pictures, threshold=threshold)
+    return bank
+
+
+@pytest.mark.parametrize("classifier", ["prototype", "lr"])
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 6), queries=st.integers(1, 5))
-def test_decides_as_matching_does(bundle: Bundle, seed: int, classes: int, queries: int) -> None:
+def test_decides_as_the_runtime_does(bundle: Bundle, classifier: str, seed: int, classes: int, queries: int) -> None:
     random = np.random.default_rng(seed)
-    shots = random.normal(size=(classes, toy.DIM)).astype(np.float32)
-    features = np.concatenate([random.normal(size=(queries, toy.DIM)), shots[:1], np.zeros((1, toy.DIM))]).astype(np.float32)
-    bank = bank_of(bundle, shots, random.uniform(-0.3, 0.5, classes).tolist())
+    bank = several(bundle, random, classes)
+    near = bank.query[:2] + 0.3 * random.normal(size=(len(bank.query[:2]), toy.DIM))
+    features = np.concatenate([random.normal(size=(queries, toy.DIM)), near, np.zeros((1, toy.DIM))]).astype(np.float32)
     spread = random.normal(size=(toy.DIM, toy.DIM)).astype(np.float32)
-    head = Head.of(bank, spread @ spread.T, toy.calibration())
+    head = Head.of(bank, spread @ spread.T, toy.calibration(), classifier=classifier)
     labels, confidence, similarity = run(head_graph(head), features)
     np.testing.assert_allclose(similarity, head.similarities(features), atol=1e-5)
-    expected = head.matches(features)
-    np.testing.assert_allclose(confidence.max(axis=1), [found.confidence for found in expected], atol=1e-4)
-    assert labels[:, 0].tolist() == [found.label for found in expected]
+    for label, row, found in zip(labels[:, 0], confidence, head.matches(features, topk=classes), strict=True):
+        assert label == found.label
+        shares = dict(found.top)
+        np.testing.assert_allclose(row, [shares[name] for name in bank.names], atol=1e-4)
+
+
+def test_logistic_regression_by_hand(bundle: Bundle) -> None:
+    # The cosines say class 1, the weights class 0, whose own cosine, 0.6, decides on 'unknown'.
+    head = head_of(bundle, bank_of(bundle, np.eye(2, toy.DIM, dtype=np.float32), [0.5, 0.9]))
+    weights = np.zeros((2, toy.DIM), np.float32)
+    weights[:, 0] = (5, 0)
+    head = dataclasses.replace(head, weights=weights, intercepts=np.array([0, 1], np.float32))
+    feature = np.zeros((1, toy.DIM), np.float32)
+    feature[0, :2] = (3, 4)
+    labels, confidence, similarity = run(head_graph(head), feature)
+    assert labels.tolist() == [["class 0"]]
+    np.testing.assert_allclose(similarity, [[0.6, 0.8]], atol=1e-6)
+    # softmax of (5 * 0.6, 1), times 1 / (1 + (0.4 / 0.5)^4)
+    taught = 1 / (1 + 0.8**4)
+    np.testing.assert_allclose(confidence, [[taught / (1 + np.exp(-2)), taught / (1 + np.exp(2))]], atol=1e-6)
+    strict = dataclasses.replace(head, thresholds=np.array([0.7, 0], np.float32))
+    assert run(head_graph(strict), feature)[0].tolist() == [["unknown"]]
 
 
 def test_names_pass_in_any_script(bundle: Bundle) -> None:
@@ -80,9 +113,3 @@ def test_names_pass_in_any_script(bundle: Bundle) -> None:
 def test_nothing_taught(bundle: Bundle) -> None:
     with pytest.raises(BankError, match="the bank is empty"):
         head_graph(head_of(bundle, Bank.empty(bundle)))
-
-
-def test_another_classifier(bundle: Bundle) -> None:
-    bank = bank_of(bundle, np.eye(2, toy.DIM, dtype=np.float32), [0.5, 0.5])
-    with pytest.raises(SettingsError, match="nearest prototypes"):
-        head_graph(head_of(bundle, bank, "lr"))

@@ -30,16 +30,29 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_the_ensemble_answers_as_the_recogniser_does(recognizer: Recognizer, out: Path) -> None:
-    write(recognizer, out)
+@pytest.mark.parametrize("classifier", ["prototype", "lr"])
+def test_the_ensemble_answers_as_the_recogniser_does(recognizer: Recognizer, out: Path, classifier: str) -> None:
+    write(recognizer, out, classifier=classifier)
     noise = np.random.default_rng(0).integers(0, 256, (toy.SIDE, toy.SIDE, 3), dtype=np.uint8)
     pictures = [toy.picture("red", seed=7), toy.picture("green", seed=8), noise]
     prepare = recognizer.bundle.manifest.preprocess
     answer = Served(out).infer(ENSEMBLE, {"image": np.stack([prepare(picture) for picture in pictures])})
-    predictions = recognizer.classify_batch(pictures)
+    decides = Recognizer(recognizer.bundle, recognizer.bank, recognizer.backend, classifier=classifier)
+    predictions = decides.classify_batch(pictures)
     assert answer["label"][:, 0].tolist() == [prediction.label for prediction in predictions] == ["red", "green", "unknown"]
     np.testing.assert_allclose(answer["similarity"].max(axis=1), [p.similarity for p in predictions], atol=1e-5)
     np.testing.assert_allclose(answer["confidence"].max(axis=1), [p.confidence for p in predictions], atol=1e-5)
+    assert f"classifier `{classifier}`" in (out / "README.md").read_text()
+
+
+def test_another_classifier_is_another_head(recognizer: Recognizer, out: Path) -> None:
+    write(recognizer, out)
+    image = {"image": toy.picture("red", seed=7)[None]}
+    before = Served(out).infer(ENSEMBLE, image)["confidence"]
+    assert write(recognizer, out, classifier="lr") == Repository(out, head=1, encoders=True)
+    assert np.abs(Served(out).infer(ENSEMBLE, image)["confidence"] - before).max() > 0.01
+    with pytest.raises(SettingsError, match="unknown classifier"):
+        write(recognizer, out, classifier="svm")
 
 
 def test_the_support_encoder_teaches(recognizer: Recognizer, out: Path) -> None:
