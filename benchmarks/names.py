@@ -1,7 +1,7 @@
 """What do names that say nothing cost? Measures a network on its novel classes under their own names and under others.
 
     python benchmarks/names.py scenes runs/1/checkpoint.safetensors
-    python benchmarks/names.py emoji runs/prompts/emoji/ours.safetensors --strength 0.6 --text-share 1
+    python benchmarks/names.py emoji runs/prompts/emoji/seed-0/ours.safetensors --strength 0.6 --text-share 1
 
 Each class is called by its own name, by a number, by a word that is none, and by another class's name; prompts act at full
 strength for all, and in proportion to each one's familiarity. Differences to no prompts, on the same episodes.
@@ -10,7 +10,6 @@ strength for all, and in proportion to each one's familiarity. Differences to no
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import sys
 from pathlib import Path
 
@@ -19,16 +18,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent / "sets"))
 
+from load import SETS, load_set
 from sp_edge.cli.common import table
-from sp_edge.data import sets
 from sp_edge.data.episodes import Accuracy, Difference
-from sp_edge.data.pictures import PictureSet
 from sp_edge.files import write_json
 from sp_edge.text import extend_table
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import encode, sample, score
 
-PER_CLASS = 20
 SYLLABLES = ("ba", "dri", "fen", "gor", "ke", "lo", "mi", "nu", "plu", "ra", "se", "ti", "vo", "zu")
 
 
@@ -48,16 +45,8 @@ def names_for(own: tuple[str, ...]) -> dict[str, list[str]]:
     }
 
 
-def load(name: str, checkpoint: Checkpoint) -> PictureSet:
-    """The novel classes' pictures."""
-    if name == "scenes":
-        return sets.load_split(checkpoint.settings, "test", progress=True)
-    pictures: PictureSet = importlib.import_module(name).build("test", checkpoint.settings.model.image_size, PER_CLASS)
-    return pictures
-
-
 @click.command()
-@click.argument("name", type=click.Choice(["scenes", "emoji", "icons", "characters"]))
+@click.argument("name", type=click.Choice(SETS))
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--strength", type=click.FloatRange(0, 1), help="[default: the checkpoint's]")
 @click.option("--text-share", type=click.FloatRange(0, 1), help="[default: the checkpoint's]")
@@ -78,7 +67,7 @@ def main(
     network.text_share = network.text_share if text_share is None else text_share
     protocol = checkpoint.settings.eval
     protocol = dataclasses.replace(protocol, classifier="cosine", episodes=episodes or protocol.episodes)
-    pictures = load(name, checkpoint)
+    pictures = load_set(name, "test", checkpoint.settings)
     drawn = sample(pictures, protocol, seed=0)
     plain = None
     rows: dict[str, dict[str, str]] = {}

@@ -1,4 +1,4 @@
-"""Builds the characters set: letters of 25 scripts in printed and handwritten fonts, called by their Unicode names."""
+"""Builds the characters set: letters of 24 scripts in printed and handwritten fonts, called by their Unicode names."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ SCRIPTS = (
     (0x41, 0x5A), (0x61, 0x7A), (0x391, 0x3A9), (0x3B1, 0x3C9), (0x410, 0x44F), (0x531, 0x556), (0x561, 0x586), (0x5D0, 0x5EA),
     (0x621, 0x64A), (0x905, 0x939), (0x985, 0x9B9), (0xA05, 0xA39), (0xA85, 0xAB9), (0xB05, 0xB39), (0xB85, 0xBB9),
     (0xC05, 0xC39), (0xC85, 0xCB9), (0xD05, 0xD39), (0xD85, 0xDC6), (0xE01, 0xE2E), (0xE81, 0xEAE), (0x1000, 0x1021),
-    (0x10D0, 0x10F0), (0x1200, 0x1357), (0x13A0, 0x13F4), (0x2D30, 0x2D65), (0x3042, 0x3093), (0x30A2, 0x30F3),
+    (0x10D0, 0x10F0), (0x1200, 0x1357), (0x13A0, 0x13F4), (0x3042, 0x3093), (0x30A2, 0x30F3),
 )  # fmt: skip
 PER_SCRIPT = 48
 HANDS = (3, 6)  # fewest and most fonts of a class
-LIKENESS = 0.96  # cosine of two letters' coarse pictures from which they count as one
+# Cosine of two coarse pictures from which two letters count as one, and two drawings of a letter as one hand's: many fonts
+# carry copies of another's letters.
+LIKENESS, SAME_HAND = 0.96, 0.99
 SIDE = 96
 
 
@@ -83,30 +85,41 @@ def draw_letter(letter: str, font: ImageFont.FreeTypeFont) -> Pixels | None:
     return fill_square(pixels, SIDE) if pixels.any() else None
 
 
+def look(drawing: Pixels) -> NDArray[np.float32]:
+    """A coarse picture of a drawing (S, S), as a unit vector (256,)."""
+    coarse = np.asarray(Image.fromarray(drawing).resize((16, 16), Image.Resampling.BOX), np.float32).ravel()
+    return coarse / np.linalg.norm(coarse)
+
+
+def is_new(drawing: Pixels, seen: list[NDArray[np.float32]], likeness: float) -> bool:
+    """Whether a drawing is unlike all that were seen, whose `look` is kept in `seen`; a new one is put there."""
+    shape = look(drawing)
+    if seen and np.max(np.stack(seen) @ shape) >= likeness:
+        return False
+    seen.append(shape)
+    return True
+
+
 def gather() -> Drawings:
-    """Renders each letter in the fonts that have it, and leaves out those that look like one before them."""
+    """Renders each letter in the fonts that have it, each hand once, and leaves out letters that look like one before them."""
     from fontTools.ttLib import TTFont
 
     wanted = letters()
     drawn: dict[str, list[Pixels]] = defaultdict(list)
+    hands: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
     for file in font_files():
         with TTFont(file, lazy=True) as content:
             known = content.getBestCmap()
         font = ImageFont.truetype(file, 2 * SIDE, layout_engine=ImageFont.Layout.BASIC)
         for name, letter in wanted.items():
-            if ord(letter) in known and len(drawn[name]) < HANDS[1] and (pixels := draw_letter(letter, font)) is not None:
+            if ord(letter) not in known or len(drawn[name]) == HANDS[1] or (pixels := draw_letter(letter, font)) is None:
+                continue
+            if is_new(pixels, hands[name], SAME_HAND):
                 drawn[name].append(pixels)
-    kept: dict[str, list[Pixels]] = {}
-    coarse: list[NDArray[np.float32]] = []
-    for name in wanted:
-        if len(drawn[name]) < HANDS[0]:
-            continue
-        look = np.asarray(Image.fromarray(drawn[name][0]).resize((16, 16), Image.Resampling.BOX), np.float32).ravel()
-        look /= np.linalg.norm(look)
-        if not coarse or np.max(np.stack(coarse) @ look) < LIKENESS:
-            kept[name] = drawn[name]
-            coarse.append(look)
-    return Drawings.stack(kept)
+    seen: list[NDArray[np.float32]] = []
+    return Drawings.stack(
+        {name: drawn[name] for name in wanted if len(drawn[name]) >= HANDS[0] and is_new(drawn[name][0], seen, LIKENESS)}
+    )
 
 
 def write(pixels: Pixels, rng: np.random.Generator) -> Pixels:

@@ -5,6 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -255,6 +256,33 @@ def test_missing_fonts_are_named(tmp_path: Path) -> None:
     (tmp_path / "truetype/seto/setofont.ttf").touch()
     with pytest.raises(DataError, match="apt install fonts-noto-core fonts-klee"):
         characters.font_files(tmp_path)
+
+
+def test_a_drawing_is_new_unless_one_before_it_looks_the_same() -> None:
+    upright, level = np.zeros((2, 32, 32), np.uint8)
+    upright[:, 8:16] = 255
+    level[8:16] = 255  # shares a quarter of the ink: cosine 0.25
+    seen: list[np.ndarray] = []
+    assert characters.is_new(upright, seen, 0.9)
+    assert not characters.is_new(upright // 2, seen, 0.9)
+    assert characters.is_new(level, seen, 0.9)
+    assert not characters.is_new(level, seen, 0.2)
+    assert len(seen) == 2
+
+
+def test_a_font_that_copies_another_is_no_hand_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    copy = tmp_path / "copy.ttf"
+    copy.write_bytes((fonts / "DejaVuSans.ttf").read_bytes())
+    files = [fonts / "DejaVuSans.ttf", copy, *(fonts / f"DejaVu{name}.ttf" for name in ("Serif", "Sans-BoldOblique"))]
+    monkeypatch.setattr(characters, "font_files", lambda: files)
+    monkeypatch.setattr(characters, "SCRIPTS", ((0x41, 0x43),))
+    drawings = characters.gather()
+    assert drawings.names == ("latin capital letter a", "latin capital letter b", "latin capital letter c")
+    assert [len(drawings.of(label)) for label in range(3)] == [3, 3, 3]
+    monkeypatch.setattr(characters, "font_files", lambda: files[:3])
+    monkeypatch.setattr(Drawings, "stack", dict)
+    assert characters.gather() == {}, "two hands are too few"
 
 
 def test_writing_bends_a_letter_but_keeps_it(tmp_path: Path) -> None:
