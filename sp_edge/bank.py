@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sp_edge.bundle import Bundle
+from sp_edge.descriptions import clean_sentence
 from sp_edge.errors import BankError, PromptError
 from sp_edge.files import load_tensors, save_tensors
 from sp_edge.matching import UNKNOWN, share, unit
-from sp_edge.prompts import clean_name
+from sp_edge.prompts import clean_name, descriptions_from_json
 
-SCHEMA = 3
+SCHEMA = 4
 THUMBNAIL = 64
 CLASS_PARTS = ("prompts", "thresholds", "strengths")  # the arrays with a row a class
 SHOT_PARTS = ("support", "query", "owners", "thumbnails")  # the arrays with a row a shot
@@ -55,6 +56,15 @@ def _check_name(name: str) -> None:
         )
 
 
+def _check_sentences(name: str, sentences: Sequence[str]) -> None:
+    try:
+        clean = [clean_sentence(sentence) for sentence in sentences]
+    except PromptError as cause:
+        raise BankError(f"the bank holds a description of '{name}' that cannot be one", got=str(cause)) from cause
+    if not clean or clean != list(sentences):
+        raise BankError(f"the bank's description of '{name}' is not clean", expected=repr(clean), got=repr(sentences)[:200])
+
+
 @dataclass(frozen=True, eq=False)
 class Bank:
     """An immutable value: each change gives a new bank with the next version, so that a stream can swap it between frames.
@@ -72,6 +82,7 @@ class Bank:
         thumbnails: uint8 (M, 64, 64, 3) RGB.
         bundle_strength: s of the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
         version: counts the changes.
+        descriptions: of some of the names, the sentences that their prompts were made of.
     """
 
     fingerprint: str
@@ -85,6 +96,7 @@ class Bank:
     thumbnails: NDArray[np.uint8]
     bundle_strength: float
     version: int = 0
+    descriptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         classes, shots = len(self.names), self.support.shape[:1]
@@ -106,6 +118,10 @@ class Bank:
             _check_name(name)
         if len(set(self.names)) != classes:
             raise BankError("a class stands twice in the bank", expected="distinct names")
+        if not set(self.descriptions) <= set(self.names):
+            raise BankError("the bank describes a class that it does not hold", expected="descriptions of its classes")
+        for name, sentences in self.descriptions.items():
+            _check_sentences(name, sentences)
         if sorted(set(self.owners.tolist())) != list(range(classes)):
             raise BankError("the bank's shots and classes do not fit", expected="at least one shot a class")
         if not all(np.isfinite(value).all() for value in (self.prompts, self.support, self.query)):
@@ -171,6 +187,7 @@ class Bank:
         threshold: float | None = None,
         strength: float | None = None,
         familiarity: float = 1.0,
+        description: Sequence[str] = (),
     ) -> Bank:
         """Teaches shots of a class, new or known.
 
@@ -184,11 +201,13 @@ class Bank:
             strength: of the class's prompt with all its shots, as `with_strength` sets it. By default a known class keeps
                 its own, and a new one has the bundle's times the prompt's familiarity.
             familiarity: of the prompt, 0 to 1; see `sp_edge.familiarity`.
+            description: the sentences that the prompt was made of, where it was not made of the name; none leaves a known
+                class's own.
 
         Raises:
             BankError: shapes that do not fit the bank, no shots, another prompt than the class has, or a strength that
                 cannot be.
-            PromptError: not a name.
+            PromptError: not a name, or not a sentence.
         """
         clean = clean_name(name)
         k, dim = support.shape[:1], self.support.shape[1:]
@@ -214,9 +233,11 @@ class Bank:
             prompts = np.concatenate([self.prompts, prompt[None]])
             thresholds = np.append(self.thresholds, _threshold(threshold))
             strengths = np.append(self.strengths, self.bundle_strength * familiarity)
+        described = {clean: tuple(map(clean_sentence, description))} if description else {}
         return replace(
             self,
             names=names,
+            descriptions={**self.descriptions, **described},
             prompts=prompts,
             thresholds=thresholds,
             strengths=strengths if strength is None else np.where(np.arange(len(names)) == index, strength, strengths),
@@ -265,7 +286,8 @@ class Bank:
         parts |= {part: getattr(self, part)[shots] for part in SHOT_PARTS}
         parts["owners"] = (np.cumsum(classes) - 1)[parts["owners"]]
         names = tuple(name for name, kept in zip(self.names, classes.tolist(), strict=True) if kept)
-        return replace(self, names=names, version=self.version + 1, **parts)
+        descriptions = {name: self.descriptions[name] for name in names if name in self.descriptions}
+        return replace(self, names=names, descriptions=descriptions, version=self.version + 1, **parts)
 
     def _index(self, name: str) -> int:
         clean = clean_name(name)
@@ -292,6 +314,7 @@ class Bank:
             "schema": SCHEMA,
             "fingerprint": self.fingerprint,
             "names": self.names,
+            "descriptions": self.descriptions,
             "version": self.version,
         }
         save_tensors(path, tensors, described)
@@ -316,6 +339,10 @@ class Bank:
             )
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or not isinstance(version, int):
             raise BankError(f"{path} is not a bank", expected="names and a version")
+        try:
+            descriptions = descriptions_from_json(described.get("descriptions"))
+        except PromptError as cause:
+            raise BankError(f"{path} is not a bank", expected="sentences for some of its names", got=cause.got) from cause
         if set(tensors) != set(PARTS):
             raise BankError(f"{path} is not a bank", expected=", ".join(sorted(PARTS)), got=", ".join(sorted(tensors)))
         if described.get("fingerprint") != bundle.fingerprint:
@@ -326,7 +353,14 @@ class Bank:
                 next_step="its features do not compare with this bundle's: enrol its classes again, from their pictures",
             )
         strength = bundle.manifest.strength  # part of the support graph, so of the fingerprint
-        bank = cls(fingerprint=bundle.fingerprint, names=tuple(names), version=version, bundle_strength=strength, **tensors)
+        bank = cls(
+            fingerprint=bundle.fingerprint,
+            names=tuple(names),
+            version=version,
+            bundle_strength=strength,
+            descriptions=descriptions,
+            **tensors,
+        )
         if bank.support.shape[1] != bundle.manifest.feature_dim or bank.prompts.shape[1] != bundle.manifest.text.dim:
             raise BankError(f"{path} does not fit the bundle", expected=f"features of {bundle.manifest.feature_dim}")
         return bank

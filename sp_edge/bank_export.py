@@ -38,6 +38,7 @@ def describe(bank: Bank) -> dict[str, Any]:
                 "shots": shots,
                 "threshold": None if math.isnan(threshold) else threshold,
                 "strength": strength,
+                "descriptions": list(bank.descriptions.get(name, ())),
             }
             for name, shots, threshold, strength in numbers
         ],
@@ -81,7 +82,8 @@ def _page(described: dict[str, Any]) -> str:
         pictures = "".join(f'<img src="{quote(picture)}" alt="">' for picture in entry["pictures"])
         threshold = "calibrated" if entry["threshold"] is None else f"{entry['threshold']:.3f}"
         numbers = f"{entry['shots']} shots, threshold {threshold}, strength {entry['strength']:.3f}"
-        sections.append(f"<h2>{html.escape(entry['name'])}</h2><p>{numbers}</p><p>{pictures}</p>")
+        said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in entry["descriptions"])
+        sections.append(f"<h2>{html.escape(entry['name'])}</h2>{said}<p>{numbers}</p><p>{pictures}</p>")
     head = (
         '<!doctype html><meta charset="utf-8"><title>Taught classes</title>'
         "<style>body{font-family:sans-serif;margin:2em}img{margin:0 4px 4px 0}h2{margin-bottom:0}p{margin:4px 0}</style>"

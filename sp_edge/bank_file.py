@@ -92,8 +92,11 @@ class BankFile:
             after.save(self.path)
         return after
 
-    def undo(self) -> tuple[Bank, Bank]:
+    def undo(self, accept: Callable[[Bank], object] = lambda bank: None) -> tuple[Bank, Bank]:
         """Takes the last change back.
+
+        Args:
+            accept: is called with what the file is about to hold; what it raises leaves the file as it is.
 
         Returns:
             The bank as it was until now, and as the file holds it from now on: with what it held before that change, and
@@ -114,6 +117,7 @@ class BankFile:
                 )
             undone = [kept for kept in every if kept.number >= number]
             earlier = replace(Bank.load(undone[-1].path, self.bundle), version=now.version + 1)
+            accept(earlier)
             earlier.save(self.path)
             for kept in undone:
                 kept.path.unlink(missing_ok=True)
@@ -159,7 +163,8 @@ class BankFile:
 
 def digest(bank: Bank) -> str:
     """Hex digest of what a bank holds, its version number left out."""
-    content = hashlib.sha256(repr((bank.fingerprint, bank.names)).encode())
+    descriptions = [bank.descriptions.get(name, ()) for name in bank.names]
+    content = hashlib.sha256(repr((bank.fingerprint, bank.names, descriptions)).encode())
     for part in PARTS:
         content.update(getattr(bank, part).tobytes())
     return content.hexdigest()

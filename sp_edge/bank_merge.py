@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bank import CLASS_PARTS, SHOT_PARTS, Bank
-from sp_edge.bank_diff import same_prompt, shot_key, shots_of
+from sp_edge.bank_diff import SAME_PROMPT, same_prompt, shot_key, shots_of
 from sp_edge.errors import BankError
 
 Prefer = Literal["ours", "theirs"]
@@ -91,6 +91,7 @@ def _joined(ours: Bank, theirs: Bank, *, kept: NDArray[np.bool_], taken: NDArray
         held = parts[part][theirs_at]
         first, second = (other, held) if values_of_theirs else (held, other)
         parts[part][theirs_at] = np.where(np.isnan(first), second, first)
+    descriptions = _descriptions(names, parts["prompts"], (theirs, ours) if values_of_theirs else (ours, theirs))
     owners = np.concatenate([ours.owners[kept], theirs_at[theirs.owners[taken]]])
     for part in SHOT_PARTS:
         parts[part] = np.concatenate([getattr(ours, part)[kept], getattr(theirs, part)[taken]])
@@ -99,5 +100,18 @@ def _joined(ours: Bank, theirs: Bank, *, kept: NDArray[np.bool_], taken: NDArray
         kept.all()
         and not taken.any()
         and all(np.array_equal(parts[part], getattr(ours, part), equal_nan=True) for part in CLASS_PARTS)
+        and descriptions == ours.descriptions
     )
-    return ours if same else replace(ours, names=names, version=max(ours.version, theirs.version) + 1, **parts)
+    version = max(ours.version, theirs.version) + 1
+    return ours if same else replace(ours, names=names, descriptions=descriptions, version=version, **parts)
+
+
+def _descriptions(names: tuple[str, ...], prompts: NDArray[np.float32], banks: tuple[Bank, Bank]) -> dict[str, tuple[str, ...]]:
+    """What each class's prompt was made of, by the first bank that says it of this prompt."""
+    found = {}
+    for name, prompt in zip(names, prompts, strict=True):
+        for bank in banks:
+            if name in bank.descriptions and np.allclose(bank.prompts[bank.rows[name]], prompt, atol=SAME_PROMPT):
+                found[name] = bank.descriptions[name]
+                break
+    return found

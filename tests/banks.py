@@ -30,7 +30,7 @@ def taught(bundle: Bundle) -> Bank:
 
 
 def same(one: Bank, other: Bank) -> None:
-    for field in ("fingerprint", "names", "version", "bundle_strength"):
+    for field in ("fingerprint", "names", "version", "bundle_strength", "descriptions"):
         assert getattr(one, field) == getattr(other, field)
     for part in PARTS:
         assert getattr(one, part).dtype == getattr(other, part).dtype

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sp_edge.bank import Bank
 from sp_edge.bank_file import KEPT, BankFile, digest
@@ -25,7 +26,7 @@ class LiveBank:
 
     Readers take `bank`, which is replaced as a whole. With a file, the file is what counts: each change is made to what the
     file holds at that moment and written to it, so that nobody's classes are lost, whoever else writes. If it cannot be used,
-    the change fails and the bank in memory stays as it is.
+    or nothing can be prepared of the changed bank, the change fails, and file and memory stay as they are.
 
     Args:
         bank: the taught classes.
@@ -33,9 +34,9 @@ class LiveBank:
     """
 
     def __init__(self, bank: Bank, file: BankFile | None = None) -> None:
-        self._bank = bank
+        self._prepare: Callable[[Bank], Any] = lambda bank: bank.prototypes
+        self._ready: tuple[Bank, Any] = (bank, None)
         self._file = file
-        self._listener: Callable[[Bank], object] = lambda bank: bank.prototypes
         self._changing = threading.Lock()
         self._earlier: deque[Bank] = deque(maxlen=KEPT)  # of a bank without a file
         self._seen = file.stamp() if file else None
@@ -51,8 +52,7 @@ class LiveBank:
             BankError: the file cannot be used, or was made with another bundle.
         """
         file = BankFile(path, bundle)
-        live = cls(Bank.empty(bundle), file)
-        live._bank = file.read()
+        live = cls(file.read(), file)
         if live._seen is None:
             _log.info("no bank at %s yet: nothing has been taught", path)
         return live
@@ -60,46 +60,62 @@ class LiveBank:
     @property
     def bank(self) -> Bank:
         """The taught classes as they are now."""
-        return self._bank
+        return self._ready[0]
 
-    def listen(self, listener: Callable[[Bank], object]) -> None:
+    @property
+    def ready(self) -> tuple[Bank, Any]:
+        """The taught classes and what was prepared of them: one look, so that the two belong together."""
+        return self._ready
+
+    def prepare_with(self, prepare: Callable[[Bank], Any]) -> None:
         """Calls a function with the bank, and again with each bank that is about to take its place.
 
-        It does the work that a new bank makes, so that the next image need not wait for it. One function at a time.
+        It does the work that a new bank makes, so that the next image need not wait for it, and may raise where a bank cannot
+        be used; a change is written only once it has returned. One function at a time.
         """
         with self._changing:
-            self._listener = listener
-            self._take(self._bank)
+            self._prepare = prepare
+            self._ready = self._prepared(self.bank)
 
     def change(self, change: Callable[[Bank], Bank]) -> None:
         """Changes the bank; the next image is judged by the changed one.
 
         Raises:
-            BankError: what `change` raises, or the file cannot be used.
+            SpEdgeError: what `change` and preparing raise, or the file cannot be used.
             OSError: the file cannot be written.
         """
         with self._changing:
             if self._file is None:
-                bank = change(self._bank)
-                self._earlier.append(self._bank)
+                ready = self._prepared(change(self.bank))
+                self._earlier.append(self.bank)
             else:
+                made: list[tuple[Bank, Any]] = []
+
+                def changed(bank: Bank) -> Bank:
+                    made.append(self._prepared(change(bank)))
+                    return made[0][0]
+
                 # Where the file has vanished, what is in memory is all there is.
-                bank = self._file.change(change, absent=self._bank)
+                bank = self._file.change(changed, absent=self.bank)
+                ready = made[0] if bank is made[0][0] else self._prepared(bank)
                 self._seen = UNSEEN  # another program may have written since: the next look will tell
-            self._take(bank)
+            self._ready = ready
 
     def undo(self) -> None:
         """Takes the last change back: of a bank in a file the file's, of one in memory this program's; ten are kept.
 
         Raises:
             BankError: nothing to take back, or the file cannot be used.
+            SpEdgeError: what preparing raises.
         """
         with self._changing:
             if self._file is not None:
-                bank, self._seen = self._file.undo()[1], UNSEEN
-                self._take(bank)
+                made: list[tuple[Bank, Any]] = []
+                self._file.undo(lambda bank: made.append(self._prepared(bank)))
+                self._ready, self._seen = made[0], UNSEEN
             elif self._earlier:
-                self._take(replace(self._earlier.pop(), version=self._bank.version + 1))
+                self._ready = self._prepared(replace(self._earlier[-1], version=self.bank.version + 1))
+                self._earlier.pop()
             else:
                 raise BankError("there is no change to take back", expected=f"one of the last {KEPT}", got="none")
 
@@ -117,10 +133,10 @@ class LiveBank:
                 if stamp is None:
                     raise BankError("it is gone")
                 bank = self._file.read()
-                if digest(bank) == digest(self._bank):
+                if digest(bank) == digest(self.bank):
                     return
-                self._take(bank)
-            except (SpEdgeError, OSError) as cause:  # of the listener, too: a bank that it cannot prepare
+                self._ready = self._prepared(bank)
+            except (SpEdgeError, OSError) as cause:  # a bank that cannot be prepared, too
                 # It may be half written by a program that does not replace files in one step; the next look will tell.
                 self._failure = str(cause)
                 return
@@ -142,9 +158,8 @@ class LiveBank:
         while not self._stop.wait(seconds):
             self.look()
 
-    def _take(self, bank: Bank) -> None:
-        self._listener(bank)
-        self._bank = bank
+    def _prepared(self, bank: Bank) -> tuple[Bank, Any]:
+        return bank, self._prepare(bank)
 
     def _report(self) -> None:
         if self._failure is not None and self._file is not None:

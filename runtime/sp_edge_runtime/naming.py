@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from sp_edge.bank import Bank
 from sp_edge.bundle import Bundle
+from sp_edge.descriptions import clean_sentence
 from sp_edge.errors import PromptError
-from sp_edge.prompts import clean_name
+from sp_edge.prompts import PromptTable, clean_name
 from sp_edge_runtime.text import TextEncoder
 
 
@@ -23,11 +24,23 @@ class Prompt:
 
     Attributes:
         vector: float32 (T,), as it enters the projectors.
-        source: 'description'; 'bank', the class's own; 'table', the bundle's; or 'text encoder', made from the name here.
+        source: 'description'; 'bank', the class's own; 'table', the bundle's; 'text encoder', made from the name here; or
+            'given', by whoever teaches.
+        description: the sentences that it was made of; none where it was made of the name, or where nobody knows.
     """
 
     vector: NDArray[np.float32]
-    source: Literal["description", "bank", "table", "text encoder"]
+    source: Literal["description", "bank", "table", "text encoder", "given"]
+    description: tuple[str, ...] = ()
+
+    @classmethod
+    def of_table(cls, table: PromptTable, name: str, source: Literal["table", "given"]) -> Prompt:
+        """What a table holds for a class.
+
+        Raises:
+            PromptError: it has no such class.
+        """
+        return cls(table.vector(name), source, tuple(table.descriptions.get(clean_name(name), ())))
 
 
 class Namer:
@@ -41,14 +54,14 @@ class Namer:
         """The prompt of a class; see `Recognizer.prompt`."""
         clean = clean_name(name)
         if description is not None:
-            sentences = [description] if isinstance(description, str) else list(description)
+            sentences = tuple(map(clean_sentence, [description] if isinstance(description, str) else description))
             if not sentences:
                 raise PromptError(f"the description of '{clean[:80]}' is empty", expected="one sentence or several")
-            return Prompt(self._encode(clean, {clean: sentences}), "description")
-        if clean in bank.names:
-            return Prompt(bank.prompts[bank.names.index(clean)], "bank")
+            return Prompt(self._encode(clean, {clean: sentences}), "description", sentences)
+        if clean in bank.rows:
+            return Prompt(bank.prompts[bank.rows[clean]], "bank", bank.descriptions.get(clean, ()))
         if clean in self._known:
-            return Prompt(self._known.vector(clean), "table")
+            return Prompt.of_table(self._known, clean, "table")
         return Prompt(self._encode(clean), "text encoder")
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ class Recognizer:
         self._topk = topk
         self._live = bank if isinstance(bank, LiveBank) else LiveBank(bank)
         self._check_fits(self.bank)
-        self._live.listen(self._prepare)
+        self._live.prepare_with(self._head_of)
         self._namer = Namer(bundle)
 
     @classmethod
@@ -135,12 +135,11 @@ class Recognizer:
     @property
     def head(self) -> Head:
         """What decides on features, made from the bank."""
-        return self._decides[1]
+        return self._live.ready[1]
 
-    def _prepare(self, bank: Bank) -> None:
+    def _head_of(self, bank: Bank) -> Head:
         calibration = self.bundle.manifest.calibration
-        head = Head.of(bank, self._within, calibration, classifier=self._classifier, threshold=self._threshold)
-        self._decides = (bank, head)  # at once, so that no image meets the one without the other
+        return Head.of(bank, self._within, calibration, classifier=self._classifier, threshold=self._threshold)
 
     def classify(self, image_rgb: NDArray[np.uint8]) -> Prediction:
         """Recognises one image: uint8 (H, W, 3) RGB of any size.
@@ -155,7 +154,7 @@ class Recognizer:
         """Recognises images in one run of the query graph: each uint8 (H, W, 3) RGB, sizes may differ."""
         if len(images) == 0:
             return []
-        bank, head = self._decides  # one look, so that teaching meanwhile cannot mix two banks
+        bank, head = self._live.ready  # one look, so that teaching meanwhile cannot mix two banks
         started = time.perf_counter()
         prepared = [self.bundle.manifest.preprocess(image) for image in images]
         preprocessed = time.perf_counter()
@@ -180,7 +179,7 @@ class Recognizer:
         name: str,
         images: Sequence[NDArray[np.uint8]],
         *,
-        prompt: NDArray[np.float32] | None = None,
+        prompt: Prompt | NDArray[np.float32] | None = None,
         description: str | Sequence[str] | None = None,
         strength: float | None = None,
         views: int = 1,
@@ -190,8 +189,8 @@ class Recognizer:
         Args:
             name: of the class.
             images: K >= 1 shots, each uint8 (H, W, 3) RGB.
-            prompt: float32 (T,) as the prompt table holds them; by default what `prompt` finds.
-            description: a sentence that stands for the name, or several, whose vectors are averaged.
+            prompt: what `prompt` gave, or float32 (T,) as the prompt table holds them; by default what `prompt` finds.
+            description: a sentence that stands for the name, or several, whose vectors are averaged; the bank keeps them.
             strength: of the class's prompt against its pictures, 0 to 1: the prompt's share beside one picture, which falls
                 with their number (`sp_edge.matching.share`); 0 is the plain prototype. By default a class that the bank
                 knows keeps its own, and a new one takes the bundle's, which training chose, times `familiarity`.
@@ -207,22 +206,25 @@ class Recognizer:
         if len(images) == 0:
             raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
         if prompt is None:
-            prompt = self.prompt(name, description).vector
+            prompt = self.prompt(name, description)
         elif description is not None:
             raise PromptError(f"'{name}' was given a prompt and a description", expected="one of them")
-        dim = self.bundle.manifest.text.dim
-        if prompt.shape != (dim,) or prompt.dtype != np.float32 or not np.isfinite(prompt).all():
-            got = f"{prompt.dtype} {prompt.shape}"
+        found = prompt if isinstance(prompt, Prompt) else Prompt(prompt, "given")
+        vector, dim = found.vector, self.bundle.manifest.text.dim
+        if vector.shape != (dim,) or vector.dtype != np.float32 or not np.isfinite(vector).all():
+            got = f"{vector.dtype} {vector.shape}"
             raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
         flip = bool(self.bundle.manifest.training.get("settings", {}).get("augment", {}).get("flip", False))
         prepared = np.concatenate([make_views(self.bundle.manifest.preprocess(image), views, flip=flip) for image in images])
         batches = [prepared[i : i + BATCH] for i in range(0, len(prepared), BATCH)]
-        prompted = [self._features("support", {"image": b, "prompt": np.tile(prompt, (len(b), 1))}) for b in batches]
+        prompted = [self._features("support", {"image": b, "prompt": np.tile(vector, (len(b), 1))}) for b in batches]
         plain = [self._features("query", {"image": batch}) for batch in batches]
         support, query = (np.concatenate(parts).reshape(len(images), views, -1).mean(axis=1) for parts in (prompted, plain))
         shots = (support, query, np.stack([thumbnail(image) for image in images]))
-        familiarity = self.familiarity(prompt)
-        self._live.change(lambda bank: bank.add(name, prompt, *shots, strength=strength, familiarity=familiarity))
+        familiarity, said = self.familiarity(vector), found.description
+        self._live.change(
+            lambda bank: bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
+        )
 
     def problems(self, name: str, images: Sequence[NDArray[np.uint8]]) -> list[Problem]:
         """What speaks against shots of a class: black, overexposed, empty or blurred ones, and copies; see `sp_edge.quality`.
@@ -235,8 +237,7 @@ class Recognizer:
 
     def advice(self) -> Report:
         """What the taught shots say about the bank: see `sp_edge.advice.review`."""
-        bank, head = self._decides
-        return review(bank, head)
+        return review(*self._live.ready)
 
     def prompt(self, name: str, description: str | Sequence[str] | None = None) -> Prompt:
         """The prompt that `enroll` would use: of the description, else the bank's, the table's or the text encoder's.

@@ -27,7 +27,7 @@ def bank() -> None:
 @bank_option
 @click.option("--json", "json_file", type=PATH, help="Write the list to a file, too.")
 def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
-    """List the taught classes."""
+    """List the taught classes: shots, threshold, strength, and what was said of a class with `enroll --description`."""
     from sp_edge.bank_export import describe
     from sp_edge.files import write_json
     from sp_edge.head import Head
@@ -36,12 +36,13 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
     loaded = _existing(file)
     described = describe(loaded)
     head = Head.of(loaded, file.bundle.background(), file.bundle.manifest.calibration)
+    header = ["class", "shots", "threshold", "strength"] + ["description"] * bool(loaded.descriptions)
     rows = []
     for c, threshold in zip(described["classes"], head.thresholds.tolist(), strict=True):
         c["threshold_set"], c["threshold"] = c["threshold"] is not None, threshold
         shown = f"{threshold:.3f}" + " (set)" * c["threshold_set"]
-        rows.append([c["name"], c["shots"], shown, f"{c['strength']:.3f}"])
-    click.echo(table(["class", "shots", "threshold", "strength"], rows))
+        rows.append([c["name"], c["shots"], shown, f"{c['strength']:.3f}", " | ".join(c["descriptions"])][: len(header)])
+    click.echo(table(header, rows, text=["description"]))
     click.echo(f"{file.path}: version {loaded.version}, {len(rows)} classes, {len(loaded.owners)} shots")
     if json_file:
         write_json(json_file, {"bank": str(file.path), **described})

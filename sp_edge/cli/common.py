@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -258,14 +258,21 @@ def existing_bank(file: Path) -> Path:
     return file
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Text in columns, with the first column to the left and the others to the right."""
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, text: Collection[str] = ()) -> str:
+    """Text in columns.
+
+    Args:
+        header: of each column.
+        rows: their cells.
+        text: headers of the columns that stand to the left, as the first one always does; the others stand to the right.
+    """
     cells = [[str(value) for value in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    left = [i == 0 or name in text for i, name in enumerate(header)]
     lines = [
         "  ".join(
-            value.ljust(width) if i == 0 else value.rjust(width)
-            for i, (value, width) in enumerate(zip(row, widths, strict=True))
+            value.ljust(width) if to_left else value.rjust(width)
+            for value, width, to_left in zip(row, widths, left, strict=True)
         )
         for row in cells
     ]

@@ -15,6 +15,7 @@ _SOURCES = {
     "bank": "the class's own",
     "table": "of the name, from the bundle",
     "text encoder": "of the name, encoded here",
+    "given": "of --prompts",
 }
 
 
@@ -56,6 +57,7 @@ def enroll(
     from sp_edge.files import write_json
     from sp_edge.preprocess import load_image, pictures_at
     from sp_edge.prompts import PromptTable, clean_name
+    from sp_edge_runtime.naming import Prompt
     from sp_edge_runtime.recognizer import Recognizer
 
     if extra and sentences:
@@ -69,12 +71,12 @@ def enroll(
         if extra:
             for file in extra:
                 known = known.with_table(PromptTable.load(file))
-            prompt, source = known.vector(name), "of --prompts"
+            prompt = Prompt.of_table(known, name, "given")
         else:
-            found = recognizer.prompt(name, sentences or None)
-            prompt, source = found.vector, _SOURCES[found.source]
-            if found.source == "description" and name in known:
-                source += ", in place of the bundle's own"
+            prompt = recognizer.prompt(name, sentences or None)
+        source = _SOURCES[prompt.source]
+        if prompt.source == "description" and name in known:
+            source += ", in place of the bundle's own"
         if not force and (problems := recognizer.problems(name, images)):
             raise BankError(
                 f"{len(problems)} of {len(files)} pictures would teach '{name}' nothing",
@@ -89,7 +91,7 @@ def enroll(
         click.echo(f"bundle: {path}, {recognizer.backend.description}")
         click.echo(f"bank: {bank_file} with {len(recognizer.bank.names)} classes")
         bank = recognizer.bank
-        familiarity = recognizer.familiarity(prompt)
+        familiarity = recognizer.familiarity(prompt.vector)
         counts = float(bank.strengths[bank.names.index(clean_name(name))])
         if familiarity < LITTLE and strength is None:
             click.echo(

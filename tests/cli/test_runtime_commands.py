@@ -111,7 +111,8 @@ def test_bank_list(taught: Path, call: Call) -> None:
     assert out.splitlines()[5] == f"{BANK}: version 3, 3 classes, 3 shots"
     described = json.loads((taught / "list.json").read_text("utf-8"))
     assert described["classes"] == [
-        {"name": name, "shots": 1, "threshold": 0.5, "threshold_set": False, "strength": 1.0} for name in toy.COLOURS
+        {"name": name, "shots": 1, "threshold": 0.5, "threshold_set": False, "strength": 1.0, "descriptions": []}
+        for name in toy.COLOURS
     ]
     assert (described["version"], described["bank"]) == (3, str(BANK))
 
@@ -225,14 +226,15 @@ def test_explicit_paths(
 
 def test_enroll_with_further_prompts(place: Path, call: Call, toy_pictures: Path) -> None:
     vector = np.full((1, toy.TEXT.dim), 9 / 8**0.5, np.float32)
-    PromptTable(toy.TEXT, ("my mug",), vector).save(place / "names.safetensors")
+    PromptTable(toy.TEXT, ("my mug",), vector, {"my mug": ("blue, with a chip",)}).save(place / "names.safetensors")
     code, _, err = call("enroll", "--name", "my mug", toy_pictures)
     assert code == 2
     assert "sp-edge prompts 'my mug' --out names.safetensors, then add --prompts names.safetensors" in err
     assert call("enroll", "--name", "my mug", "--prompts", "names.safetensors", toy_pictures)[0] == 0
     np.testing.assert_array_equal(Bank.load(BANK, Bundle.load(BUNDLE)).prompts, vector)
-    # The bank knows the prompt now.
+    # The bank knows the prompt now, and what it was made of.
     assert call("enroll", "--force", "--name", "my mug", toy_pictures)[0] == 0
+    assert Bank.load(BANK, Bundle.load(BUNDLE)).descriptions == {"my mug": ("blue, with a chip",)}
 
 
 # --- a bundle with its text encoder ---
@@ -250,6 +252,12 @@ def test_any_class_can_be_named(naming_bundle: Path, tmp_path: Path, call: Call,
     assert "prompt: the class's own" in call(*teach, "--name", "bike", "--force")[1]
     code, out, _ = call(*teach, "--name", "green", "--description", "a colour")
     assert "prompt: of the description, in place of the bundle's own" in out.splitlines()
+    code, out, _ = call("bank", "list", naming_bundle, "--bank", bank, "--json", tmp_path / "list.json")
+    rows = out.splitlines()
+    assert (code, rows[0].split()) == (0, ["class", "shots", "threshold", "strength", "description"])
+    assert [row.partition("1.000")[2].strip() for row in rows[2:5]] == ["", "has two wheels | and a saddle", "a colour"]
+    listed = json.loads((tmp_path / "list.json").read_text("utf-8"))["classes"]
+    assert [c["descriptions"] for c in listed] == [[], ["has two wheels", "and a saddle"], ["a colour"]]
     prompts = Bank.load(bank, Bundle.load(naming_bundle)).prompts
     expected = [toy.prompt("A photo of unicycle"), toy.prompt("has two wheels", "and a saddle"), toy.prompt("a colour")]
     np.testing.assert_allclose(prompts, np.stack(expected), atol=1e-5)

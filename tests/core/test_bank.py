@@ -50,6 +50,50 @@ def check(bank: Bank) -> None:
         np.testing.assert_allclose(bank.prototypes[index], expected, atol=2e-5)
 
 
+# --- what stood for a name ---
+
+SAID = ("It has two wheels.", "And a saddle.")
+
+
+def test_descriptions_stay_with_their_class(bundle: Bundle, tmp_path: Path) -> None:
+    bank = taught(bundle).add("bike", prompt(7), *shots(1, 7), description=[" It has  two wheels.", "And a saddle."])
+    assert bank.descriptions == {"bike": SAID}
+    bank = bank.add("bike", prompt(7), *shots(2, 8))
+    assert bank.descriptions == {"bike": SAID}, "further shots leave it"
+    bank = bank.add("red fox", prompt(0), *shots(1, 9), description=["A fox that is red."])
+    assert bank.descriptions == {"bike": SAID, "red fox": ("A fox that is red.",)}
+    bank.save(tmp_path / "bank")
+    same(Bank.load(tmp_path / "bank", bundle), bank)
+    assert bank.remove("red fox", 0).descriptions == bank.descriptions
+    assert bank.remove("red fox").descriptions == {"bike": SAID}
+    assert bank.remove("bike", 2).remove("bike", 1).remove("bike", 0).descriptions == {"red fox": ("A fox that is red.",)}
+
+
+def test_what_is_no_sentence_is_refused(bundle: Bundle) -> None:
+    for sentence in ("", "  ", "a\x1b[31m", "x" * 3000):
+        with pytest.raises(PromptError):
+            taught(bundle).add("bike", prompt(7), *shots(1, 7), description=[sentence])
+
+
+@pytest.mark.parametrize(
+    "descriptions",
+    [
+        {"red fox": []},
+        {"red fox": "a sentence"},
+        {"red fox": ["two  spaces"]},
+        {"red fox": ["\x1b[31m"]},
+        {"wolf": ["None."]},
+        None,
+    ],
+)
+def test_stored_descriptions_are_sentences_about_classes(bundle: Bundle, tmp_path: Path, descriptions: object) -> None:
+    tensors, described = stored(bundle, tmp_path / "bank")
+    save_tensors(tmp_path / "bank", tensors, {**described, "descriptions": descriptions})
+    with pytest.raises(BankError) as raised:
+        Bank.load(tmp_path / "bank", bundle)
+    assert "\x1b" not in str(raised.value)
+
+
 # --- teaching and forgetting ---
 
 
@@ -618,7 +662,7 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("key", ["kind", "schema", "fingerprint", "names", "version"])
+@pytest.mark.parametrize("key", ["kind", "schema", "fingerprint", "names", "version", "descriptions"])
 @given(value=JSON, drop=st.booleans())
 @settings(deadline=None, max_examples=25)
 def test_metadata_of_the_wrong_kind_is_a_bank_error(
@@ -628,7 +672,8 @@ def test_metadata_of_the_wrong_kind_is_a_bank_error(
     tensors, described = stored(bundle, path)
     metadata = {k: json.dumps(v) for k, v in {**described, key: value}.items() if not (drop and k == key)}
     path.write_bytes(save(tensors, metadata))
-    if not drop and ((key == "version" and isinstance(value, int)) or (key == "schema" and value == SCHEMA)):
+    sound = (key == "version" and isinstance(value, int)) or (key == "schema" and value == SCHEMA)
+    if not drop and (sound or (key == "descriptions" and value == {})):
         check(Bank.load(path, bundle))
         return
     with pytest.raises(BankError):

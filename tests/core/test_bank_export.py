@@ -31,17 +31,18 @@ class Pictures(html.parser.HTMLParser):
 
 
 def test_a_bank_as_json(bundle: Bundle) -> None:
-    described = json.loads(json.dumps(describe(taught(bundle).with_strength("café", 0.25))))
+    bank = taught(bundle).add("café", prompt(2), *shots(1, 9), strength=0.25, description=["Black, in a <cup>."])
+    described = json.loads(json.dumps(describe(bank)))
     assert (described["kind"], described["fingerprint"], described["version"]) == ("bank", bundle.fingerprint, 4)
     assert described["classes"] == [
-        {"name": "red fox", "shots": 2, "threshold": 0, "strength": 0.8},
-        {"name": "polar bear", "shots": 1, "threshold": pytest.approx(0.1), "strength": 0.8},
-        {"name": "café", "shots": 3, "threshold": pytest.approx(0.2), "strength": 0.25},
+        {"name": "red fox", "shots": 2, "threshold": 0, "strength": 0.8, "descriptions": []},
+        {"name": "polar bear", "shots": 1, "threshold": pytest.approx(0.1), "strength": 0.8, "descriptions": []},
+        {"name": "café", "shots": 4, "threshold": pytest.approx(0.2), "strength": 0.25, "descriptions": ["Black, in a <cup>."]},
     ]
 
 
 def test_an_export_shows_every_shot(bundle: Bundle, tmp_path: Path) -> None:
-    bank = taught(bundle).add("café", prompt(2), *shots(1, 9), threshold=0)
+    bank = taught(bundle).add("café", prompt(2), *shots(1, 9), threshold=0, description=["Black, in a <cup>."])
     export_bank(bank, tmp_path / "out")
     read = json.loads((tmp_path / "out" / "bank.json").read_text("utf-8"))
     assert [c["pictures"] for c in read["classes"]] == [
@@ -52,7 +53,7 @@ def test_an_export_shows_every_shot(bundle: Bundle, tmp_path: Path) -> None:
     page = Pictures()
     page.feed((tmp_path / "out" / "index.html").read_text("utf-8"))
     assert page.sources == [picture for c in read["classes"] for picture in c["pictures"]]
-    assert {"red fox", "polar bear", "café"} <= set(page.text)
+    assert {"red fox", "polar bear", "café", "Black, in a <cup>."} <= set(page.text)
     for c, number in zip(read["classes"], range(3), strict=True):
         for picture, small in zip(c["pictures"], bank.thumbnails[bank.owners == number], strict=True):
             np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / picture)), small)

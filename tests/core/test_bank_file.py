@@ -217,7 +217,8 @@ def test_what_a_bank_holds_has_one_digest(bundle: Bundle) -> None:
     others = [bank.remove("café"), bank.with_strength("café", 0.1), bank.with_threshold("café", 0.3)]
     others.append(replace(bank, names=("red fox", "polar bear", "cat")))
     others.append(replace(bank, query=bank.query + np.float32(1e-3)))
-    assert len({digest(other) for other in (bank, *others)}) == 6
+    others.append(replace(bank, descriptions={"café": ("Black.",)}))
+    assert len({digest(other) for other in (bank, *others)}) == 7
 
 
 # --- several writers ---

@@ -70,6 +70,23 @@ def test_shots_of_two_prompts_do_not_come_together(bundle: Bundle, prefer: str) 
     np.testing.assert_array_equal(merged.prompts[0], winner.prompts[0])
 
 
+def test_descriptions_come_with_their_prompts(bundle: Bundle) -> None:
+    empty = Bank.empty(bundle)
+
+    def one(seed: int, *said: str) -> Bank:
+        return empty.add("bike", prompt(seed), *shots(1, 5), threshold=0, description=said)
+
+    assert merge(one(1, "Ours."), one(1, "Theirs.")).descriptions == {"bike": ("Ours.",)}
+    assert merge(one(1, "Ours."), one(1, "Theirs."), prefer="theirs").descriptions == {"bike": ("Theirs.",)}
+    assert merge(one(1), one(1, "Theirs.")).descriptions == {"bike": ("Theirs.",)}, "what we lack"
+    assert merge(one(1, "Ours."), one(2), prefer="theirs").descriptions == {}, "of another prompt"
+    assert merge(one(1), one(2, "Theirs."), prefer="ours").descriptions == {}
+    assert merge(one(1, "Ours."), one(2, "Theirs."), prefer="theirs").descriptions == {"bike": ("Theirs.",)}
+    assert merge(empty, one(1, "Theirs.")).descriptions == {"bike": ("Theirs.",)}
+    bank = one(1, "Ours.")
+    assert merge(bank, one(1)) is bank
+
+
 def test_banks_of_two_bundles_are_refused(bundle: Bundle) -> None:
     with pytest.raises(BankError, match="two bundles") as raised:
         merge(taught(bundle), replace(taught(bundle), fingerprint="0" * 64))

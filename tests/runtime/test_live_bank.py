@@ -67,7 +67,7 @@ def test_a_bank_in_memory_is_changed_and_taken_back(bundle: Bundle) -> None:
 def test_what_a_new_bank_makes_necessary_is_done_before_it_counts(bundle: Bundle) -> None:
     live = LiveBank(Bank.empty(bundle))
     heard: list[tuple[int, int]] = []
-    live.listen(lambda bank: heard.append((bank.version, live.bank.version)))
+    live.prepare_with(lambda bank: heard.append((bank.version, live.bank.version)))
     live.change(lambda bank: replace(bank, version=1))
     live.undo()
     assert heard == [(0, 0), (1, 0), (2, 1)]
@@ -141,6 +141,54 @@ def test_a_bank_is_saved_to_a_file(toy_bundle: Path, path: Path, bundle: Bundle)
         with pytest.raises(BankError):
             recognizer.save(path)
         assert path.read_bytes() == b"a letter"
+
+
+@pytest.mark.parametrize("kept", ["file", "memory"])
+def test_a_change_that_the_classifier_cannot_take_is_not_written(
+    toy_bundle: Path, path: Path, bundle: Bundle, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sp_edge.head.MOST_FITTED", 2)
+    with Recognizer.load(toy_bundle, bank=path if kept == "file" else None, device="cpu", classifier="lr") as recognizer:
+        recognizer.enroll("red", red())
+        recognizer.enroll("green", [toy.picture("green")])
+        before = path.read_bytes() if kept == "file" else b""
+        with pytest.raises(SettingsError, match="too many classes for logistic regression"):
+            recognizer.enroll("blue", [toy.picture("blue")])
+        assert recognizer.bank.names == recognizer.head.names == ("red", "green")
+        if kept == "file":
+            assert path.read_bytes() == before
+        assert recognizer.classify(red(9)[0]).label == "red"
+        recognizer.undo()
+        assert recognizer.bank.names == ("red",), "the change that failed is none that could be taken back"
+
+
+def test_what_the_classifier_cannot_take_is_not_taken_back_to(
+    toy_bundle: Path, path: Path, bundle: Bundle, other: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in toy.COLOURS:
+        other.enroll(name, [toy.picture(name)])
+    other.forget("blue")
+    monkeypatch.setattr("sp_edge.head.MOST_FITTED", 2)
+    with Recognizer.load(toy_bundle, bank=path, device="cpu", classifier="lr") as recognizer:
+        before = path.read_bytes()
+        with pytest.raises(SettingsError, match="too many classes"):
+            recognizer.undo()
+        assert path.read_bytes() == before
+        assert recognizer.bank.names == ("red", "green")
+    other.undo()
+    assert Bank.load(path, bundle).names == ("red", "green", "blue")
+
+
+def test_what_could_not_be_written_does_not_decide(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer.enroll("red", red())
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Bank, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        recognizer.enroll("green", [toy.picture("green")])
+    assert recognizer.bank.names == recognizer.head.names == ("red",)
 
 
 # --- taken up ---
@@ -237,7 +285,7 @@ def test_a_bank_that_cannot_be_prepared_is_reported_and_the_old_one_goes_on(
         if bank.names:
             raise SettingsError("too many classes")
 
-    live.listen(refuse)
+    live.prepare_with(refuse)
     other.enroll("red", red())
     live.look()
     assert live.bank.names == ()
