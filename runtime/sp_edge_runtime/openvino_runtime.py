@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
 
 DEVICE = "CPU"
 _DTYPES = {"uint8": "u8", "float32": "f32"}
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO itself, once for the process and never given back.
+
+    Its CPU plugin gives the thread that loads it a stack for signals, and unmaps that with the last core; dropped in another
+    thread, the first would take its next signal, such as Ctrl+C, on memory that is no longer its own.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenVinoBackend(Backend):
@@ -57,7 +70,7 @@ class OpenVinoBackend(Backend):
         self._inputs = GraphInputs(bundle)
         self._openvino = openvino
         with _named("OpenVINO does not work here"):
-            self._core = openvino.Core()
+            self._core = _core()
             abilities = self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         if self._precision == "bf16" and "BF16" not in abilities:
             raise BackendError(

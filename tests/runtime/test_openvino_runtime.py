@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ openvino = pytest.importorskip("openvino")
 
 from sp_edge_runtime.openvino_runtime import OpenVinoBackend  # noqa: E402
 
-HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "BF16" in openvino_runtime._core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,36 @@ def test_not_a_graph(tmp_path: Path) -> None:
     toy.reseal(folder)
     with pytest.raises(BackendError, match=r"OpenVINO cannot load query\.onnx"):
         open_backend(Bundle.load(folder), "openvino")
+
+
+def test_signals_have_a_stack_when_a_backend_goes_in_another_thread(tmp_path: Path) -> None:
+    """OpenVINO gives the main thread one, and another thread cannot take it back: memory that is no longer its own."""
+    code = f"""
+import ctypes, gc, threading
+from pathlib import Path
+from sp_edge.bundle import Bundle
+from sp_edge_runtime.openvino_runtime import OpenVinoBackend
+
+held = [OpenVinoBackend(Bundle.load(Path({str(toy.make_bundle(tmp_path / "bundle"))!r})), cache=Path({str(tmp_path)!r}))]
+held[0].open("query")
+
+def drop():
+    held.pop().close()
+    gc.collect()
+
+thread = threading.Thread(target=drop)
+thread.start()
+thread.join()
+
+class Stack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+stack = Stack()
+assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
+assert stack.start is None or any(int(a, 16) <= stack.start < int(b, 16) for a, b in ranges)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_threads_out_of_range(bundle: Bundle) -> None:
