@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "sets"))
 
 from load import SETS, load_set
-from sp_edge.data.episodes import Accuracy, Difference, Scores
+from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError
 from sp_edge.files import load_tensors, save_tensors, write_bytes

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.bundle import Bundle
-from sp_edge.data.episodes import Accuracy, Difference, EpisodeSampler, Features, Scores
+from sp_edge.data.episodes import EpisodeSampler, Features
 from sp_edge.errors import ExportError
 from sp_edge.matching import unit
 from sp_edge.training.classifier import episode_scores

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sp_edge.cli.common import PATH, Command, bank_beside, bank_option, existing_bank, split_bundle, table
+from sp_edge.cli.trial import test
 from sp_edge.errors import BankError, SettingsError
 
 if TYPE_CHECKING:
@@ -216,6 +217,9 @@ def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
     click.echo(
         f"{file.path}: version {now.version}, {len(now.names)} classes; {file.undoable()} more changes can be taken back"
     )
+
+
+bank.add_command(test)
 
 
 def _file_and_others(arguments: tuple[Path, ...], bank_file: Path | None) -> tuple[BankFile, tuple[Path, ...]]:

@@ -161,6 +161,21 @@ backend_options = together(
     ),
     click.option("--engines", type=PATH, metavar="DIR", help="TensorRT engines. [default: ~/.cache/sp-edge/engines]"),
 )
+# How the commands that recognise decide.
+deciding_options = together(
+    click.option(
+        "--threshold",
+        type=click.FloatRange(-1, 1),
+        help="Least cosine at which any class is believed; below, it is unknown. [default: each class's]",
+    ),
+    click.option(
+        "--classifier",
+        type=click.Choice(["prototype", "lr"]),
+        default="prototype",
+        show_default=True,
+        help="The nearest prototype, or logistic regression on the shots.",
+    ),
+)
 # What every command that trains is told: the recipe, its changes, where to start from and on which device.
 training_options = together(
     click.argument("recipe", required=False),

@@ -13,6 +13,7 @@ from sp_edge.cli.common import (
     backend_options,
     bank_beside,
     bank_option,
+    deciding_options,
     existing_bank,
     split_bundle,
     table,
@@ -23,9 +24,8 @@ from sp_edge.cli.common import (
 shared = together(
     bank_option,
     backend_options,
-    click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine to believe. [default: each class's]"),
-    click.option("--classifier", type=click.Choice(["prototype", "lr"]), default="prototype", show_default=True),
-    click.option("--topk", default=3, show_default=True, type=click.IntRange(1)),
+    deciding_options,
+    click.option("--topk", default=3, show_default=True, type=click.IntRange(1), help="How many classes a result lists."),
 )
 
 
@@ -56,4 +56,4 @@ def classify(arguments: tuple[Path, ...], bank_file: Path | None, as_json: bool,
                 rows.append([file, prediction.label, f"{prediction.similarity:.3f}", top])
         finally:  # one bad picture does not take the others' results with it
             if rows and not as_json:
-                click.echo(table(["picture", "label", "cosine", "best"], rows))
+                click.echo(table(["picture", "label", "cosine", "best"], rows, text=["label", "best"]))

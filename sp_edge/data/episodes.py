@@ -1,4 +1,4 @@
-"""Few-shot episodes: N classes, K support and Q query pictures each, and the values that measure them."""
+"""Few-shot episodes: N classes, K support and Q query pictures each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import DataError
-
-Scores = NDArray[np.float64]  # (episodes,) share of each episode's queries that were classified rightly, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -96,51 +94,3 @@ class Features:
             return self
         s = np.asarray(strength, np.float32).reshape(-1, *[1] * (self.support.ndim - 1))
         return Features(self.query, s * self.support + (1 - s) * self.query)
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Mean accuracy over episodes, 0 to 1, and the half-width of its 95 % confidence interval."""
-
-    mean: float
-    interval: float
-    episodes: int
-
-    @classmethod
-    def of(cls, scores: Scores) -> Accuracy:
-        """Of episodes' scores (n,)."""
-        return cls(*_mean_and_interval(scores), len(scores))
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.1f} ± {100 * self.interval:.1f}"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far one accuracy is ahead of another on the same episodes, -1 to 1, and the half-width of its 95 % interval.
-
-    Episodes differ in difficulty far more than two ways of solving the same one: the interval of the paired differences
-    is narrower than the two accuracies' own.
-    """
-
-    mean: float
-    interval: float
-    episodes: int
-
-    @classmethod
-    def between(cls, ours: Scores, theirs: Scores) -> Difference:
-        """Of scores (n,) on the same n episodes; positive where ours are higher."""
-        return cls(*_mean_and_interval(ours - theirs), len(ours))
-
-    @property
-    def behind(self) -> bool:
-        """Whether the whole interval is below zero."""
-        return self.mean + self.interval < 0
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:+.1f} ± {100 * self.interval:.1f}"
-
-
-def _mean_and_interval(values: Scores) -> tuple[float, float]:
-    spread = values.std(ddof=1) if len(values) > 1 else 0.0
-    return float(values.mean()), float(1.96 * spread / np.sqrt(len(values)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sp_edge.data.listing import SPLITS, Listing
@@ -76,17 +76,7 @@ class FolderSource:
 
     def _folders(self, split: str) -> dict[str, Path]:
         where = self.root / split if self._assigned is None else self.root
-        folders: dict[str, Path] = {}
-        for path in self._paths(split):
-            name = clean_name(self._names.get(path.name, path.name))
-            if name in folders:
-                raise DataError(
-                    f"two classes in {where} are called '{name}'",
-                    expected="distinct names",
-                    got=f"{folders[name].name} and {path.name}",
-                    next_step="rename a folder, or give it another name in data.names",
-                )
-            folders[name] = path
+        folders = _named(where, self._paths(split), self._names)
         if not folders:
             raise DataError(f"no classes in {where}", expected="one folder a class", got=f"none for {split}")
         return folders
@@ -98,9 +88,54 @@ class FolderSource:
         return _class_folders(self.root / split, absent)
 
 
-def _class_folders(where: Path, absent: str) -> list[Path]:
+def labelled(folder: Path) -> Listing:
+    """The pictures of a folder that holds one folder a class: `<class>/*.jpg`.
+
+    Raises:
+        DataError: no such folder, none in it, two of one name, or one without pictures.
+    """
+    folders = _named(folder, _class_folders(folder, f"no folder {folder}", "a folder with one folder a class"), None)
+    if not folders:
+        loose = len(image_files(folder))
+        raise DataError(
+            f"no class folders in {folder}",
+            expected=f"one folder a class, such as {folder / 'mug'}",
+            got=f"{loose} pictures without a class" if loose else "none",
+        )
+    pictures = {name: image_files(path) for name, path in folders.items()}
+    for name, files in pictures.items():
+        if not files:
+            deeper = any(path.is_dir() for path in folders[name].iterdir())
+            raise DataError(
+                f"no pictures in {folders[name]}",
+                expected="one folder a class, with its pictures directly in it",
+                got="folders" if deeper else "none",
+                next_step=f"give {folders[name]} itself, if it holds the class folders" if deeper else "remove the folder",
+            )
+    return Listing.of_files(str(folder), pictures)
+
+
+def _named(where: Path, paths: Sequence[Path], names: Mapping[str, str] | None) -> dict[str, Path]:
+    """Class name -> folder; None where folders cannot be given other names."""
+    folders: dict[str, Path] = {}
+    for path in paths:
+        name = clean_name((names or {}).get(path.name, path.name))
+        if name in folders:
+            raise DataError(
+                f"two classes in {where} are called '{name}'",
+                expected="distinct names",
+                got=f"{folders[name].name} and {path.name}",
+                next_step="rename a folder" + (", or give it another name in data.names" if names is not None else ""),
+            )
+        folders[name] = path
+    return folders
+
+
+def _class_folders(
+    where: Path, absent: str, expected: str = "a folder with train/, val/ and test/, each with one folder a class"
+) -> list[Path]:
     if not where.is_dir():
-        raise DataError(absent, expected="a folder with train/, val/ and test/, each with one folder a class", got="nothing")
+        raise DataError(absent, expected=expected, got="nothing")
     return sorted(path for path in where.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from sp_edge import runs
+from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.data import sets
-from sp_edge.data.episodes import Accuracy, Difference, Scores
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.files import load_tensors, read_json, save_tensors

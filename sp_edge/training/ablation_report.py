@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sp_edge.data.episodes import Accuracy
+from sp_edge.accuracy import Accuracy
 from sp_edge.files import atomic_file, write_bytes, write_json
 from sp_edge.settings import EvalSettings
 from sp_edge.training.ablate import Row

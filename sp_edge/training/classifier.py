@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import trange
 
-from sp_edge.data.episodes import Episode, Features, Scores
+from sp_edge.accuracy import Scores
+from sp_edge.data.episodes import Episode, Features
 from sp_edge.matching import Floats, prototype, unit
 
 # float32 (E, n_way, S, D) support and (E, M, D) query features of E episodes -> int64 (E, M), the way of each query.

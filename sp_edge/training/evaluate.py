@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import trange
 
-from sp_edge.data.episodes import Accuracy, Difference, Episode, EpisodeSampler, Features, Scores
+from sp_edge.accuracy import Accuracy, Difference, Scores
+from sp_edge.data.episodes import Episode, EpisodeSampler, Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
 from sp_edge.matching import share

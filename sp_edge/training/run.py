@@ -12,8 +12,8 @@ import torch
 from accelerate import Accelerator
 
 from sp_edge import runs
+from sp_edge.accuracy import Difference
 from sp_edge.data import sets
-from sp_edge.data.episodes import Difference
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.files import read_json, remove_leftovers, write_json

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sp_edge.data.episodes import Accuracy, Difference, Features
+from sp_edge.accuracy import Accuracy, Difference
+from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.model import PromptedNetwork
 from sp_edge.prompts import PromptTable

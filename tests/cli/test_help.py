@@ -78,19 +78,23 @@ def test_commands_stand_in_the_order_of_work(tmp_path: Path) -> None:
 
 def test_teaching_and_recognising_need_no_torch(toy_bundle: Path, toy_pictures: Path, tmp_path: Path) -> None:
     bank = ["--bank", "classes.spbank"]
+    (tmp_path / "labelled" / "red").mkdir(parents=True)
+    shutil.copy(toy_pictures / "0 red.png", tmp_path / "labelled" / "red")
     answers = blocked(
         ["enroll", str(toy_bundle), str(toy_pictures / "0 red.png"), "--name", "red", *bank],
         ["enroll", str(toy_bundle), str(toy_pictures / "2 blue.png"), "--name", "blue", *bank],
         ["classify", str(toy_bundle), str(toy_pictures), "--json", *bank],
         ["stream", str(toy_bundle), str(toy_pictures), "--json", "frames.jsonl", *bank],
         ["bank", "list", str(toy_bundle), *bank],
+        ["bank", "test", str(toy_bundle), "labelled", *bank],
         ["verify", str(toy_bundle)],
         cwd=tmp_path,
     )
-    assert [code for _, _, code in answers] == [0] * 6
+    assert [code for _, _, code in answers] == [0] * 7
     assert [json.loads(line)["topk"][0]["name"] for line in answers[2][1].splitlines()][::2] == ["red", "blue"]
     assert len((tmp_path / "frames.jsonl").read_text("utf-8").splitlines()) == 3
     assert "2 classes, 2 shots" in answers[4][1]
+    assert "1 of 1 pictures of taught classes" in answers[5][1]
 
 
 def test_looking_at_pictures_needs_no_torch(toy_pictures: Path, tmp_path: Path) -> None:

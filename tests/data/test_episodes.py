@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sp_edge.data.episodes import Accuracy, Difference, Episode, EpisodeSampler, Features
+from sp_edge.data.episodes import Episode, EpisodeSampler, Features
 from sp_edge.errors import DataError
 
 LABELS = np.repeat([3, 7, 8, 10, 20], [6, 5, 9, 5, 30])[np.random.default_rng(0).permutation(55)]
@@ -100,34 +100,3 @@ def test_weaker_prompts_are_a_mixture() -> None:
     assert both.mixed(0.25).support.dtype == np.float32
     assert both.mixed(0).support.tolist() == both.query.tolist() == both.mixed(0.5).query.tolist()
     assert both.mixed(1) is both
-
-
-def test_an_accuracy_is_the_mean_with_the_interval_of_the_mean() -> None:
-    scores = np.array([0.2, 0.4, 0.4, 1.0])  # squared deviations from 0.5: 0.09 + 0.01 + 0.01 + 0.25 = 0.36, / 3 = 0.12
-    accuracy = Accuracy.of(scores)
-    assert accuracy.mean == pytest.approx(0.5)
-    assert accuracy.interval == pytest.approx(1.96 * 0.12**0.5 / 2)
-    assert accuracy.episodes == 4
-    assert Accuracy.of(np.array([0.75])) == Accuracy(0.75, 0.0, 1)
-
-
-def test_a_difference_is_paired() -> None:
-    """Episodes are easy or hard for both; their difference, 0.1, 0.1, 0.2, 0.2, hardly varies."""
-    ours, theirs = np.array([0.2, 0.4, 0.7, 1.0]), np.array([0.1, 0.3, 0.5, 0.8])
-    ahead = Difference.between(ours, theirs)
-    assert ahead.mean == pytest.approx(0.15)
-    assert ahead.interval == pytest.approx(1.96 * (0.01 / 3) ** 0.5 / 2)
-    assert ahead.interval < Accuracy.of(ours).interval / 4
-    assert Difference.between(theirs, ours).mean == pytest.approx(-0.15)
-
-
-def test_behind_is_where_the_whole_interval_is() -> None:
-    assert Difference(-0.02, 0.01, 9).behind
-    assert not Difference(-0.02, 0.03, 9).behind
-    assert not Difference(0.0, 0.0, 9).behind
-
-
-def test_figures_read_as_in_a_paper() -> None:
-    assert str(Accuracy(0.72345, 0.00456, 600)) == "72.3 ± 0.5"
-    assert str(Difference(0.02345, 0.00456, 600)) == "+2.3 ± 0.5"
-    assert str(Difference(-0.02345, 0.00456, 600)) == "-2.3 ± 0.5"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sp_edge.data.episodes import Accuracy, Difference
+from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.errors import ExportError
 from sp_edge_export.gate import Gate, report_of
 from sp_edge_export.layers import LayerError

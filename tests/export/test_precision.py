@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bundle import Bundle
-from sp_edge.data.episodes import Accuracy, Difference
 from sp_edge.matching import unit
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.graph import load_graph

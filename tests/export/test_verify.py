@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 import toy
+from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bundle import Bundle
-from sp_edge.data.episodes import Accuracy, Difference, Features
+from sp_edge.data.episodes import Features
 from sp_edge.errors import ExportError
 from sp_edge_export.verify import LIMITS, Parity, Probe, check_golden, compare, graph_features
 

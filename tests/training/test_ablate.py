@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sp_edge import runs
-from sp_edge.data.episodes import Difference, Features
+from sp_edge.accuracy import Difference
+from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, SettingsError
 from sp_edge.model import build_network

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sp_edge.data.episodes import Accuracy, EpisodeSampler, Features
+from sp_edge.accuracy import Accuracy
+from sp_edge.data.episodes import EpisodeSampler, Features
 from sp_edge.training.classifier import CLASSIFIERS, episode_scores, logistic_regression, nearest_prototype
 
 LABELS = np.repeat([3, 7, 8, 10, 20], [6, 5, 9, 5, 30])[np.random.default_rng(0).permutation(55)]

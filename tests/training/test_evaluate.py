@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sp_edge.data.episodes import Difference, Episode, EpisodeSampler, Features
+from sp_edge.accuracy import Difference
+from sp_edge.data.episodes import Episode, EpisodeSampler, Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, PromptError, SettingsError
 from sp_edge.familiarity import Familiarity

@@ -1,0 +1,129 @@
+"""The command that measures a bank on labelled pictures: bank test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sp_edge.cli.common import (
+    PATH,
+    Command,
+    backend_options,
+    bank_beside,
+    bank_option,
+    deciding_options,
+    existing_bank,
+    split_bundle,
+    table,
+)
+from sp_edge.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    from sp_edge.data.listing import Listing
+    from sp_edge.matching import Match
+    from sp_edge.trial import Trial
+    from sp_edge_runtime.recognizer import Recognizer
+
+_SHOWN = 10  # pairs of classes, and broken pictures; the JSON file has all
+
+
+@click.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] FOLDER")
+@bank_option
+@backend_options
+@deciding_options
+@click.option("--json", "json_file", type=PATH, help="Write all figures to a file, too.")
+def test(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None, **options: Any) -> None:
+    """Measure whether what was taught works: recognise the pictures in FOLDER/<class>/ and count.
+
+    A folder that is called as a taught class shows how often that is recognised, and what it is taken for instead. Pictures
+    in any other folder should be 'unknown'; how many were accepted is counted. Take other pictures than you taught from.
+
+    \b
+    Example:
+      sp-edge bank test pictures/test
+    """
+    from sp_edge.data.folder import labelled
+    from sp_edge.files import write_json
+    from sp_edge.preprocess import image_files
+    from sp_edge.trial import check_taught, trial
+    from sp_edge_runtime.recognizer import Recognizer
+
+    path, places = split_bundle(arguments)
+    if len(places) != 1:
+        raise DataError(
+            "pictures are taken from one folder", expected="[BUNDLE] FOLDER", got=" ".join(map(str, places)) or "none"
+        )
+    pictures = labelled(places[0])
+    file = existing_bank(bank_file or bank_beside(path))
+    broken: dict[str, str] = {}
+    with Recognizer.load(path, bank=file, **options) as recognizer:
+        bank = recognizer.bank
+        check_taught(pictures.class_names, bank.rows)
+        click.echo(f"{path} through {recognizer.backend.description}", err=True)
+        try:
+            found = trial(_recognised(recognizer, pictures, broken), bank.rows)
+        except DataError as error:  # those of taught classes are all broken
+            raise _unreadable(broken, pictures) if broken else error from None
+    _show(found)
+    for name in (row.name for row in found.foreign):
+        meant = next((known for known in bank.names if known.casefold() == name.casefold()), None)
+        if meant:
+            click.echo(f"'{name}' counts as not taught: the class is spelt '{meant}'")
+    if loose := image_files(places[0]):
+        click.echo(f"{len(loose)} pictures directly in {places[0]} have no class, and were left out")
+    if json_file:
+        described = {"bundle": str(path), "bank": str(file), "bank_version": bank.version, "folder": str(places[0])}
+        write_json(json_file, {**described, **found.to_json(), "unreadable": broken})
+    if broken:
+        raise _unreadable(broken, pictures)
+
+
+def _unreadable(broken: Mapping[str, str], pictures: Listing) -> DataError:
+    more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+    return DataError(
+        f"{len(broken)} of {len(pictures)} pictures cannot be read, and were not counted",
+        expected="JPEG, PNG or other pictures",
+        got=", ".join(list(broken)[:_SHOWN]) + more,
+        next_step="replace or remove them",
+    )
+
+
+def _recognised(recognizer: Recognizer, pictures: Listing, broken: dict[str, str]) -> Iterator[tuple[str, Match]]:
+    """Each picture's class and what it is recognised as; of those that cannot be read, why."""
+    from tqdm import tqdm
+
+    for row in tqdm(range(len(pictures)), desc="recognising", leave=False, disable=None):
+        try:
+            image = pictures.read(row)
+        except ImageError as error:
+            broken[pictures.pictures[row]] = error.got or error.what
+            continue
+        yield pictures.class_names[int(pictures.labels[row])], recognizer.classify(image)
+
+
+def _show(found: Trial) -> None:
+    from sp_edge.accuracy import Share
+
+    rows = [[row.name, row.pictures, row.right, row.taken, row.unknown, Share(row.right, row.pictures)] for row in found.taught]
+    click.echo(table(["class", "pictures", "right", "other class", "unknown", "right (95 % interval)"], rows))
+    if found.foreign:
+        rows = [[row.name, row.pictures, row.accepted, Share(row.accepted, row.pictures)] for row in found.foreign]
+        click.echo("\n" + table(["not taught", "pictures", "accepted", "accepted (95 % interval)"], rows))
+    if found.mistaken:
+        pairs = [[pair.name, pair.other, pair.pictures] for pair in found.mistaken[:_SHOWN]]
+        click.echo("\n" + table(["pictures of", "taken for", "how many"], pairs, text=["taken for"]))
+        if len(found.mistaken) > _SHOWN:
+            click.echo(f"... {len(found.mistaken) - _SHOWN} more pairs (--json FILE has all)")
+    right, unknown, accepted = found.accuracy, found.unknown, found.accepted
+    nearest = sum(row.nearest for row in found.taught)
+    click.echo(f"\naccuracy: {right}, {right.count} of {right.total} pictures of taught classes")
+    click.echo(f"called unknown: {unknown}, {unknown.count} of them, {nearest} nearest to their own class")
+    if accepted is not None:
+        click.echo(f"wrongly accepted: {accepted}, {accepted.count} of {accepted.total} pictures of other classes")
+    if found.untried:
+        some, more = ", ".join(found.untried[:_SHOWN]), len(found.untried) - _SHOWN
+        click.echo(f"taught, and without a picture here: {some}" + (f" and {more} more" if more > 0 else ""))
