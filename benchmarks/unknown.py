@@ -66,11 +66,10 @@ def worlds_of(checkpoint: Checkpoint, pictures: PictureSet) -> dict[str, World]:
     """A world for each group of novel pictures, and the digits, which have no prompts."""
     network = checkpoint.network
     features = encode(network, pictures.images, class_prompts(network, pictures, checkpoint.prompts))
-    strength = network.strength if network.prompt is not None else 0.0
     found = {}
     for name, rows in pictures.groups.items():
         members = [rows[pictures.labels[rows] == label] for label in range(len(pictures.class_names))]
-        found[name] = World(features, members, strength)
+        found[name] = World(features, members, network.strength)
     images, labels = digits(checkpoint.settings.model.image_size)
     plain = encode(network, images, None)
     found["digits"] = World(plain, [np.flatnonzero(labels == digit) for digit in range(10)], 0.0)

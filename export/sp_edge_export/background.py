@@ -83,9 +83,8 @@ def calibrate(
     """Fits on the pictures of classes that training has not seen; see `fit_calibration`."""
     few = thinned(pictures, 24, PICTURES)
     features = encode(checkpoint.network, few.images, class_prompts(checkpoint.network, few, prompts))
-    strength = checkpoint.network.strength if checkpoint.network.prompt is not None else 0.0
     groups = [rows for rows in few.groups.values() if len(rows)]
-    return fit_calibration(features, few.labels, groups, strength, within, say=say)
+    return fit_calibration(features, few.labels, groups, checkpoint.network.strength, within, say=say)
 
 
 def fit_calibration(

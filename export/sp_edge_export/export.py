@@ -154,7 +154,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
         feature_dim=checkpoint.network.feature_dim,
         text=prompts.text,
         calibration=calibration,
-        strength=checkpoint.network.strength if checkpoint.network.prompt is not None else 0.0,
+        strength=checkpoint.network.strength,
         training={"settings": settings.to_json(), "record": dict(checkpoint.record)},
         stages=tuple(gate.stages),
         text_encoder=text_encoder,
@@ -288,7 +288,7 @@ def _card(checkpoint: Checkpoint, precisions: Sequence[str], text_encoder: TextP
 Few-shot recognition with Semantic Prompt (arXiv 2303.14123), exported by sp-edge {sp_edge.__version__}.
 
 - network: {settings.model.backbone}, {settings.model.image_size} px
-- prompt: {settings.model.interaction} at {settings.model.layer}, strength {settings.model.prompt_strength}
+- prompt: {settings.model.interaction} at {settings.model.layer}, strength {checkpoint.network.strength}
 - graphs: {", ".join(precisions)}
 - trained on: {settings.data.source}, {len(checkpoint.classes.get("train", ()))} base classes
 - text encoder: {settings.text.encoder}, "{settings.text.template}", {carried}

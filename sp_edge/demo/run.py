@@ -91,10 +91,7 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
         "stream": watched,
         "seconds": clock.seconds,
         "settings": sp.settings.to_json(),
-        "prompts": {
-            "strength": sp.network.strength,
-            "text_share": 0.0 if sp.network.text_prototype is None else sp.network.text_share,
-        },
+        "prompts": {"strength": sp.network.strength, "text_share": sp.network.text_share},
         "versions": versions(),
         "machine": {"processor": _processor(), "cores": os.cpu_count() or 1},
         "base_classes": len(sp.classes["train"]),

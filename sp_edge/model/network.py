@@ -37,11 +37,11 @@ class PromptedNetwork(nn.Module):
             under `backbone.`.
         prompt: the semantic prompt, or None for a network that knows no prompts.
         text_prototype: r, from text (B, T) to feature (B, D).
-        text_share: w, 0 to 1.
-        strength: s, 0 to 1.
+        strength: s, 0 to 1, of a network that knows prompts; 0 of one that knows none.
 
     Attributes:
-        familiarity: of prompts, once the text prototype has been fitted; None before, and where there is none.
+        text_share: w, 0 to 1, once the text prototype has been fitted; 0 before, and where there is none.
+        familiarity: of prompts, likewise; None before, and where there is none.
     """
 
     def __init__(
@@ -50,15 +50,14 @@ class PromptedNetwork(nn.Module):
         prompt: SemanticPrompt | None,
         *,
         text_prototype: nn.Linear | None = None,
-        text_share: float = 0.5,
         strength: float = 1.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.prompt = prompt
         self.text_prototype = text_prototype
-        self.text_share = text_share
-        self.strength = strength
+        self.strength = 0.0 if prompt is None else strength
+        self.text_share = 0.0
         self.familiarity: Familiarity | None = None
 
     def strength_of(self, prompts: NDArray[np.float32], strength: float | None = None) -> NDArray[np.float64]:
@@ -96,7 +95,7 @@ class PromptedNetwork(nn.Module):
         feature = self._encode(tokens, prompt)
         if prompt is None or self.training:
             return feature
-        if self.text_prototype is not None:
+        if self.text_prototype is not None and self.text_share > 0:
             feature = (1 - self.text_share) * feature + self.text_share * self.text_prototype(prompt)
         strength = self.strength if strength is None else strength
         if isinstance(strength, float | int) and strength == 1:
@@ -206,15 +205,15 @@ class PromptedFeatureMap(PromptedNetwork):
 def build_network(settings: ModelSettings, text_dim: int) -> PromptedNetwork:
     """A network with fresh weights as the settings describe it, for text embeddings of length `text_dim`.
 
+    Its text prototype, where there is one, is to be fitted; until then it has no share in anything.
+
     Raises:
         SettingsError: the backbone cannot be built so, or cannot be prompted so.
     """
     backbone: Any = build_backbone(settings.backbone, settings.image_size, settings.drop_path)
-    others: dict[str, Any] = {"text_share": settings.text_share, "strength": settings.prompt_strength}
+    others: dict[str, Any] = {"strength": settings.prompt_strength}
     if settings.text_prototype and settings.interaction != "none":
         others["text_prototype"] = nn.Linear(text_dim, int(backbone.head_hidden_size))
-        for value in others["text_prototype"].parameters():
-            nn.init.zeros_(value)  # until training fits it, it leaves the direction of a feature alone
     at = settings.prompt_at
     if isinstance(backbone, Visformer) and at is not None:
         dim = int((backbone.pos_embed2 if at[0] == 2 else backbone.pos_embed3).shape[1])

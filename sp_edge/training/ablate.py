@@ -205,21 +205,19 @@ def _measure(
         say=say,
     )
     _begun(run, settings, backbones)
-    prompted = checkpoint.network.prompt is not None
-    own = settings.tune.choose_strength or not prompted
+    own = settings.tune.choose_strength or checkpoint.network.prompt is None
     strength = checkpoint.network.strength if own else settings.model.prompt_strength
     how = {"protocol": dataclasses.asdict(settings.eval), "strength": strength, "augment": dataclasses.asdict(settings.augment)}
     file = folder / "scores" / run.parent.name / f"{run.name}.{settings.eval.classifier}.{strength}.safetensors"
     scores = _kept(file, how)
     if scores is None:
         pictures = supply.pictures(settings, "test")
-        result = evaluate_checkpoint(
-            checkpoint, pictures, settings.eval, strength=strength if prompted else None, device=device, progress=True
-        )
+        asked = None if own else strength
+        result = evaluate_checkpoint(checkpoint, pictures, settings.eval, strength=asked, device=device, progress=True)
         say(str(result))
         scores = {name: dict(row) for name, row in result.scores.items()}
         _keep(file, scores, how)
-    return Measured(scores, strength if prompted else 0.0, run)
+    return Measured(scores, strength, run)
 
 
 def _keep(file: Path, scores: dict[str, dict[Setting, Scores]], how: dict[str, Any]) -> None:

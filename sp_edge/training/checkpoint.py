@@ -86,6 +86,7 @@ class Checkpoint:
             network.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
             stage, record = str(described["stage"]), dict(described["record"])
             if network.text_prototype is not None and "text_prototype" in record:
+                network.text_share = settings.model.text_share
                 network.familiarity = Familiarity.of(prompts.select(classes["train"]))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as cause:
             raise CheckpointError(f"{path} does not fit together", got=f"{type(cause).__name__}: {str(cause)[:300]}") from cause

@@ -78,7 +78,6 @@ def train(
     say(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, table.text.dim)
-    network.text_share = 0.0  # the text prototype is fitted at the end, and until then has no part in what is measured
     _check_stages(network, pictures, settings, Share.of(accelerator), pretrains=init is None)
     if init is not None:
         _start_from(network, init, settings, say)

@@ -51,6 +51,7 @@ def build(*, settled: bool = False, **changes: Any) -> PromptedNetwork:
                 parameter.normal_(0, 0.1)
         if network.text_prototype is not None:
             network.text_prototype.weight.normal_(0, 0.1)
+            network.text_share = float(changes["text_share"])
         if settled:
             _settle(network, int(changes.get("image_size", MODEL.image_size)))
     return network.eval()

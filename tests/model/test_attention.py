@@ -114,9 +114,10 @@ def test_the_feature_depends_on_what_the_network_sees(prompt: np.ndarray | None,
 
 
 def test_the_map_shows_the_prompt_whatever_its_strength_and_share() -> None:
-    settings = ModelSettings("visformer_mini", 96, layer="3-1", text_prototype=True, text_share=1.0, prompt_strength=0.0)
+    settings = ModelSettings("visformer_mini", 96, layer="3-1", text_prototype=True, prompt_strength=0.0)
     torch.manual_seed(0)
     net = build_network(settings, TEXT_DIM).eval()
+    net.text_share = 1.0
     weak = dependence_map(net, IMAGE, PROMPT, cells=2)
     net.strength, net.text_share = 1.0, 0.0
     np.testing.assert_allclose(weak, dependence_map(net, IMAGE, PROMPT, cells=2), atol=1e-6)

@@ -298,6 +298,7 @@ def test_a_network_to_compare_with_takes_no_prompt(backbone: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(network(picture), network.backbone(picture), rtol=1e-5, atol=1e-6)
     assert network.prompt is None
+    assert network.strength == 0
     assert network(picture).shape == (2, network.feature_dim)
 
 
@@ -396,6 +397,7 @@ def test_the_prompts_token_cannot_be_pooled_where_there_is_none(changes: dict[st
 def test_a_network_without_prompts_refuses_one(pictures: Tensor, texts: Tensor) -> None:
     network = random_network(interaction="none")
     assert network.prompt is None
+    assert network.strength == 0
     assert network(pictures).shape == (2, 192)
     with pytest.raises(SettingsError, match="without prompts"):
         network(pictures, texts)

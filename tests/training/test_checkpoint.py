@@ -324,7 +324,7 @@ def test_it_is_a_plain_safetensors_file(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(("prototype", "fitted"), [(True, True), (True, False), (False, True), (False, False)])
-def test_familiarity_follows_from_the_base_names_where_text_was_fitted(tmp_path: Path, prototype: bool, fitted: bool) -> None:
+def test_text_and_familiarity_count_where_text_was_fitted(tmp_path: Path, prototype: bool, fitted: bool) -> None:
     settings = Settings.from_mapping(
         {**SETTINGS.to_json(), "model": {**SETTINGS.to_json()["model"], "text_prototype": prototype}}
     )
@@ -335,8 +335,10 @@ def test_familiarity_follows_from_the_base_names_where_text_was_fitted(tmp_path:
     strange = saved.prompts.vectors[2:]
     if not (prototype and fitted):
         assert found.familiarity is None
+        assert found.text_share == 0
         assert found.strength_of(strange, 0.5).tolist() == [0.5, 0.5]
         return
+    assert found.text_share == settings.model.text_share == 0.5
     expected = Familiarity.of(saved.prompts.vectors[:2])(strange)
     np.testing.assert_array_equal(found.strength_of(strange, 0.5), 0.5 * expected)
     assert found.strength_of(saved.prompts.vectors[0]) == pytest.approx(found.strength)

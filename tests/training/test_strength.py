@@ -143,10 +143,11 @@ def test_the_text_prototype_gets_the_share_that_helps_most(
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_the_network_mixes_in_the_text_prototype_as_the_choice_assumed(share: float) -> None:
     torch.manual_seed(0)
-    settings = ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True, text_share=share, prompt_strength=0.5)
+    settings = ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True, prompt_strength=0.5)
     network = build_network(settings, 4).eval()
     assert network.text_prototype is not None
-    torch.nn.init.normal_(network.text_prototype.weight)
+    assert network.text_share == 0, "it is not fitted"
+    network.text_share = share
     images, prompts = normalise(torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)), torch.randn(3, 4)
     mixed, plain, text = network(images, prompts), network(images), network.text_prototype(prompts)
     network.text_share, network.strength = 0.0, 1.0

@@ -67,7 +67,7 @@ def test_the_network_gets_the_fit_of_its_classes_mean_features(monkeypatch: pyte
     )
     network = build_network(ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True), 4)
     assert network.text_prototype is not None
-    assert not network.text_prototype.weight.any(), "until it is fitted, it says nothing"
+    assert network.text_share == 0, "until it is fitted, it says nothing"
     table = PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), names[::-1], texts[::-1].copy())
     fit = fit_text_prototype(network, pictures, table)
     assert fit.classes == 12
