@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,17 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
     plain = dataclasses.replace(settings, model=dataclasses.replace(settings.model, interaction="none"))
 
     with clock("data"):
-        base = sets.load_split(settings, "train", progress=True)
-        novel = sets.load_split(settings, "test", progress=True)
+        load = cache(partial(sets.load_split, settings, progress=True))
+        base, novel = load("train"), load("test")
     with clock("prompts"):
         classes = sets.class_names(settings)
         every = [name for names in classes.values() for name in names]
         prompts = prompt_table(every, settings.text, base=classes["train"], say=say)
     with clock("train with prompts"):
-        sp = train(settings, runs.new_run(out / "runs"), pictures=base, prompts=prompts, say=say)
+        sp = train(settings, runs.new_run(out / "runs"), load=load, prompts=prompts, say=say)
     run = runs.newest(runs.CHECKPOINT, SettingsError, out / "runs").parent
     with clock("train without prompts"):
-        tuned = train(plain, runs.new_run(out / "runs"), init=run / runs.PRETRAINED, pictures=base, prompts=prompts, say=say)
+        tuned = train(plain, runs.new_run(out / "runs"), init=run / runs.PRETRAINED, load=load, prompts=prompts, say=say)
     networks = {"pretrained": Checkpoint.load(run / runs.PRETRAINED), "tuned": tuned, "sp": sp}
     with clock("evaluate"):
         accuracy = measure(networks, novel, episodes=100 if quick else 600, say=say)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -194,14 +194,13 @@ def _measure(
     begun, lent = _begun(run, settings, backbones)
     if init is None:
         init = lent if begun else backbones.get(backbone_key(settings))
-    needed = not (run / runs.CHECKPOINT).exists()
     checkpoint = train(
         to_train(settings),
         run,
         device=device,
         init=init,
-        pictures=supply.pictures(settings, "train") if needed else None,
-        prompts=supply.prompts(settings) if needed else None,
+        load=partial(supply.pictures, settings),
+        prompts=None if (run / runs.CHECKPOINT).exists() else supply.prompts(settings),
         say=say,
     )
     _begun(run, settings, backbones)

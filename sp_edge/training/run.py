@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def train(
     *,
     device: str = "auto",
     init: Path | None = None,
-    pictures: PictureSet | None = None,
+    load: Callable[[str], PictureSet] | None = None,
     prompts: PromptTable | None = None,
     say: Callable[[str], None] = print,
 ) -> Checkpoint:
@@ -51,7 +52,7 @@ def train(
         device: auto, cpu or cuda.
         init: a checkpoint whose backbone to start from, instead of pre-training; the name 'timm' alone stands for the
             weights that timm publishes.
-        pictures: the base classes', where they have been read already.
+        load: gives the pictures of 'train' or 'val', where they may have been read already.
         prompts: of every class of the data set, where they have been made already.
         say: is told what happens, a line each.
 
@@ -74,14 +75,16 @@ def train(
     table = prompts or prompt_table(
         [name for names in classes.values() for name in names], settings.text, base=classes.get("train", ()), say=say
     )
-    pictures = pictures or sets.load_split(settings, "train", progress=main)
+    load = load or partial(sets.load_split, settings, progress=main)
+    pictures = load("train")
     say(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, table.text.dim)
     _check_stages(network, pictures, settings, Share.of(accelerator), pretrains=init is None)
     if init is not None:
         _start_from(network, init, settings, say)
-    measure = _measure(network, table, settings, accelerator)
+    validation = _validation(network, settings, load)
+    measure = _measure(network, validation, table, settings, accelerator)
     if main:
         _begin(folder, described)  # only now is the folder a run: nothing of what was asked for is unusable
     record: dict[str, Any] = {}
@@ -106,7 +109,7 @@ def train(
     if not main:
         accelerator.wait_for_everyone()  # the first process chooses and writes
         return Checkpoint.load(folder / runs.CHECKPOINT)
-    settings = _weigh_prompts(network, pictures, table, settings, record, say)
+    settings = _weigh_prompts(network, pictures, validation, table, settings, record, say)
     checkpoint = Checkpoint(network.cpu().eval(), settings, table, "tuned", classes, record)
     checkpoint.save(folder / runs.CHECKPOINT)
     _drop_state(folder, "tune")
@@ -128,21 +131,35 @@ def _check_stages(network: PromptedNetwork, pictures: PictureSet, settings: Sett
         check_classes(len(np.unique(pictures.labels)))
 
 
+def _validation(network: PromptedNetwork, settings: Settings, load: Callable[[str], PictureSet]) -> PictureSet | None:
+    """Pictures of the validation classes, where the network or its prompts' strength is chosen by them and there are any.
+
+    Raises:
+        SettingsError: the network is to be measured on them, and there are none.
+    """
+    if sets.has_split(settings, "val"):
+        chosen = settings.tune.validate_every or _chooses_strength(network, settings)
+        return load("val") if chosen else None
+    if settings.tune.validate_every:
+        raise SettingsError("no validation classes to measure on", expected="a split 'val', or tune.validate_every=0")
+    return None
+
+
+def _chooses_strength(network: PromptedNetwork, settings: Settings) -> bool:
+    return network.prompt is not None and settings.tune.choose_strength
+
+
 def _measure(
-    network: PromptedNetwork, table: PromptTable, settings: Settings, accelerator: Accelerator
+    network: PromptedNetwork, pictures: PictureSet | None, table: PromptTable, settings: Settings, accelerator: Accelerator
 ) -> Callable[[], float] | None:
     """The network's mean accuracy on the validation classes, over numbers of shots and groups; None where none is asked for.
 
     Raises:
-        SettingsError: there are no such classes.
         DataError: there are too few of them, or of their pictures.
     """
-    if not settings.tune.validate_every:
+    if pictures is None or not settings.tune.validate_every:
         return None
-    if not sets.has_split(settings, "val"):
-        raise SettingsError("no validation classes to measure on", expected="a split 'val', or tune.validate_every=0")
     protocol = dataclasses.replace(settings.eval, episodes=VALIDATION_EPISODES, classifier="cosine")
-    pictures = sets.load_split(settings, "val", progress=accelerator.is_main_process)
     prompts = class_prompts(network, pictures, table)
     sample(pictures, protocol, seed=settings.seed)  # what is too little for an episode is found now
 
@@ -172,6 +189,7 @@ def _nothing(_text: str) -> None:
 def _weigh_prompts(
     network: PromptedNetwork,
     pictures: PictureSet,
+    validation: PictureSet | None,
     table: PromptTable,
     settings: Settings,
     record: dict[str, Any],
@@ -183,11 +201,9 @@ def _weigh_prompts(
         network.text_share = settings.model.text_share
         record["text_prototype"] = dataclasses.asdict(fit)
         say(f"text alone explains {100 * fit.explained:.0f} % of how classes look that it was not fitted on")
-    if network.prompt is None or not settings.tune.choose_strength:
+    if not _chooses_strength(network, settings):
         return settings
-    found = None
-    if sets.has_split(settings, "val"):
-        found = choose_strength(network, sets.load_split(settings, "val", progress=True), table, settings.eval)
+    found = None if validation is None else choose_strength(network, validation, table, settings.eval)
     if found is None:
         say("too few validation pictures to choose the prompts' strength with: it stays as set")
         return settings

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from sp_edge import runs
+from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, DataError, SettingsError
 from sp_edge.settings import Settings
 from sp_edge.training import loop
@@ -333,6 +334,22 @@ def test_too_little_to_validate_on_is_said_before_any_training(
     with pytest.raises(DataError, match=r"too few|fewer"):
         go(quick(**{**VALIDATED, "eval": protocol}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_validation_pictures_are_read_once_and_before_any_training(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, done = quick(**VALIDATED), []
+    assert settings.tune.choose_strength
+    stage = run_module.pretrain
+    monkeypatch.setattr(run_module, "pretrain", lambda *a, **k: done.append("pretrain") or stage(*a, **k))
+
+    def load(split: str) -> PictureSet:
+        done.append(split)
+        return run_module.sets.load_split(settings, split)
+
+    go(settings, tmp_path / "run", load=load)
+    assert done == ["train", "val", "pretrain"]
 
 
 def test_validation_without_validation_classes_is_refused(
