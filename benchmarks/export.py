@@ -15,10 +15,9 @@ A plan is what TensorRT's builder makes of the graph for a batch of 1; building 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from PIL import Image
+from timing import medians_ms
 from untrained import untrained
 
 from sp_edge.bundle import GRAPHS, PRECISIONS, Bundle
@@ -35,7 +34,6 @@ from sp_edge.cli.common import table
 from sp_edge.data import scenes, sets
 from sp_edge.errors import SpEdgeError
 from sp_edge.files import write_json
-from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.pictures import Pictures
@@ -54,43 +52,25 @@ def calibration(checkpoint: Checkpoint, folder: Path) -> Pictures:
     return Pictures.read(folder, sets.preprocess_of(checkpoint.settings))
 
 
-def runners(
-    network: PromptedNetwork, graph: str, files: dict[str, Path], threads: int
-) -> dict[str, Callable[[NDArray[np.uint8], NDArray[np.float32]], object]]:
-    """What is timed: a picture and a prompt to a feature."""
+def runners(checkpoint: Checkpoint, graph: str, files: dict[str, Path], threads: int) -> dict[str, Callable[[], object]]:
+    """What is timed: a picture, and with it a prompt for 'support', to a feature."""
+    rng, size = np.random.default_rng(0), checkpoint.settings.model.image_size
+    inputs: dict[str, Any] = {"image": rng.integers(0, 256, (1, size, size, 3), dtype=np.uint8)}
+    if graph == "support":
+        inputs["prompt"] = rng.standard_normal((1, checkpoint.prompts.text.dim)).astype(np.float32)
+    image, *prompt = map(torch.from_numpy, inputs.values())
 
     @torch.no_grad()
-    def eager(image: NDArray[np.uint8], prompt: NDArray[np.float32]) -> object:
-        pixels = normalise(torch.from_numpy(image))
-        return network(pixels, torch.from_numpy(prompt)) if graph == "support" else network(pixels)
+    def eager() -> object:
+        return checkpoint.network(normalise(image), *prompt)
 
-    made: dict[str, Callable[[NDArray[np.uint8], NDArray[np.float32]], object]] = {"pytorch": eager}
+    made: dict[str, Callable[[], object]] = {"pytorch": eager}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     for precision, file in files.items():
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-        def run(image: NDArray[np.uint8], prompt: NDArray[np.float32], session: Any = session) -> object:
-            inputs = {"image": image, "prompt": prompt} if graph == "support" else {"image": image}
-            return session.run(None, inputs)
-
-        made[precision] = run
+        made[precision] = partial(session.run, None, inputs)
     return made
-
-
-def seconds(made: dict[str, Any], size: int, text_dim: int, rounds: int) -> dict[str, float]:
-    """Median of each, in turn."""
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (1, size, size, 3), dtype=np.uint8)
-    prompt = rng.standard_normal((1, text_dim)).astype(np.float32)
-    taken: dict[str, list[float]] = {name: [] for name in made}
-    for number in range(rounds + 2):
-        for name, run in made.items():
-            began = time.perf_counter()
-            run(image, prompt)
-            if number >= 2:
-                taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in taken.items()}
 
 
 def plan_of(bundle: Bundle, graph: str, precision: str, folder: Path, flavour: str) -> tuple[str, int]:
@@ -111,8 +91,7 @@ def measure(name: str, checkpoint: Checkpoint, folder: Path, options: argparse.N
     rows = []
     for graph in GRAPHS:
         files = {precision: bundle.graph(graph, precision) for precision in PRECISIONS}
-        made = runners(checkpoint.network, graph, files, options.threads)
-        times = seconds(made, checkpoint.settings.model.image_size, checkpoint.prompts.text.dim, options.rounds)
+        times = medians_ms(runners(checkpoint, graph, files, options.threads), options.rounds, warm=2)
         for precision in PRECISIONS:
             stage = next(stage for stage in bundle.manifest.stages if stage["stage"] == precision)
             verdict, plan = plan_of(bundle, graph, precision, folder / "engines", options.flavour)
@@ -128,7 +107,7 @@ def measure(name: str, checkpoint: Checkpoint, folder: Path, options: argparse.N
                     "cosine_min": stage["cosine_min"],
                     "accuracy": stage["accuracy"],
                     "drop": stage["drop"],
-                    "seconds": times[precision],
+                    "ms": times[precision],
                     "speed_up": times["pytorch"] / times[precision],
                     "tensorrt": verdict,
                     "plan_bytes": plan,
@@ -149,7 +128,7 @@ def line(row: dict[str, Any]) -> list[str]:
         f"{row['cosine_min']:.6f}",
         f"{100 * accuracy['mean']:.1f} ± {100 * accuracy['interval']:.1f}",
         f"{100 * drop['mean']:+.2f} ± {100 * drop['interval']:.2f}",
-        f"{1000 * row['seconds']:.1f}",
+        f"{row['ms']:.1f}",
         f"{row['speed_up']:.2f}x",
         row["tensorrt"],
         f"{row['plan_bytes'] / 1e6:.1f}" if row["plan_bytes"] else "-",
