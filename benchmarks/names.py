@@ -24,7 +24,7 @@ from sp_edge.cli.common import table
 from sp_edge.files import write_json
 from sp_edge.text import extend_table
 from sp_edge.training.checkpoint import Checkpoint
-from sp_edge.training.evaluate import encode, sample, score
+from sp_edge.training.evaluate import encode, sample, score, title
 
 SYLLABLES = ("ba", "dri", "fen", "gor", "ke", "lo", "mi", "nu", "plu", "ra", "se", "ti", "vo", "zu")
 
@@ -78,13 +78,13 @@ def main(
         shown = encode(network, pictures.images, prompts[pictures.labels], strength=1.0, progress=True)
         if plain is None:
             plain = score(shown.query, shown, np.zeros(len(pictures)), pictures, drawn, protocol)
-            rows["no prompts"] = {"familiarity": ""} | {f"{k}-shot, {g}": str(Accuracy.of(v)) for (k, g), v in plain.items()}
+            rows["no prompts"] = {"familiarity": ""} | {title(s): str(Accuracy.of(v)) for s, v in plain.items()}
         familiarity = network.strength_of(prompts, 1.0)
         scaled = network.strength * familiarity[pictures.labels]
         for how, strengths in (("", np.full(len(pictures), network.strength)), (", by familiarity", scaled)):
             found = score(shown.query, shown, strengths, pictures, drawn, protocol)
             rows[kind + how] = {"familiarity": f"{np.median(familiarity):.3f}" if how else ""} | {
-                f"{k}-shot, {g}": str(Difference.between(v, plain[k, g])) for (k, g), v in found.items()
+                title(s): str(Difference.between(v, plain[s])) for s, v in found.items()
             }
     said = f"{name}: strength {network.strength}, {network.text_share} of it text prototype"
     click.echo(f"{said}; {protocol.n_way}-way, {protocol.episodes} episodes, %; familiarity: median")

@@ -34,9 +34,9 @@ from sp_edge.settings import Settings
 from sp_edge.text import prompt_table
 from sp_edge.training.accelerator import make_accelerator
 from sp_edge.training.checkpoint import Checkpoint
-from sp_edge.training.evaluate import class_prompts, encode, sample, score
+from sp_edge.training.evaluate import class_prompts, sample, score, title
 from sp_edge.training.pretrain import pretrain
-from sp_edge.training.strength import best_of, choose_strength
+from sp_edge.training.strength import best_of, choose_strength, shown_by_share
 from sp_edge.training.text_prototype import fit_text_prototype
 from sp_edge.training.tune import tune
 
@@ -190,16 +190,12 @@ def measure(
     assert vectors is not None  # noqa: S101 - every tuning here knows prompts
     familiar = network.strength_of(vectors, 1.0)
     episodes = sample(novel, protocol, seed=0)
-    shown = {}
-    for share in {share for _, share in used.values()}:
-        network.text_share = share
-        shown[share] = encode(network, novel.images, vectors, strength=1.0, progress=True)
+    shown = shown_by_share(network, novel, vectors)
+    query = shown[0.0].query
     scores = {
-        (row, f"{n_shot}-shot, {group}"): values
+        (row, title(setting)): values
         for row, (strength, share) in used.items()
-        for (n_shot, group), values in score(
-            shown[0.0].query, shown[share], strength * familiar, novel, episodes, protocol
-        ).items()
+        for setting, values in score(query, shown[share], strength * familiar, novel, episodes, protocol).items()
     }
     return scores, used
 

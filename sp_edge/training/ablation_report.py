@@ -11,7 +11,7 @@ from sp_edge.accuracy import Accuracy
 from sp_edge.files import atomic_file, write_bytes, write_json
 from sp_edge.settings import EvalSettings
 from sp_edge.training.ablate import Row
-from sp_edge.training.evaluate import Setting
+from sp_edge.training.evaluate import title
 
 _COLOURS = ("#2a6fb0", "#c8553d", "#3a8f5d", "#8a5fb5", "#b8860b", "#4a4a4a", "#d17aa5", "#5aa7a7")
 
@@ -40,7 +40,7 @@ def caption(rows: Sequence[Row], protocol: EvalSettings) -> str:
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Header and lines: for each setting the accuracy in %, and how far it is ahead of the first row's."""
     settings = list(rows[0].scores)
-    header = ["", *(text for setting in settings for text in (_label(setting), "difference")), "strength"]
+    header = ["", *(text for setting in settings for text in (title(setting), "difference")), "strength"]
     lines = []
     for row in rows:
         cells = []
@@ -90,7 +90,7 @@ def plot(rows: Sequence[Row], file: Path) -> None:
             figures = f"{100 * row.accuracy(setting).mean:.1f}"
             axes.annotate(figures, (1, at), (4, 0), ("axes fraction", "data"), textcoords="offset points", va="center", size=8)
         axes.annotate("%", (1, 0), (4, 14), ("axes fraction", "data"), textcoords="offset points", size=8, color="#666666")
-        axes.set_title(_label(setting), size=10)
+        axes.set_title(title(setting), size=10)
         axes.set_xlabel(f"points against {rows[0].variant.name}", size=8)
         axes.tick_params(labelsize=8)
         axes.tick_params(axis="y", length=0)
@@ -105,7 +105,3 @@ def plot(rows: Sequence[Row], file: Path) -> None:
 def _varied(row: Row) -> str:
     """The names of the settings that a row's variant sets."""
     return ", ".join(part.partition("=")[0] for part in row.variant.name.split(", "))
-
-
-def _label(setting: Setting) -> str:
-    return f"{setting[0]}-shot, {setting[1]}"

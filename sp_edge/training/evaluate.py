@@ -37,6 +37,12 @@ WITH, WITHOUT, DIFFERENCE = "with prompts", "without prompts", "difference"
 Setting = tuple[int, str]  # number of shots, group of pictures
 
 
+def title(setting: Setting) -> str:
+    """A setting in words, as tables and files call it."""
+    n_shot, group = setting
+    return f"{n_shot}-shot, {group}"
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What was measured.
@@ -91,7 +97,7 @@ class Evaluation:
         Args:
             expected: what a recipe's source reports, for the first setting; stands below.
         """
-        header = ["", *(f"{n_shot}-shot, {group}" for n_shot, group in self.scores[WITHOUT])]
+        header = ["", *map(title, self.scores[WITHOUT])]
         lines = [[name, *map(str, row.values())] for name, row in self.rows().items()]
         if expected is not None and expected.source:
             reported = ((WITH, expected.with_prompts, expected.interval), (WITHOUT, expected.without_prompts, 0.0))

@@ -16,7 +16,7 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.model import PromptedNetwork
 from sp_edge.prompts import PromptTable
 from sp_edge.settings import EvalSettings
-from sp_edge.training.evaluate import class_prompts, encode, sample, score
+from sp_edge.training.evaluate import class_prompts, encode, sample, score, title
 
 STRENGTHS = tuple(tenths / 10 for tenths in range(11))
 SHARES = (0.0, 0.5, 1.0)
@@ -53,7 +53,7 @@ def choose_strength(
     protocol = dataclasses.replace(protocol, n_way=n_way, n_query=n_query, episodes=EPISODES, classifier="cosine")
     episodes = sample(pictures, protocol, seed=0)
     vectors = class_prompts(network, pictures, prompts)
-    shown = _features(network, pictures, vectors)
+    shown = shown_by_share(network, pictures, vectors)
     familiar = np.ones(len(pictures)) if vectors is None else network.strength_of(vectors, 1.0)
     pairs = [(s, w) for w in shown for s in STRENGTHS if (s or not w) and s * w < 1]
     query = shown[0.0].query
@@ -74,11 +74,11 @@ def choose_strength(
                 "strength": pair[0],
                 "text_share": pair[1],
                 "settings": {
-                    f"{n_shot}-shot, {group}": {
+                    title(setting): {
                         "accuracy": dataclasses.asdict(Accuracy.of(scores)),
-                        "difference": dataclasses.asdict(gains[pair][n_shot, group]),
+                        "difference": dataclasses.asdict(gains[pair][setting]),
                     }
-                    for (n_shot, group), scores in row.items()
+                    for setting, scores in row.items()
                 },
             }
             for pair, row in tried.items()
@@ -101,8 +101,14 @@ def best_of(gains: Mapping[Pair, Mapping[Any, Difference]]) -> Pair:
 
 
 @torch.no_grad()
-def _features(network: PromptedNetwork, pictures: PictureSet, prompts: NDArray[np.float32] | None) -> dict[float, Features]:
-    """Features at full strength, for each share of the text prototype that can be had."""
+def shown_by_share(
+    network: PromptedNetwork, pictures: PictureSet, prompts: NDArray[np.float32] | None
+) -> dict[float, Features]:
+    """Features at full strength, for each of `SHARES` of the text prototype, or without one for 0 alone.
+
+    Args:
+        prompts: float32 (n, T), each picture's class prompt.
+    """
     own, network.text_share = network.text_share, 0.0
     try:
         features = encode(network, pictures.images, prompts, strength=1.0)
