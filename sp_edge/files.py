@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import fnmatch
@@ -25,6 +26,10 @@ from safetensors.numpy import load, save
 
 from sp_edge.errors import InputError
 
+# Linux's rename that can swap (man 2 rename), which Python does not offer.
+_RENAMEAT2 = getattr(ctypes.CDLL(None), "renameat2", None)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -45,6 +50,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Gives a temporary folder beside `path`; it replaces `path` once the block ends, and vanishes if it fails.
 
+    Where the system can swap two folders in one step (Linux, on most file systems), there is one at `path` all the while.
+    Elsewhere there is none between two renames, and a process killed there leaves the old one in `.NAME.*/replaced`.
+
     Raises:
         NotADirectoryError: a file is at `path`.
     """
@@ -56,7 +64,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        while temporary.exists():
+        while temporary.exists() and not _swap(temporary, path):
             if path.exists():
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.mkdir()
@@ -68,6 +76,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _take_place(old, path)
         for leftover in (temporary, aside):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _swap(folder: Path, path: Path) -> bool:
+    """Swaps a folder with the one at a path in one step; False where there is none, or system or file system cannot."""
+    if _RENAMEAT2 is None or path.is_symlink() or not path.is_dir():
+        return False
+    return bool(_RENAMEAT2(_AT_FDCWD, os.fsencode(folder), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE) == 0)
 
 
 def _take_place(folder: Path, path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sp_edge import files
 from sp_edge.errors import BankError, BundleError, InputError, PromptError
 from sp_edge.files import (
     atomic_file,
@@ -320,10 +321,38 @@ def test_a_folder_that_cannot_be_renamed_leaves_the_old_one_in_place(
         with atomic_folder(target) as temporary:
             (temporary / "b").write_bytes(NEW)
 
+    monkeypatch.setattr(files, "_RENAMEAT2", None)
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(OSError, match="Permission"):
         write()
     assert content(tmp_path) == {"bundle/a": OLD}
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def swaps(folder: Path) -> bool:
+    """Whether two folders can be swapped here; leaves them swapped."""
+    (folder / "one").mkdir()
+    (folder / "two").mkdir()
+    return files._swap(folder / "one", folder / "two")
+
+
+def test_a_folder_that_is_replaced_is_never_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not swaps(tmp_path):
+        pytest.skip("this system or file system cannot swap folders")
+    write_bytes(tmp_path / "one" / "a", OLD)
+    monkeypatch.setattr(Path, "replace", lambda *_: pytest.fail("renamed away"))
+    with atomic_folder(tmp_path / "one") as temporary:
+        (temporary / "b").write_bytes(NEW)
+    assert content(tmp_path) == {"one/b": NEW}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_what_cannot_be_swapped_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bytes(tmp_path / "bundle" / "a", OLD)
+    monkeypatch.setattr(files, "_RENAMEAT2", lambda *_: -1)
+    with atomic_folder(tmp_path / "bundle") as temporary:
+        (temporary / "b").write_bytes(NEW)
+    assert content(tmp_path) == {"bundle/b": NEW}
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
 
@@ -581,7 +610,12 @@ def test_one_at_a_time_holds_a_lock(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_many_writers_of_one_folder_leave_one_of_their_folders(tmp_path: Path) -> None:
+@pytest.mark.parametrize("swap", [True, False])
+def test_many_writers_of_one_folder_leave_one_of_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: bool
+) -> None:
+    if not swap:
+        monkeypatch.setattr(files, "_RENAMEAT2", None)
     target = tmp_path / "bundle"
 
     def write(number: int) -> None:
