@@ -13,6 +13,7 @@ import click
 
 from sp_edge.cli.common import PATH, bank_beside, existing_bank, together
 from sp_edge.cli.engines import build_engines
+from sp_edge.errors import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,9 @@ def _engine(options: Mapping[str, Any]) -> Make:
 
 def _triton(options: Mapping[str, Any]) -> Make:
     from sp_edge_export.triton import write_repository
+
+    if options["engines"] is not None and not options["plans"]:
+        raise SettingsError("--engines does nothing with --format triton alone", expected="--plans besides, or no --engines")
 
     def make(bundle: Bundle, precision: str) -> None:
         batch = options["batch"] or 8

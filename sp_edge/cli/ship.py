@@ -42,13 +42,15 @@ def export(context: click.Context, /, source: Path | None, precision: str | None
     """Export a checkpoint to a verified bundle, and a bundle to what a device or a server takes."""
     refuse_idle(context, [name for name, forms in APPLIES.items() if form not in forms], f"--format {form}")
     make = FORMATS[form](options)  # now, and not after minutes of work
-    if source is not None and is_bundle(source):
-        bundle = _given_bundle(context, source, form)
-    else:
-        bundle = _export_checkpoint(source, precision or "fp32", **{name: options[name] for name in _OF_CHECKPOINTS})
-    make(bundle, precision or bundle.manifest.precision)
+    bundle = _given_bundle(context, source, form) if source is not None and is_bundle(source) else None
+    precision = precision or ("fp32" if bundle is None else bundle.manifest.precision)
+    refuse_idle(context, _IDLE.get(precision, ()), f"--precision {precision}")
+    if bundle is None:
+        bundle = _export_checkpoint(source, precision, **{name: options[name] for name in _OF_CHECKPOINTS})
+    make(bundle, precision)
 
 
+_IDLE = {"fp32": ("data", "force"), "fp16": ("force",)}  # by precision
 _OF_CHECKPOINTS = ("out", "data", "extra", "with_text", "max_drop", "opset")
 
 
@@ -79,8 +81,6 @@ def _export_checkpoint(
     from sp_edge_export.export import ExportOptions
     from sp_edge_export.export import export as run_export
 
-    if precision == "fp32" and data is not None:
-        raise SettingsError("--data does nothing with --precision fp32", expected="--precision fp16 or int8, or no --data")
     file = find_checkpoint(given)
     checkpoint = Checkpoint.load(file)
     further = None

@@ -43,6 +43,23 @@ def test_pictures_are_of_no_use_to_fp32(call: Call, tmp_path: Path) -> None:
     assert "--data does nothing with --precision fp32" in err
 
 
+@pytest.mark.parametrize("precision", [(), ("--precision", "fp16")])
+def test_force_is_for_int8_alone(
+    call: Call, toy_bundle: Path, precision: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sp_edge.cli.ship.FORMATS", {"engine": lambda _options: lambda *_: pytest.fail("made")})
+    code, _, err = call("export", toy_bundle, "--format", "engine", "--force", *precision)
+    assert code == 2
+    assert f"--force does nothing with --precision {precision[1] if precision else 'fp32'}" in err
+
+
+def test_engines_are_for_triton_with_plans_alone(call: Call, taught: Path) -> None:
+    code, _, err = call("export", taught, "--format", "triton", "--engines", taught.parent)
+    assert code == 2
+    assert "--engines does nothing" in err
+    assert not taught.with_name("triton").exists()
+
+
 def test_a_bundle_as_it_is_is_refused(call: Call, toy_bundle: Path) -> None:
     code, _, err = call("export", toy_bundle)
     assert code == 2
