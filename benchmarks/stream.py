@@ -136,7 +136,7 @@ def matching(recognizer: Recognizer, runs: int) -> dict[int, float]:
         head = replace(
             recognizer.head,
             names=tuple(map(str, range(count))),
-            prototypes=unit(random.normal(size=(count, dim)).astype(np.float32)),
+            prototypes=np.asfortranarray(unit(random.normal(size=(count, dim)).astype(np.float32))),
             thresholds=np.full(count, 0.5, np.float32),
         )
         taken[count] = medians_ms({"matching": partial(head.matches, feature)}, runs)["matching"]

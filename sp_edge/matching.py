@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
 LEAST_DISTANCE = 1e-6  # 1 - cosine, of which logarithms are taken
-BLOCK = 64  # values whose maximum is looked at first
+GROUP = 64  # values whose maximum is looked at first
 
 Floats = NDArray[np.float32]
 Strength = TypeVar("Strength", float, NDArray[np.float64])
@@ -83,13 +83,6 @@ def cosine(queries: Floats, prototypes: Floats) -> Floats:
     return unit(queries) @ unit(prototypes).T
 
 
-def probabilities(similarities: NDArray[np.floating[Any]], temperature: float) -> Floats:
-    """softmax(cos / tau) over the last axis, as in the training loss: floats (..., C) -> float32, rows sum to 1."""
-    scaled = similarities / temperature
-    exponent = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return np.asarray(exponent / exponent.sum(axis=-1, keepdims=True), dtype=np.float32)
-
-
 def known_probability(similarity: float, threshold: float, sharpness: float) -> float:
     """1 / (1 + ((1 - s) / (1 - t))^sharpness), 0 to 1: 0.5 at the threshold t, nearly 1 at the prototype.
 
@@ -110,7 +103,7 @@ def match(
     temperature: float,
     sharpness: float,
     topk: int = 5,
-    chances: Floats | None = None,
+    logits: Floats | None = None,
 ) -> Match:
     """Decides on one query.
 
@@ -118,19 +111,22 @@ def match(
         similarities: float32 (C,) cosines to the prototypes.
         names: C class names.
         thresholds: float32 (C,) least cosine at which each class is believed.
-        temperature: tau of the softmax.
+        temperature: tau of the softmax over cosines, softmax(cos / tau), as in the training loss.
         sharpness: how fast the probability that the picture shows a taught class rises around the threshold.
         topk: how many classes to list.
-        chances: float32 (C,) of the classes, from a classifier that is better than the softmax.
+        logits: float32 (C,) of a classifier that is better than the cosines, whose softmax is taken instead.
     """
     if len(names) == 0:
         return Match(UNKNOWN, "", 0.0, -1.0, 0.0, ())
     nearest = _largest(similarities, max(topk, 2))
-    if chances is None:
-        chances, order = probabilities(similarities, temperature), nearest
+    if logits is None:
+        exponent = np.exp((similarities - similarities[nearest[0]]) / temperature)
+        listed = nearest[:topk]
     else:
-        order = _largest(chances, topk)
-    best = int(order[0])
+        exponent = np.exp(logits - logits.max())
+        listed = _largest(exponent, topk)[:topk]  # what differs by rounding alone is equal in chances
+    best = int(listed[0])
+    chances = exponent[listed] / exponent.sum()
     similarity, threshold = float(similarities[best]), float(thresholds[best])
     rival = next((i for i in nearest if i != best), None)
     second = threshold if rival is None else float(similarities[rival])
@@ -138,21 +134,23 @@ def match(
     return Match(
         label=names[best] if similarity >= threshold else UNKNOWN,  # NaN is not
         name=names[best],
-        confidence=known * float(chances[best]) if known else 0.0,
+        confidence=known * float(chances[0]) if known else 0.0,
         similarity=similarity,
         margin=similarity - second,
-        top=tuple((names[i], known * float(chances[i]) if known else 0.0) for i in order[:topk]),
+        top=tuple((names[i], known * float(chance) if known else 0.0) for i, chance in zip(listed, chances, strict=True)),
     )
 
 
 def _largest(values: Floats, count: int) -> NDArray[np.intp]:
     """Indices of the largest values, `count` or more, the largest first, equal ones in their order.
 
-    Of many values only a few are sorted: those that reach the `count` largest of the maxima of blocks.
+    Of many values only a few are sorted: those that reach the `count` largest of the maxima of groups. A group's values lie
+    apart, so that all groups' maxima are taken side by side.
     """
-    few = np.arange(len(values))
-    blocks = len(values) // BLOCK
-    if count < blocks:
-        maxima = values[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
+    groups = len(values) // GROUP
+    if count < groups:
+        maxima = values[: GROUP * groups].reshape(GROUP, groups).max(axis=0)
         few = np.flatnonzero(~(values < np.partition(maxima, -count)[-count]))
+    else:
+        few = np.arange(len(values))
     return few[np.argsort(-values[few], kind="stable")]

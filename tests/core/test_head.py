@@ -60,7 +60,7 @@ def test_the_nearest_prototype_in_the_metric(bundle: Bundle) -> None:
     for found, row in zip(head.matches(query), expected, strict=True):
         assert found.name == f"class {int(np.argmax(row))}"
         assert found.unknown == (max(row) < head.thresholds[0])
-    assert head.prototypes.flags.c_contiguous
+    assert head.prototypes.flags.f_contiguous
     assert head.prototypes.dtype == np.float32
 
 

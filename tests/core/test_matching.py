@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sp_edge.matching import UNKNOWN, Match, cosine, known_probability, match, probabilities, prototype, share, unit
+from sp_edge.matching import UNKNOWN, Match, cosine, known_probability, match, prototype, share, unit
 
 COSINES = hnp.arrays(np.float32, st.integers(1, 12), elements=st.floats(-1, 1, width=32))
 DISTINCT = st.lists(st.integers(-100, 100), min_size=2, max_size=12, unique=True).map(lambda v: np.array(v, np.float32) / 100)
@@ -58,13 +58,6 @@ def test_cosines_by_hand() -> None:
     queries = np.array([[1, 0], [0, 0]], np.float32)
     prototypes = np.array([[1, 1], [0, 2], [-3, 0]], np.float32)
     np.testing.assert_allclose(cosine(queries, prototypes), [[0.70710678, 0, -1], [0, 0, 0]], atol=1e-6)
-
-
-def test_probabilities_by_hand() -> None:
-    # softmax((0.6, 0.2) / 0.2) = (e^3, e^1) / (e^3 + e^1)
-    np.testing.assert_allclose(probabilities(np.array([0.6, 0.2], np.float32), 0.2), [0.880797, 0.119203], atol=1e-6)
-    rows = probabilities(np.array([[0.6, 0.2], [0, 0]], np.float32), 0.2)
-    np.testing.assert_allclose(rows, [[0.880797, 0.119203], [0.5, 0.5]], atol=1e-6)
 
 
 def test_a_match_by_hand() -> None:
@@ -131,14 +124,15 @@ def test_nan_never_passes() -> None:
 
 
 def test_another_classifier_chooses_and_the_cosine_decides() -> None:
-    similarities, chances = np.array([0.6, 0.5], np.float32), np.array([0.3, 0.7], np.float32)
-    found = match(
-        similarities, ["a", "b"], np.array([0.4, 0.55], np.float32), temperature=0.2, sharpness=4, chances=chances
-    )  # fmt: skip
+    similarities, logits = np.array([0.6, 0.5], np.float32), np.log(np.array([3, 7], np.float32))
+    found = match(similarities, ["a", "b"], np.array([0.4, 0.55], np.float32), temperature=0.2, sharpness=4, logits=logits)
     assert (found.label, found.name) == (UNKNOWN, "b")
     assert found.similarity == pytest.approx(0.5)
     assert found.margin == pytest.approx(-0.1)
-    assert found.confidence == pytest.approx(0.7 * known_probability(0.5, 0.55, 4), abs=1e-6)
+    known = known_probability(0.5, 0.55, 4)
+    assert found.confidence == pytest.approx(0.7 * known, abs=1e-6)
+    assert [name for name, _ in found.top] == ["b", "a"]
+    assert [chance for _, chance in found.top] == pytest.approx([0.7 * known, 0.3 * known], abs=1e-6)
 
 
 def test_without_a_class_everything_is_unknown() -> None:
@@ -192,13 +186,14 @@ def test_a_match_is_a_value() -> None:
 
 @given(similarities=COSINES, temperature=st.floats(0.001, 100))
 @settings(deadline=None, max_examples=60)
-def test_probabilities_sum_to_one_and_keep_the_order(similarities: np.ndarray, temperature: float) -> None:
-    chances = probabilities(similarities, temperature)
-    assert chances.dtype == np.float32
-    assert float(chances.sum()) == pytest.approx(1, abs=1e-5)
-    assert (chances >= 0).all()
-    order = np.argsort(similarities, kind="stable")
-    assert (np.diff(chances[order]) >= 0).all()
+def test_the_classes_together_have_the_probability_that_any_was_taught(similarities: np.ndarray, temperature: float) -> None:
+    count = len(similarities)
+    found = match(
+        similarities, names(count), np.zeros(count, np.float32), temperature=temperature, sharpness=4, topk=count
+    )  # fmt: skip
+    known = known_probability(found.similarity, 0.0, 4)
+    assert sum(chance for _, chance in found.top) == pytest.approx(known, rel=1e-5)
+    assert all(0 <= chance <= known for _, chance in found.top)
 
 
 @given(strength=st.floats(0, 1), shots=st.integers(1, 100))
