@@ -20,7 +20,8 @@ from sp_edge.errors import BundleError, DataError, ImageError, SettingsError
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit
 REDUCING_GAP = 1.4  # from 2.8 times the size on; a smaller one takes the cosine of features below 0.999
-FILTER = f"bilinear, antialiased, reducing gap {REDUCING_GAP:g}"  # as manifests record it: another one gives other features
+# As manifests record it: another one gives other features.
+FILTER = f"bilinear, antialiased, halved from {2 * REDUCING_GAP:g} times the size, reducing gap {REDUCING_GAP:g}"
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
 # Without this list Pillow tries every format it knows, and hands what looks like EPS to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
@@ -54,8 +55,8 @@ class Preprocess:
         Returns:
             uint8 (image_size, image_size, 3) RGB. Resize and crop are one step: the crop's box, in the picture's own
             pixels, is resized with Pillow's antialiased bilinear filter. A box that is at least 2.8 times the result's size
-            is first reduced by whole numbers of pixels, to no less than 1.4 times that size: about twice as fast, and the
-            cosine of the features to those without stays above 0.999.
+            is first halved, and what is left reduced by whole numbers of pixels, to no less than 1.4 times that size: about
+            three times as fast, and the cosine of the features to those without stays above 0.999.
 
         Raises:
             ImageError: not such an array.
@@ -72,8 +73,11 @@ class Preprocess:
         reach = math.ceil(max(1.0, side / self.image_size)) + 1
         x0, y0 = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
         x1, y1 = min(width, math.ceil(left + side) + reach), min(height, math.ceil(top + side) + reach)
-        window = Image.fromarray(np.ascontiguousarray(image_rgb[y0:y1, x0:x1]))
-        box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
+        step = 2 if side >= 2 * REDUCING_GAP * self.image_size else 1
+        crop = image_rgb[y0:y1, x0:x1]
+        window = _halved(crop) if step == 2 else Image.fromarray(np.ascontiguousarray(crop))
+        x, y, side = (left - x0) / step, (top - y0) / step, side / step
+        box = (x, y, x + side, y + side)
         size = (self.image_size, self.image_size)
         return np.asarray(window.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=REDUCING_GAP))
 
@@ -104,6 +108,23 @@ class Preprocess:
                 next_step="export it again",
             )
         return Preprocess(image_size=int(value["image_size"]), resize_ratio=float(value["resize_ratio"]))
+
+
+def _halved(image_rgb: NDArray[np.uint8]) -> Image.Image:
+    """Means of 2x2 pixels of uint8 (H, W, 3), the last row and column twice where there is an odd number of them.
+
+    As Pillow's `reduce(2)`, but for rounding, in a third of the time: NumPy takes the means of 32 bytes at once, (a + b) / 2 =
+    (a | b) - (a ^ b) / 2 rounded up or (a & b) + (a ^ b) / 2 rounded down, and Pillow copies a quarter of the pixels.
+    """
+    height, width = image_rgb.shape[:2]
+    if height % 2 or width % 2:
+        image_rgb = np.pad(image_rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    above, below = image_rgb[::2], image_rgb[1::2]
+    rows = ((above | below) - ((above ^ below) >> 1)).reshape(-1)
+    # Every pixel with its right neighbour; the odd ones, whose means are of no use, are what the decoder passes over (XXX).
+    pixel, neighbour = rows[:-3], rows[3:]
+    np.add(pixel & neighbour, (pixel ^ neighbour) >> 1, out=pixel)
+    return Image.frombuffer("RGB", ((width + 1) // 2, (height + 1) // 2), rows, "raw", "RGBXXX", 0, 1)
 
 
 def load_image(source: Path | bytes) -> NDArray[np.uint8]:

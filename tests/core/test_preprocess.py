@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import random
 import struct
 import time
@@ -75,6 +76,18 @@ def test_much_larger_pictures_are_reduced_first_and_stay_near(k: int, j: int, se
         prepared, expected = Preprocess(80, 1.1)(image), reference(image, 80, 1.1)
         assert cosine(prepared, expected) > least
         assert abs(prepared.mean() - expected.mean()) < 0.5
+
+
+@given(scale=st.floats(2.8, 5.5), image_size=st.integers(8, 60), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_halving_is_pillows_but_for_rounding(scale: float, image_size: int, seed: int) -> None:
+    side = math.ceil(scale * image_size)  # odd or even
+    image = noise(side, side, seed)
+    halved, box = Image.fromarray(image).reduce(2), (0, 0, side / 2, side / 2)
+    expected = np.asarray(halved.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)).astype(int)
+    difference = Preprocess(image_size, 1.0)(image) - expected
+    assert np.abs(difference).max() <= 1
+    assert abs(difference.mean()) < 0.3
 
 
 @given(
@@ -161,12 +174,14 @@ def test_a_picture_of_the_networks_size_is_left_alone() -> None:
     assert (Preprocess(48, 1.1)(image) != image).any()
 
 
-def test_the_picture_is_not_changed_and_any_memory_order_will_do() -> None:
-    image = noise(40, 90)
+@pytest.mark.parametrize("size", [(40, 90), (120, 191)])
+def test_the_picture_is_not_changed_and_any_memory_order_will_do(size: tuple[int, int]) -> None:
+    image = noise(*size)
     kept = image.copy()
     turned = np.asfortranarray(image)
     np.testing.assert_array_equal(Preprocess(32)(turned), Preprocess(32)(image))
-    np.testing.assert_array_equal(Preprocess(32)(image[:, ::-1]), Preprocess(32)(image[:, ::-1].copy()))
+    for view in (image[:, ::-1], image[::-1], image[..., ::-1], np.broadcast_to(image[:, :1], image.shape)):
+        np.testing.assert_array_equal(Preprocess(32)(view), Preprocess(32)(view.copy()))
     np.testing.assert_array_equal(image, kept)
 
 
@@ -199,7 +214,7 @@ def test_the_manifest_records_every_setting() -> None:
     recorded = json.loads(json.dumps(Preprocess(96, 1.25).to_json()))
     assert (recorded["image_size"], recorded["resize_ratio"]) == (96, 1.25)
     assert (recorded["layout"], recorded["colour"], recorded["dtype"], recorded["crop"]) == ("NHWC", "RGB", "uint8", "centre")
-    assert recorded["filter"] == "bilinear, antialiased, reducing gap 1.4"
+    assert recorded["filter"] == "bilinear, antialiased, halved from 2.8 times the size, reducing gap 1.4"
 
 
 # --- load_image: what can be read ---
