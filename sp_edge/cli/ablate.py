@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, recipe_and_overrides, table, training_options
+from sp_edge.cli.common import PATH, Command, table
+from sp_edge.cli.training import at_work_in, recipe_and_overrides, training_options
 from sp_edge.errors import SettingsError
 
 
@@ -56,22 +56,14 @@ def ablate(
 
     if paper and grid:
         raise SettingsError("--paper varies one setting at a time", expected="--grid with --vary alone")
-    options = {"--data": ("data.source", data), "--root": ("data.root", root), "--imgsz": ("model.image_size", imgsz)}
-    recipe, common = recipe_and_overrides(recipe, options, overrides)
+    recipe, common = recipe_and_overrides(recipe, overrides, data=data, root=root, imgsz=imgsz)
     common = [*(PAPER_BASE if paper else ()), *common]
     base = Settings.load(recipe, common)
     variants = plan(recipe, common, [*(paper_rows(base) if paper else ()), *vary], grid=grid)
     folder = out or runs.new_run()
     click.echo(f"{len(variants)} variants in {folder}")
-    try:
+    with at_work_in(folder, made=out is None, to_go_on=f"the same command with --out {folder}"):
         rows = run_ablation(variants, base, folder, seeds=seeds, init=init, device=device, say=click.echo)
-    except KeyboardInterrupt:
-        click.echo(f"\nto go on: the same command with --out {folder}", err=True)
-        raise
-    finally:
-        if out is None:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # succeeds only if nothing was begun in it
     protocol = base.eval
     report(rows, protocol, folder)
     click.echo("\n" + table(*lines_of(rows)))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -176,20 +175,6 @@ deciding_options = together(
         help="The nearest prototype, or logistic regression on the shots.",
     ),
 )
-# What every command that trains is told: the recipe, its changes, where to start from and on which device.
-training_options = together(
-    click.argument("recipe", required=False),
-    click.option(
-        "--data",
-        metavar="DIR|NAME",
-        help="Folder with train/, val/ and test/<class>/ pictures, scenes or a benchmark. [default: the recipe's]",
-    ),
-    click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures; see sp-edge data list (data.root)."),
-    click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as tune.steps=500."),
-    click.option("--imgsz", type=int, help="Side of the network's input, pixels (model.image_size)."),
-    click.option("--init", type=PATH, help="Checkpoint whose backbone to start from, or 'timm'; then without pre-training."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
-)
 bank_option = click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]")
 
 
@@ -198,33 +183,6 @@ def find_checkpoint(given: Path | None) -> Path:
     if given is None:
         return runs.newest(runs.CHECKPOINT, CheckpointError)
     return given / runs.CHECKPOINT if given.is_dir() else given
-
-
-def recipe_and_overrides(
-    recipe: str | None, options: Mapping[str, tuple[str, object]], overrides: Sequence[str]
-) -> tuple[str, list[str]]:
-    """What `Settings.load` takes, from the options of a command that trains.
-
-    Args:
-        recipe: as given; by default scenes, or folder where another data set is named.
-        options: such as '--imgsz' -> the setting that it stands for, and its value or None.
-        overrides: of `--set`.
-
-    Raises:
-        SettingsError: an option and `--set` name the same setting, or what `Settings.load` refuses.
-    """
-    from sp_edge.settings import Settings
-
-    named = {override.partition("=")[0].strip() for override in overrides}
-    every = list(overrides)
-    for option, (setting, value) in options.items():
-        if value is not None:
-            if setting in named:
-                raise SettingsError(f"{option} and --set {setting} say the same thing twice", expected="one of them")
-            every.append(f"{setting}={json.dumps(value, ensure_ascii=False)}")  # a JSON text or number is TOML's, too
-    if recipe is None:
-        recipe = "scenes" if Settings.load("scenes", every).data.source == "scenes" else "folder"
-    return recipe, every
 
 
 def is_bundle(path: Path) -> bool:

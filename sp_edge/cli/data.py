@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import PATH, Command, recipe_and_overrides, table
+from sp_edge.cli.common import PATH, Command, table
+from sp_edge.cli.training import recipe_and_overrides
 from sp_edge.errors import DataError, SettingsError
 
 _SHOWN = 10  # of each kind of finding; the JSON file has all
@@ -47,8 +48,7 @@ def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: 
     from sp_edge.files import write_json
     from sp_edge.settings import Settings
 
-    options = {"--data": ("data.source", source), "--root": ("data.root", root)}
-    settings = Settings.load(*recipe_and_overrides("folder", options, overrides))
+    settings = Settings.load(*recipe_and_overrides("folder", overrides, data=source, root=root))
     if source == "scenes":
         raise SettingsError("the scenes are drawn anew for each run", expected="a folder or a benchmark", got="scenes")
     tune, test = settings.tune, settings.eval

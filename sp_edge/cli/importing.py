@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import PATH, Command, recipe_and_overrides
+from sp_edge.cli.common import PATH, Command
+from sp_edge.cli.training import recipe_and_overrides
 from sp_edge.errors import SettingsError
 
 
@@ -34,8 +35,7 @@ def import_(
     from sp_edge.settings import Settings
     from sp_edge.training.importer import import_checkpoint
 
-    options = {"--data": ("data.source", data), "--root": ("data.root", root)}
-    settings = Settings.load(*recipe_and_overrides(recipe, options, overrides))
+    settings = Settings.load(*recipe_and_overrides(recipe, overrides, data=data, root=root))
     named = {override.partition("=")[0].strip() for override in overrides}
     if data is None and "data.source" not in named and settings.data.source == "scenes":
         raise SettingsError(

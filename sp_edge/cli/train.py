@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, recipe_and_overrides, table, training_options
+from sp_edge.cli.common import PATH, Command, find_checkpoint, table
+from sp_edge.cli.training import at_work_in, recipe_and_overrides, training_options
 from sp_edge.errors import CheckpointError, DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def train(
         settings = Settings.from_mapping(described.get("settings", {}))
         init = Path(described["init"]) if described.get("init") else None
     else:
-        options = {"--data": ("data.source", data), "--root": ("data.root", root), "--imgsz": ("model.image_size", imgsz)}
-        settings = Settings.load(*recipe_and_overrides(recipe, options, overrides))
+        settings = Settings.load(*recipe_and_overrides(recipe, overrides, data=data, root=root, imgsz=imgsz))
         if settings.data.source == "scenes" and data is None:
             click.echo("no --data: training on the scenes that sp-edge draws itself")
     from sp_edge.training.accelerator import make_accelerator, new_run
@@ -58,15 +57,8 @@ def train(
     folder = resume or out or new_run(accelerator)
     say = click.echo if accelerator.is_main_process else _say_nothing
     say(f"run: {folder}")
-    try:
+    with at_work_in(folder, made=out is None and resume is None, to_go_on=f"sp-edge train --resume {folder}", say=say):
         trained = run_training(settings, folder, device=device, init=init, say=say)
-    except KeyboardInterrupt:
-        say(f"\nto go on: sp-edge train --resume {folder}", err=True)
-        raise
-    finally:
-        if out is None and resume is None:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # succeeds only if nothing was begun in it
     say(f"checkpoint: {folder / runs.CHECKPOINT}")
     if accelerator.is_main_process:
         _measure_novel(trained, folder, device)

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from sp_edge.cli import cli
-from sp_edge.cli.common import Command, recipe_and_overrides, run, split_bundle, table
+from sp_edge.cli.common import Command, run, split_bundle, table
 from sp_edge.errors import BackendError, BundleError, SettingsError
 
 Raiser = Callable[[BaseException], click.Group]
@@ -180,31 +180,3 @@ def test_an_unknown_command_as_a_process() -> None:
     ran = subprocess.run([*COMMAND, "recognize"], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "No such command 'recognize'" in ran.stderr
-
-
-# --- settings from options ---
-
-
-@pytest.mark.parametrize(
-    ("recipe", "data", "expected"),
-    [
-        (None, None, "scenes"),
-        (None, "scenes", "scenes"),
-        (None, "my pictures", "folder"),
-        ("scenes", "my pictures", "scenes"),
-        ("mine.toml", None, "mine.toml"),
-    ],
-)
-def test_the_recipe_follows_the_data_unless_it_is_named(recipe: str | None, data: str | None, expected: str) -> None:
-    assert recipe_and_overrides(recipe, {"--data": ("data.source", data)}, ["seed=3"])[0] == expected
-
-
-def test_options_are_settings() -> None:
-    options = {"--data": ("data.source", 'a "b"'), "--root": ("data.root", None), "--imgsz": ("model.image_size", 96)}
-    assert recipe_and_overrides("scenes", options, ["seed=3"])[1] == [
-        "seed=3",
-        'data.source="a \\"b\\""',
-        "model.image_size=96",
-    ]
-    with pytest.raises(SettingsError, match="say the same thing twice"):
-        recipe_and_overrides("scenes", options, ["model.image_size=64"])

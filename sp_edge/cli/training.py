@@ -1,0 +1,77 @@
+"""What the commands about training share: their options, the settings that these stand for, and a run that is cut off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import click
+
+from sp_edge.cli.common import PATH, together
+from sp_edge.errors import SettingsError
+
+# What every command that trains is told: the recipe, its changes, where to start from and on which device.
+training_options = together(
+    click.argument("recipe", required=False),
+    click.option(
+        "--data",
+        metavar="DIR|NAME",
+        help="Folder with train/, val/ and test/<class>/ pictures, scenes or a benchmark. [default: the recipe's]",
+    ),
+    click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures; see sp-edge data list (data.root)."),
+    click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as tune.steps=500."),
+    click.option("--imgsz", type=int, help="Side of the network's input, pixels (model.image_size)."),
+    click.option("--init", type=PATH, help="Checkpoint whose backbone to start from, or 'timm'; then without pre-training."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+)
+
+
+def recipe_and_overrides(
+    recipe: str | None, overrides: Sequence[str], *, data: str | None, root: str | None, imgsz: int | None = None
+) -> tuple[str, list[str]]:
+    """What `Settings.load` takes, from a command's options.
+
+    Args:
+        recipe: as given; by default scenes, or folder where another data set is named.
+        overrides: of `--set`.
+        data, root, imgsz: of the options of these names, which stand for settings.
+
+    Raises:
+        SettingsError: an option and `--set` name the same setting, or what `Settings.load` refuses.
+    """
+    from sp_edge.settings import Settings
+
+    named = {override.partition("=")[0].strip() for override in overrides}
+    every = list(overrides)
+    options = (("--data", "data.source", data), ("--root", "data.root", root), ("--imgsz", "model.image_size", imgsz))
+    for option, setting, value in options:
+        if value is not None:
+            if setting in named:
+                raise SettingsError(f"{option} and --set {setting} say the same thing twice", expected="one of them")
+            every.append(f"{setting}={json.dumps(value, ensure_ascii=False)}")  # a JSON text or number is TOML's, too
+    if recipe is None:
+        recipe = "scenes" if Settings.load("scenes", every).data.source == "scenes" else "folder"
+    return recipe, every
+
+
+@contextmanager
+def at_work_in(folder: Path, *, made: bool, to_go_on: str, say: Callable[..., None] = click.echo) -> Iterator[None]:
+    """While the block trains in a folder: says after Ctrl-C how to go on, and leaves no folder in which nothing was begun.
+
+    Args:
+        folder: of the run.
+        made: whether the command made it, rather than its user.
+        to_go_on: what to type.
+        say: as `click.echo`.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"\nto go on: {to_go_on}", err=True)
+        raise
+    finally:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()  # succeeds only if it is empty
