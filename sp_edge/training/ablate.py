@@ -21,6 +21,7 @@ from sp_edge.files import load_tensors, read_json, save_tensors
 from sp_edge.prompts import PromptTable
 from sp_edge.settings import DataSettings, Settings, TextSettings
 from sp_edge.text import prompt_table
+from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import WITH, WITHOUT, Setting, evaluate_checkpoint, sample
 from sp_edge.training.run import train
 from sp_edge.training.variants import Variant, backbone_key, folder_name, to_train
@@ -145,78 +146,87 @@ def ablate(
         raise SettingsError("seeds are out of range", expected="1 or more", got=str(seeds))
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"{folder} is no folder", expected="a folder, new or of an earlier ablation")
-    supply = Supply(base)
     if not sets.has_split(base, "test"):
         raise SettingsError("no test classes to measure on", expected="a data set with a split 'test'", got=base.data.source)
-    # What is too little for an episode is found before the first variant has trained for hours.
-    sample(supply.pictures(variants[0].settings, "test"), dataclasses.replace(base.eval, episodes=2), seed=0)
+    ablation = _Ablation(base, folder, init, device, say)
+    ablation.check(variants[0].settings)
     todo = [
         (variant, dataclasses.replace(variant.settings, seed=base.seed + number))
         for number in range(seeds)
         for variant in variants
     ]
-    backbones: dict[str, Path] = {}
     for _, settings in todo:  # those of an earlier call are found first, whatever the order then was
-        _begun(_run_folder(settings, base, folder), settings, backbones)
+        ablation.begun(settings)
     found: dict[str, list[Measured]] = {variant.name: [] for variant in variants}
     for number, (variant, settings) in enumerate(todo, 1):
         say(f"\n[{number}/{len(todo)}] {variant.name}" + (f", seed {settings.seed}" if seeds > 1 else ""))
-        found[variant.name].append(_measure(settings, base, folder, supply, backbones, init, device, say))
+        found[variant.name].append(ablation.measure(settings))
     return [Row(variant, found[variant.name]) for variant in variants]
 
 
-def _run_folder(settings: Settings, base: Settings, folder: Path) -> Path:
-    trained = dataclasses.replace(to_train(settings), seed=base.seed)
-    return folder / f"seed-{settings.seed}" / folder_name(trained, to_train(base))
+class _Ablation:
+    """The runs in a folder, and what they lend each other: pictures, prompts and pre-trained backbones."""
 
+    def __init__(self, base: Settings, folder: Path, init: Path | None, device: str, say: Say) -> None:
+        self._base, self._folder, self._init = base, folder, init
+        self._device, self._say = device, say
+        self._supply = Supply(base)
+        self._backbones: dict[str, Path] = {}
 
-def _begun(run: Path, settings: Settings, backbones: dict[str, Path]) -> tuple[bool, Path | None]:
-    """Whether a run was begun, and what it starts from; one that pre-trained lends its backbone from then on."""
-    if not (run / runs.SETTINGS).exists():
-        return False, None
-    init = read_json(run / runs.SETTINGS, CheckpointError).get("init")
-    if init is None and (run / runs.PRETRAINED).exists():
-        backbones.setdefault(backbone_key(settings), run / runs.PRETRAINED)
-    return True, None if init is None else Path(str(init))
+    def check(self, settings: Settings) -> None:
+        """Finds what is too little for an episode before the first variant has trained for hours."""
+        sample(self._supply.pictures(settings, "test"), dataclasses.replace(self._base.eval, episodes=2), seed=0)
 
+    def begun(self, settings: Settings) -> tuple[bool, Path | None]:
+        """Whether a run was begun, and what it starts from; one that pre-trained lends its backbone from then on."""
+        run = self._run(settings)
+        if not (run / runs.SETTINGS).exists():
+            return False, None
+        init = read_json(run / runs.SETTINGS, CheckpointError).get("init")
+        if init is None and (run / runs.PRETRAINED).exists():
+            self._backbones.setdefault(backbone_key(settings), run / runs.PRETRAINED)
+        return True, None if init is None else Path(str(init))
 
-def _measure(
-    settings: Settings,
-    base: Settings,
-    folder: Path,
-    supply: Supply,
-    backbones: dict[str, Path],
-    init: Path | None,
-    device: str,
-    say: Say,
-) -> Measured:
-    run = _run_folder(settings, base, folder)
-    begun, lent = _begun(run, settings, backbones)
-    if init is None:
-        init = lent if begun else backbones.get(backbone_key(settings))
-    checkpoint = train(
-        to_train(settings),
-        run,
-        device=device,
-        init=init,
-        load=partial(supply.pictures, settings),
-        prompts=None if (run / runs.CHECKPOINT).exists() else supply.prompts(settings),
-        say=say,
-    )
-    _begun(run, settings, backbones)
-    own = settings.tune.choose_strength or checkpoint.network.prompt is None
-    strength = checkpoint.network.strength if own else settings.model.prompt_strength
-    how = {"protocol": dataclasses.asdict(settings.eval), "strength": strength, "augment": dataclasses.asdict(settings.augment)}
-    file = folder / "scores" / run.parent.name / f"{run.name}.{settings.eval.classifier}.{strength}.safetensors"
-    scores = _kept(file, how)
-    if scores is None:
-        pictures = supply.pictures(settings, "test")
-        asked = None if own else strength
-        result = evaluate_checkpoint(checkpoint, pictures, settings.eval, strength=asked, device=device, progress=True)
-        say(str(result))
-        scores = {name: dict(row) for name, row in result.scores.items()}
-        _keep(file, scores, how)
-    return Measured(scores, strength, run)
+    def measure(self, settings: Settings) -> Measured:
+        """Trains one run to its end, and measures it; what an earlier call has done already is read."""
+        run, checkpoint = self._run(settings), self._train(settings)
+        own = settings.tune.choose_strength or checkpoint.network.prompt is None
+        strength = checkpoint.network.strength if own else settings.model.prompt_strength
+        protocol, augment = dataclasses.asdict(settings.eval), dataclasses.asdict(settings.augment)
+        how = {"protocol": protocol, "strength": strength, "augment": augment}
+        name = f"{run.name}.{settings.eval.classifier}.{strength}.safetensors"
+        file = self._folder / "scores" / run.parent.name / name
+        scores = _kept(file, how)
+        if scores is None:
+            pictures, asked = self._supply.pictures(settings, "test"), None if own else strength
+            result = evaluate_checkpoint(
+                checkpoint, pictures, settings.eval, strength=asked, device=self._device, progress=True
+            )
+            self._say(str(result))
+            scores = {name: dict(row) for name, row in result.scores.items()}
+            _keep(file, scores, how)
+        return Measured(scores, strength, run)
+
+    def _train(self, settings: Settings) -> Checkpoint:
+        run = self._run(settings)
+        begun, init = self.begun(settings)
+        if not begun:
+            init = self._backbones.get(backbone_key(settings))
+        checkpoint = train(
+            to_train(settings),
+            run,
+            device=self._device,
+            init=self._init or init,
+            load=partial(self._supply.pictures, settings),
+            prompts=None if (run / runs.CHECKPOINT).exists() else self._supply.prompts(settings),
+            say=self._say,
+        )
+        self.begun(settings)
+        return checkpoint
+
+    def _run(self, settings: Settings) -> Path:
+        trained = dataclasses.replace(to_train(settings), seed=self._base.seed)
+        return self._folder / f"seed-{settings.seed}" / folder_name(trained, to_train(self._base))
 
 
 def _keep(file: Path, scores: dict[str, dict[Setting, Scores]], how: dict[str, Any]) -> None:
