@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,15 +14,8 @@ SETTINGS = ("1-shot, clutter", "5-shot, clean")
 
 
 @pytest.fixture(scope="module")
-def prompts() -> ModuleType:
-    file = Path(__file__).parents[2] / "benchmarks" / "prompts.py"
-    described = importlib.util.spec_from_file_location("benchmark_of_prompts", file)
-    assert described is not None
-    assert described.loader is not None
-    module = importlib.util.module_from_spec(described)
-    sys.modules[described.name] = module  # dataclasses look their module up
-    described.loader.exec_module(module)
-    return module
+def prompts(open_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return open_benchmark("prompts")
 
 
 def run(prompts: ModuleType, plain: list[float], ours: list[float], strength: float) -> object:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,14 +15,8 @@ from sp_edge_runtime.recognizer import Recognizer
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "smoothing.py"
-    spec = importlib.util.spec_from_file_location("benchmark_of_smoothing", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark(open_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return open_benchmark("smoothing")
 
 
 def test_changes_and_delays_by_hand(benchmark: ModuleType) -> None:

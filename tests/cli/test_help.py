@@ -9,25 +9,12 @@ import sys
 from pathlib import Path
 
 from sp_edge.cli import cli
+from without_training import BLOCK
 
-PROGRAM = """
-import importlib, json, sys
-
-BLOCKED = {"torch", "torchvision", "timm", "transformers", "open_clip", "sentence_transformers", "easyfsl", "onnx"}
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"{name} is blocked", name=name)
-
-sys.meta_path.insert(0, Blocker())
-for name in BLOCKED:
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        continue
-    raise SystemExit(f"{name} is not blocked")
-
+PROGRAM = (
+    BLOCK
+    + """
+import json
 from sp_edge.cli import cli
 from sp_edge.cli.common import run
 heavy = {"numpy", "onnxruntime", "PIL", "cv2", "safetensors"} & set(sys.modules)
@@ -36,6 +23,7 @@ for arguments in json.loads(sys.argv[1]):
     print(">", *arguments, flush=True)
     print("<", run(cli, arguments), flush=True)
 """
+)
 
 
 def blocked(*commands: list[str], cwd: Path, errors: bool = False) -> list[tuple[str, str, int]]:
