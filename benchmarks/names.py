@@ -79,7 +79,7 @@ def main(
         if plain is None:
             plain = score(shown.query, shown, np.zeros(len(pictures)), pictures, drawn, protocol)
             rows["no prompts"] = {"familiarity": ""} | {title(s): str(Accuracy.of(v)) for s, v in plain.items()}
-        familiarity = network.strength_of(prompts, 1.0)
+        familiarity = network.familiarity_of(prompts)
         scaled = network.strength * familiarity[pictures.labels]
         for how, strengths in (("", np.full(len(pictures), network.strength)), (", by familiarity", scaled)):
             found = score(shown.query, shown, strengths, pictures, drawn, protocol)

@@ -188,7 +188,7 @@ def measure(
     }
     vectors = class_prompts(network, novel, prompts)
     assert vectors is not None  # noqa: S101 - every tuning here knows prompts
-    familiar = network.strength_of(vectors, 1.0)
+    familiar = network.familiarity_of(vectors)
     episodes = sample(novel, protocol, seed=0)
     shown = shown_by_share(network, novel, vectors)
     query = shown[0.0].query

@@ -196,7 +196,7 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
         prompts = self.prompts.select(list(names))
         vectors = torch.from_numpy(prompts).to(images.device)
         shots = torch.bincount(labels.long()).tolist()
-        strengths = self.backbone.strength_of(prompts).tolist()
+        strengths = (self.backbone.strength * self.backbone.familiarity_of(prompts)).tolist()
         shares = torch.tensor([share(s, count) for s, count in zip(strengths, shots, strict=True)], device=images.device)
         of_each = labels.long()
         features: Tensor = self.backbone(images, vectors[of_each], shares[of_each, None]) - self.feature_centering

@@ -30,7 +30,7 @@ class PromptedNetwork(nn.Module):
     In eval mode the support feature is s ((1 - w) f(x | g(y)) + w r(g(y))) + (1 - s) f(x), with s the prompt's strength, r
     the text prototype where there is one, and w its share. That s is for a class taught with one picture: the more there
     are, the less a prompt can add (`sp_edge.matching.share`), and the less familiar a prompt is, the less it may
-    (`strength_of`). Training sees f(x | g(y)) alone.
+    (`familiarity_of`). Training sees f(x | g(y)) alone.
 
     Args:
         backbone: a timm model, or one with its `forward_features` and `forward_head`; its parameters keep their names
@@ -60,11 +60,9 @@ class PromptedNetwork(nn.Module):
         self.text_share = 0.0
         self.familiarity: Familiarity | None = None
 
-    def strength_of(self, prompts: NDArray[np.float32], strength: float | None = None) -> NDArray[np.float64]:
-        """How strongly each of the prompts (..., T) acts: the network's strength, or this one, times its familiarity."""
-        strength = self.strength if strength is None else strength
-        familiar = np.ones(prompts.shape[:-1]) if self.familiarity is None else self.familiarity(prompts)
-        return np.asarray(strength * familiar)
+    def familiarity_of(self, prompts: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How much of its strength each of the prompts (..., T) gets, 0 to 1; all of it where nothing tells."""
+        return np.ones(prompts.shape[:-1]) if self.familiarity is None else self.familiarity(prompts)
 
     @property
     def feature_dim(self) -> int:

@@ -244,7 +244,7 @@ def evaluate(
     encoded = time.monotonic()
     rows, familiarity = {WITHOUT: np.zeros(len(pictures))}, 1.0
     if prompts is not None:
-        familiar = network.strength_of(prompts, 1.0)
+        familiar = network.familiarity_of(prompts)
         rows, familiarity = {WITH: strength * familiar, **rows}, float(np.median(familiar))
     scores = {name: score(query, shown, each, pictures, episodes, protocol, progress=progress) for name, each in rows.items()}
     seconds = {"encoding": encoded - began, "episodes": time.monotonic() - encoded}

@@ -54,7 +54,7 @@ def choose_strength(
     episodes = sample(pictures, protocol, seed=0)
     vectors = class_prompts(network, pictures, prompts)
     shown = shown_by_share(network, pictures, vectors)
-    familiar = np.ones(len(pictures)) if vectors is None else network.strength_of(vectors, 1.0)
+    familiar = np.ones(len(pictures)) if vectors is None else network.familiarity_of(vectors)
     pairs = [(s, w) for w in shown for s in STRENGTHS if (s or not w) and s * w < 1]
     query = shown[0.0].query
     tried = {(s, w): score(query, shown[w], s * familiar, pictures, episodes, protocol) for s, w in pairs}

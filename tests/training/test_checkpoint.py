@@ -336,12 +336,12 @@ def test_text_and_familiarity_count_where_text_was_fitted(tmp_path: Path, protot
     if not (prototype and fitted):
         assert found.familiarity is None
         assert found.text_share == 0
-        assert found.strength_of(strange, 0.5).tolist() == [0.5, 0.5]
+        assert found.familiarity_of(strange).tolist() == [1, 1]
         return
     assert found.text_share == settings.model.text_share == 0.5
     expected = Familiarity.of(saved.prompts.vectors[:2])(strange)
-    np.testing.assert_array_equal(found.strength_of(strange, 0.5), 0.5 * expected)
-    assert found.strength_of(saved.prompts.vectors[0]) == pytest.approx(found.strength)
+    np.testing.assert_array_equal(found.familiarity_of(strange), expected)
+    assert found.familiarity_of(saved.prompts.vectors[0]) == pytest.approx(1)
 
 
 def test_base_names_that_are_too_few_for_a_text_prototype_are_refused(tmp_path: Path) -> None:
