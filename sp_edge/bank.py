@@ -41,6 +41,13 @@ def _threshold(value: float | None) -> np.float32:
     return np.float32(value)
 
 
+def _with_row(values: NDArray[Any], row: int, value: float | np.float32) -> NDArray[Any]:
+    """The values with one of them changed."""
+    changed = values.copy()
+    changed[row] = value
+    return changed
+
+
 def _check_name(name: str) -> None:
     try:
         clean = clean_name(name)
@@ -240,7 +247,7 @@ class Bank:
             descriptions={**self.descriptions, **described},
             prompts=prompts,
             thresholds=thresholds,
-            strengths=strengths if strength is None else np.where(np.arange(len(names)) == index, strength, strengths),
+            strengths=strengths if strength is None else _with_row(strengths, index, strength),
             support=np.concatenate([self.support, support]),
             query=np.concatenate([self.query, query]),
             owners=np.concatenate([self.owners, np.full(len(support), index)]),
@@ -254,7 +261,7 @@ class Bank:
         Raises:
             BankError: no such class, the strength is not within 0 to 1, or the bundle was exported without prompts.
         """
-        strengths = np.where(np.arange(len(self.names)) == self._index(name), strength, self.strengths)
+        strengths = _with_row(self.strengths, self._index(name), strength)
         return replace(self, strengths=strengths, version=self.version + 1)
 
     def with_threshold(self, name: str, threshold: float | None) -> Bank:
@@ -263,7 +270,7 @@ class Bank:
         Raises:
             BankError: no such class, or the threshold is not a cosine.
         """
-        thresholds = np.where(np.arange(len(self.names)) == self._index(name), _threshold(threshold), self.thresholds)
+        thresholds = _with_row(self.thresholds, self._index(name), _threshold(threshold))
         return replace(self, thresholds=thresholds, version=self.version + 1)
 
     def remove(self, name: str, shot: int | None = None) -> Bank:
