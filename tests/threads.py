@@ -1,9 +1,10 @@
-"""What tests do with threads: wait for one, or have several work at once."""
+"""What tests do with threads and processes: wait for one, have several work at once, see which there are."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 PATIENCE = 30.0  # seconds after which a test that hangs fails
 
@@ -34,3 +35,8 @@ def at_once(work: Callable[[int], None], count: int) -> None:
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+def children() -> set[str]:
+    """The numbers of this process's children; none where there is no /proc."""
+    return {pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()}

@@ -11,7 +11,7 @@ from sp_edge_runtime.doctor import MISSING, OK, WARN, Finding, Host, LoadError
 from sp_edge_runtime.opencv import stable_device
 
 _GST = "sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
-_GI = "sudo apt-get install python3-gi gir1.2-gst-plugins-base-1.0"
+_GI = "sudo apt-get install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good"
 
 
 def opencv(host: Host) -> Iterator[Finding]:

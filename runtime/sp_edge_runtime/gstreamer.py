@@ -19,6 +19,10 @@ from sp_edge_runtime.opencv import capture_from, has_gstreamer, opencv
 # A pixel's bytes, one a letter.
 FORMATS = ("RGB", "RGBx", "RGBA", "BGR", "BGRx", "BGRA")
 _SINK = re.compile(r"!\s*appsink\b")
+# What comes before every appsink. A decoder that begins between two key frames, or misses a packet, makes up what it does not
+# know, and marks it: a grey or smeared frame, which is none. A phone films upright by saying so; pixels need not be square.
+_TRUE = "! identity drop-buffer-flags=corrupted ! videoconvert ! videoflip video-direction=auto ! videoscale ! {}appsink"
+_CAPS = "video/x-raw,pixel-aspect-ratio=1/1,format="
 
 
 def csi_pipeline(sensor: int, size_wh: tuple[int, int], rate: float, flip: Flip = "none") -> str:
@@ -44,19 +48,17 @@ def capture_pipeline(request: CaptureRequest) -> tuple[float | None, Iterator[Ca
         cv2 = None
     if cv2 is None or not has_gstreamer(cv2):
         return _through_pygobject(request)
-    text = _SINK.sub("! videoconvert ! video/x-raw,format=BGR ! appsink", request.address)
+    text = _SINK.sub(_TRUE.format(f"{_CAPS}BGR ! "), request.address)
     opened = cv2.VideoCapture(text, cv2.CAP_GSTREAMER)
     if not opened.isOpened():
         opened.release()
-        raise SourceError(
-            "the GStreamer pipeline does not start", next_step="try it with gst-launch-1.0 and fakesink" + _argus(text)
-        )
+        raise SourceError("the GStreamer pipeline does not start", next_step=_hint(request))
     return capture_from(opened, cv2, request)
 
 
 def _through_pygobject(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
     gst = _gst()
-    text = request.address
+    text = _SINK.sub(_TRUE.format(""), request.address)
     try:
         pipeline = gst.parse_launch(text)
         sinks = [element for element in _elements(pipeline) if element.get_factory().get_name() == "appsink"]
@@ -65,7 +67,7 @@ def _through_pygobject(request: CaptureRequest) -> tuple[float | None, Iterator[
     if len(sinks) != 1:
         raise SettingsError("the pipeline does not have one appsink", expected="1", got=str(len(sinks)))
     sink = sinks[0]
-    sink.set_property("caps", gst.Caps.from_string(f"video/x-raw,format={{{','.join(FORMATS)}}}"))
+    sink.set_property("caps", gst.Caps.from_string(f"{_CAPS}{{{','.join(FORMATS)}}}"))
     for name, value in (("drop", True), ("max-buffers", 1), ("sync", False), ("emit-signals", False)):
         sink.set_property(name, value)
     pipeline.set_state(gst.State.PLAYING)
@@ -82,7 +84,8 @@ def _gst() -> Any:
             "a GStreamer pipeline needs GStreamer",
             expected="an OpenCV that was built with GStreamer, or the package PyGObject (gi)",
             got=f"neither: {cause}",
-            next_step="apt install python3-gi gir1.2-gst-plugins-base-1.0, in an environment made with --system-site-packages",
+            next_step="apt install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good, "
+            "in an environment made with --system-site-packages",
         ) from cause
     gst.init(None)
     return gst
@@ -110,7 +113,10 @@ def _frames(gst: Any, pipeline: Any, sink: Any, request: CaptureRequest) -> Iter
                         "the GStreamer pipeline failed", got=f"{error.message}; {details}", next_step=_hint(request)
                     )
                 if sink.get_property("eos"):
-                    return
+                    if not _is_live(gst, sink):
+                        return
+                    # A camera does not end: this is how rtspsrc says that the other side has hung up.
+                    raise SourceError("the GStreamer pipeline broke off", expected="further frames", next_step=_hint(request))
                 raise SourceError(
                     "the GStreamer pipeline gives no frames",
                     expected=f"one within {request.timeout:g} s",
@@ -124,6 +130,13 @@ def _frames(gst: Any, pipeline: Any, sink: Any, request: CaptureRequest) -> Iter
         pipeline.set_state(gst.State.NULL)
 
 
+def _is_live(gst: Any, sink: Any) -> bool:
+    """Whether frames come to the sink at their own pace, as a camera's do and a file's do not."""
+    query = gst.Query.new_latency()
+    # Not of the sink itself, which says no since it does not wait for a frame's time.
+    return bool(sink.get_static_pad("sink").peer_query(query) and query.parse_latency()[0])
+
+
 def _rgb(sample: Any) -> NDArray[np.uint8]:
     """A view of the sample's bytes: `capture.main` makes the one copy that is needed."""
     caps, buffer = sample.get_caps().get_structure(0), sample.get_buffer()
@@ -135,7 +148,7 @@ def _rgb(sample: Any) -> NDArray[np.uint8]:
 
 
 def _hint(request: CaptureRequest) -> str:
-    return "'videoconvert !' before appsink gives it a format that it takes" + _argus(request.address)
+    return "try it with gst-launch-1.0 and fakesink" + _argus(request.address)
 
 
 def _argus(text: str) -> str:

@@ -20,8 +20,12 @@ from sp_edge.errors import MissingExtraError, SettingsError, SourceError
 from sp_edge_runtime.address import redact
 from sp_edge_runtime.capture import Captured, CaptureRequest
 
+# It prints nothing; asks RTSP for TCP, over which nothing is lost; and takes half a packet, with which a recording breaks off,
+# for none, instead of a frame whose lower part is grey.
+FFMPEG = {"OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_FFMPEG_CAPTURE_OPTIONS": "rtsp_flags;prefer_tcp|fflags;discardcorrupt"}
 RETRY = 0.01  # seconds between attempts to read a camera that gave no frame
 BY_ID = Path("/dev/v4l/by-id")
+MOST_STRETCH = 4.0  # a pixel's longer side by its shorter; a claim beyond it cannot be
 _redirecting = threading.Lock()  # of two at once the second would keep the first's nowhere
 
 
@@ -35,8 +39,9 @@ def opencv(purpose: str) -> Any:
         MissingExtraError: not installed.
         SourceError: installed, but one of its libraries is missing.
     """
-    # FFmpeg inside OpenCV reads this when it opens its first file; an application's own choice stands.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # What FFmpeg inside OpenCV goes by; an application's own choice stands.
+    for name, value in FFMPEG.items():
+        os.environ.setdefault(name, value)
     try:
         cv2 = importlib.import_module("cv2")
     except ModuleNotFoundError as cause:
@@ -89,7 +94,7 @@ def stable_device(device: str, by_id: Path = BY_ID) -> str:
 
 
 def retrieve_rgb(capture: Any, cv2: Any) -> NDArray[np.uint8] | None:
-    """The frame that a cv2.VideoCapture grabbed as uint8 (H, W, 3) RGB; None where it does not decode.
+    """The frame that a cv2.VideoCapture grabbed as uint8 (H, W, 3) RGB with square pixels; None where it does not decode.
 
     Raises:
         SourceError: the frame is not uint8 (H, W, 3).
@@ -100,7 +105,19 @@ def retrieve_rgb(capture: Any, cv2: Any) -> NDArray[np.uint8] | None:
     if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
         got = f"{image_bgr.dtype} {image_bgr.shape}"
         raise SourceError("the frames have a form that is not supported", expected="uint8 (H, W, 3)", got=got)
-    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
+    return np.asarray(cv2.cvtColor(_with_square_pixels(image_bgr, capture, cv2), cv2.COLOR_BGR2RGB))
+
+
+def _with_square_pixels(image_bgr: NDArray[np.uint8], capture: Any, cv2: Any) -> NDArray[np.uint8]:
+    """The image as players show it: some cameras record fewer columns than there are to be seen."""
+    wide, high = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
+    if wide == high or wide <= 0 or high <= 0 or not 1 / MOST_STRETCH <= wide / high <= MOST_STRETCH:
+        return image_bgr
+    # OpenCV has turned the image already, if it is to be turned, but not its pixels' shape.
+    if capture.get(cv2.CAP_PROP_ORIENTATION_AUTO) and capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90:
+        wide, high = high, wide
+    height, width = image_bgr.shape[:2]
+    return np.asarray(cv2.resize(image_bgr, (max(1, round(width * wide / high)), height)))
 
 
 def claimed_fps(capture: Any, cv2: Any) -> float | None:

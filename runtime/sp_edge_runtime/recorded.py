@@ -76,10 +76,12 @@ class VideoFileSource(Source):
         number = 0
         while True:
             first, capture = number, self._open()
+            position: float | None = None
             try:
                 while not self._closed.is_set() and capture.grab():
+                    position = self._position(capture, position)
                     if (number - first) % self._stride == 0:
-                        yield self._frame(capture, number)
+                        yield self._frame(capture, number, position)
                     number += 1
             finally:
                 capture.release()
@@ -88,8 +90,18 @@ class VideoFileSource(Source):
             if number == first:
                 raise SourceError(f"the video {self.name} has no frames any more", expected="at least one frame")
 
-    def _frame(self, capture: Any, number: int) -> VideoFrame:
-        position = capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
+    def _position(self, capture: Any, before: float | None) -> float:
+        """Seconds into the video, where it was `before` at the frame before; None for the first.
+
+        A frame without a time of its own, for which OpenCV says 0, follows at the video's rate: so all of raw H.264, and the
+        last ones of an AVI.
+        """
+        position: float = capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
+        if before is None or position > 0:
+            return position
+        return before + (1 / self.fps if self.fps else 0.0)
+
+    def _frame(self, capture: Any, number: int, position: float) -> VideoFrame:
         image_rgb = retrieve_rgb(capture, self._cv2)
         if image_rgb is None:
             raise SourceError(f"frame {number} of {self.name} is damaged", expected="a frame that decodes")

@@ -1,7 +1,6 @@
 import itertools
 import queue
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -79,15 +78,6 @@ def live(*feeds: FakeFeed, wait: bool = False, **options: object) -> LiveSource:
 
 def supervisors() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("supervisor of")]
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    assert supervisors() == []
-    yield
-    for thread in supervisors():
-        thread.join(PATIENCE)
-    assert supervisors() == []
 
 
 def states(source: LiveSource) -> list[str]:

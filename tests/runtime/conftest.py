@@ -1,0 +1,40 @@
+"""What the runtime's tests share: nothing that one starts outlives it; GStreamer in Python."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from threads import PATIENCE, children
+
+
+@pytest.fixture(autouse=True)
+def _nothing_outlives_its_test() -> Iterator[None]:
+    threads, processes = set(threading.enumerate()), children()
+    yield
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(PATIENCE)
+    assert set(threading.enumerate()) <= threads
+    assert children() <= processes
+
+
+@pytest.fixture
+def pygobject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's PyGObject for this Python, where it fits: a capture's process gets this one's path."""
+    place = Path("/usr/lib/python3/dist-packages/gi")
+    if not place.exists():
+        pytest.skip("PyGObject (python3-gi) is not installed")
+    folder = tmp_path / "pygobject"
+    folder.mkdir()
+    (folder / "gi").symlink_to(place)
+    monkeypatch.syspath_prepend(folder)
+    probe = "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst; Gst.init(None)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    if subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, check=False).returncode:
+        pytest.skip("PyGObject is of another Python")
