@@ -85,14 +85,13 @@ def enroll(
                 next_step="leave them out, or keep them with --force",
             )
         recognizer.enroll(name, images, prompt=prompt, strength=strength, views=views)
-        shots = recognizer.bank.shots(name)
-        click.echo(f"taught '{name}' from {len(images)} picture{'s' * (len(images) != 1)}, {shots} in all")
+        bank = recognizer.bank
+        click.echo(f"taught '{name}' from {len(images)} picture{'s' * (len(images) != 1)}, {bank.shots(name)} in all")
         click.echo(f"prompt: {source}")
         click.echo(f"bundle: {path}, {recognizer.backend.description}")
-        click.echo(f"bank: {bank_file} with {len(recognizer.bank.names)} classes")
-        bank = recognizer.bank
+        click.echo(f"bank: {bank_file} with {len(bank.names)} classes")
         familiarity = recognizer.familiarity(prompt.vector)
-        counts = float(bank.strengths[bank.names.index(clean_name(name))])
+        counts = float(bank.strengths[bank.rows[clean_name(name)]])
         if familiarity < LITTLE and strength is None:
             click.echo(
                 f"what '{name}' is called tells this model little (familiarity {familiarity:.3f}): at strength {counts:.3f} "

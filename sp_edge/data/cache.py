@@ -13,15 +13,13 @@ import json
 import math
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import PIL
 from numpy.lib import format as npy
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sp_edge.data.listing import Listing
 from sp_edge.errors import DataError
@@ -29,7 +27,6 @@ from sp_edge.files import cache_folder, locked, write_json
 from sp_edge.preprocess import Preprocess
 
 SCHEMA = 1  # to be raised when `load_image` or `Preprocess` come to other pixels
-_CHUNK = 512  # pictures decoded ahead of the disk, at most
 
 
 def default_folder() -> Path:
@@ -104,21 +101,14 @@ def _fill(file: Path, part: Path, listing: Listing, preprocess: Preprocess, shap
         with part.open("wb") as out:
             # Plain writes rather than a map: a full disk under a map would end the process by a signal.
             npy.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            _write_pictures(out, listing, preprocess, progress=progress)
+            with closing(listing.each(lambda row: preprocess(listing.read(row)), progress=progress)) as images:
+                for image in images:
+                    out.write(image.tobytes())
             out.flush()
             os.fsync(out.fileno())
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _write_pictures(out: BinaryIO, listing: Listing, preprocess: Preprocess, *, progress: bool) -> None:
-    with ThreadPoolExecutor() as pool, tqdm(total=len(listing), desc=listing.title, disable=not progress, leave=False) as bar:
-        for start in range(0, len(listing), _CHUNK):
-            rows = range(start, min(start + _CHUNK, len(listing)))
-            for image in pool.map(lambda row: preprocess(listing.read(row)), rows):
-                out.write(image.tobytes())
-                bar.update()
 
 
 def _describe(file: Path, listing: Listing, preprocess: Preprocess) -> None:

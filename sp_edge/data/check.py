@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from sp_edge.data.listing import Listing, Source
 from sp_edge.errors import DataError, ImageError
 
 TINY = 32  # pixels; a shorter side below it says little once it is enlarged
 NEAR = 6  # bits of 128 in which the hashes of two versions of one picture differ at most
-_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def check(source: Source, needs: Mapping[str, Need], *, progress: bool = False) 
     good: list[tuple[int, str, _Seen]] = []
     for part, split in enumerate(source.splits):
         listing = source.listing(split)
-        seen = list(_read(listing, progress=progress))
+        seen = list(listing.each(partial(_look, listing), progress=progress))
         failed = {listing.pictures[row]: one for row, one in enumerate(seen) if isinstance(one, str)}
         read = {row: one for row, one in enumerate(seen) if isinstance(one, _Seen)}
         small = {listing.pictures[row]: one.size for row, one in read.items() if min(one.size) < TINY}
@@ -129,20 +127,14 @@ class _Seen:
     hash: NDArray[np.uint8]
 
 
-def _read(listing: Listing, *, progress: bool) -> Iterator[_Seen | str]:
-    def look(row: int) -> _Seen | str:
-        try:
-            image = listing.read(row)
-        except ImageError as error:
-            return error.got or error.what
-        digest = hashlib.blake2b(image.tobytes(), digest_size=16, key=str(image.shape).encode()).digest()
-        return _Seen((image.shape[1], image.shape[0]), digest, difference_hash(image))
-
-    with ThreadPoolExecutor() as pool, tqdm(total=len(listing), desc=listing.title, disable=not progress, leave=False) as bar:
-        for start in range(0, len(listing), _CHUNK):
-            for one in pool.map(look, range(start, min(start + _CHUNK, len(listing)))):
-                bar.update()
-                yield one
+def _look(listing: Listing, row: int) -> _Seen | str:
+    """What is kept of a picture, or why it cannot be read."""
+    try:
+        image = listing.read(row)
+    except ImageError as error:
+        return error.got or error.what
+    digest = hashlib.blake2b(image.tobytes(), digest_size=16, key=str(image.shape).encode()).digest()
+    return _Seen((image.shape[1], image.shape[0]), digest, difference_hash(image))
 
 
 def difference_hash(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

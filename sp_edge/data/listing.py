@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from sp_edge.errors import DataError
 from sp_edge.preprocess import load_image
 
 SPLITS = ("train", "val", "test")
+_AHEAD = 512  # pictures that are read before somebody takes them, at most
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,14 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def each(self, work: Callable[[int], _T], *, progress: bool = False) -> Generator[_T, None, None]:
+        """What `work` makes of each picture's number, in order; several threads call it."""
+        with ThreadPoolExecutor() as pool, tqdm(total=len(self), desc=self.title, disable=not progress, leave=False) as bar:
+            for start in range(0, len(self), _AHEAD):
+                for made in pool.map(work, range(start, min(start + _AHEAD, len(self)))):
+                    yield made
+                    bar.update()
 
     @classmethod
     def of_files(cls, title: str, classes: Mapping[str, Sequence[Path]]) -> Listing:
