@@ -1,11 +1,14 @@
-"""The beginning of a program in which none of training's packages is installed."""
+"""The beginning of a program in which none of training's and export's packages is installed."""
 
 from __future__ import annotations
 
 BLOCK = """
 import importlib, sys
 
-BLOCKED = {"torch", "torchvision", "timm", "transformers", "open_clip", "sentence_transformers", "easyfsl", "onnx"}
+BLOCKED = {
+    "torch", "torchvision", "timm", "transformers", "open_clip", "sentence_transformers", "easyfsl", "accelerate", "sklearn",
+    "onnx", "onnxscript",
+}
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):

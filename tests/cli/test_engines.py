@@ -22,21 +22,15 @@ from sp_edge.cli.common import run
 from sp_edge.plans import Plan, find_plan, plans_of
 from sp_edge.sidecar import Latency, Parity
 from toy_plans import DEVICE, put
+from without_training import BLOCK
 
-WITHOUT_TORCH = """
-import sys
-
-BLOCKED = {"torch", "torchvision", "timm", "onnx", "onnxscript", "open_clip", "easyfsl", "sklearn", "accelerate"}
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"{name} is blocked", name=name)
-
-sys.meta_path.insert(0, Blocker())
+WITHOUT_TORCH = (
+    BLOCK
+    + """
 from sp_edge.cli import main
 main()
 """
+)
 
 
 @pytest.fixture
