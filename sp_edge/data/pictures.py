@@ -44,7 +44,9 @@ class PictureSet:
         return len(self.images)
 
     def only(self, group: str) -> PictureSet:
-        """The pictures of one group, as a set of its own."""
+        """The pictures of one group, as a set of its own; 'all' is every group."""
+        if group == "all":
+            return self
         if group not in self.groups:
             raise DataError("no such group of pictures", expected=", ".join(self.groups), got=group)
         chosen = self.groups[group]

@@ -44,8 +44,7 @@ def base_batches(pictures: PictureSet, settings: Settings, share: Share) -> tupl
         SettingsError: the processes cannot share a batch.
     """
     stage = settings.pretrain
-    if stage.group != "all":
-        pictures = pictures.only(stage.group)
+    pictures = pictures.only(stage.group)
     size = min(stage.batch_size, len(pictures) * stage.repeats)
     return pictures, size, share.rows(size, "pretrain.batch_size")
 

@@ -80,8 +80,7 @@ def base_episodes(pictures: PictureSet, settings: Settings, share: Share) -> tup
         SettingsError: the processes cannot share the episodes of a step.
     """
     stage = settings.tune
-    if stage.group != "all":
-        pictures = pictures.only(stage.group)
+    pictures = pictures.only(stage.group)
     samplers = [
         EpisodeSampler(pictures.labels, n_way=stage.n_way, n_shot=n_shot, n_query=stage.n_query, seed=settings.seed)
         for n_shot in stage.n_shot

@@ -31,6 +31,7 @@ def test_a_group_is_a_set_of_its_own() -> None:
     assert odd.class_names == ("a", "b")
     assert list(odd.groups) == ["odd"]
     np.testing.assert_array_equal(odd.only("odd").images, odd.images)
+    assert odd.only("all") is odd
 
 
 def test_an_unknown_group_is_refused_with_those_that_are() -> None:
