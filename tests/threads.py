@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 30.0  # seconds after which a test that hangs fails
@@ -39,4 +40,8 @@ def at_once(work: Callable[[int], None], count: int) -> None:
 
 def children() -> set[str]:
     """The numbers of this process's children; none where there is no /proc."""
-    return {pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()}
+    found: set[str] = set()
+    for task in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has ended meanwhile
+            found.update(task.read_text().split())
+    return found
