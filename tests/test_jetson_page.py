@@ -1,45 +1,16 @@
-"""The commands of docs/jetson.md exist as they stand there, and systemd understands the unit."""
+"""Systemd understands the unit of docs/jetson.md; that its commands exist, test_pages.py shows."""
 
 from __future__ import annotations
 
-import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
-import click
 import pytest
-
-from sp_edge.cli import cli
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "jetson.md").read_text("utf-8")
 UNIT = DOCS / "sp-edge-stream.service"
-
-
-def commands() -> list[list[str]]:
-    """What follows the name of sp-edge, wherever the page or the unit calls it."""
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
-    lines += re.findall(r"`(sp-edge [^`]+)`", PAGE) + re.findall(r"^ExecStart=(.*)$", UNIT.read_text("utf-8"), re.MULTILINE)
-    calls = []
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        starts = [i for i, word in enumerate(words[:-1]) if re.search(r"(^|/bin/)sp-edge$", word)]
-        if starts and words[0] != "pip":
-            calls.append(words[starts[-1] + 1 :])
-    return calls
-
-
-@pytest.mark.parametrize("call", commands(), ids=" ".join)
-def test_a_command_of_the_page_exists(call: list[str]) -> None:
-    name, *arguments = call
-    command = cli.commands[name]
-    command.make_parser(click.Context(command)).parse_args(list(arguments))
-
-
-def test_the_page_has_its_commands() -> None:
-    assert {call[0] for call in commands()} >= {"doctor", "verify", "export", "enroll", "stream"}
 
 
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from sp_edge import __version__
 from sp_edge.cli.ablate import ablate
 from sp_edge.cli.bank import bank
 from sp_edge.cli.calibrate import calibrate
-from sp_edge.cli.common import Command, run
+from sp_edge.cli.common import Command, Ordered, run
 from sp_edge.cli.data import data
 from sp_edge.cli.demo import demo
 from sp_edge.cli.doctor import doctor
@@ -24,21 +24,22 @@ from sp_edge.cli.teach import enroll
 from sp_edge.cli.train import evaluate, train
 
 
-class Ordered(click.Group):
-    """Lists the commands in the order of work."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they were added."""
-        return list(self.commands)
-
-
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="sp-edge")
 def cli() -> None:
     """Few-shot recognition that a camera learns from a name and one to five pictures.
 
-    The commands follow one another: train, eval, export, enroll, classify, stream. Each goes on from the newest run in
-    runs/ unless told otherwise.
+    The commands follow one another, each going on from the newest run in runs/ unless told otherwise:
+
+    \b
+      sp-edge train --data pictures          a checkpoint, from your pictures
+      sp-edge export                         a bundle, which devices start from
+      sp-edge enroll --name mug a.jpg b.jpg  teaches a class, into the bank
+      sp-edge bank test pictures/test        whether what was taught works
+      sp-edge classify photos                recognises pictures
+      sp-edge stream 0                       recognises what a camera shows
+
+    `sp-edge COMMAND --help` lists a command's options.
     """
 
 

@@ -23,11 +23,14 @@ from sp_edge.errors import SettingsError
     help="Vary what the paper does: interaction, layer, pooling, projector, beta, classifier; full strength.",
 )
 @click.option(
-    "--grid", is_flag=True, help="Try all combinations. [default: one setting at a time, the others as in the recipe]"
+    "--grid", is_flag=True, help="Try all combinations.  [default: one setting at a time, the others as in the recipe]"
 )
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Trainings of each variant.")
 @click.option(
-    "--out", type=PATH, help="Folder of the runs and figures; finished ones in it are kept. [default: the next in runs/]"
+    "--out",
+    type=PATH,
+    metavar="DIR",
+    help="Folder of the runs and figures; finished ones in it are kept.  [default: the next in runs/]",
 )
 def ablate(
     recipe: str | None,
@@ -43,10 +46,16 @@ def ablate(
     init: Path | None,
     device: str,
 ) -> None:
-    """Train variants of a recipe and compare them on the same episodes, with the first one as reference.
+    """Train variants of a recipe and compare them.
 
-    Writes a table (Markdown, JSON) and a plot. Variants that share what pre-training depends on share its backbone. A
-    command that was cut off goes on when it is given again with the same --out.
+    All on the same episodes; the first variant is the reference. Writes a table (Markdown, JSON) and a plot. Variants that
+    share what pre-training depends on share its backbone. A command that was cut off goes on when it is given again with
+    the same --out.
+
+    \b
+    Examples:
+      sp-edge ablate --vary model.layer=2-1,3-1 --out runs/layers
+      sp-edge ablate --paper --out runs/paper
     """
     from sp_edge.settings import Settings
     from sp_edge.training.ablate import ablate as run_ablation

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sp_edge.cli.common import PATH, Command, bank_beside, bank_option, existing_bank, split_bundle, table
+from sp_edge.cli.common import (
+    PATH,
+    Command,
+    Ordered,
+    bank_beside,
+    bank_option,
+    existing_bank,
+    json_option,
+    split_bundle,
+    table,
+)
 from sp_edge.cli.trial import test
 from sp_edge.errors import BankError, SettingsError
 
@@ -18,17 +28,23 @@ if TYPE_CHECKING:
     from sp_edge.bank_file import BankFile
 
 
-@click.group()
+@click.group(cls=Ordered)
 def bank() -> None:
-    """Look at the taught classes, change them, bring them to other devices."""
+    """Look at what was taught, measure, change and merge it.
+
+    What was taught is a file, the bank: classes.spbank beside the bundle, unless --bank names another.
+    """
 
 
 @bank.command("list", cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
 @bank_option
-@click.option("--json", "json_file", type=PATH, help="Write the list to a file, too.")
+@json_option("the list")
 def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
-    """List the taught classes: shots, threshold, strength, and what was said of a class with `enroll --description`."""
+    """List the taught classes.
+
+    With shots, threshold, strength, and what was said of a class with `enroll --description`.
+    """
     from sp_edge.bank_export import describe
     from sp_edge.files import write_json
     from sp_edge.head import Head
@@ -77,7 +93,13 @@ def set_class(
     threshold: float | None,
     auto_threshold: bool,
 ) -> None:
-    """Change a class's strength or threshold, which takes no pictures."""
+    """Change a class's strength or threshold, which takes no pictures.
+
+    \b
+    Examples:
+      sp-edge bank set --name mug --threshold 0.7
+      sp-edge bank set --name mug --auto-threshold
+    """
     if strength is None and threshold is None and not auto_threshold:
         raise SettingsError("nothing to set", expected="--strength, --threshold or --auto-threshold")
     if threshold is not None and auto_threshold:
@@ -98,9 +120,13 @@ def set_class(
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
 @bank_option
-@click.option("--json", "json_file", type=PATH, help="Write the report to a file, too.")
+@json_option("the report")
 def check(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
-    """Judge a bank by its own shots: which classes will be confused, which shots are odd, what to add."""
+    """Judge a bank by its own shots.
+
+    Which classes will be confused, which shots are odd, what to add. No other pictures are needed; `sp-edge bank test
+    FOLDER` measures on some.
+    """
     from sp_edge.advice import review
     from sp_edge.files import write_json
     from sp_edge.head import Head
@@ -117,19 +143,26 @@ def check(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path |
         write_json(json_file, report.to_json())
 
 
+bank.add_command(test)
+
+
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] BANKS...")
 @bank_option
 @click.option(
     "--prefer",
     type=click.Choice(["ours", "theirs"]),
-    help="Whose values a class gets where the banks differ. [default: refuse]",
+    help="Whose values a class gets where the banks differ; ours is --bank.  [default: refuse]",
 )
 def merge(arguments: tuple[Path, ...], bank_file: Path | None, prefer: Any) -> None:
-    """Take the classes and shots of other banks into --bank.
+    """Take the classes and shots of other banks into one.
 
     A shot that is in several banks is taken once. A class that was taught with another prompt, threshold or strength is
     refused by name, unless --prefer says whose counts; with another prompt it is then taken from that bank alone.
+
+    \b
+    Example:
+      sp-edge bank merge from-the-other-jetson.spbank --bank classes.spbank
     """
     from sp_edge.bank import Bank
     from sp_edge.bank_diff import diff
@@ -156,7 +189,7 @@ def merge(arguments: tuple[Path, ...], bank_file: Path | None, prefer: Any) -> N
 
 @bank.command("diff", cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] OLD NEW")
-@click.option("--json", "json_file", type=PATH, help="Write the differences to a file, too.")
+@json_option("the differences")
 @click.pass_context
 def show_diff(context: click.Context, arguments: tuple[Path, ...], json_file: Path | None) -> None:
     """Show what NEW has that OLD has not, and what it lacks.
@@ -190,7 +223,10 @@ def show_diff(context: click.Context, arguments: tuple[Path, ...], json_file: Pa
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] FOLDER")
 @bank_option
 def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
-    """Write the shots' thumbnails, bank.json and a page, index.html, into a folder to look at."""
+    """Write the shots' thumbnails and a page to look at into a folder.
+
+    That is index.html, with bank.json beside it. FOLDER is new, empty, or an earlier export.
+    """
     from sp_edge.bank_export import PAGE, export_bank
 
     file, others = _file_and_others(arguments, bank_file)
@@ -206,7 +242,10 @@ def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
 @bank_option
 def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
-    """Take the last change of a bank back; again, the one before, up to ten."""
+    """Take the last change of a bank back.
+
+    Again, the one before, up to ten.
+    """
     from sp_edge.bank_diff import diff
 
     file = _file(arguments, bank_file)
@@ -217,9 +256,6 @@ def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
     click.echo(
         f"{file.path}: version {now.version}, {len(now.names)} classes; {file.undoable()} more changes can be taken back"
     )
-
-
-bank.add_command(test)
 
 
 def _file_and_others(arguments: tuple[Path, ...], bank_file: Path | None) -> tuple[BankFile, tuple[Path, ...]]:

@@ -25,12 +25,17 @@ JSON, PLOT = "report.json", "report.svg"
 
 @click.command(cls=Command)
 @click.argument("source", type=PATH, required=False, metavar="[BUNDLE | CHECKPOINT]")
-@click.option("--data", type=PATH, required=True, help="Folder of pictures, in class folders or not.")
-@click.option("--report", "out", type=PATH, help=f"Folder for {JSON} and {PLOT}.")
+@click.option("--data", type=PATH, metavar="DIR", required=True, help="Folder of pictures, in class folders or not.")
+@click.option("--report", "out", type=PATH, metavar="DIR", help=f"Folder for {JSON} and {PLOT}.")
 def calibrate(source: Path | None, data: Path, out: Path | None) -> None:
-    """Show what int8 costs on your pictures: each layer's range and sensitivity, and accuracy by class.
+    """Show what int8 would cost on your pictures.
 
-    Nothing is changed; `sp-edge export --precision int8 --data FOLDER` calibrates and exports.
+    That is each layer's range and sensitivity, and accuracy by class. Nothing is changed; `sp-edge export --precision int8
+    --data DIR` calibrates and exports. Without a bundle or checkpoint, the newest bundle is looked at.
+
+    \b
+    Example:
+      sp-edge calibrate --data photos --report calibration
     """
     from sp_edge.files import write_bytes, write_json
     from sp_edge_calibration.pictures import Pictures

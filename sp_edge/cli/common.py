@@ -25,11 +25,21 @@ _EXTRAS = dict.fromkeys(
 _EXTRAS |= dict.fromkeys(("onnx", "onnxscript"), "export") | {"cv2": "camera"}
 
 
+class Ordered(click.Group):
+    """Lists its commands in the order of work."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they were added."""
+        return list(self.commands)
+
+
 class Command(click.Command):
-    """A command that takes `--debug`."""
+    """A command that takes `--debug`, and says what a BUNDLE is where it takes one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if any((param.metavar or "").startswith("[BUNDLE]") for param in self.params if isinstance(param, click.Argument)):
+            self.epilog = "BUNDLE is a folder that `sp-edge export` wrote, such as model.spedge.  [default: the newest run's]"
         self.params.append(
             click.Option(["--debug"], is_flag=True, expose_value=False, callback=_keep_debug, help="Show tracebacks of errors.")
         )
@@ -144,6 +154,14 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+def json_option(what: str) -> Callable[[Any], Any]:
+    """The option with which a command that prints a table writes it as JSON, too."""
+    return click.option("--json", "json_file", type=PATH, metavar="FILE", help=f"Write {what} to a JSON file, too.")
+
+
+engines_option = click.option(
+    "--engines", type=PATH, metavar="DIR", help="Where TensorRT engines are kept.  [default: ~/.cache/sp-edge/engines]"
+)
 # What every command that runs a bundle's graphs lets its user choose; `sp_edge_runtime.devices` says what each is.
 backend_options = together(
     click.option(
@@ -151,21 +169,21 @@ backend_options = together(
         default="auto",
         show_default=True,
         type=click.Choice(("auto", "cpu", "cuda", "0", "tensorrt", "openvino")),
-        help="What runs the network.",
+        help="What runs the network; auto: TensorRT, CUDA (0 is the same) or the CPU, the first that can.",
     ),
     click.option(
         "--precision",
         type=click.Choice(("fp32", "fp16", "bf16", "int8")),
-        help="bf16 is OpenVINO's. [default: the bundle's; of cpu, fp32]",
+        help="Of the graphs; bf16 is OpenVINO's.  [default: the bundle's; of cpu, fp32]",
     ),
-    click.option("--engines", type=PATH, metavar="DIR", help="TensorRT engines. [default: ~/.cache/sp-edge/engines]"),
+    engines_option,
 )
 # How the commands that recognise decide.
 deciding_options = together(
     click.option(
         "--threshold",
         type=click.FloatRange(-1, 1),
-        help="Least cosine at which any class is believed; below, it is unknown. [default: each class's]",
+        help="Least cosine at which any class is believed; below, it is unknown.  [default: each class's]",
     ),
     click.option(
         "--classifier",
@@ -175,7 +193,13 @@ deciding_options = together(
         help="The nearest prototype, or logistic regression on the shots.",
     ),
 )
-bank_option = click.option("--bank", "bank_file", type=PATH, help="[default: classes.spbank beside the bundle]")
+bank_option = click.option(
+    "--bank",
+    "bank_file",
+    type=PATH,
+    metavar="FILE",
+    help="File of the taught classes.  [default: classes.spbank beside the bundle]",
+)
 
 
 def find_checkpoint(given: Path | None) -> Path:

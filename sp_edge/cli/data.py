@@ -6,21 +6,21 @@ from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import PATH, Command, table
+from sp_edge.cli.common import Command, Ordered, json_option, table
 from sp_edge.cli.training import recipe_and_overrides
 from sp_edge.errors import DataError, SettingsError
 
 _SHOWN = 10  # of each kind of finding; the JSON file has all
 
 
-@click.group()
+@click.group(cls=Ordered)
 def data() -> None:
-    """See which benchmarks there are, and whether pictures are fit to train on."""
+    """List benchmarks, and check pictures before training."""
 
 
 @data.command("list", cls=Command)
 def list_benchmarks() -> None:
-    """List the benchmarks, and what the folder of their pictures has to hold."""
+    """List the benchmarks, and what the folder of each has to hold."""
     from sp_edge.data import benchmarks, cache
 
     rows = []
@@ -36,12 +36,26 @@ def list_benchmarks() -> None:
 
 
 @data.command(cls=Command)
-@click.option("--data", "source", required=True, metavar="DIR|NAME", help="Folder with train/, val/ and test/, or a benchmark.")
-@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures (data.root).")
+@click.option(
+    "--data",
+    "source",
+    required=True,
+    metavar="DIR|NAME",
+    help="Folder with train/, val/ and test/<class>/*.jpg, or a benchmark.",
+)
+@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures (data.root); see sp-edge data list.")
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as eval.n_query=10.")
-@click.option("--json", "json_file", type=PATH, help="Write everything that was found to a file, too.")
+@json_option("everything that was found")
 def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: Path | None) -> None:
-    """Read every picture: count, and find what is broken, too few for an episode, or in two splits at once."""
+    """Read every picture, count, and say what is wrong.
+
+    That is what cannot be read, classes with too few pictures for an episode, and pictures in two splits at once. Ends with 2
+    where training could not use all of it.
+
+    \b
+    Example:
+      sp-edge data check --data pictures
+    """
     from sp_edge.data.check import Need
     from sp_edge.data.check import check as look
     from sp_edge.data.sets import open_source

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import Command
+from sp_edge.cli.common import Command, json_option
 
 
 @click.command(cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option("all findings")
 @click.pass_context
-def doctor(context: click.Context, /, as_json: bool) -> None:
-    """Look at this machine: what is there, what is missing, and how to mend it.
+def doctor(context: click.Context, /, json_file: Path | None) -> None:
+    """Look at this machine: what is missing, and how to mend it.
 
     Ends with 1 where something is missing without which nothing works; all else is optional.
     """
+    from sp_edge.files import write_json
     from sp_edge_runtime.doctor import examine, is_well
 
     findings = examine()
-    if as_json:
-        click.echo(json.dumps({"ok": is_well(findings), "findings": [finding.to_json() for finding in findings]}, indent=2))
-    else:
-        width = max(len(finding.name) for finding in findings)
-        for finding in findings:
-            click.echo(f"{finding.state:8}{finding.name:{width}}  {finding.found}")
-            if finding.remedy:
-                click.echo(f"{'':8}{'':{width}}  -> {finding.remedy}")
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        click.echo(f"{finding.state:8}{finding.name:{width}}  {finding.found}")
+        if finding.remedy:
+            click.echo(f"{'':8}{'':{width}}  -> {finding.remedy}")
+    if json_file:
+        write_json(json_file, {"ok": is_well(findings), "findings": [finding.to_json() for finding in findings]})
     context.exit(0 if is_well(findings) else 1)

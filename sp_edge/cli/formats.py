@@ -46,6 +46,7 @@ def _triton(options: Mapping[str, Any]) -> Make:
 
     if options["engines"] is not None and not options["plans"]:
         raise SettingsError("--engines does nothing with --format triton alone", expected="--plans besides, or no --engines")
+    _check_bank(options)
 
     def make(bundle: Bundle, precision: str) -> None:
         batch = options["batch"] or 8
@@ -69,6 +70,8 @@ def _triton(options: Mapping[str, Any]) -> Make:
 def _deepstream(options: Mapping[str, Any]) -> Make:
     from sp_edge_export.deepstream import write_deepstream
 
+    _check_bank(options)
+
     def make(bundle: Bundle, precision: str) -> None:
         folder = options["folder"] or bank_beside(bundle.path).with_name("deepstream")
         batch, classifier = options["batch"] or 1, options["classifier"]
@@ -76,6 +79,11 @@ def _deepstream(options: Mapping[str, Any]) -> Make:
         click.echo(f"deepstream: {folder}, by {classifier}")
 
     return make
+
+
+def _check_bank(options: Mapping[str, Any]) -> None:
+    if options["bank"]:
+        existing_bank(options["bank"])
 
 
 def _bank(options: Mapping[str, Any], bundle: Bundle) -> Bank:
@@ -125,11 +133,12 @@ options_for_formats = together(
                  help="engine adds TensorRT plans for this machine; triton writes a server's model repository, deepstream"
                  " nvinfer's configuration, with the classes that were taught."),
     click.option("--batch", type=click.IntRange(1, 1024), help="Largest batch.  [default: 8; of deepstream, 1]"),
-    click.option("--bank", type=PATH,
-                 help="Of triton and deepstream: the taught classes.  [default: classes.spbank beside the bundle]"),
+    click.option("--bank", type=PATH, metavar="FILE",
+                 help="Of triton and deepstream: file of the taught classes.  [default: classes.spbank beside the bundle]"),
     click.option("--classifier", type=click.Choice(["prototype", "lr"]), default="prototype", show_default=True,
                  help="Of triton and deepstream: which of the taught classes it is; nearest prototype or logistic regression."),
-    click.option("--folder", type=PATH, help="Of triton and deepstream: where to write.  [default: beside the bundle]"),
+    click.option("--folder", type=PATH, metavar="DIR",
+                 help="Of triton and deepstream: where to write.  [default: beside the bundle]"),
     click.option("--plans", is_flag=True, help="Of triton: serve this device's engines instead of the ONNX graphs."),
     click.option("--workspace", default=1.0, show_default=True, help="Of engine: GiB that its builder may use."),
     click.option("--target", type=click.Choice(["tensorrt", "rtx"]), default="tensorrt", show_default=True,
@@ -140,5 +149,5 @@ options_for_formats = together(
                  help="Of engine with --target rtx: GPUs to build for.  [default: 8.0 and later]"),
     click.option("--force", is_flag=True, help="Of engine: keep int8 where it is slower than fp16 on this GPU."),
     click.option("--engines", type=PATH, metavar="DIR",
-                 help="Of engine and triton: where engines are kept.  [default: ~/.cache/sp-edge/engines]"),
+                 help="Of engine and triton: where TensorRT engines are kept.  [default: ~/.cache/sp-edge/engines]"),
 )  # fmt: skip

@@ -13,12 +13,16 @@ from sp_edge.errors import SettingsError
 
 @click.command("import", cls=Command)
 @click.argument("checkpoint", type=PATH)
-@click.option("--out", type=PATH, help="Where to write our checkpoint. [default: beside it, as .safetensors]")
+@click.option("--out", type=PATH, metavar="FILE", help="Where to write our checkpoint.  [default: beside it, as .safetensors]")
 @click.option("--data", metavar="DIR|NAME", help="Data set that it was trained on, as for train.")
-@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures (data.root).")
+@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures (data.root); see sp-edge data list.")
 @click.option("--recipe", default="folder", show_default=True, metavar="NAME|FILE", help="Settings to start from.")
-@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Say what the file cannot, as model.layer=3-1.")
-@click.option("--prompts", type=PATH, help="Prompt table for it, of `sp-edge prompts`, which says how texts were encoded.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Say what the file cannot, such as model.layer=3-1."
+)
+@click.option(
+    "--prompts", type=PATH, metavar="FILE", help="Its prompts and how they were encoded, from `sp-edge prompts --out`."
+)
 def import_(
     checkpoint: Path,
     out: Path | None,
@@ -28,9 +32,14 @@ def import_(
     overrides: tuple[str, ...],
     prompts: Path | None,
 ) -> None:
-    """Read a checkpoint of the Semantic Prompt authors (or VT-FSL's), and write it as ours.
+    """Take over a checkpoint of the Semantic Prompt authors.
 
-    Backbone, picture size, interaction, stage and projector are read off the file. Nothing in it is run.
+    Or of VT-FSL: it is read, and written as one of sp-edge. Backbone, picture size, interaction, stage and projector are
+    read off the file. Nothing in it is run.
+
+    \b
+    Example:
+      sp-edge import checkpoint_epoch_best.pth --recipe mini-imagenet-1shot --root /data/mini-imagenet
     """
     from sp_edge.settings import Settings
     from sp_edge.training.importer import import_checkpoint

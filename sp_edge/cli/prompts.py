@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle
+from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, json_option
 from sp_edge.errors import PromptError, SettingsError
 
 if TYPE_CHECKING:
@@ -17,14 +17,22 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1)
-@click.option("--names-file", type=PATH, help="Text file with a name a line.")
-@click.option("--descriptions", "described", type=PATH, help="JSON or TOML file that gives names a sentence or a list of them.")
+@click.option("--names-file", type=PATH, metavar="FILE", help="Text file with a name a line.")
+@click.option(
+    "--descriptions",
+    "described",
+    type=PATH,
+    metavar="FILE",
+    help="JSON or TOML that gives names a sentence or a list of them.",
+)
 @click.option("--description", "sentences", multiple=True, help="Sentence that stands for the one name; several are averaged.")
-@click.option("--out", type=PATH, help="Where to write the table. [default: only print]")
-@click.option("--like", type=PATH, help="Bundle or checkpoint that the prompts are for. [default: the newest run's]")
-@click.option("--vectors", type=PATH, help="File of vectors of a glove or file encoder. [default: where it was in training]")
+@click.option("--out", type=PATH, metavar="FILE", help="Where to write the table.  [default: only print]")
+@click.option("--like", type=PATH, help="Bundle or checkpoint that the prompts are for.  [default: the newest run's]")
+@click.option(
+    "--vectors", type=PATH, metavar="FILE", help="Vectors of a glove or file encoder.  [default: where they were in training]"
+)
 @click.option("--set", "overrides", multiple=True, metavar="text.NAME=VALUE", help="Make a first table, before any training.")
-@click.option("--json", "json_file", type=PATH, help="Write names, descriptions and encoder to a file, too.")
+@json_option("names, descriptions and encoder")
 def prompts(
     names: tuple[str, ...],
     names_file: Path | None,
@@ -36,12 +44,18 @@ def prompts(
     overrides: tuple[str, ...],
     json_file: Path | None,
 ) -> None:
-    """Encode class names or descriptions as prompts, for classes that a bundle does not know yet.
+    """Encode class names or descriptions as prompts.
 
-    Without any, lists those that it knows. With --descriptions alone, encodes the classes of that file. With --set, as in
-    --set text.encoder=clip, a table for no bundle in particular is made, for training with text.encoder=file; text.norm=0 then
-    takes the mean length of all its vectors. With --like and a bundle that carries its text encoder, that one is used, without
-    torch.
+    For classes that a bundle does not know yet. Without any, lists those that it knows. With --descriptions alone, encodes
+    the classes of that file. With --set, as in --set text.encoder=clip, a table for no bundle in particular is made, for
+    training with text.encoder=file; text.norm=0 then takes the mean length of all its vectors. With --like and a bundle
+    that carries its text encoder, that one is used, without torch. What --out wrote is taken by `enroll --prompts` and
+    `export --prompts`.
+
+    \b
+    Examples:
+      sp-edge prompts
+      sp-edge prompts unicycle "door key" --out names.safetensors
     """
     from sp_edge.descriptions import clean_sentence, read_descriptions
     from sp_edge.files import write_json

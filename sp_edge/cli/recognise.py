@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +21,9 @@ from sp_edge.cli.common import (
     together,
 )
 
+if TYPE_CHECKING:
+    from sp_edge_runtime.sinks import Sink
+
 # Options that classify and stream share.
 shared = together(
     bank_option,
@@ -32,10 +36,17 @@ shared = together(
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
 @shared
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON line a picture instead of a table.")
-def classify(arguments: tuple[Path, ...], bank_file: Path | None, as_json: bool, **options: Any) -> None:
-    """Recognise pictures: files, or folders of them."""
-    from sp_edge.files import json_text
+@click.option(
+    "--json", "json_file", metavar="FILE", help="Write a JSON line a picture, too; '-' prints them instead of a table."
+)
+def classify(arguments: tuple[Path, ...], bank_file: Path | None, json_file: str | None, **options: Any) -> None:
+    """Recognise pictures: files, or folders of them.
+
+    \b
+    Examples:
+      sp-edge classify photos
+      sp-edge classify model.spedge one.jpg two.jpg --bank shop.spbank --json results.jsonl
+    """
     from sp_edge.preprocess import load_image, pictures_at
     from sp_edge_runtime.frames import VideoFrame
     from sp_edge_runtime.recognizer import Recognizer
@@ -44,16 +55,27 @@ def classify(arguments: tuple[Path, ...], bank_file: Path | None, as_json: bool,
     path, places = split_bundle(arguments)
     files = pictures_at(places)
     rows = []
-    with Recognizer.load(path, bank=existing_bank(bank_file or bank_beside(path)), **options) as recognizer:
+    with ExitStack() as stack:
+        recognizer = stack.enter_context(Recognizer.load(path, bank=existing_bank(bank_file or bank_beside(path)), **options))
         click.echo(f"{path} through {recognizer.backend.description}", err=True)
+        sink = json_sink(json_file) if json_file else None
+        if sink is not None:
+            stack.callback(sink.close)
         try:
             for number, file in enumerate(files):
                 frame = VideoFrame(load_image(file), number, 0.0)
                 prediction = recognizer.classify(frame.image_rgb)
-                if as_json:  # the fields of a stream's lines
-                    click.echo(json_text(FrameResult(frame, prediction, frame.age * 1000, source=str(file)).to_json()))
+                if sink is not None:  # the fields of a stream's lines
+                    sink.write(FrameResult(frame, prediction, frame.age * 1000, source=str(file)))
                 top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)
                 rows.append([file, prediction.label, f"{prediction.similarity:.3f}", top])
         finally:  # one bad picture does not take the others' results with it
-            if rows and not as_json:
+            if rows and json_file != "-":
                 click.echo(table(["picture", "label", "cosine", "best"], rows, text=["label", "best"]))
+
+
+def json_sink(file: str) -> Sink:
+    """What `--json` writes lines to: a file, or for '-' the terminal."""
+    from sp_edge_runtime.sinks import JsonLinesSink, JsonStreamSink
+
+    return JsonStreamSink() if file == "-" else JsonLinesSink(Path(file))

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, refuse_idle, split_bundle
+from sp_edge.cli.common import (
+    PATH,
+    Command,
+    find_checkpoint,
+    is_bundle,
+    json_option,
+    refuse_idle,
+    split_bundle,
+)
 from sp_edge.cli.engines import check_engines
 from sp_edge.cli.formats import APPLIES, FORMATS, options_for_formats
 from sp_edge.errors import BundleError, MissingExtraError, SettingsError
@@ -22,9 +30,13 @@ if TYPE_CHECKING:
 @click.option(
     "--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the graphs.  [default: fp32; of a bundle, its own]"
 )
-@click.option("--out", type=PATH, help="The bundle.  [default: model.spedge beside the checkpoint]")
-@click.option("--data", type=PATH, help="Folder of calibration pictures; int8 needs it, fp16 can use it.")
-@click.option("--prompts", "extra", type=PATH, multiple=True, help="Further class names, from `sp-edge prompts --out`.")
+@click.option(
+    "--out", type=PATH, metavar="DIR", help="Where to write the bundle.  [default: model.spedge beside the checkpoint]"
+)
+@click.option("--data", type=PATH, metavar="DIR", help="Folder of calibration pictures; int8 needs it, fp16 can use it.")
+@click.option(
+    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Further class names, from `sp-edge prompts --out`."
+)
 @click.option(
     "--with-text",
     type=click.Choice(["auto", "none", "fp32", "int8"]),
@@ -39,7 +51,18 @@ if TYPE_CHECKING:
 @options_for_formats
 @click.pass_context
 def export(context: click.Context, /, source: Path | None, precision: str | None, form: str, **options: Any) -> None:
-    """Export a checkpoint to a verified bundle, and a bundle to what a device or a server takes."""
+    """Export a bundle, engines, or a folder for Triton or DeepStream.
+
+    A checkpoint becomes a verified bundle, and a bundle what a device or a server takes. CHECKPOINT is a file or a run's
+    folder.  [default: the newest run's]
+
+    \b
+    Examples:
+      sp-edge export
+      sp-edge export --precision int8 --data photos
+      sp-edge export model.spedge --format engine --precision fp16
+      sp-edge export model.spedge --format triton --bank shop.spbank
+    """
     refuse_idle(context, [name for name, forms in APPLIES.items() if form not in forms], f"--format {form}")
     make = FORMATS[form](options)  # now, and not after minutes of work
     bundle = _given_bundle(context, source, form) if source is not None and is_bundle(source) else None
@@ -95,11 +118,17 @@ def _export_checkpoint(
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=PATH, nargs=-1)
-@click.option("--engines", type=PATH, metavar="DIR", help="Where engines are kept.  [default: ~/.cache/sp-edge/engines]")
-@click.option("--json", "json_file", type=PATH, help="Write the figures to a file, too.")
+@click.argument("bundle", type=PATH, nargs=-1, metavar="[BUNDLE]")
+@click.option(
+    "--engines", type=PATH, metavar="DIR", help="Where TensorRT engines are kept.  [default: ~/.cache/sp-edge/engines]"
+)
+@json_option("the figures")
 def verify(bundle: tuple[Path, ...], engines: Path | None, json_file: Path | None) -> None:
-    """Check a bundle on this machine: every file's hash, the graphs, the golden pictures and names, and its engines."""
+    """Check a bundle on this machine.
+
+    Such as one that was copied here: every file's hash, the graphs, the golden pictures and names, and the engines that
+    were built for it.
+    """
     from sp_edge.bundle import Bundle
     from sp_edge.files import write_json
 

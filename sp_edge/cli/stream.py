@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from sp_edge.cli.common import Command, bank_beside, shown_log, split_bundle, table
-from sp_edge.cli.recognise import shared
+from sp_edge.cli.recognise import json_sink, shared
 from sp_edge.errors import SettingsError, SourceError
 
 FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270"]
@@ -29,7 +29,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE... [OUTPUT]")
 @shared
 @click.option("--out", metavar="VIDEO", help="Write the annotated video (.mp4 or .webm) here; every argument is a source then.")
-@click.option("--json", "json_file", metavar="FILE", help="Write a JSON line a frame, and one an event; '-' prints them.")
+@click.option("--json", "json_file", metavar="FILE", help="Write a JSON line a frame, and one an event, too; '-' prints them.")
 @click.option("--window", is_flag=True, help="Show the stream in a window; q ends it.")
 @click.option("--mqtt", metavar="URL", help="Publish to a broker: mqtt://[user:password@]host/topic.")
 @click.option("--webhook", metavar="URL", help="Post each message to an address: https://host/path.")
@@ -42,7 +42,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
 )
 @click.option("--headless", is_flag=True, help="Print no line when the label changes.")
 @click.option(
-    "--size", "size_wh", metavar="WxH", callback=_size, help="Frames that a camera is to deliver. [default: the camera's]"
+    "--size", "size_wh", metavar="WxH", callback=_size, help="Frames that a camera is to deliver.  [default: the camera's]"
 )
 @click.option("--rate", type=click.FloatRange(0, 1000, min_open=True), help="Frames a second that a camera is to deliver.")
 @click.option("--flip", type=click.Choice(FLIPS), default="none", show_default=True, help="Mirror the frames, or turn them.")
@@ -53,7 +53,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
     show_default=True,
     help="Seconds without a frame after which a camera counts as lost.",
 )
-@click.option("--wait", is_flag=True, help="Wait for a camera that is not there yet. [always for several]")
+@click.option("--wait", is_flag=True, help="Wait for a camera that is not there yet.  [always for several]")
 @click.option(
     "--max-staleness", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Drop a camera's result that is older."
 )
@@ -64,7 +64,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
     "--smoothing",
     type=click.FloatRange(0, 3600),
     metavar="SECONDS",
-    help="Time over which a camera's or video's labels are smoothed; 0 shows each frame's own. [default: 0.3]",
+    help="Time over which a camera's or video's labels are smoothed; 0 shows each frame's own.  [default: 0.3]",
 )
 @click.option(
     "--follow/--no-follow", default=True, show_default=True, help="Take up what other programs teach into the bank meanwhile."
@@ -91,6 +91,13 @@ def stream(
 
     SOURCE is a camera (0, /dev/video0, csi://0), a stream (rtsp://, http://), a video, a picture, a folder, a glob, a GStreamer
     pipeline that ends in appsink, or test://. Several share the network. OUTPUT gets the annotated video (.mp4 or .webm).
+
+    \b
+    Examples:
+      sp-edge stream 0
+      sp-edge stream model.spedge csi://0 --size 1280x720 --json results.jsonl
+      sp-edge stream rtsp://door/1 rtsp://yard/1 --mqtt mqtt://broker/cameras
+      sp-edge stream clip.mp4 annotated.mp4
     """
     # OpenBLAS reads it when NumPy is imported. Its threads spin for a while after each call, on cores that the network needs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -171,7 +178,7 @@ def _sinks(
 ) -> list[Any]:
     """All sinks; what was opened is closed by the stack where a later one cannot be."""
     from sp_edge_runtime.publish import MqttSink, WebhookSink
-    from sp_edge_runtime.sinks import JsonLinesSink, JsonStreamSink, Sink, TerminalSink, VideoSink
+    from sp_edge_runtime.sinks import Sink, TerminalSink, VideoSink
     from sp_edge_runtime.window import WindowSink
 
     sinks: list[Sink] = []
@@ -192,7 +199,7 @@ def _sinks(
     if webhook:
         add(WebhookSink(webhook, publish))
     if json_file:
-        add(JsonStreamSink() if json_file == "-" else JsonLinesSink(Path(json_file)))
+        add(json_sink(json_file))
     return sinks
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sp_edge.cli.common import PATH, Command, backend_options, bank_beside, split_bundle
+from sp_edge.cli.common import PATH, Command, backend_options, bank_beside, bank_option, json_option, split_bundle
 from sp_edge.errors import BankError, PromptError
 
 _SOURCES = {
@@ -21,21 +21,23 @@ _SOURCES = {
 
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
-@click.option("--name", required=True, help="Of the class, as a person would say it.")
-@click.option("--bank", "bank_file", type=PATH, help="File of the taught classes. [default: classes.spbank beside the bundle]")
+@click.option("--name", required=True, help="Of the class, as a person would say it, such as 'coffee mug'.")
+@bank_option
 @click.option("--description", "sentences", multiple=True, help="Sentence that stands for the name; several are averaged.")
-@click.option("--prompts", "extra", type=PATH, multiple=True, help="Further class names, from `sp-edge prompts --out`.")
+@click.option(
+    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Further class names, from `sp-edge prompts --out`."
+)
 @click.option(
     "--strength",
     type=click.FloatRange(0, 1),
-    help="Of the name against all the class's pictures; 0 ignores it. [default: the class's own, "
+    help="Of the name against all the class's pictures; 0 ignores it.  [default: the class's own, "
     "of a new one the bundle's, less where the name tells the model little]",
 )
 @click.option(
     "--views", default=1, show_default=True, type=click.IntRange(1, 50), help="Crops that stand for each shot, with it."
 )
 @click.option("--force", is_flag=True, help="Keep shots that are black, overexposed, empty, blurred or copies.")
-@click.option("--json", "json_file", type=PATH, help="Write the class's strength, and what the shots say, to a file, too.")
+@json_option("the class's strength and what the shots say")
 @backend_options
 def enroll(
     arguments: tuple[Path, ...],
@@ -49,9 +51,15 @@ def enroll(
     json_file: Path | None,
     **options: Any,
 ) -> None:
-    """Teach a class from one to five pictures, or from a folder of them.
+    """Teach a class from one to five pictures.
 
-    A name that the bundle does not know is encoded by the text encoder that the bundle carries.
+    PICTURES are files, or folders of them. A name that the bundle does not know is encoded by the text encoder that the
+    bundle carries. A class that was taught before gets further shots; `sp-edge bank undo` takes the last change back.
+
+    \b
+    Examples:
+      sp-edge enroll --name unicycle one.jpg two.jpg
+      sp-edge enroll model.spedge mug/ --name "coffee mug" --description "a cup with a handle" --bank shop.spbank
     """
     from sp_edge.familiarity import LITTLE
     from sp_edge.files import write_json

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, table
-from sp_edge.cli.training import at_work_in, recipe_and_overrides, training_options
+from sp_edge.cli.common import PATH, Command, find_checkpoint, json_option, table
+from sp_edge.cli.training import at_work_in, recipe_and_overrides, training_device, training_options
 from sp_edge.errors import CheckpointError, DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @training_options
-@click.option("--out", type=PATH, help="Folder of the run. [default: the next in runs/]")
-@click.option("--resume", type=PATH, help="Go on with a run that was cut off.")
+@click.option("--out", type=PATH, metavar="DIR", help="Folder of the run.  [default: the next in runs/]")
+@click.option("--resume", type=PATH, metavar="DIR", help="Go on with the run in this folder, which was cut off.")
 def train(
     recipe: str | None,
     data: str | None,
@@ -33,9 +33,17 @@ def train(
     init: Path | None,
     device: str,
 ) -> None:
-    """Train an SP Visformer: pre-training, then episodes with prompts; ends with its accuracy on the novel classes.
+    """Train: first as a classifier, then in episodes with prompts.
 
-    RECIPE is the name of a shipped recipe or a TOML file of settings. [default: scenes or folder, after --data]
+    The network is an SP Visformer unless model.backbone says otherwise. Ends with its accuracy on classes that it has not
+    seen, those in test/. RECIPE is the name of a shipped recipe, such as mini-imagenet-1shot, or a TOML file of
+    settings.  [default: scenes or folder, after --data]
+
+    \b
+    Examples:
+      sp-edge train --data pictures
+      sp-edge train --data pictures --imgsz 96 --set model.backbone=visformer_mini --set model.layer=3-1
+      sp-edge train --resume runs/1
     """
     from sp_edge.files import read_json
     from sp_edge.settings import Settings
@@ -105,19 +113,19 @@ def _protocol(protocol: EvalSettings) -> str:
 
 @click.command("eval", cls=Command)
 @click.argument("checkpoint", type=PATH, required=False)
-@click.option("--data", metavar="DIR|NAME", help="Data set to measure on. [default: the one it was trained on]")
-@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures. [default: the one it was trained from]")
-@click.option("--split", default="test", show_default=True, help="train, val or test.")
-@click.option("--n-way", type=click.IntRange(2))
-@click.option("--n-shot", multiple=True, type=click.IntRange(1))
-@click.option("--n-query", type=click.IntRange(1))
-@click.option("--episodes", type=click.IntRange(2))
+@click.option("--data", metavar="DIR|NAME", help="Data set to measure on.  [default: the one it was trained on]")
+@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures.  [default: the one it was trained from]")
+@click.option("--split", default="test", show_default=True, metavar="train|val|test", help="Classes to measure on.")
+@click.option("--n-way", type=click.IntRange(2), help="Classes of an episode.")
+@click.option("--n-shot", multiple=True, type=click.IntRange(1), help="Support pictures a class; give it again for several.")
+@click.option("--n-query", type=click.IntRange(1), help="Pictures a class to recognise.")
+@click.option("--episodes", type=click.IntRange(2), help="How many.")
 @click.option("--classifier", type=click.Choice(["cosine", "lr"]), help="Nearest prototype, or logistic regression.")
 @click.option("--views", type=click.IntRange(1), help="Augmented views of a support picture that lr learns from.")
-@click.option("--strength", type=click.FloatRange(0, 1), help="Of familiar prompts. [default: as training left it]")
+@click.option("--strength", type=click.FloatRange(0, 1), help="Of familiar prompts.  [default: as training left it]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the episodes.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--json", "json_file", type=PATH, help="Write the figures to a file, too.")
+@training_device
+@json_option("the figures")
 def evaluate(
     checkpoint: Path | None,
     data: str | None,
@@ -129,10 +137,16 @@ def evaluate(
     json_file: Path | None,
     **protocol: Any,
 ) -> None:
-    """Measure few-shot accuracy on new classes, in % with its 95 % interval.
+    """Measure few-shot accuracy on new classes.
 
-    With prompts and without, on the same episodes, and the difference between them. The protocol is the run's own
-    (`eval` in its settings) where no option changes it.
+    In %, with its 95 % interval: with prompts and without, on the same episodes, and the difference between them. The
+    protocol (classes, shots, queries, episodes, classifier) is the run's own, `eval` in its settings, where no option
+    changes it. CHECKPOINT is a file or a run's folder.  [default: the newest run's]
+
+    \b
+    Examples:
+      sp-edge eval
+      sp-edge eval runs/1 --data pictures --n-way 3 --n-shot 1 --n-shot 5
     """
     from sp_edge.data import sets
     from sp_edge.files import write_json

@@ -16,6 +16,7 @@ from sp_edge.cli.common import (
     bank_option,
     deciding_options,
     existing_bank,
+    json_option,
     split_bundle,
     table,
 )
@@ -35,12 +36,14 @@ _SHOWN = 10  # pairs of classes, and broken pictures; the JSON file has all
 @bank_option
 @backend_options
 @deciding_options
-@click.option("--json", "json_file", type=PATH, help="Write all figures to a file, too.")
+@json_option("all figures")
 def test(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None, **options: Any) -> None:
-    """Measure whether what was taught works: recognise the pictures in FOLDER/<class>/ and count.
+    """Measure what was taught on labelled pictures, FOLDER/<class>/.
 
     A folder that is called as a taught class shows how often that is recognised, and what it is taken for instead. Pictures
     in any other folder should be 'unknown'; how many were accepted is counted. Take other pictures than you taught from.
+
+    Every share stands with its 95 % interval.
 
     \b
     Example:

@@ -139,7 +139,7 @@ def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, eac
     assert (bank.names, len(bank.owners)) == (NOVEL, 25)
 
     others = [f"digits/test/{name}" for name in NOVEL]
-    code, out, err = call("classify", "--json", "--threshold", -1, *others)
+    code, out, err = call("classify", "--json", "-", "--threshold", -1, *others)
     assert code == 0, err
     lines = [json.loads(line) for line in out.splitlines()]
     assert len(lines) == 5 * PER_CLASS

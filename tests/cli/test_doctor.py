@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ FINDINGS = [
 
 @pytest.mark.parametrize(("more", "code"), [([], 0), ([Finding("numpy", MISSING, "not installed", needed=True)], 1)])
 def test_only_what_is_needed_ends_with_an_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more: list[Finding], code: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, more: list[Finding], code: int
 ) -> None:
     monkeypatch.setattr(doctor, "examine", lambda: [*FINDINGS, *more])
     assert run(cli, ["doctor"]) == code
@@ -28,8 +29,8 @@ def test_only_what_is_needed_ends_with_an_error(
         "warn    power mode  15W",
         "                    -> sudo nvpmodel -m 2",
     ]
-    assert run(cli, ["doctor", "--json"]) == code
-    written = json.loads(capsys.readouterr().out)
+    assert run(cli, ["doctor", "--json", str(tmp_path / "doctor.json")]) == code
+    written = json.loads((tmp_path / "doctor.json").read_text("utf-8"))
     assert written["ok"] == (code == 0)
     assert [finding["name"] for finding in written["findings"]][:2] == ["Python", "power mode"]
     assert set(written["findings"][0]) == {"name", "state", "found", "remedy", "needed"}

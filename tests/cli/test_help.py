@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import click
 
 from sp_edge.cli import cli
 from without_training import BLOCK
@@ -71,7 +76,7 @@ def test_teaching_and_recognising_need_no_torch(toy_bundle: Path, toy_pictures: 
     answers = blocked(
         ["enroll", str(toy_bundle), str(toy_pictures / "0 red.png"), "--name", "red", *bank],
         ["enroll", str(toy_bundle), str(toy_pictures / "2 blue.png"), "--name", "blue", *bank],
-        ["classify", str(toy_bundle), str(toy_pictures), "--json", *bank],
+        ["classify", str(toy_bundle), str(toy_pictures), "--json", "-", *bank],
         ["stream", str(toy_bundle), str(toy_pictures), "--json", "frames.jsonl", *bank],
         ["bank", "list", str(toy_bundle), *bank],
         ["bank", "test", str(toy_bundle), "labelled", *bank],
@@ -110,3 +115,40 @@ def test_commands_that_need_torch_say_what_to_install(toy_bundle: Path, toy_pict
         assert f"error: 'sp-edge {typed.split()[0]}' cannot run here\n  expected: the package " in said
         assert "next: pip install 'sp-edge[train]'" in said
         assert "Traceback" not in said
+
+
+def every(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield from every(command) if isinstance(command, click.Group) else [command]
+
+
+def test_every_option_says_what_it_is_for_and_one_of_a_name_says_it_in_the_same_words() -> None:
+    said: dict[str, set[str]] = {}
+    for command in every(cli):
+        for option in command.params:
+            if isinstance(option, click.Option):
+                words = option.help or ""
+                assert words, f"{command.name} {option.opts[0]}"
+                assert ". [" not in words, f"{command.name} {option.opts[0]}: two blanks stand before a default"
+                said.setdefault(option.opts[0], set()).add(words.removeprefix("Of engine and triton: ").lower())
+    assert said.keys() >= {"--bank", "--engines", "--json", "--device"}
+    assert len(said["--engines"]) == 1
+    for option in ("--bank", "--device"):
+        assert len(said[option]) == 2, said[option]  # of recognition, and of training or export
+    assert all("file" in words for words in said["--json"] if "'-'" not in words)
+
+
+def test_what_a_command_does_fits_into_its_line(tmp_path: Path) -> None:
+    for _, said, _ in blocked(["--help"], ["bank", "--help"], ["data", "--help"], cwd=tmp_path):
+        assert "..." not in said.partition("Commands:")[2]
+
+
+def test_examples_are_command_lines() -> None:
+    lines = [line for command in [cli, *every(cli)] for line in (command.help or "").splitlines() if "  sp-edge " in line]
+    assert len(lines) > 20
+    for line in lines:
+        command: click.Command = cli
+        words = shlex.split(re.sub(r"(\S) {2,}\S.*", r"\1", line.strip()))[1:]  # what follows two blanks explains it
+        while isinstance(command, click.Group):
+            command = command.commands[words.pop(0)]
+        command.make_context("sp-edge", words)

@@ -145,7 +145,7 @@ def test_classify(taught: Path, call: Call, toy_pictures: Path) -> None:
 
 def test_classify_as_json_lines(taught: Path, call: Call, toy_pictures: Path) -> None:
     assert taught.is_dir()
-    code, out, _ = call("classify", "--json", "--topk", 2, toy_pictures)
+    code, out, _ = call("classify", "--json", "-", "--topk", 2, toy_pictures)
     assert code == 0
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["name"] for line in lines] == list(toy.COLOURS)
@@ -154,7 +154,7 @@ def test_classify_as_json_lines(taught: Path, call: Call, toy_pictures: Path) ->
     assert [line["frame_id"] for line in lines] == [0, 1, 2]
     assert call("stream", toy_pictures, "--json", "frames.jsonl")[0] == 0
     assert lines[0].keys() == json.loads(Path("frames.jsonl").read_text("utf-8").splitlines()[0]).keys()
-    code, out, _ = call("classify", "--json", "--threshold", 1, toy_pictures)
+    code, out, _ = call("classify", "--json", "-", "--threshold", 1, toy_pictures)
     assert {json.loads(line)["name"] for line in out.splitlines()} == {"unknown"}
 
 
@@ -215,7 +215,9 @@ def test_explicit_paths(
         picture = toy_pictures / f"{number} {name}.png"
         assert call("enroll", toy_bundle, picture, "--name", name, "--bank", bank, "--device", "cpu")[0] == 0
     assert f"{bank}: version 3" in call("bank", "list", toy_bundle, "--bank", bank)[1]
-    code, out, _ = call("classify", toy_bundle, toy_pictures / "1 green.png", "--bank", bank, "--precision", "fp32", "--json")
+    code, out, _ = call(
+        "classify", toy_bundle, toy_pictures / "1 green.png", "--bank", bank, "--precision", "fp32", "--json", "-"
+    )
     assert (code, json.loads(out)["name"]) == (0, "green")
     code, out, _ = call("stream", toy_bundle, toy_pictures / "2 blue.png", "--bank", bank, "--device", "cpu")
     assert (code, out.split()[2]) == (0, "blue")
@@ -303,8 +305,8 @@ def test_a_device_without_torch_names_teaches_and_recognises(naming_bundle: Path
     red, green = toy_pictures / "0 red.png", toy_pictures / "1 green.png"
     assert "encoded here" in sp_edge("enroll", naming_bundle, red, "--name", "fire engine", "--bank", bank)
     sp_edge("enroll", naming_bundle, green, "--name", "lawn", "--description", "grass that is mown", "--bank", bank)
-    assert json.loads(sp_edge("classify", naming_bundle, red, "--bank", bank, "--json"))["name"] == "fire engine"
-    assert json.loads(sp_edge("classify", naming_bundle, green, "--bank", bank, "--json"))["name"] == "lawn"
+    assert json.loads(sp_edge("classify", naming_bundle, red, "--bank", bank, "--json", "-"))["name"] == "fire engine"
+    assert json.loads(sp_edge("classify", naming_bundle, green, "--bank", bank, "--json", "-"))["name"] == "lawn"
     assert "2 names" in sp_edge("prompts", "unicycle", "red", "--like", naming_bundle, "--out", table)
     made = PromptTable.load(table)
     np.testing.assert_allclose(made.vector("unicycle"), toy.prompt("A photo of unicycle"), atol=1e-5)
@@ -341,7 +343,7 @@ def test_no_pictures(taught: Path, call: Call, command: str) -> None:
     assert BANK.read_bytes() == before
 
 
-@pytest.mark.parametrize("arguments", [["enroll", "--name", "red"], ["classify"], ["classify", "--json"], ["stream"]])
+@pytest.mark.parametrize("arguments", [["enroll", "--name", "red"], ["classify"], ["classify", "--json", "-"], ["stream"]])
 def test_a_truncated_picture_is_named(taught: Path, call: Call, toy_pictures: Path, arguments: list[str]) -> None:
     content = (toy_pictures / "0 red.png").read_bytes()
     (taught / "cut.png").write_bytes(content[: len(content) // 2])
