@@ -76,6 +76,31 @@ def quiet() -> Iterator[None]:
             os.close(kept)
 
 
+class Complaints:
+    """What FFmpeg inside OpenCV says to the process's stderr, which it takes away: for a process that only captures, before it
+    uses FFmpeg.
+
+    From 4.13 on, OpenCV hands on a frame that it could not convert as if it could: the memory that it found, or an older frame.
+    So it does with every interlaced one, and FFmpeg's complaint is all that tells.
+    """
+
+    def __init__(self) -> None:
+        # With a level OpenCV prints to stdout, when it has enough; without one FFmpeg prints errors to stderr, at once.
+        os.environ.pop("OPENCV_FFMPEG_LOGLEVEL", None)
+        self._said, writer = os.pipe()
+        for end in (self._said, writer):
+            os.set_blocking(end, False)  # FFmpeg never waits for its reader
+        os.dup2(writer, 2)
+        os.close(writer)
+
+    def interlaced(self) -> bool:
+        """Whether, since the last call, a frame could not be converted because it is interlaced."""
+        try:
+            return b"Cannot convert interlaced" in os.read(self._said, 1 << 16)
+        except BlockingIOError:
+            return False
+
+
 def has_gstreamer(cv2: Any) -> bool:
     """Whether this OpenCV was built with GStreamer, as JetPack's was and pip's was not."""
     return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
@@ -127,17 +152,21 @@ def claimed_fps(capture: Any, cv2: Any) -> float | None:
 
 
 def capture_opencv(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
-    """Opens a camera or a network stream; see `capture`."""
+    """Opens a camera or a network stream; see `capture`. Of a stream, it takes the process's stderr."""
     cv2 = opencv("a camera or stream")
-    return capture_from(_open_device(cv2, request) if request.kind == "device" else _open_stream(cv2, request), cv2, request)
+    complaints = Complaints() if request.kind == "stream" else None
+    opened = _open_device(cv2, request) if request.kind == "device" else _open_stream(cv2, request)
+    return capture_from(opened, cv2, request, complaints)
 
 
-def capture_from(capture: Any, cv2: Any, request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
+def capture_from(
+    capture: Any, cv2: Any, request: CaptureRequest, complaints: Complaints | None = None
+) -> tuple[float | None, Iterator[Captured]]:
     """The frames of an open cv2.VideoCapture, which belongs to them from now on."""
-    return claimed_fps(capture, cv2), _frames(capture, cv2, request)
+    return claimed_fps(capture, cv2), _frames(capture, cv2, request, complaints)
 
 
-def _frames(capture: Any, cv2: Any, request: CaptureRequest) -> Iterator[Captured]:
+def _frames(capture: Any, cv2: Any, request: CaptureRequest, complaints: Complaints | None) -> Iterator[Captured]:
     number, latest = 0, time.monotonic()
     try:
         while True:
@@ -154,6 +183,13 @@ def _frames(capture: Any, cv2: Any, request: CaptureRequest) -> Iterator[Capture
                 continue
             seconds, latest = time.time(), time.monotonic()
             if number % request.stride == 0 and (image_rgb := retrieve_rgb(capture, cv2)) is not None:
+                if complaints and complaints.interlaced():
+                    raise SettingsError(
+                        f"{redact(request.address)} is interlaced, of which this OpenCV makes no pictures",
+                        expected="progressive frames, or OpenCV before 4.13",
+                        got=f"OpenCV {cv2.__version__}",
+                        next_step="set the camera to progressive, or read it through a pipeline: '... ! deinterlace ! appsink'",
+                    )
                 yield Captured(number, seconds, latest, image_rgb)
             number += 1
     finally:

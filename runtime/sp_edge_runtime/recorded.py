@@ -7,10 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sp_edge.errors import SourceError
 from sp_edge.preprocess import EXTENSIONS, load_image
+from sp_edge_runtime.capture import CaptureRequest
 from sp_edge_runtime.frames import Flip, Source, VideoFrame, flipped
 from sp_edge_runtime.opencv import claimed_fps, opencv, quiet, retrieve_rgb
+from sp_edge_runtime.process import CaptureFailedError, CaptureProcess
+
+STILL = 25  # frames that look the same before the video is taken for one that OpenCV does not show
 
 
 class PictureSource(Source):
@@ -52,7 +58,7 @@ class VideoFileSource(Source):
         flip: how to mirror or turn them.
 
     Raises:
-        SourceError: OpenCV cannot read it, or it holds no frame.
+        SourceError: OpenCV cannot read it, or it holds no frame, or it is interlaced and this OpenCV shows no such video.
         MissingExtraError: OpenCV is not installed.
     """
 
@@ -68,8 +74,11 @@ class VideoFileSource(Source):
             if not capture.grab():
                 raise SourceError(f"the video {path} ends before its first frame", expected="at least one frame")
             self.fps = claimed_fps(capture, self._cv2)
+            still = _stands_still(capture)
         finally:
             capture.release()
+        if still:
+            self._refuse_interlaced()
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """The frames from the file's first on; one that does not decode raises SourceError."""
@@ -107,6 +116,25 @@ class VideoFileSource(Source):
             raise SourceError(f"frame {number} of {self.name} is damaged", expected="a frame that decodes")
         return VideoFrame(flipped(image_rgb, self._flip), number, position)
 
+    def _refuse_interlaced(self) -> None:
+        """Raises where OpenCV repeats what lay in memory instead of converting frames, as a process of its own finds."""
+        process = CaptureProcess(CaptureRequest("stream", str(self._path.absolute())))
+        try:
+            process.open()
+            process.read()
+        except CaptureFailedError as failure:
+            if failure.fatal:
+                raise SourceError(
+                    f"the video {self.name} is interlaced, of which this OpenCV makes no pictures",
+                    expected=failure.expected,
+                    got=failure.got,
+                    next_step=f"ffmpeg -i '{self._path}' -vf yadif -pix_fmt yuv420p readable.mp4",
+                ) from failure
+        except SourceError:
+            pass  # it does not read there, but it does here
+        finally:
+            process.release()
+
     def _open(self) -> Any:
         with quiet():
             capture = self._cv2.VideoCapture(str(self._path))
@@ -118,3 +146,14 @@ class VideoFileSource(Source):
                 next_step=f"ffmpeg -i '{self._path}' -pix_fmt yuv420p readable.mp4",
             )
         return capture
+
+
+def _stands_still(capture: Any) -> bool:
+    """Whether the first frames, of which the first is grabbed, are the same to the bit; what a camera films never is."""
+    first = capture.retrieve()[1]
+    for _ in range(STILL - 1):
+        if not capture.grab():
+            break
+        if not np.array_equal(first, capture.retrieve()[1]):
+            return False
+    return True

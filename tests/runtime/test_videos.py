@@ -8,10 +8,12 @@ import pytest
 import videos
 from sp_edge.errors import SourceError
 from sp_edge_runtime.camera import open_source
+from sp_edge_runtime.capture import CaptureRequest
+from sp_edge_runtime.process import CaptureFailedError, CaptureProcess
 from sp_edge_runtime.recorded import VideoFileSource
 from videos import COUNT, RATE, cut, held, make, number_in
 
-pytest.importorskip("cv2")
+cv2 = pytest.importorskip("cv2")
 
 PLANAR = ("-pix_fmt", "yuv420p")
 H264 = ("-c:v", "libx264", *PLANAR)
@@ -177,6 +179,53 @@ def test_a_recording_that_begins_between_two_key_frames(tmp_path: Path) -> None:
     pictures = [place for place, unit in enumerate(units) if unit and unit[0] & 0x1F in (1, 5)]
     path.write_bytes(b"\0\0\1".join([b"", *units[pictures[3] :]]))
     assert frames_of(path)[0] == list(range(8, COUNT))
+
+
+INTERLACED = [
+    ("h264.mp4", ("-c:v", "libx264", "-x264-params", "interlaced=1", *PLANAR)),
+    ("mpeg2.ts", ("-c:v", "mpeg2video", "-q:v", "2", "-flags", "+ilme+ildct", "-r", "25", *PLANAR)),
+]
+
+
+# OpenCV from 4.13 on gives what lay in memory for an interlaced frame, and says that all is well.
+SHOWS_INTERLACED = tuple(int(part) for part in cv2.__version__.split(".")[:2]) < (4, 13)
+
+
+@pytest.mark.parametrize(("name", "options"), INTERLACED)
+def test_interlaced_video_is_shown_or_refused(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    path = make(tmp_path / name, *options)
+    if SHOWS_INTERLACED:
+        with open_source(str(path)) as source:
+            assert sorted({number_in(frame.image_rgb) for frame in source}) == list(range(COUNT))
+        return
+    with pytest.raises(SourceError, match="is interlaced") as caught:
+        open_source(str(path))
+    assert "yadif" in caught.value.next_step
+
+
+@pytest.mark.skipif(SHOWS_INTERLACED, reason="this OpenCV shows interlaced video")
+@pytest.mark.parametrize(("name", "options"), INTERLACED)
+def test_an_interlaced_stream_is_refused_for_good(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    process = CaptureProcess(CaptureRequest("stream", str(make(tmp_path / name, *options))))
+    try:
+        process.open()
+        with pytest.raises(CaptureFailedError, match="is interlaced") as caught:
+            process.read()
+    finally:
+        process.release()
+    assert caught.value.fatal
+    assert "deinterlace" in caught.value.next_step
+
+
+@pytest.mark.usefixtures("pygobject")
+def test_interlaced_video_through_gstreamer(tmp_path: Path) -> None:
+    name, options = INTERLACED[0]
+    assert number_in(through_gstreamer(make(tmp_path / name, *options))) == COUNT - 1
+
+
+def test_a_video_that_stands_still_is_one(tmp_path: Path) -> None:
+    path = make(tmp_path / "still.mp4", *H264, "-vf", "loop=40:1:0,setpts=N/12/TB", count=2)
+    assert frames_of(path)[0] == [0] * 41 + [1]
 
 
 def test_files_that_hold_no_video(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
