@@ -62,7 +62,9 @@ def runners(checkpoint: Checkpoint, graph: str, files: dict[str, Path], threads:
 
     @torch.no_grad()
     def eager() -> object:
-        return checkpoint.network(normalise(image), *prompt)
+        tokens = checkpoint.network.begin(normalise(image))
+        plain = checkpoint.network.finish(tokens)
+        return plain, *(checkpoint.network.finish(tokens, each, plain=plain) for each in prompt)
 
     made: dict[str, Callable[[], object]] = {"pytorch": eager}
     options = onnxruntime.SessionOptions()

@@ -84,7 +84,7 @@ class Bank:
             bundle's calibration decides (`sp_edge.head.Head`).
         strengths: float64 (C,) of each class's prompt against its pictures, 0 to 1; see `matching.share`.
         support: float32 (M, D) raw features of the shots, as the support graph gave them.
-        query: float32 (M, D) raw features of the same shots from the query graph, without the prompt.
+        query: float32 (M, D) raw features of the same shots without the prompt, as the query graph would give them.
         owners: int64 (M,) class of each shot.
         thumbnails: uint8 (M, 64, 64, 3) RGB.
         bundle_strength: s of the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
@@ -202,7 +202,7 @@ class Bank:
             name: of the class, in any spelling.
             prompt: float32 (T,) with which the shots were encoded; a known class must have the same.
             support: float32 (K, D), from the support graph with that prompt.
-            query: float32 (K, D), of the same shots from the query graph.
+            query: float32 (K, D), of the same shots without it.
             thumbnails: uint8 (K, 64, 64, 3) RGB.
             threshold: of a new class, as `with_threshold` sets it; a known class keeps its own.
             strength: of the class's prompt with all its shots, as `with_strength` sets it. By default a known class keeps

@@ -20,7 +20,7 @@ from sp_edge.preprocess import Preprocess, load_image
 from sp_edge.prompts import PromptTable, TextSpec
 from sp_edge.unknown import Calibration
 
-SCHEMA = 3
+SCHEMA = 4
 MANIFEST = "manifest.json"
 PROMPTS = "prompts.safetensors"
 GOLDEN = "golden/features.safetensors"
@@ -28,6 +28,8 @@ BACKGROUND = "background.safetensors"
 FAMILIARITY = "familiarity.safetensors"
 PRECISIONS = ("fp32", "fp16", "int8")
 GRAPHS = ("query", "support")
+INPUTS = {"query": ("image",), "support": ("image", "prompt")}
+OUTPUTS = {"query": ("feature",), "support": ("feature", "plain")}
 KIND = "sp-edge bundle"
 
 
@@ -66,7 +68,13 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
         size, dim = self.preprocess.image_size, self.feature_dim
-        image = {"dtype": "uint8", "shape": ["N", size, size, 3]}
+        feature = {"dtype": "float32", "shape": ["N", dim]}
+        forms = {
+            "image": {"dtype": "uint8", "shape": ["N", size, size, 3]},
+            "prompt": {"dtype": "float32", "shape": ["N", self.text.dim]},
+            "feature": feature,
+            "plain": feature,
+        }
         return {
             "kind": KIND,
             "schema": SCHEMA,
@@ -74,12 +82,11 @@ class Manifest:
             "precision": self.precision,
             "graphs": {precision: dict(files) for precision, files in self.graphs.items()},
             "io": {
-                "query": {"image": image, "feature": {"dtype": "float32", "shape": ["N", dim]}},
-                "support": {
-                    "image": image,
-                    "prompt": {"dtype": "float32", "shape": ["N", self.text.dim]},
-                    "feature": {"dtype": "float32", "shape": ["N", dim]},
-                },
+                graph: {
+                    "inputs": {name: forms[name] for name in INPUTS[graph]},
+                    "outputs": {name: forms[name] for name in OUTPUTS[graph]},
+                }
+                for graph in GRAPHS
             },
             "preprocess": self.preprocess.to_json(),
             "feature_dim": dim,
@@ -160,7 +167,7 @@ class Golden:
         images: uint8 (n, H, W, 3) RGB, preprocessed.
         prompts: float32 (n, T).
         query: float32 (n, D), expected from the query graph.
-        support: float32 (n, D), expected from the support graph.
+        support: float32 (n, D), expected from the support graph, whose `plain` is to be `query`.
     """
 
     images: NDArray[np.uint8]

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from sp_edge.bundle import GRAPHS, PRECISIONS, Bundle
+from sp_edge.bundle import GRAPHS, INPUTS, OUTPUTS, PRECISIONS, Bundle
 from sp_edge.device import Device
 from sp_edge.errors import PlanError
 
 KIND = "sp-edge engine"
-SCHEMA = 2
+SCHEMA = 3
 TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 FLAVOURS = tuple(TITLES)
 MAX_BATCH = 1024
@@ -29,7 +29,7 @@ class Tensor:
     """An input or output of a plan.
 
     Attributes:
-        name: image, prompt or feature.
+        name: image or prompt; feature or plain.
         dtype: numpy's name of it.
         shape: -1 stands for a batch that may vary.
         profile: least, best and largest shape of an input that may vary; None where it may not, and for outputs.
@@ -126,9 +126,10 @@ class Sidecar:
             "plan bytes": 0 < self.plan_bytes < 2**63,
             "device": self.device.flavour in FLAVOURS and all((self.device.version, self.device.system, self.device.machine)),
             "targets": all(re.fullmatch(r"\d{1,2}\.\d", target) for target in self.targets),
-            "inputs": {tensor.name for tensor in self.inputs} == {"image", *(["prompt"] if self.graph == "support" else [])},
-            "outputs": [tensor.name for tensor in self.outputs] == ["feature"],
-            "tensors": all(_is_sound(tensor, self.max_batch) for tensor in (*self.inputs, *self.outputs)),
+            "inputs": sorted(tensor.name for tensor in self.inputs) == sorted(INPUTS.get(self.graph, ())),
+            "outputs": sorted(tensor.name for tensor in self.outputs) == sorted(OUTPUTS.get(self.graph, ())),
+            "tensors": all(_is_sound(tensor, self.max_batch, profiled=self.max_batch > 1) for tensor in self.inputs)
+            and all(_is_sound(tensor, self.max_batch, profiled=False) for tensor in self.outputs),
             "layers": all(count > 0 for count in (*self.layers.values(), *(self.kernels or {}).values())),
             "batch": 1 <= self.max_batch <= MAX_BATCH,
             "workspace": 0 < self.workspace <= 1024,
@@ -254,13 +255,11 @@ def _is_digest(text: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{64}", text) is not None
 
 
-def _is_sound(tensor: Tensor, max_batch: int) -> bool:
+def _is_sound(tensor: Tensor, max_batch: int, *, profiled: bool) -> bool:
     batch, *rest = tensor.shape or (0,)
-    static = max_batch == 1
-    if tensor.dtype not in DTYPES or batch != (1 if static else -1) or not all(0 < side < 2**31 for side in rest):
+    if tensor.dtype not in DTYPES or batch != (1 if max_batch == 1 else -1) or not all(0 < side < 2**31 for side in rest):
         return False
-    shapes = None if static or tensor.name == "feature" else tuple((n, *rest) for n in (1, max_batch, max_batch))
-    return tensor.profile == shapes
+    return tensor.profile == (tuple((n, *rest) for n in (1, max_batch, max_batch)) if profiled else None)
 
 
 def _a(kind: type[_T], value: object) -> _T:

@@ -1,7 +1,8 @@
 """A real bundle that needs no torch: two small ONNX graphs, prompts, golden pictures and their manifest.
 
 The toy network averages the picture over a 4x4 grid: 48 numbers, scaled to -1..1. Its support graph adds a small
-projection of the prompt, times its strength. `features` says the same in numpy, so that tests can know the answer.
+projection of the prompt, times its strength, and gives the plain numbers, too. `features` says the same in numpy, so that
+tests can know the answer.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def graph(name: str, *, half: bool = False, batch: str | int = "N", side: int = 
         helper.make_node("Flatten", ["means"], ["flat"]),
     ]
     inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, side, side, 3])]
-    last = "flat"
+    ends = {"feature": "flat"}
     if name == "support":
         inputs.append(helper.make_tensor_value_info("prompt", TensorProto.FLOAT, [batch, TEXT.dim]))
         nodes += [
@@ -87,14 +88,14 @@ def graph(name: str, *, half: bool = False, batch: str | int = "N", side: int = 
             helper.make_node("MatMul", ["words", "projection"], ["hint"]),
             helper.make_node("Add", ["flat", "hint"], ["guided"]),
         ]
-        last = "guided"
+        ends = {"feature": "guided", "plain": "flat"}
     else:
         del constants["projection"]
-    nodes.append(helper.make_node("Cast", [last], ["feature"], to=TensorProto.FLOAT))
-    output = helper.make_tensor_value_info("feature", TensorProto.FLOAT, [batch, DIM])
+    nodes += [helper.make_node("Cast", [last], [output], to=TensorProto.FLOAT) for output, last in ends.items()]
+    outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, DIM]) for output in ends]
     initializers = [numpy_helper.from_array(value, key) for key, value in constants.items()]
     model = helper.make_model(
-        helper.make_graph(nodes, name, inputs, [output], initializers),
+        helper.make_graph(nodes, name, inputs, outputs, initializers),
         opset_imports=[helper.make_opsetid("", 19)],
         ir_version=10,
     )

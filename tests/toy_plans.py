@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sp_edge.bundle import Bundle
+from sp_edge.bundle import INPUTS, OUTPUTS, Bundle
 from sp_edge.device import Device
 from sp_edge.files import write_json
 from sp_edge.plans import plan_path, sidecar_of
@@ -33,10 +33,11 @@ def sidecar(
     def tensor(name: str, dtype: str, *rest: int) -> Tensor:
         if max_batch == 1:
             return Tensor(name, dtype, (1, *rest))
-        profile = None if name == "feature" else ((1, *rest), (max_batch, *rest), (max_batch, *rest))
+        profile = None if name in OUTPUTS["support"] else ((1, *rest), (max_batch, *rest), (max_batch, *rest))
         return Tensor(name, dtype, (-1, *rest), profile)
 
-    inputs = (tensor("image", "uint8", 32, 32, 3), tensor("prompt", "float32", 4))
+    tensors = {"image": tensor("image", "uint8", 32, 32, 3), "prompt": tensor("prompt", "float32", 4)}
+    tensors |= {name: tensor(name, "float32", 6) for name in OUTPUTS["support"]}
     return Sidecar(
         sp_edge="0.1.0",
         bundle=bundle,
@@ -48,8 +49,8 @@ def sidecar(
         onnx_sha256=onnx,
         device=replace(DEVICE, flavour=flavour),
         targets=targets,
-        inputs=inputs if graph == "support" else inputs[:1],
-        outputs=(tensor("feature", "float32", 6),),
+        inputs=tuple(tensors[name] for name in INPUTS[graph]),
+        outputs=tuple(tensors[name] for name in OUTPUTS[graph]),
         layers={"float16": 5},
         max_batch=max_batch,
         workspace=1.0,

@@ -103,7 +103,8 @@ def features_of(model: onnx.ModelProto, inputs: Inputs, name: str = "the graph")
     Raises:
         ExportError: ONNX Runtime cannot load or run it.
     """
-    return run_in_batches(open_session(model.SerializeToString(), name), inputs)
+    (feature,) = run_in_batches(open_session(model.SerializeToString(), name), inputs)
+    return feature
 
 
 @dataclass(frozen=True)

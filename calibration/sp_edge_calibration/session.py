@@ -70,6 +70,6 @@ def batches(inputs: Inputs, size: int = BATCH) -> Iterator[dict[str, NDArray[Any
         yield {name: rows[start : start + size] for name, rows in inputs.items()}
 
 
-def run_in_batches(run: Run, inputs: Inputs) -> NDArray[np.float32]:
-    """A graph's first output for all rows of the inputs."""
-    return np.concatenate([run(batch)[0] for batch in batches(inputs)])
+def run_in_batches(run: Run, inputs: Inputs) -> list[NDArray[np.float32]]:
+    """A graph's outputs for all rows of the inputs."""
+    return [np.concatenate(parts) for parts in zip(*(run(batch) for batch in batches(inputs)), strict=True)]

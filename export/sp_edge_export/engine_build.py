@@ -69,7 +69,8 @@ def build_plan(
         if _stands(path, facts):
             return path, False
         _check_gpu_memory(device, options)
-        declared = bundle.manifest.to_json()["io"][graph]
+        io = bundle.manifest.to_json()["io"][graph]
+        declared = {**io["inputs"], **io["outputs"]}
         cache = cache_path(folder, device, options.targets)
         build = _Build(trt, options, progress, say, has_gpu=device.compute_capability is not None)
         plan, found = build.run(source, facts["onnx_sha256"], declared, max_batch, cache)

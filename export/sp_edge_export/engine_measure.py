@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bundle import Bundle, Golden
+from sp_edge.bundle import INPUTS, OUTPUTS, Bundle, Golden
 from sp_edge.errors import ExportError
 from sp_edge.files import write_json
 from sp_edge.matching import unit
@@ -29,7 +29,7 @@ class Runs(Protocol):
     """What runs the engines: a backend of the runtime."""
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """`feature` float32 (N, D) of a graph's inputs."""
+        """A graph's outputs, float32 (N, D) each, of its inputs."""
         ...
 
 
@@ -49,10 +49,10 @@ def measure(plan: Plan, bundle: Bundle, runs: Runs, *, clock: Callable[[], float
     """
     what, golden = plan.sidecar, bundle.golden()
     inputs = _batch(golden, what.graph, what.max_batch)
-    feature = runs.run(what.graph, inputs)["feature"]
+    made, names = runs.run(what.graph, inputs), OUTPUTS[what.graph]
     source = bundle.graph(what.graph, what.precision)
-    (reference,) = open_session(source, source.name)(inputs)
-    cosines = (unit(feature) * unit(reference)).sum(axis=1)
+    expected = open_session(source, source.name, names)(inputs)
+    cosines = (unit(np.stack([made[name] for name in names])) * unit(np.stack(expected))).sum(axis=-1)
     mean, least = float(cosines.mean()), float(cosines.min())
     if not (mean >= LIMITS[0] and least >= LIMITS[1]):  # so that NaN does not pass
         remove(plan)
@@ -70,7 +70,7 @@ def measure(plan: Plan, bundle: Bundle, runs: Runs, *, clock: Callable[[], float
         runs.run(what.graph, inputs)
         times.append((clock() - started) * 1000)
     latency = Latency(float(np.median(times)), min(times), what.max_batch, _RUNS)
-    parity = Parity(min(mean, 1.0), min(least, 1.0), len(cosines))
+    parity = Parity(min(mean, 1.0), min(least, 1.0), what.max_batch)
     measured = Plan(plan.path, replace(what, latency=latency, parity=parity))
     write_json(sidecar_of(plan.path), measured.sidecar.to_json())
     return measured
@@ -91,5 +91,5 @@ def remove(plan: Plan) -> None:
 def _batch(golden: Golden, graph: str, size: int) -> Inputs:
     """`size` golden pictures, over and over where there are fewer, with their prompts where the graph takes them."""
     rows = np.arange(size) % len(golden.images)
-    image: Inputs = {"image": golden.images[rows]}
-    return image | {"prompt": golden.prompts[rows]} if graph == "support" else image
+    inputs: Inputs = {"image": golden.images[rows], "prompt": golden.prompts[rows]}
+    return {name: inputs[name] for name in INPUTS[graph]}

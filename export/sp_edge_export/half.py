@@ -25,7 +25,7 @@ def beyond_half(ranges: Mapping[str, Range]) -> set[str]:
 
 
 def halve_trunk(model: onnx.ModelProto, beyond: Collection[str] = ()) -> tuple[onnx.ModelProto, list[str]]:
-    """Halves everything from the first convolution up to the pooling (a ReduceMean behind the last convolution, if any).
+    """Halves everything from the first convolution up to the pooling (each ReduceMean behind the last convolution, if any).
 
     The normalisation before it, with its values up to 255, and all from the pooling on stay float32, as do the graph's
     inputs and outputs. So does every operator in the trunk that takes or gives a tensor of `beyond`, or has a constant that
@@ -91,7 +91,7 @@ def _trunk(nodes: Nodes) -> Nodes:
             if downstream & set(node.input):
                 downstream |= set(node.output)
         if not any(downstream & set(node.output) for node in convolutions):
-            after = downstream
+            after |= downstream
     return [node for node in nodes if not set(node.output) & (upstream | after)]
 
 

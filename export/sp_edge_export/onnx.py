@@ -1,14 +1,16 @@
-"""Traces the network to the two graphs of a bundle: `query` (image -> feature) and `support` (image, prompt -> feature)."""
+"""Traces the network to the two graphs of a bundle: `query` (image -> feature), `support` (image, prompt -> feature, plain)."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from sp_edge.bundle import OUTPUTS
 from sp_edge.errors import ExportError
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
@@ -34,12 +36,24 @@ class QueryGraph(nn.Module):
         return self.network(normalise(image))
 
 
-class SupportGraph(QueryGraph):
-    """uint8 pictures and prompts to features."""
+class SupportGraph(nn.Module):
+    """uint8 pictures and prompts to features, with the prompt and without: a bank keeps both, and they share most of the work.
 
-    def forward(self, image: Tensor, prompt: Tensor) -> Tensor:  # type: ignore[override]
-        """uint8 (N, H, W, 3) RGB, float32 (N, T) -> float32 (N, D)."""
-        return self.network(normalise(image), prompt)
+    Where the prompt has no part in the feature, the graph takes it and ignores it, so that all bundles are alike.
+    """
+
+    def __init__(self, network: PromptedNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self._prompted = network.prompt is not None and network.strength > 0
+
+    def forward(self, image: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (N, H, W, 3) RGB, float32 (N, T) -> float32 (N, D), and the query graph's of the same pictures."""
+        tokens = self.network.begin(normalise(image))
+        plain = self.network.finish(tokens)
+        if not self._prompted:
+            return plain + 0 * prompt.sum(dim=1, keepdim=True), plain
+        return self.network.finish(tokens, prompt, plain=plain), plain
 
 
 def export_graphs(
@@ -53,7 +67,6 @@ def export_graphs(
 ) -> dict[str, Path]:
     """Writes `query.onnx` and `support.onnx` in float32, with a batch of any size.
 
-    A network without prompts gets a support graph that takes the prompt and ignores it, so that all bundles are alike.
     Convolutions are named after their layers, such as 'backbone.stage2.0.attn.qkv'. The files say nothing of the machine
     that wrote them: the same weights give the same bytes anywhere, and so the same fingerprint.
 
@@ -70,22 +83,16 @@ def export_graphs(
     folded = fold(network, norms_before=norms_before)
     image = torch.randint(0, 256, (EXAMPLE_BATCH, image_size, image_size, 3), dtype=torch.uint8)
     prompt = torch.randn(EXAMPLE_BATCH, prompt_dim)
-    support: nn.Module = SupportGraph(folded) if network.prompt is not None else _Unprompted(folded)
     files = {"query": folder / "query.onnx", "support": folder / "support.onnx"}
-    _export(QueryGraph(folded), {"image": image}, files["query"], opset)
-    _export(support, {"image": image, "prompt": prompt}, files["support"], opset)
+    _export(QueryGraph(folded), {"image": image}, OUTPUTS["query"], files["query"], opset)
+    _export(SupportGraph(folded), {"image": image, "prompt": prompt}, OUTPUTS["support"], files["support"], opset)
     return files
 
 
-class _Unprompted(QueryGraph):
-    def forward(self, image: Tensor, prompt: Tensor) -> Tensor:  # type: ignore[override]
-        return self.network(normalise(image)) + 0 * prompt.sum(dim=1, keepdim=True)
-
-
-def _export(module: nn.Module, inputs: dict[str, Tensor], file: Path, opset: int) -> None:
+def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], file: Path, opset: int) -> None:
     batch = torch.export.Dim("N", min=1)
     with exporter_errors(file.name):
-        run_exporter(module.eval(), inputs, "feature", {0: batch}, opset).save(file)
+        run_exporter(module.eval(), inputs, outputs, {0: batch}, opset).save(file)
         model = onnx.load(file)
         drop_notes(model)
         _name_convolutions(model)
@@ -108,5 +115,5 @@ def _name_convolutions(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type == "Conv" and node.input[1].endswith(".weight"):
             layer = node.input[1].removeprefix("network.").removesuffix(".weight")
-            times[layer] += 1  # a network that mixes two strengths runs its last layers twice
+            times[layer] += 1  # the support graph runs the layers behind the prompt twice, first without it
             node.name = layer if times[layer] == 1 else f"{layer}/{times[layer]}"

@@ -130,7 +130,7 @@ def convert_to_int8(
         def passes_without(count: int) -> bool:
             nonlocal parity, whole, skip
             left = list(costs)[:count]
-            # Where a network mixes two strengths, the support graph has its last layers twice: NAME and NAME/2.
+            # The support graph has the layers behind the prompt twice, without it and with it: NAME and NAME/2.
             skip = [name for name in names if name.partition("/")[0] in left]
             parity, whole = attempt(best, skip)
             say(f"int8 but for the {count} most costly of {len(costs)} layers: {parity}")

@@ -191,7 +191,7 @@ def trace(traceable: Traceable, file: Path) -> None:
     batch, length = torch.export.Dim("N", min=1), torch.export.Dim("L", min=2)
     with exporter_errors("the text encoder"):
         free = {0: batch, 1: length}
-        program = run_exporter(traceable.module, {"ids": ids, "mask": torch.ones_like(ids)}, "vector", free, OPSET)
+        program = run_exporter(traceable.module, {"ids": ids, "mask": torch.ones_like(ids)}, ["vector"], free, OPSET)
         model = program.model_proto
     drop_notes(model)
     del model.graph.value_info[:]

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 import torch
@@ -18,14 +18,14 @@ Free = Mapping[int, torch.export.Dim]  # dimension of an input -> the name and l
 
 
 def run_exporter(
-    module: nn.Module, inputs: Mapping[str, Tensor], output: str, free: Free, opset: int
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], free: Free, opset: int
 ) -> torch.onnx.ONNXProgram:
-    """Traces a module of one output.
+    """Traces a module.
 
     Args:
         module: in eval mode.
         inputs: by name, in their order: examples.
-        output: its name.
+        outputs: their names, in their order.
         free: of every input.
 
     Raises:
@@ -43,7 +43,7 @@ def run_exporter(
                 module,
                 tuple(inputs.values()),
                 input_names=list(inputs),
-                output_names=[output],
+                output_names=list(outputs),
                 opset_version=opset,
                 dynamo=True,
                 dynamic_shapes=tuple(dict(free) for _ in inputs),

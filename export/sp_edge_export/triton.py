@@ -13,7 +13,7 @@ import onnx
 
 import sp_edge
 from sp_edge.bank import Bank
-from sp_edge.bundle import Bundle
+from sp_edge.bundle import GRAPHS, INPUTS, OUTPUTS, Bundle
 from sp_edge.errors import SettingsError
 from sp_edge.files import atomic_folder, holds_earlier, locked, read_json, write_bytes, write_json
 from sp_edge.head import Head
@@ -109,9 +109,13 @@ def _is_there(out: Path) -> bool:
 
 
 def _write_encoders(folder: Path, bundle: Bundle, models: Mapping[str, Path], max_batch: int) -> None:
-    image, feature = _image(bundle), _tensor("feature", "FP32", bundle.manifest.feature_dim)
-    prompt = _tensor("prompt", "FP32", bundle.manifest.text.dim)
-    for graph, name, inputs in (("query", QUERY, [image]), ("support", SUPPORT, [image, prompt])):
+    tensors = {
+        "image": _image(bundle),
+        "prompt": _tensor("prompt", "FP32", bundle.manifest.text.dim),
+        **{name: _tensor(name, "FP32", bundle.manifest.feature_dim) for name in OUTPUTS["support"]},
+    }
+    for graph, name in zip(GRAPHS, (QUERY, SUPPORT), strict=True):
+        inputs = [tensors[tensor] for tensor in INPUTS[graph]]
         plan = models[graph].suffix == ".plan"
         file = folder / name / "1" / ("model.plan" if plan else "model.onnx")
         file.parent.mkdir(parents=True)
@@ -122,7 +126,7 @@ def _write_encoders(folder: Path, bundle: Bundle, models: Mapping[str, Path], ma
             "default_model_filename": file.name,
             "max_batch_size": max_batch,
             "input": inputs,
-            "output": [feature],
+            "output": [tensors[tensor] for tensor in OUTPUTS[graph]],
             "dynamic_batching": {},
             "model_warmup": _warm_up(inputs),
         }
@@ -227,7 +231,7 @@ Written by sp-edge {sp_edge.__version__}, and not yet run on a server.
 |---|---|---|
 | `{ENSEMBLE}` | `image` uint8 RGB | `label`, `confidence`, `similarity` |
 | `{QUERY}` | `image` | `feature` |
-| `{SUPPORT}` | `image`, `prompt` | `feature`, with which a class is taught |
+| `{SUPPORT}` | `image`, `prompt` | `feature`, with which a class is taught, and `plain`, what `{QUERY}` gives |
 | `{HEAD}` | `feature` | `label`, `confidence`, `similarity` |
 
 `label` is the best class's name, or 'unknown'. `confidence` and `similarity` have a column a class, in the order of

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.accuracy import Accuracy, Difference, Scores
-from sp_edge.bundle import Bundle
+from sp_edge.bundle import OUTPUTS, Bundle
 from sp_edge.data.episodes import EpisodeSampler, Features
 from sp_edge.errors import ExportError
 from sp_edge.matching import unit
@@ -21,6 +21,19 @@ from sp_edge_calibration.session import Inputs, open_session, run_in_batches
 
 # Least cosine between a stage's features and the ones before it, as (mean, minimum).
 LIMITS = {"fp32": (0.99999, 0.9999), "fp16": (0.9995, 0.999), "int8": (0.98, 0.9)}
+# Least cosine between the plain features of a stage's support graph and those of its query graph, which compute the same.
+PLAIN = {"fp32": 0.99999, "fp16": 0.9999, "int8": 0.999}
+
+
+@dataclass(frozen=True)
+class GraphFeatures(Features):
+    """Every picture, encoded by two graphs.
+
+    Attributes:
+        plain: float32 (n, D), what the support graph gives without the prompt.
+    """
+
+    plain: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Parity:
         stage: such as 'fp32' or 'fp16'.
         against: the stage before.
         cosine_mean, cosine_min: over the query and the support features of every picture.
+        plain_cosine_min: of the support graph's plain features to the query graph's, both of this stage.
         largest_difference: of any number of a feature.
         pictures: how many were compared.
         accuracy, accuracy_before: on the same episodes.
@@ -41,6 +55,7 @@ class Parity:
     against: str
     cosine_mean: float
     cosine_min: float
+    plain_cosine_min: float
     largest_difference: float
     pictures: int
     accuracy: Accuracy
@@ -69,6 +84,12 @@ class Parity:
                 f"the {self.stage} graphs compute other features than {self.against}",
                 expected=f"cosine at least {mean} on average and {least} everywhere",
                 got=f"{self.cosine_mean:.6f} and {self.cosine_min:.6f}",
+            )
+        if not self.plain_cosine_min >= PLAIN[self.stage]:
+            return ExportError(
+                f"the {self.stage} support graph gives other plain features than the query graph",
+                expected=f"cosine at least {PLAIN[self.stage]} everywhere",
+                got=f"{self.plain_cosine_min:.6f}",
             )
         if -self.drop.mean > max_drop:
             return ExportError(
@@ -105,17 +126,18 @@ class Probe:
         return episode_scores(features, sampler.episodes(self.episodes))
 
 
-def compare(stage: str, features: Features, against: str, before: Features, probe: Probe) -> Parity:
+def compare(stage: str, features: GraphFeatures, against: str, before: Features, probe: Probe) -> Parity:
     """Measures how far `features` are from the stage `before`."""
     ours = np.concatenate([features.query, features.support])
     theirs = np.concatenate([before.query, before.support])
-    cosines = (unit(ours) * unit(theirs)).sum(axis=1)
+    cosines = _cosines(ours, theirs)
     scores, scores_before = probe.scores(features), probe.scores(before)
     return Parity(
         stage=stage,
         against=against,
         cosine_mean=float(cosines.mean()),
         cosine_min=float(cosines.min()),
+        plain_cosine_min=float(_cosines(features.plain, features.query).min()),
         largest_difference=float(np.abs(ours - theirs).max()),
         pictures=len(features.query),
         accuracy=Accuracy.of(scores),
@@ -124,7 +146,12 @@ def compare(stage: str, features: Features, against: str, before: Features, prob
     )
 
 
-def graph_features(files: Mapping[str, Path], images: NDArray[np.uint8], prompts: NDArray[np.float32]) -> Features:
+def _cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of each row, float32 (n,)."""
+    return np.asarray((unit(ours) * unit(theirs)).sum(axis=1), np.float32)
+
+
+def graph_features(files: Mapping[str, Path], images: NDArray[np.uint8], prompts: NDArray[np.float32]) -> GraphFeatures:
     """Features of pictures through ONNX Runtime on the CPU.
 
     Args:
@@ -135,9 +162,11 @@ def graph_features(files: Mapping[str, Path], images: NDArray[np.uint8], prompts
     Raises:
         ExportError: a file is no graph, or ONNX Runtime cannot load or run it.
     """
-    query, support = (open_session(files[graph], files[graph].name) for graph in ("query", "support"))
+    query, support = (open_session(files[graph], files[graph].name, OUTPUTS[graph]) for graph in ("query", "support"))
     pictures: Inputs = {"image": images}
-    return Features(run_in_batches(query, pictures), run_in_batches(support, {**pictures, "prompt": prompts}))
+    (alone,) = run_in_batches(query, pictures)
+    prompted, plain = run_in_batches(support, {**pictures, "prompt": prompts})
+    return GraphFeatures(alone, prompted, plain)
 
 
 def check_golden(bundle: Bundle) -> dict[str, float]:
@@ -150,12 +179,12 @@ def check_golden(bundle: Bundle) -> dict[str, float]:
         ExportError: a graph's features are not the expected ones.
     """
     golden = bundle.golden()
-    expected = unit(np.concatenate([golden.query, golden.support]))
+    expected = np.concatenate([golden.query, golden.support, golden.query])
     found = {}
     for precision in bundle.manifest.graphs:
         files = {graph: bundle.graph(graph, precision) for graph in ("query", "support")}
         features = graph_features(files, golden.images, golden.prompts)
-        least = float((unit(np.concatenate([features.query, features.support])) * expected).sum(axis=1).min())
+        least = float(_cosines(np.concatenate([features.query, features.support, features.plain]), expected).min())
         if not least >= LIMITS[precision][1]:  # so that NaN does not pass
             raise ExportError(
                 f"the {precision} graphs give other features here than where they were exported",

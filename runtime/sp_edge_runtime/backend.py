@@ -16,6 +16,8 @@ from sp_edge.matching import unit
 # Least cosine to the golden features at which an engine is believed, by precision; export holds its graphs to the same.
 LEAST_COSINE = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "int8": 0.9}
 
+Forms = Mapping[str, Mapping[str, Any]]  # tensor -> `dtype` and `shape`, as the manifest has them
+
 _Self = TypeVar("_Self", bound="Backend")
 
 
@@ -46,7 +48,8 @@ class Backend(Protocol):
             inputs: `image` uint8 (N, H, W, 3) RGB, `prompt` float32 (N, T); N is 1 or more. They are only read.
 
         Returns:
-            `feature` float32 (N, D), raw; the caller owns it.
+            `feature` float32 (N, D), raw; of 'support', whose feature is the prompted one, also `plain` float32 (N, D), what
+            the query graph gives. The caller owns them.
 
         Raises:
             BackendError: the inputs do not fit, the backend was closed, or the engine failed.
@@ -64,18 +67,23 @@ class Backend(Protocol):
         self.close()
 
 
-class GraphInputs:
-    """Checks what goes into a bundle's graphs; engines differ in what they would let pass.
+class GraphIO:
+    """What a bundle's graphs take and give; checks what goes in, since engines differ in what they would let pass.
 
     Args:
-        bundle: whose manifest says the graphs' inputs.
+        bundle: whose manifest says it.
+
+    Attributes:
+        inputs, outputs: graph -> name -> form, with `dtype` and `shape` as the manifest has them.
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.io: Mapping[str, Mapping[str, Any]] = bundle.manifest.to_json()["io"]
+        io: Mapping[str, Mapping[str, Forms]] = bundle.manifest.to_json()["io"]
+        self.inputs = {graph: both["inputs"] for graph, both in io.items()}
+        self.outputs = {graph: both["outputs"] for graph, both in io.items()}
         self._wanted = {
-            graph: {name: (form["dtype"], tuple(form["shape"][1:])) for name, form in io.items() if name != "feature"}
-            for graph, io in self.io.items()
+            graph: {name: (form["dtype"], tuple(form["shape"][1:])) for name, form in forms.items()}
+            for graph, forms in self.inputs.items()
         }
 
     def check(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -100,11 +108,12 @@ class GraphInputs:
 
 
 def least_cosine(backend: Backend, golden: Golden) -> float:
-    """Least cosine between a backend's features of the golden pictures, both graphs, and the expected ones; NaN if any is."""
-    query = backend.run("query", {"image": golden.images})["feature"]
-    support = backend.run("support", {"image": golden.images, "prompt": golden.prompts})["feature"]
-    expected = np.concatenate([golden.query, golden.support])
-    return float((unit(np.concatenate([query, support])) * unit(expected)).sum(axis=1).min())
+    """Least cosine between a backend's features of the golden pictures, all outputs, and the expected ones; NaN if any is."""
+    query = backend.run("query", {"image": golden.images})
+    support = backend.run("support", {"image": golden.images, "prompt": golden.prompts})
+    features = np.concatenate([query["feature"], support["feature"], support["plain"]])
+    expected = np.concatenate([golden.query, golden.support, golden.query])
+    return float((unit(features) * unit(expected)).sum(axis=1).min())
 
 
 def check_golden(backend: Backend, bundle: Bundle, precision: str, *, next_step: str) -> float:

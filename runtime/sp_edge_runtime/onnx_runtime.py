@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sp_edge.bundle import Bundle
 from sp_edge.errors import BackendError, BundleError, SettingsError
-from sp_edge_runtime.backend import Backend, GraphInputs
+from sp_edge_runtime.backend import Backend, Forms, GraphIO
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -45,7 +45,7 @@ class OnnxRuntimeBackend(Backend):
         self._bundle = bundle
         self._precision = precision or bundle.manifest.precision
         bundle.graph("query", self._precision)
-        self._inputs = GraphInputs(bundle)
+        self._io = GraphIO(bundle)
         self._providers = list(providers)
         self._threads = threads
         self._sessions: dict[str, Any] = {}
@@ -71,13 +71,13 @@ class OnnxRuntimeBackend(Backend):
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Runs one graph; see `Backend.run`."""
-        checked = self._inputs.check(graph, inputs)
-        session = self._session(graph)
+        checked = self._io.check(graph, inputs)
+        session, names = self._session(graph), list(self._io.outputs[graph])
         try:
-            (feature,) = session.run(["feature"], checked)
+            outputs = session.run(names, checked)
         except Exception as cause:
             raise BackendError(f"ONNX Runtime could not run the {graph} graph", got=str(cause)) from cause
-        return {"feature": np.asarray(feature)}
+        return {name: np.asarray(value) for name, value in zip(names, outputs, strict=True)}
 
     def close(self) -> None:
         """Gives the sessions' memory back; a second call does nothing."""
@@ -122,17 +122,19 @@ class OnnxRuntimeBackend(Backend):
         return session
 
     def _check(self, graph: str, name: str, session: Any) -> None:
-        declared = self._inputs.io[graph]
-        expected = {tensor: (_TENSORS[form["dtype"]], tuple(form["shape"])) for tensor, form in declared.items()}
-        outputs = {"feature": expected.pop("feature")}
+        expected = (_declared(self._io.inputs[graph]), _declared(self._io.outputs[graph]))
         found = (_given(session.get_inputs()), _given(session.get_outputs()))
-        if found != (expected, outputs):
+        if found != expected:
             raise BundleError(
                 f"the graph {name} is not what the manifest says",
-                expected=f"{_words(expected)} -> {_words(outputs)}",
-                got=f"{_words(found[0])} -> {_words(found[1])}",
+                expected=" -> ".join(map(_words, expected)),
+                got=" -> ".join(map(_words, found)),
                 next_step="export the bundle again, with a dynamic batch N",
             )
+
+
+def _declared(forms: Forms) -> Signature:
+    return {name: (_TENSORS[form["dtype"]], tuple(form["shape"])) for name, form in forms.items()}
 
 
 def _given(nodes: Iterable[Any]) -> Signature:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sp_edge.bundle import GRAPHS, Bundle
 from sp_edge.errors import BackendError, BundleError, InputError, MissingExtraError, SettingsError
 from sp_edge.files import cache_folder
-from sp_edge_runtime.backend import Backend, GraphInputs, check_golden
+from sp_edge_runtime.backend import Backend, GraphIO, check_golden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ class OpenVinoBackend(Backend):
             raise MissingExtraError("cannot run on --device openvino", package="openvino", extra="openvino") from cause
         self._precision = precision or bundle.manifest.precision
         self._files = {name: bundle.graph(name, "fp32" if self._precision == "bf16" else self._precision) for name in GRAPHS}
-        self._inputs = GraphInputs(bundle)
+        self._io = GraphIO(bundle)
         self._openvino = openvino
         with _named("OpenVINO does not work here"):
             self._core = _core()
@@ -113,10 +113,10 @@ class OpenVinoBackend(Backend):
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Runs one graph; see `Backend.run`."""
-        checked = self._inputs.check(graph, inputs)
+        checked = self._io.check(graph, inputs)
         compiled = self._ready(graph, single=len(checked["image"]) == 1)
         with _named(f"OpenVINO could not run the {graph} graph"):
-            return {"feature": compiled.run(checked)}
+            return compiled.run(checked)
 
     def close(self) -> None:
         """Gives the compiled graphs' memory back; a second call does nothing."""
@@ -140,12 +140,11 @@ class OpenVinoBackend(Backend):
         self._check(graph, file.name, model)
         with _named(f"OpenVINO cannot load {file.name}", next_step="--device cpu"):
             if single:
-                shapes = {name: form["shape"][1:] for name, form in self._inputs.io[graph].items() if name != "feature"}
-                model.reshape({name: [1, *rest] for name, rest in shapes.items()})
-            return _Compiled(self._core.compile_model(model, DEVICE, self._settings))
+                model.reshape({name: [1, *form["shape"][1:]] for name, form in self._io.inputs[graph].items()})
+            return _Compiled(self._core.compile_model(model, DEVICE, self._settings), tuple(self._io.outputs[graph]))
 
     def _check(self, graph: str, file: str, model: Any) -> None:
-        io = self._inputs.io[graph]
+        io = {**self._io.inputs[graph], **self._io.outputs[graph]}
         expected = {f"{name} {_DTYPES[form['dtype']]} {_words(form['shape'][1:])}" for name, form in io.items()}
         found = {
             f"{port.any_name} {port.element_type.get_type_name()} {_words(list(port.partial_shape)[1:])}"
@@ -163,20 +162,21 @@ class OpenVinoBackend(Backend):
 class _Compiled:
     """A compiled graph with the requests that wait for work: one request serves one thread at a time."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, outputs: tuple[str, ...]) -> None:
         self._model = model
+        self._outputs = outputs
         self._idle: list[Any] = []
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """The feature, in memory of its own: the request's is overwritten by its next run."""
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """The outputs, in memory of their own: the request's is overwritten by its next run."""
         try:
             request = self._idle.pop()
         except IndexError:
             request = self._model.create_infer_request()
         request.infer(dict(inputs), share_inputs=True)
-        feature = np.array(request.get_tensor("feature").data, np.float32)
+        outputs = {name: np.array(request.get_tensor(name).data, np.float32) for name in self._outputs}
         self._idle.append(request)
-        return feature
+        return outputs
 
 
 @contextmanager

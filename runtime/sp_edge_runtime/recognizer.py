@@ -158,7 +158,7 @@ class Recognizer:
         started = time.perf_counter()
         prepared = [self.bundle.manifest.preprocess(image) for image in images]
         preprocessed = time.perf_counter()
-        features = self._features("query", {"image": np.stack(prepared)})
+        features = self._run("query", {"image": np.stack(prepared)})["feature"]
         inferred = time.perf_counter()
         matches = head.matches(features, topk=self._topk)
         times = (started, preprocessed, inferred, time.perf_counter())
@@ -217,9 +217,11 @@ class Recognizer:
         flip = bool(self.bundle.manifest.training.get("settings", {}).get("augment", {}).get("flip", False))
         prepared = np.concatenate([make_views(self.bundle.manifest.preprocess(image), views, flip=flip) for image in images])
         batches = [prepared[i : i + BATCH] for i in range(0, len(prepared), BATCH)]
-        prompted = [self._features("support", {"image": b, "prompt": np.tile(vector, (len(b), 1))}) for b in batches]
-        plain = [self._features("query", {"image": batch}) for batch in batches]
-        support, query = (np.concatenate(parts).reshape(len(images), views, -1).mean(axis=1) for parts in (prompted, plain))
+        made = [self._run("support", {"image": batch, "prompt": np.tile(vector, (len(batch), 1))}) for batch in batches]
+        support, query = (
+            np.concatenate([outputs[name] for outputs in made]).reshape(len(images), views, -1).mean(axis=1)
+            for name in ("feature", "plain")
+        )
         shots = (support, query, np.stack([thumbnail(image) for image in images]))
         familiarity, said = self.familiarity(vector), found.description
         self._live.change(
@@ -361,14 +363,16 @@ class Recognizer:
                 next_step="enrol its classes again, from their pictures",
             )
 
-    def _features(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        features = self.backend.run(graph, inputs)["feature"]
+    def _run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """A graph's outputs, features all of them, which must be usable."""
+        outputs = self.backend.run(graph, inputs)
         expected = (len(inputs["image"]), self.bundle.manifest.feature_dim)
-        if features.shape != expected or not np.isfinite(features).all():
-            raise BackendError(
-                f"the {graph} graph gave features that cannot be used",
-                expected=f"finite float32 {expected}",
-                got=f"{features.dtype} {features.shape}" + ("" if np.isfinite(features).all() else ", not all finite"),
-                next_step="--precision fp32, and sp-edge verify to find the stage that broke",
-            )
-        return features
+        for features in outputs.values():
+            if features.shape != expected or not np.isfinite(features).all():
+                raise BackendError(
+                    f"the {graph} graph gave features that cannot be used",
+                    expected=f"finite float32 {expected}",
+                    got=f"{features.dtype} {features.shape}" + ("" if np.isfinite(features).all() else ", not all finite"),
+                    next_step="--precision fp32, and sp-edge verify to find the stage that broke",
+                )
+        return outputs

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sp_edge.errors import BackendError
 from sp_edge.plans import Plan
+from sp_edge_runtime.backend import Forms
 from sp_edge_runtime.cuda import Buffer, Cuda, Graph
 
 _DTYPES = {"UINT8": "uint8", "FLOAT": "float32"}  # TensorRT's name -> the manifest's
@@ -27,7 +28,7 @@ class LoadedEngine:
 
     Args:
         plan: read, compared with its sidecar, and only then deserialised.
-        io: of its graph, as the manifest has it.
+        inputs, outputs: of its graph, as the manifest has them.
         trt, runtime, log: TensorRT's module, `Runtime` and logger, which outlive this.
         cuda: the GPU, which outlives this.
 
@@ -40,14 +41,16 @@ class LoadedEngine:
         BackendError: TensorRT does not take it, or its tensors are not the manifest's.
     """
 
-    def __init__(self, plan: Plan, io: Mapping[str, Mapping[str, Any]], trt: Any, runtime: Any, log: Log, cuda: Cuda) -> None:
+    def __init__(self, plan: Plan, inputs: Forms, outputs: Forms, trt: Any, runtime: Any, log: Log, cuda: Cuda) -> None:
         self.max_batch = plan.sidecar.max_batch
         self.note = ""
         self._name = plan.path.name
         self._trt = trt
         self._log = log
         self._cuda = cuda
-        self._forms = {name: (np.dtype(form["dtype"]), tuple(form["shape"][1:])) for name, form in io.items()}
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+        forms = {**inputs, **outputs}
+        self._forms = {name: (np.dtype(form["dtype"]), tuple(form["shape"][1:])) for name, form in forms.items()}
         self._lock = threading.Lock()
         self._count = 0
         self._graph: Graph | None = None
@@ -59,7 +62,7 @@ class LoadedEngine:
         with cuda.current():
             try:
                 self._engine = self._given(runtime.deserialize_cuda_engine(content), "deserialise it")
-                self._check(io)
+                self._check()
                 self._context = self._given(self._engine.create_execution_context(), "make an execution context")
                 self._stream = cuda.stream()
                 self._owned.callback(self._stream.close)
@@ -72,8 +75,8 @@ class LoadedEngine:
                 self._release()
                 raise
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Runs a batch of 1 to `max_batch`, of arrays as the manifest says; the caller owns the feature.
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Runs a batch of 1 to `max_batch`, of arrays as the manifest says; the caller owns the outputs.
 
         Raises:
             BackendError: TensorRT or the GPU failed, or this was closed.
@@ -89,7 +92,7 @@ class LoadedEngine:
                     self._start(count)
                 finally:  # whatever was put into the stream must be done before anyone touches the memory again
                     self._stream.synchronise()
-                return self._view("feature", count).copy()
+                return {name: self._view(name, count).copy() for name in self._outputs}
 
     def close(self) -> None:
         """Gives the memory back, after the run in flight; a second call does nothing."""
@@ -104,9 +107,9 @@ class LoadedEngine:
             self._drop_graph()
             self._count = 0  # until the shapes are set: a failure must not leave the old size believed
             if self.max_batch > 1:
-                for name, (_, rest) in self._forms.items():
-                    if name != "feature":
-                        self._given(self._context.set_input_shape(name, (count, *rest)) or None, f"take {count} pictures")
+                for name in self._inputs:
+                    _, rest = self._forms[name]
+                    self._given(self._context.set_input_shape(name, (count, *rest)) or None, f"take {count} pictures")
             self._enqueue(count)
             self._count = count
             return
@@ -121,23 +124,23 @@ class LoadedEngine:
             self._enqueue(count)
 
     def _enqueue(self, count: int) -> None:
-        for name, buffer in self._buffers.items():
-            if name != "feature":
-                buffer.upload(self._stream, self._size(name, count))
+        for name in self._inputs:
+            self._buffers[name].upload(self._stream, self._size(name, count))
         self._given(self._context.execute_async_v3(self._stream.handle) or None, "run it")
-        self._buffers["feature"].download(self._stream, self._size("feature", count))
+        for name in self._outputs:
+            self._buffers[name].download(self._stream, self._size(name, count))
 
-    def _check(self, io: Mapping[str, Mapping[str, Any]]) -> None:
+    def _check(self) -> None:
         """The engine's own words about its tensors against the manifest's."""
         engine, trt = self._engine, self._trt
         batch = -1 if self.max_batch > 1 else 1
         expected = {
             name: (
-                trt.TensorIOMode.OUTPUT if name == "feature" else trt.TensorIOMode.INPUT,
-                form["dtype"],
-                (batch, *form["shape"][1:]),
+                trt.TensorIOMode.INPUT if name in self._inputs else trt.TensorIOMode.OUTPUT,
+                dtype.name,
+                (batch, *rest),
             )
-            for name, form in io.items()
+            for name, (dtype, rest) in self._forms.items()
         }
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         found = {}

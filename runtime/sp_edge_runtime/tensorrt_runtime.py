@@ -17,7 +17,7 @@ from sp_edge.device import Device
 from sp_edge.errors import BackendError, MissingExtraError, PlanError
 from sp_edge.plans import find_plan, find_plans
 from sp_edge.sidecar import FLAVOURS, TITLES
-from sp_edge_runtime.backend import Backend, GraphInputs, check_golden
+from sp_edge_runtime.backend import Backend, GraphIO, check_golden
 from sp_edge_runtime.cuda import Cuda, open_cuda
 from sp_edge_runtime.tensorrt_engine import LoadedEngine, Log
 
@@ -47,7 +47,7 @@ class TensorRtBackend(Backend):
         self, bundle: Bundle, precision: str | None, trt: Any, cuda: Cuda, device: Device, *, folder: Path | None = None
     ) -> None:
         self._precision = precision or bundle.manifest.precision
-        self._inputs = GraphInputs(bundle)
+        self._io = GraphIO(bundle)
         self._cuda = cuda
         self._closed = threading.Event()
         self._engines: dict[str, list[LoadedEngine]] = {}
@@ -59,10 +59,10 @@ class TensorRtBackend(Backend):
             log = Log(trt)
             runtime = trt.Runtime(log.logger)
             for graph in GRAPHS:
-                io = self._inputs.io[graph]
+                inputs, outputs = self._io.inputs[graph], self._io.outputs[graph]
                 engines = self._engines.setdefault(graph, [])
                 for plan in plans[graph]:
-                    engines.append(LoadedEngine(plan, io, trt, runtime, log, cuda))
+                    engines.append(LoadedEngine(plan, inputs, outputs, trt, runtime, log, cuda))
                     self._owned.callback(engines[-1].close)
             self._name = f"{TITLES[device.flavour]} {device.version} on {cuda.gpu.name} through {cuda.driver.name}"
             next_step = (
@@ -81,7 +81,7 @@ class TensorRtBackend(Backend):
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Runs one graph; see `Backend.run`. One graph's plan serves one thread at a time, the others wait."""
-        checked = self._inputs.check(graph, inputs)
+        checked = self._io.check(graph, inputs)
         if self._closed.is_set():
             raise BackendError("the backend was closed", expected="a backend in use")
         engines, count = self._engines[graph], len(checked["image"])
@@ -92,7 +92,7 @@ class TensorRtBackend(Backend):
             stop = start + min(left, chosen.max_batch)
             parts.append(chosen.run({name: value[start:stop] for name, value in checked.items()}))
             start = stop
-        return {"feature": parts[0] if len(parts) == 1 else np.concatenate(parts)}
+        return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def close(self) -> None:
         """Gives the GPU's memory back, once the runs in flight have ended; a second call does nothing."""

@@ -86,8 +86,19 @@ class PromptedNetwork(nn.Module):
         """The part before the prompt, the same for support and query: (B, 3, H, W) -> tokens (B, C, h, w)."""
         raise NotImplementedError
 
-    def finish(self, tokens: Tensor, prompt: Tensor | None = None, strength: Tensor | float | None = None) -> Tensor:
-        """The part from the prompt on: tokens (B, C, h, w) and, for support, prompts (B, T) -> features (B, D)."""
+    def finish(
+        self,
+        tokens: Tensor,
+        prompt: Tensor | None = None,
+        strength: Tensor | float | None = None,
+        *,
+        plain: Tensor | None = None,
+    ) -> Tensor:
+        """The part from the prompt on: tokens (B, C, h, w) and, for support, prompts (B, T) -> features (B, D).
+
+        Args:
+            plain: what it gives of the tokens without a prompt, (B, D), where that is known; else it is computed if needed.
+        """
         if prompt is not None and self.prompt is None:
             raise SettingsError("this network was built without prompts", expected="prompt=None", got="a prompt")
         feature = self._encode(tokens, prompt)
@@ -98,7 +109,7 @@ class PromptedNetwork(nn.Module):
         strength = self.strength if strength is None else strength
         if isinstance(strength, float | int) and strength == 1:
             return feature
-        return strength * feature + (1 - strength) * self._encode(tokens, None)
+        return strength * feature + (1 - strength) * (self._encode(tokens, None) if plain is None else plain)
 
     def _encode(self, tokens: Tensor, prompt: Tensor | None) -> Tensor:
         """As `finish`, at full strength."""

@@ -30,7 +30,7 @@ def test_a_file_is_read_as_a_strangers(model: onnx.ModelProto, tmp_path: Path, m
     file = tmp_path / "query.onnx"
     onnx.save(model, file)
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
-    features = run_in_batches(open_session(file, "the file"), {"image": images})
+    (features,) = run_in_batches(open_session(file, "the file"), {"image": images})
     (expected,) = open_session(model.SerializeToString(), "the graph")({"image": images})
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
     model.graph.initializer[-1].dims[0] = 2**40

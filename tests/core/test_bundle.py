@@ -81,9 +81,12 @@ def test_the_manifest_comes_back_as_it_went(bundle: Bundle) -> None:
     assert recorded.pop("seal") == seal(recorded)
     assert recorded == bundle.manifest.to_json()
     assert Manifest.from_json(recorded) == bundle.manifest
-    assert recorded["io"]["query"]["image"] == {"dtype": "uint8", "shape": ["N", 32, 32, 3]}
-    assert recorded["io"]["support"]["prompt"] == {"dtype": "float32", "shape": ["N", 4]}
-    assert recorded["io"]["support"]["feature"] == recorded["io"]["query"]["feature"] == {"dtype": "float32", "shape": ["N", 6]}
+    image, prompt = {"dtype": "uint8", "shape": ["N", 32, 32, 3]}, {"dtype": "float32", "shape": ["N", 4]}
+    feature = {"dtype": "float32", "shape": ["N", 6]}
+    assert recorded["io"] == {
+        "query": {"inputs": {"image": image}, "outputs": {"feature": feature}},
+        "support": {"inputs": {"image": image, "prompt": prompt}, "outputs": {"feature": feature, "plain": feature}},
+    }
 
 
 def test_a_bundle_may_be_moved_copied_and_linked_to(bundle_path: Path, tmp_path: Path) -> None:

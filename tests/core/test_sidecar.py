@@ -14,7 +14,7 @@ from hostile import json_values, paths
 from sp_edge.bundle import Bundle
 from sp_edge.device import Device
 from sp_edge.errors import PlanError
-from sp_edge.sidecar import Latency, Parity, Sidecar, Tensor
+from sp_edge.sidecar import SCHEMA, Latency, Parity, Sidecar, Tensor
 from toy_plans import DEVICE, sidecar
 
 JSON = json_values("", "..", "8.7", "fp16", "query", "tensorrt", "\ud800", "a\0b", "x" * 300, "0" * 64)
@@ -86,7 +86,7 @@ def test_any_other_object_is_a_plan_error(value: dict[str, Any]) -> None:
     with pytest.raises(PlanError):
         Sidecar.from_json(value)
     with pytest.raises(PlanError):
-        Sidecar.from_json({"kind": "sp-edge engine", "schema": 2, **value})
+        Sidecar.from_json({"kind": "sp-edge engine", "schema": SCHEMA, **value})
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,13 @@ def test_any_other_object_is_a_plan_error(value: dict[str, Any]) -> None:
         ({"targets": ("sm87",)}, "targets"),
         ({"inputs": FULL.inputs[:1]}, "inputs"),
         ({"outputs": ()}, "outputs"),
+        ({"outputs": FULL.outputs[:1]}, "outputs"),
+        ({"outputs": FULL.outputs[:1] * 2}, "outputs"),
         ({"inputs": (FULL.inputs[0], replace(FULL.inputs[1], dtype="float8"))}, "tensors"),
         ({"inputs": (FULL.inputs[0], replace(FULL.inputs[1], profile=None))}, "tensors"),
         ({"inputs": (FULL.inputs[0], replace(FULL.inputs[1], shape=(8, 4)))}, "tensors"),
-        ({"outputs": (Tensor("feature", "float32", ()),)}, "tensors"),
+        ({"outputs": (FULL.outputs[0], Tensor("plain", "float32", ()))}, "tensors"),
+        ({"outputs": (FULL.outputs[0], replace(FULL.outputs[1], profile=((1, 6), (8, 6), (8, 6))))}, "tensors"),
         ({"layers": {"float16": 0}}, "layers"),
         ({"max_batch": 4}, "tensors"),
         ({"max_batch": 1025}, "batch"),
@@ -124,9 +127,9 @@ def test_what_cannot_be_is_refused_by_name(change: dict[str, Any], name: str) ->
     assert name in raised.value.got
 
 
-@pytest.mark.parametrize("change", [{"schema": 1}, {"schema": "2"}, {"kind": "sp-edge bundle"}])
+@pytest.mark.parametrize("change", [{"schema": 1}, {"schema": str(SCHEMA)}, {"kind": "sp-edge bundle"}])
 def test_another_kind_or_schema_says_to_build_again(change: dict[str, Any]) -> None:
-    with pytest.raises(PlanError, match="schema: 2") as raised:
+    with pytest.raises(PlanError, match=f"schema: {SCHEMA}") as raised:
         Sidecar.from_json({**FULL.to_json(), **change})
     assert raised.value.next_step == "build the engine again"
 

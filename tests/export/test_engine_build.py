@@ -108,7 +108,7 @@ def test_every_graph_builds(
     assert {tensor.name: (tensor.dtype, tensor.shape[1:]) for tensor in (*made.inputs, *made.outputs)} == {
         "image": ("uint8", (64, 64, 3)),
         "feature": ("float32", (192,)),
-    } | ({"prompt": ("float32", (16,))} if graph == "support" else {})
+    } | ({"prompt": ("float32", (16,)), "plain": ("float32", (192,))} if graph == "support" else {})
     assert {tensor.shape[0] for tensor in (*made.inputs, *made.outputs)} == {1 if max_batch == 1 else -1}
     profiles = {tensor.profile for tensor in made.inputs}
     assert profiles == {None} if max_batch == 1 else all(p is not None and p[0][0] == 1 and p[2][0] == 8 for p in profiles)

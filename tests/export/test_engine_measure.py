@@ -20,17 +20,20 @@ from toy_plans import DEVICE, put
 
 
 class Engine:
-    """Gives the toy's features, moved by `error`; counts its runs."""
+    """Gives the toy's features, one output moved by `error`; counts its runs."""
 
-    def __init__(self, error: float = 0.0) -> None:
-        self.error = error
+    def __init__(self, error: float = 0.0, moved: str = "feature") -> None:
+        self.error, self.moved = error, moved
         self.batches: list[tuple[str, int]] = []
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         self.batches.append((graph, len(inputs["image"])))
         assert set(inputs) == {"image", *(["prompt"] if graph == "support" else [])}
-        exact = toy.features(inputs["image"], inputs.get("prompt"))
-        return {"feature": exact + self.error * np.eye(1, exact.shape[1], dtype=np.float32)}
+        outputs = {"feature": toy.features(inputs["image"], inputs.get("prompt"))}
+        if graph == "support":
+            outputs["plain"] = toy.features(inputs["image"])
+        outputs[self.moved] = outputs[self.moved] + self.error * np.eye(1, toy.DIM, dtype=np.float32)
+        return outputs
 
 
 @pytest.fixture
@@ -57,11 +60,14 @@ def test_time_and_parity_come_into_the_sidecar(bundle: Bundle, tmp_path: Path, g
     assert engine.batches == [(graph, size)] * 221
 
 
+@pytest.mark.parametrize(("graph", "moved"), [("query", "feature"), ("support", "feature"), ("support", "plain")])
 @pytest.mark.parametrize("error", [1.0, float("nan")])
-def test_an_engine_that_computes_something_else_is_removed(bundle: Bundle, tmp_path: Path, error: float) -> None:
-    path = put(bundle, tmp_path)
-    with pytest.raises(ExportError, match=r"computes other features than query\.onnx") as raised:
-        measure(Plan.load(path), bundle, Engine(error))
+def test_an_engine_that_computes_something_else_is_removed(
+    bundle: Bundle, tmp_path: Path, error: float, graph: str, moved: str
+) -> None:
+    path = put(bundle, tmp_path, graph=graph)
+    with pytest.raises(ExportError, match=rf"computes other features than {graph}\.onnx") as raised:
+        measure(Plan.load(path), bundle, Engine(error, moved))
     assert "0.9995" in raised.value.expected
     assert not path.exists()
     assert not sidecar_of(path).exists()

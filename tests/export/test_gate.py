@@ -13,7 +13,9 @@ from sp_edge_export.gate import Gate, report_of
 from sp_edge_export.layers import LayerError
 from sp_edge_export.verify import Parity
 
-GOOD = Parity("fp16", "fp32", 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600), Difference(0.0, 0.0, 600))
+GOOD = Parity(
+    "fp16", "fp32", 1.0, 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600), Difference(0.0, 0.0, 600)
+)
 LAYERS = [LayerError("a", 0.1, 0.1), LayerError("b", 0.7, 0.6), LayerError("c", 0.8, 0.1)]
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from sp_edge.bundle import Bundle
+from sp_edge.bundle import GRAPHS, OUTPUTS, Bundle
 from sp_edge.errors import ExportError
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
@@ -22,10 +22,12 @@ from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.onnx import export_graphs
 from sp_edge_export.precision import to_fp16
 
+LAYERS = ("attn.qkv", "attn.proj", "mlp.conv1", "mlp.conv3")  # of a block in stage 3
 
-def run(file: Path, **inputs: NDArray[np.generic]) -> NDArray[np.float32]:
+
+def run(file: Path, output: str = "feature", **inputs: NDArray[np.generic]) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["feature"], inputs)[0])
+    return np.asarray(session.run([output], inputs)[0])
 
 
 def prompts_of(checkpoint: Checkpoint, count: int) -> NDArray[np.float32]:
@@ -43,6 +45,20 @@ def test_any_batch_agrees_with_pytorch(bundle: Bundle, checkpoint: Checkpoint, i
         assert got.dtype == np.float32
         assert got.shape == expected.shape == (count, 192)
         assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_support_graph_gives_the_query_graphs_feature_too(
+    bundle: Bundle, checkpoint: Checkpoint, images: NDArray[np.uint8], precision: str
+) -> None:
+    query = run(bundle.graph("query", precision), image=images[:8])
+    plain = run(bundle.graph("support", precision), "plain", image=images[:8], prompt=prompts_of(checkpoint, 8))
+    np.testing.assert_allclose(plain, query, rtol=0, atol=(1e-6 if precision == "fp32" else 1e-3) * np.abs(query).max())
+    convolutions = [
+        Counter(n.name for n in onnx.load(bundle.graph(g, precision)).graph.node if n.op_type == "Conv") for g in GRAPHS
+    ]
+    twice = {f"backbone.stage3.{block}.{layer}/2" for block in (1, 2) for layer in LAYERS}
+    assert set(convolutions[1]) - set(convolutions[0]) == twice, "what comes before the prompt is computed once"
 
 
 @pytest.mark.parametrize(
@@ -68,6 +84,7 @@ def test_other_networks_agree_with_pytorch_too(
         for expected, got in (
             (network(pixels), run(files["query"], image=batch)),
             (network(pixels, torch.from_numpy(prompt)), run(files["support"], image=batch, prompt=prompt)),
+            (network(pixels), run(files["support"], "plain", image=batch, prompt=prompt)),
         ):
             assert got.shape == tuple(expected.shape) == (count, network.feature_dim)
             assert np.abs(got - expected.numpy()).max() < 1e-5 * np.abs(expected.numpy()).max()
@@ -110,13 +127,15 @@ def test_the_graphs_say_what_they_take(bundle: Bundle, graph: str, inputs: list[
     kinds = {"image": (TensorProto.UINT8, [64, 64, 3]), "prompt": (TensorProto.FLOAT, [16])}
     kinds["feature"] = (TensorProto.FLOAT, [192])
     values = [*model.graph.input, *model.graph.output]
-    assert [v.name for v in values] == [*inputs, "feature"]
+    kinds["plain"] = kinds["feature"]
+    assert [v.name for v in values] == [*inputs, *OUTPUTS[graph]]
     for value in values:
         first, *rest = value.type.tensor_type.shape.dim
         assert first.dim_param == "N"
         assert (value.type.tensor_type.elem_type, [dim.dim_value for dim in rest]) == kinds[value.name]
     assert {entry.domain: entry.version for entry in model.opset_import}[""] == 20
-    assert not any(node.op_type == "BatchNormalization" for node in model.graph.node[:-8]), "folded into convolutions"
+    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    assert len(norms) == len(OUTPUTS[graph]), "but for those before the pooling they are folded into convolutions"
     assert not list(bundle.path.glob("*.data")), "the weights are inside"
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     assert convolutions[:3] == ["backbone.stem.0", "backbone.patch_embed1.proj", "backbone.stage1.0.mlp.conv1"]
@@ -143,7 +162,7 @@ def test_both_opsets_and_both_ways_to_fold_give_the_same_features(
         operators[name] = Counter(node.op_type for node in onnx.load(files["query"]).graph.node)
         names = [node.name for node in onnx.load(files["support"]).graph.node if node.op_type == "Conv"]
         assert len(set(names)) == len(names)
-        assert "backbone.stage3.2.attn.qkv/2" in names, "two strengths are mixed: the last layers run twice"
+        assert "backbone.stage3.2.attn.qkv/2" in names, "the last layers run twice"
     assert operators["20"]["Gelu"] == operators["19"]["Erf"] == 7
     assert sum(operators["20"].values()) == sum(operators["19"].values()) - 4 * 7
     assert (operators["20"]["BatchNormalization"], operators["unfolded"]["BatchNormalization"]) == (
@@ -152,18 +171,22 @@ def test_both_opsets_and_both_ways_to_fold_give_the_same_features(
     )  # before attention, before the MLPs
 
 
+@pytest.mark.parametrize("changes", [{"interaction": "none"}, {"prompt_strength": 0.0}], ids=["no prompt", "no strength"])
 def test_a_network_without_prompts_has_a_support_graph_too(
-    build_small: Callable[..., PromptedNetwork], images: NDArray[np.uint8], tmp_path: Path
+    build_small: Callable[..., PromptedNetwork], images: NDArray[np.uint8], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    network = build_small(interaction="none")
+    network = build_small(**changes)
     files = export_graphs(network, 64, 16, tmp_path)
     batch, rng = images[:3].copy(), np.random.default_rng(0)
     with torch.no_grad():
         expected = network(normalise(torch.from_numpy(batch))).numpy()
     for scale in (0, 5):
         prompt = (rng.normal(size=(3, 16)) * scale).astype(np.float32)
-        got = run(files["support"], image=batch, prompt=prompt)
-        assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+        for output in OUTPUTS["support"]:
+            got = run(files["support"], output, image=batch, prompt=prompt)
+            assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+    query, support = (Counter(node.op_type for node in onnx.load(file).graph.node) for file in files.values())
+    assert support["Conv"] == query["Conv"], "nothing is computed twice"
 
 
 def test_what_cannot_be_traced_is_an_export_error(

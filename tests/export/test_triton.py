@@ -58,8 +58,9 @@ def test_another_classifier_is_another_head(recognizer: Recognizer, out: Path) -
 def test_the_support_encoder_teaches(recognizer: Recognizer, out: Path) -> None:
     write(recognizer, out)
     image, prompt = toy.picture("blue")[None], toy.prompts().vector("blue")[None]
-    feature = Served(out).infer(SUPPORT, {"image": image, "prompt": prompt})["feature"]
-    np.testing.assert_allclose(feature, toy.features(image, prompt), atol=1e-5)
+    answer = Served(out).infer(SUPPORT, {"image": image, "prompt": prompt})
+    np.testing.assert_allclose(answer["feature"], toy.features(image, prompt), atol=1e-5)
+    np.testing.assert_allclose(answer["plain"], toy.features(image), atol=1e-5)
 
 
 def test_teaching_a_class_writes_the_head_alone(recognizer: Recognizer, out: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bundle import Bundle
 from sp_edge.data.episodes import Features
 from sp_edge.errors import ExportError
-from sp_edge_export.verify import LIMITS, Parity, Probe, check_golden, compare, graph_features
+from sp_edge_export.verify import LIMITS, PLAIN, GraphFeatures, Parity, Probe, check_golden, compare, graph_features
 
 NO_DROP = Difference(0.0, 0.002, 600)
-GOOD = Parity("fp16", "fp32", 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600), NO_DROP)
+GOOD = Parity("fp16", "fp32", 1.0, 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600), NO_DROP)
 
 
 def check(parity: Parity, max_drop: float) -> None:
@@ -51,7 +52,10 @@ def test_compare_measures_by_hand() -> None:
     before = Features(two_sides(), two_sides())
     turned = two_sides()
     turned[0] = [1.0, -0.1]  # at a right angle to (0.1, 1)
-    parity = compare("fp16", Features(turned, two_sides() * 3), "fp32", before, probe())
+    plain = turned.copy()
+    plain[5] = [1.0, 1.0]  # where the query is (1, 0.1)
+    parity = compare("fp16", GraphFeatures(turned, two_sides() * 3, plain), "fp32", before, probe())
+    assert parity.plain_cosine_min == pytest.approx(1.1 / math.sqrt(2 * 1.01))
     assert parity.cosine_min == pytest.approx(0, abs=1e-6)
     assert parity.cosine_mean == pytest.approx(15 / 16), "a feature three times as long points the same way"
     assert parity.largest_difference == pytest.approx(2)
@@ -66,7 +70,7 @@ def test_compare_measures_by_hand() -> None:
 
 def test_both_stages_are_measured_on_the_same_episodes() -> None:
     noise = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
-    features = Features(noise, noise[::-1].copy())
+    features = GraphFeatures(noise, noise[::-1].copy(), noise)
     parity = compare("fp32", features, "pytorch", features, probe())
     assert parity.accuracy == parity.accuracy_before
     assert 0 < parity.accuracy.mean < 1
@@ -80,6 +84,15 @@ def test_a_stage_passes_up_to_each_limit_and_not_beyond(stage: str) -> None:
     for change in ({"cosine_mean": mean - 1e-6}, {"cosine_min": least - 1e-6}, {"cosine_mean": np.nan}, {"cosine_min": np.nan}):
         with pytest.raises(ExportError, match=f"the {stage} graphs compute other features than fp32"):
             check(dataclasses.replace(edge, **change), 0.01)
+
+
+@pytest.mark.parametrize("stage", PLAIN)
+def test_the_support_graphs_plain_features_are_the_query_graphs(stage: str) -> None:
+    """A bank's thresholds come from the one, and what they are held against from the other."""
+    check(dataclasses.replace(GOOD, stage=stage, plain_cosine_min=PLAIN[stage]), 0.01)
+    for cosine in (PLAIN[stage] - 1e-6, np.nan):
+        with pytest.raises(ExportError, match=f"the {stage} support graph gives other plain features than the query graph"):
+            check(dataclasses.replace(GOOD, stage=stage, plain_cosine_min=cosine), 0.01)
 
 
 def test_a_stage_may_lose_so_much_accuracy_and_no_more() -> None:
@@ -98,7 +111,7 @@ def test_features_that_are_not_numbers_do_not_pass() -> None:
         query = two_sides()
         query[3, 0] = bad
         with np.errstate(invalid="ignore"), pytest.raises(ExportError, match="compute other features"):
-            check(compare("fp16", Features(query, two_sides()), "fp32", before, probe()), 1.0)
+            check(compare("fp16", GraphFeatures(query, two_sides(), query), "fp32", before, probe()), 1.0)
 
 
 def test_graph_features_in_batches(tmp_path: Path) -> None:
@@ -108,6 +121,7 @@ def test_graph_features_in_batches(tmp_path: Path) -> None:
     got = graph_features({g: bundle.graph(g) for g in ("query", "support")}, images, prompts)
     np.testing.assert_allclose(got.query, toy.features(images), atol=1e-5)
     np.testing.assert_allclose(got.support, toy.features(images, prompts), atol=1e-5)
+    np.testing.assert_allclose(got.plain, toy.features(images), atol=1e-5)
 
 
 def test_golden_pictures_agree_for_every_precision(bundle: Bundle) -> None:

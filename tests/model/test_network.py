@@ -337,6 +337,18 @@ def test_begin_then_finish_is_forward(
     torch.testing.assert_close(tokens, before, rtol=0, atol=0, msg="finish may not write into what other halves share")
 
 
+@torch.no_grad()
+def test_finish_takes_a_plain_feature_that_is_known(pictures: Tensor, texts: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_network(prompt_strength=0.6)
+    expected, plain = network(pictures, texts), network(pictures)
+    tokens, asked = network.begin(pictures), []
+    encode = network._encode
+    monkeypatch.setattr(network, "_encode", lambda tokens, prompt: asked.append(prompt) or encode(tokens, prompt))
+    torch.testing.assert_close(network.finish(tokens, texts, plain=plain), expected, rtol=0, atol=0)
+    assert len(asked) == 1
+    assert asked[0] is texts, "and does not compute it again"
+
+
 def test_pictures_are_encoded_on_their_own(pictures: Tensor, texts: Tensor) -> None:
     network = random_network()
     with torch.no_grad():

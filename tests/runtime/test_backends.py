@@ -91,10 +91,11 @@ def test_any_batch_of_both_graphs(backend: Backend) -> None:
         images, prompt = pictures(count, count), prompts(count)
         query = backend.run("query", {"image": images})
         support = backend.run("support", {"image": images, "prompt": prompt})
-        assert set(query) == set(support) == {"feature"}
-        assert query["feature"].dtype == support["feature"].dtype == np.float32
+        assert (set(query), set(support)) == ({"feature"}, {"feature", "plain"})
+        assert {output.dtype.name for output in (*query.values(), *support.values())} == {"float32"}
         np.testing.assert_allclose(query["feature"], toy.features(images), atol=1e-5)
         np.testing.assert_allclose(support["feature"], toy.features(images, prompt), atol=1e-5)
+        np.testing.assert_allclose(support["plain"], toy.features(images), atol=1e-5)
 
 
 def test_the_golden_features(backend: Backend, bundle: Bundle) -> None:
@@ -106,12 +107,13 @@ def test_inputs_are_only_read_and_outputs_are_the_callers(backend: Backend) -> N
     images, prompt = pictures(3), prompts(3)
     for array in (images, prompt):
         array.flags.writeable = False
-    first = backend.run("support", {"image": images, "prompt": prompt})["feature"]
-    kept = first.copy()
+    first = backend.run("support", {"image": images, "prompt": prompt})
+    kept = {name: output.copy() for name, output in first.items()}
     for seed in range(3):
         backend.run("support", {"image": pictures(3, seed), "prompt": prompt})
-    np.testing.assert_array_equal(first, kept)
-    first[:] = 0
+    for name, output in first.items():
+        np.testing.assert_array_equal(output, kept[name])
+        output[:] = 0
 
 
 def test_inputs_in_any_memory(backend: Backend) -> None:
@@ -155,8 +157,9 @@ def test_several_threads_at_once(backend: Backend) -> None:
             images, prompt = pictures(count, seed), prompts(count)
             query = backend.run("query", {"image": images})["feature"]
             np.testing.assert_allclose(query, toy.features(images), atol=1e-5)
-            support = backend.run("support", {"image": images, "prompt": prompt})["feature"]
-            np.testing.assert_allclose(support, toy.features(images, prompt), atol=1e-5)
+            support = backend.run("support", {"image": images, "prompt": prompt})
+            np.testing.assert_allclose(support["feature"], toy.features(images, prompt), atol=1e-5)
+            np.testing.assert_allclose(support["plain"], toy.features(images), atol=1e-5)
 
     at_once(work, 5)
 

@@ -40,9 +40,10 @@ def test_both_graphs_give_the_golden_features(bundle: Bundle) -> None:
     with OnnxRuntimeBackend(bundle) as backend:
         query = backend.run("query", {"image": golden.images})
         support = backend.run("support", {"image": golden.images, "prompt": golden.prompts})
-    assert set(query) == {"feature"}
+    assert (set(query), set(support)) == ({"feature"}, {"feature", "plain"})
     np.testing.assert_allclose(query["feature"], golden.query, atol=1e-5)
     np.testing.assert_allclose(support["feature"], golden.support, atol=1e-5)
+    np.testing.assert_allclose(support["plain"], golden.query, atol=1e-5)
     assert np.abs(golden.support - golden.query).max() > 0.01
 
 

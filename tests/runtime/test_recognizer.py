@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import toy
 from sp_edge.bank import Bank
-from sp_edge.bundle import Bundle
+from sp_edge.bundle import OUTPUTS, Bundle
 from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError
 from sp_edge.familiarity import Familiarity
 from sp_edge.matching import match
@@ -310,8 +310,9 @@ class FakeBackend:
 
     description = "fake"
 
-    def __init__(self, feature: np.ndarray) -> None:
-        self.feature = feature
+    def __init__(self, feature: np.ndarray, plain: np.ndarray | None = None) -> None:
+        self.outputs = {"feature": feature, "plain": feature if plain is None else plain}
+        self.runs: list[tuple[str, int]] = []
         self.asked, self.go = threading.Event(), threading.Event()
         self.go.set()
         self.closed = False
@@ -319,7 +320,8 @@ class FakeBackend:
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         self.asked.set()
         assert self.go.wait(30)
-        return {"feature": self.feature}
+        self.runs.append((graph, len(inputs["image"])))
+        return {name: self.outputs[name] for name in OUTPUTS[graph]}
 
     def close(self) -> None:
         self.closed = True
@@ -343,6 +345,21 @@ def test_features_that_cannot_be_used_never_become_a_result(toy_bundle: Path, fe
         with pytest.raises(BackendError, match="support graph"):
             recognizer.enroll("red", [toy.picture("red")])
         assert recognizer.bank.names == ()
+    sound = np.ones((1, toy.DIM), np.float32)
+    with Recognizer(bundle, Bank.empty(bundle), FakeBackend(sound, plain=feature)) as recognizer:
+        with pytest.raises(BackendError, match="support graph"):
+            recognizer.enroll("red", [toy.picture("red")])
+        assert recognizer.bank.names == ()
+
+
+def test_an_enrolment_runs_one_graph_once(toy_bundle: Path) -> None:
+    bundle = Bundle.load(toy_bundle)
+    backend = FakeBackend(*np.eye(2, toy.DIM, dtype=np.float32)[:, None])
+    with Recognizer(bundle, Bank.empty(bundle), backend) as recognizer:
+        recognizer.enroll("red", [toy.picture("red")], strength=0.0)
+        bank = recognizer.bank
+    assert backend.runs == [("support", 1)]
+    np.testing.assert_array_equal(np.concatenate([bank.support, bank.query]), np.eye(2, toy.DIM))
 
 
 def test_one_image_is_judged_by_one_bank(toy_bundle: Path, taught: Recognizer) -> None:

@@ -58,8 +58,9 @@ def test_every_batch_through_every_step(bundle: Bundle, tmp_path: Path, gpu: Gpu
             images = pictures(count, seed=count)
             np.testing.assert_allclose(backend.run("query", {"image": images})["feature"], toy.features(images), atol=1e-5)
             prompt = np.random.default_rng(count).normal(size=(count, 8)).astype(np.float32)
-            feature = backend.run("support", {"image": images, "prompt": prompt})["feature"]
-            np.testing.assert_allclose(feature, toy.features(images, prompt), atol=1e-5)
+            support = backend.run("support", {"image": images, "prompt": prompt})
+            np.testing.assert_allclose(support["feature"], toy.features(images, prompt), atol=1e-5)
+            np.testing.assert_allclose(support["plain"], toy.features(images), atol=1e-5)
         assert ("upload" in rig.driver.calls) == (gpu is DESKTOP)
     assert rig.driver.clean
 
