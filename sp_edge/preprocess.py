@@ -55,8 +55,8 @@ class Preprocess:
         Returns:
             uint8 (image_size, image_size, 3) RGB. Resize and crop are one step: the crop's box, in the picture's own
             pixels, is resized with Pillow's antialiased bilinear filter. A box that is at least 2.8 times the result's size
-            is first halved, and what is left reduced by whole numbers of pixels, to no less than 1.4 times that size: about
-            three times as fast, and the cosine of the features to those without stays above 0.999.
+            is first halved, and what is left reduced by whole numbers of pixels, to no less than 1.4 times that size: two to
+            three times as fast, and the cosine of a trained network's features to those without is 0.999 or more on average.
 
         Raises:
             ImageError: not such an array.
