@@ -136,7 +136,7 @@ def check(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path |
     report = review(loaded, Head.of(loaded, file.bundle.background(), file.bundle.manifest.calibration))
     rows = [[c.name, c.other, f"{100 * c.probability:.0f} %"] for c in report.confusions]
     if rows:
-        click.echo(table(["class", "may be taken for", "probability"], rows))
+        click.echo(table(["class", "may be taken for", "probability"], rows, text=["may be taken for"]))
     for line in report.lines() or ["nothing to say against this bank"]:
         click.echo(line)
     if json_file:

@@ -124,7 +124,8 @@ def _show(found: Trial) -> None:
     right, unknown, accepted = found.accuracy, found.unknown, found.accepted
     nearest = sum(row.nearest for row in found.taught)
     click.echo(f"\naccuracy: {right}, {right.count} of {right.total} pictures of taught classes")
-    click.echo(f"called unknown: {unknown}, {unknown.count} of them, {nearest} nearest to their own class")
+    so = f", {nearest} of them nearest to their own class" if unknown.count else ""
+    click.echo(f"called unknown: {unknown}, {unknown.count} of {unknown.total}{so}")
     if accepted is not None:
         click.echo(f"wrongly accepted: {accepted}, {accepted.count} of {accepted.total} pictures of other classes")
     if found.untried:

@@ -118,6 +118,12 @@ def test_tables_align(capsys: pytest.CaptureFixture[str]) -> None:
         "a           1",
         "longer     10",
     ]
+    assert table(["class", "shots", "said"], [("a", 1, "some words"), ("b", 10, "none")], text=["said"]).splitlines() == [
+        "class  shots  said",
+        "-----  -----  ----------",
+        "a          1  some words",
+        "b         10  none",
+    ]
 
 
 def test_the_bundle_is_taken_off_the_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_bundle: Path) -> None:

@@ -53,7 +53,7 @@ def test_what_was_taught_is_tried(pictures: Path, call: Call) -> None:
     assert ["dog", "red", "1"] in [line.split() for line in lines]
     assert ["red", "green", "1"] in [line.split() for line in lines]
     assert "accuracy: 83.3 % (43.6 to 97.0), 5 of 6 pictures of taught classes" in out
-    assert "called unknown: 0.0 % (0.0 to 39.0), 0 of them" in out
+    assert "called unknown: 0.0 % (0.0 to 39.0), 0 of 6\n" in out
     assert "wrongly accepted: 50.0 % (9.5 to 90.5), 1 of 2 pictures of other classes" in out
     assert "taught, and without a picture here: blue" in out
     read = json.loads(Path("test.json").read_text("utf-8"))
@@ -69,7 +69,7 @@ def test_a_threshold_makes_pictures_unknown(pictures: Path, call: Call) -> None:
     code, out, _ = call("bank", "test", pictures, "--threshold", 1)
     assert code == 0
     assert ", 0 of 6 pictures of taught" in out
-    assert "called unknown: 100.0 % (61.0 to 100.0), 6 of them, 5 nearest to their own class" in out
+    assert "called unknown: 100.0 % (61.0 to 100.0), 6 of 6, 5 of them nearest to their own class" in out
     assert ", 0 of 2 pictures of other" in out
 
 
