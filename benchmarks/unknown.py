@@ -12,7 +12,6 @@ of all banks of a row, so that one cut must serve them all; the differences' 95 
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "sets"))
 
+from digits import digits
+from load import SETS, load_set
 from sp_edge.cli.common import table
-from sp_edge.data import sets
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.files import write_json
@@ -50,16 +49,6 @@ class World:
     features: Features
     members: list[Array]
     strength: float
-
-
-def digits(size: int) -> tuple[Array, Array]:
-    """scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged: uint8 (n, size, size, 3) RGB, and their labels."""
-    from sklearn.datasets import load_digits
-
-    loaded = load_digits()
-    inverted = (255 - loaded.images * (255 / 16)).clip(0, 255).astype(np.uint8)
-    large = [np.asarray(Image.fromarray(d).resize((size, size), Image.Resampling.BICUBIC).convert("RGB")) for d in inverted]
-    return np.stack(large), loaded.target
 
 
 def worlds_of(checkpoint: Checkpoint, pictures: PictureSet) -> dict[str, World]:
@@ -178,19 +167,15 @@ def _calibration_error(confidence: Array, right: Array, bins: int = 15) -> float
 
 @click.command()
 @click.argument("checkpoint_file", type=click.Path(path_type=Path, exists=True))
-@click.option("--trained-on", type=click.Choice(["scenes", "emoji"]), default="scenes", show_default=True)
+@click.option("--trained-on", type=click.Choice(SETS), default="scenes", show_default=True)
 @click.option("--banks", default=300, show_default=True, help="Simulated for each row.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to a file, too.")
 def main(checkpoint_file: Path, trained_on: str, banks: int, json_file: Path | None) -> None:
     """Print the comparison."""
     checkpoint = Checkpoint.load(checkpoint_file)
     settings = checkpoint.settings
-    if trained_on == "scenes":
-        base, val, test = (sets.load_split(settings, split) for split in ("train", "val", "test"))
-    else:
-        builder = importlib.import_module(trained_on)
-        size = settings.model.image_size
-        base, val, test = (builder.build(split, size, count) for split, count in (("train", 4), ("val", 20), ("test", 20)))
+    splits = {"train": 4, "val": 20, "test": 20}  # pictures a class of other sets than scenes
+    base, val, test = (load_set(trained_on, split, settings, count) for split, count in splits.items())
     within = within_features(encode(checkpoint.network, (few := thinned(base, 4, 1200)).images, None), few.labels)
     prepared = (within, calibrate(checkpoint, val, checkpoint.prompts, within, click.echo))
     worlds = worlds_of(checkpoint, test)

@@ -13,13 +13,15 @@ SETS = ("scenes", "emoji", "icons", "characters")
 PER_CLASS = {"train": 24, "val": 20, "test": 20}
 
 
-def load_set(name: str, split: str, settings: Settings) -> PictureSet:
+def load_set(name: str, split: str, settings: Settings, per_class: int | None = None) -> PictureSet:
     """The pictures of a split ('train', 'val' or 'test'), the same ones whatever the settings' seed is.
 
     Args:
-        name: one of `SETS`; the scenes have as many pictures a class as the settings say, the others `PER_CLASS`.
+        name: one of `SETS`; the scenes have as many pictures a class as the settings say.
+        per_class: pictures a class and group of the other sets; `PER_CLASS` by default.
     """
     if name == "scenes":
         return sets.load_split(dataclasses.replace(settings, seed=0), split, progress=True)
-    pictures: PictureSet = importlib.import_module(name).build(split, settings.model.image_size, PER_CLASS[split])
+    count = PER_CLASS[split] if per_class is None else per_class
+    pictures: PictureSet = importlib.import_module(name).build(split, settings.model.image_size, count)
     return pictures
