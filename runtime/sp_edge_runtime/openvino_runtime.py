@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
@@ -31,9 +32,24 @@ def _core() -> Any:
     Its CPU plugin gives the thread that loads it a stack for signals, and unmaps that with the last core; dropped in another
     thread, the first would take its next signal, such as Ctrl+C, on memory that is no longer its own.
     """
-    import openvino
+    return import_openvino().Core()
 
-    return openvino.Core()
+
+def import_openvino() -> Any:
+    """The package, which by itself reports every import over the network: a machine with a camera calls nobody unasked.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    reports = "openvino_telemetry"
+    if reports not in sys.modules:
+        sys.modules[reports] = None  # type: ignore[assignment]  # as if it were not installed, which OpenVINO takes
+    try:
+        import openvino
+    finally:
+        if sys.modules[reports] is None:
+            del sys.modules[reports]
+    return openvino
 
 
 class OpenVinoBackend(Backend):
@@ -62,7 +78,7 @@ class OpenVinoBackend(Backend):
         if threads is not None and threads < 1:
             raise SettingsError("the number of threads is out of range", expected="1 or more", got=str(threads))
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError as cause:
             raise MissingExtraError("cannot run on --device openvino", package="openvino", extra="openvino") from cause
         self._precision = precision or bundle.manifest.precision

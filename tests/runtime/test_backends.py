@@ -19,7 +19,7 @@ from sp_edge_runtime.backend import LEAST_COSINE, Backend, check_golden, least_c
 from sp_edge_runtime.cuda import Cuda
 from sp_edge_runtime.hand_over import HandOver
 from sp_edge_runtime.onnx_runtime import OnnxRuntimeBackend
-from sp_edge_runtime.openvino_runtime import OpenVinoBackend
+from sp_edge_runtime.openvino_runtime import OpenVinoBackend, import_openvino
 from sp_edge_runtime.tensorrt_runtime import TensorRtBackend
 from stand_in_tensorrt import StandIn, put_plans
 from threads import at_once
@@ -32,7 +32,10 @@ def onnx_runtime(bundle: Bundle, folder: Path, patch: pytest.MonkeyPatch) -> Ope
 
 
 def openvino(bundle: Bundle, folder: Path, patch: pytest.MonkeyPatch) -> Opened:
-    pytest.importorskip("openvino")
+    try:
+        import_openvino()
+    except ImportError:
+        pytest.skip("OpenVINO is not installed")
     return OpenVinoBackend(bundle, threads=1, cache=folder), None
 
 

@@ -18,10 +18,12 @@ from sp_edge.bundle import Bundle
 from sp_edge.errors import BackendError, BundleError, MissingExtraError, SettingsError
 from sp_edge_runtime import openvino_runtime
 from sp_edge_runtime.devices import open_backend
+from sp_edge_runtime.openvino_runtime import OpenVinoBackend, import_openvino
 
-openvino = pytest.importorskip("openvino")
-
-from sp_edge_runtime.openvino_runtime import OpenVinoBackend  # noqa: E402
+try:
+    openvino = import_openvino()
+except ImportError:
+    pytest.skip("OpenVINO is not installed", allow_module_level=True)
 
 HAS_BF16 = "BF16" in openvino_runtime._core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
@@ -178,6 +180,22 @@ ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_te
 assert stack.start is None or any(int(a, 16) <= stack.start < int(b, 16) for a, b in ranges)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_is_reported(tmp_path: Path) -> None:
+    code = f"""
+import sys, threading
+from pathlib import Path
+from sp_edge.bundle import Bundle
+from sp_edge_runtime.openvino_runtime import OpenVinoBackend
+
+OpenVinoBackend(Bundle.load(Path({str(toy.make_bundle(tmp_path / "bundle"))!r})), cache=Path({str(tmp_path / "cache")!r}))
+assert threading.enumerate() == [threading.main_thread()]
+assert "openvino" in sys.modules and not any(name.startswith("openvino_telemetry") for name in sys.modules)
+"""
+    (tmp_path / "home").mkdir()
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HOME": str(tmp_path / "home")})
+    assert not list((tmp_path / "home").iterdir()), "neither consent nor the number of a client"
 
 
 def test_threads_out_of_range(bundle: Bundle) -> None:
