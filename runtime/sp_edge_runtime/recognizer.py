@@ -229,7 +229,7 @@ class Recognizer:
         )
 
     def problems(self, name: str, images: Sequence[NDArray[np.uint8]]) -> list[Problem]:
-        """What speaks against shots of a class: black, overexposed, empty or blurred ones, and copies; see `sp_edge.quality`.
+        """What speaks against shots of a class: dark, overexposed, empty or blurred ones, and copies; see `sp_edge.quality`.
 
         Nothing is taught. `enroll` teaches whatever it is given.
         """

@@ -36,7 +36,7 @@ _SOURCES = {
 @click.option(
     "--views", default=1, show_default=True, type=click.IntRange(1, 50), help="Crops that stand for each shot, with it."
 )
-@click.option("--force", is_flag=True, help="Keep shots that are black, overexposed, empty, blurred or copies.")
+@click.option("--force", is_flag=True, help="Keep shots that are dark, overexposed, empty, blurred or copies.")
 @json_option("the class's strength and what the shots say")
 @backend_options
 def enroll(
