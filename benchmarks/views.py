@@ -1,7 +1,7 @@
 """What do views of the shots gain, and what does logistic regression, averaged or with every view a shot?
 
     python benchmarks/views.py runs/1/checkpoint.safetensors
-    python benchmarks/views.py runs/prompts/emoji/ours.safetensors --trained-on emoji
+    python benchmarks/views.py runs/prompts/emoji/seed-0/ours.safetensors --trained-on emoji
 
 Banks of five novel classes are taught as `sp-edge enroll` teaches them, with `sp_edge.views` and the prompts at the
 network's strength, and asked fifteen pictures of each class. The nearest prototype and logistic regression decide in the
@@ -128,7 +128,7 @@ def main(checkpoint_file: Path, trained_on: str, count: int, banks: int, json_fi
     few = thinned(load_set(trained_on, "train", settings, 4), 4, 1200)
     within = within_features(encode(network, few.images, None), few.labels)
     test = load_set(trained_on, "test", settings)
-    strength = network.strength if network.prompt is not None else 0.0
+    strength = network.strength
     prompts = class_prompts(network, test, checkpoint.prompts)
     worlds = {}
     for name, group in test.groups.items():

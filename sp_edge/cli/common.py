@@ -214,12 +214,13 @@ def is_bundle(path: Path) -> bool:
     return path.suffix == ".spedge" or (path / "manifest.json").is_file()
 
 
-def refuse_idle(context: click.Context, names: Iterable[str], where: str) -> None:
+def refuse_idle(context: click.Context, names: Iterable[str], where: str, instead: str) -> None:
     """Refuses options that were given and would do nothing.
 
     Args:
         names: of the command's parameters that have no effect.
         where: with what they have none.
+        instead: with what they would have some.
 
     Raises:
         SettingsError: one of them stands on the command line.
@@ -227,7 +228,7 @@ def refuse_idle(context: click.Context, names: Iterable[str], where: str) -> Non
     idle = set(names)
     for option in context.command.params:
         if option.name in idle and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
-            raise SettingsError(f"{option.opts[0]} does nothing with {where}", expected=f"no {option.opts[0]}")
+            raise SettingsError(f"{option.opts[0]} does nothing with {where}", expected=f"{instead}, or no {option.opts[0]}")
 
 
 def split_bundle(arguments: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:

@@ -82,6 +82,7 @@ def _deepstream(options: Mapping[str, Any]) -> Make:
 
 
 def _check_bank(options: Mapping[str, Any]) -> None:
+    """Finds a bank that was named and is not there before the export's minutes of work, rather than after them."""
     if options["bank"]:
         existing_bank(options["bank"])
 

@@ -11,6 +11,7 @@ from sp_edge import runs
 from sp_edge.cli.common import (
     PATH,
     Command,
+    engines_option,
     find_checkpoint,
     is_bundle,
     json_option,
@@ -63,11 +64,12 @@ def export(context: click.Context, /, source: Path | None, precision: str | None
       sp-edge export model.spedge --format engine --precision fp16
       sp-edge export model.spedge --format triton --bank shop.spbank
     """
-    refuse_idle(context, [name for name, forms in APPLIES.items() if form not in forms], f"--format {form}")
+    idle = [name for name, forms in APPLIES.items() if form not in forms]
+    refuse_idle(context, idle, f"--format {form}", "another --format")
     make = FORMATS[form](options)  # now, and not after minutes of work
     bundle = _given_bundle(context, source, form) if source is not None and is_bundle(source) else None
     precision = precision or ("fp32" if bundle is None else bundle.manifest.precision)
-    refuse_idle(context, _IDLE.get(precision, ()), f"--precision {precision}")
+    refuse_idle(context, _IDLE.get(precision, ()), f"--precision {precision}", "another --precision")
     if bundle is None:
         bundle = _export_checkpoint(source, precision, **{name: options[name] for name in _OF_CHECKPOINTS})
     make(bundle, precision)
@@ -82,7 +84,7 @@ def _given_bundle(context: click.Context, path: Path, form: str) -> Bundle:
 
     if form == "onnx":
         raise SettingsError(f"{path} is a bundle already", expected="a checkpoint, or another --format", got="--format onnx")
-    refuse_idle(context, _OF_CHECKPOINTS, "a bundle, whose graphs are made already")
+    refuse_idle(context, _OF_CHECKPOINTS, "a bundle, whose graphs are made already", "a checkpoint")
     return Bundle.load(path)
 
 
@@ -119,9 +121,7 @@ def _export_checkpoint(
 
 @click.command(cls=Command)
 @click.argument("bundle", type=PATH, nargs=-1, metavar="[BUNDLE]")
-@click.option(
-    "--engines", type=PATH, metavar="DIR", help="Where TensorRT engines are kept.  [default: ~/.cache/sp-edge/engines]"
-)
+@engines_option
 @json_option("the figures")
 def verify(bundle: tuple[Path, ...], engines: Path | None, json_file: Path | None) -> None:
     """Check a bundle on this machine.

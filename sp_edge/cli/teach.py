@@ -87,7 +87,7 @@ def enroll(
             source += ", in place of the bundle's own"
         if not force and (problems := recognizer.problems(name, images)):
             raise BankError(
-                f"{len(problems)} of {len(files)} pictures would teach '{name}' nothing",
+                f"{len(problems)} of {len(files)} pictures would teach '{name}' little or nothing",
                 expected="sharp pictures, each another view",
                 got="; ".join(f"{files[problem.shot]}: {problem}" for problem in problems[:5]),
                 next_step="leave them out, or keep them with --force",

@@ -42,7 +42,6 @@ def test(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | 
 
     A folder that is called as a taught class shows how often that is recognised, and what it is taken for instead. Pictures
     in any other folder should be 'unknown'; how many were accepted is counted. Take other pictures than you taught from.
-
     Every share stands with its 95 % interval.
 
     \b
@@ -72,12 +71,12 @@ def test(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | 
         except DataError as error:  # those of taught classes are all broken
             raise _unreadable(broken, pictures) if broken else error from None
     _show(found)
-    for name in (row.name for row in found.foreign):
-        meant = next((known for known in bank.names if known.casefold() == name.casefold()), None)
+    for row in found.foreign:
+        meant = next((known for known in bank.names if known.casefold() == row.name.casefold()), None)
         if meant:
-            click.echo(f"'{name}' counts as not taught: the class is spelt '{meant}'")
+            click.echo(f"'{row.name}' counts as not taught: the class is spelt '{meant}'")
     if loose := image_files(places[0]):
-        click.echo(f"{len(loose)} pictures directly in {places[0]} have no class, and were left out")
+        click.echo(f"pictures directly in {places[0]} have no class: {len(loose)} left out")
     if json_file:
         described = {"bundle": str(path), "bank": str(file), "bank_version": bank.version, "folder": str(places[0])}
         write_json(json_file, {**described, **found.to_json(), "unreadable": broken})

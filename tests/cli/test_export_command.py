@@ -25,7 +25,8 @@ Call = Callable[..., tuple[int, str, str]]
 def test_an_option_that_would_do_nothing_is_refused(call: Call, option: tuple[str, object]) -> None:
     code, out, err = call("export", *option)
     assert (code, out) == (2, "")
-    assert err.startswith(f"error: {option[0]} does nothing with --format onnx")
+    said = f"error: {option[0]} does nothing with --format onnx\n  expected: another --format, or no {option[0]}\n"
+    assert err.startswith(said)
 
 
 def test_every_option_of_a_format_exists_and_every_format_too() -> None:
@@ -40,7 +41,7 @@ def test_every_option_of_a_format_exists_and_every_format_too() -> None:
 def test_pictures_are_of_no_use_to_fp32(call: Call, tmp_path: Path) -> None:
     code, _, err = call("export", tmp_path / "checkpoint.safetensors", "--data", tmp_path)
     assert code == 2
-    assert "--data does nothing with --precision fp32" in err
+    assert "--data does nothing with --precision fp32\n  expected: another --precision, or no --data" in err
 
 
 @pytest.mark.parametrize("precision", [(), ("--precision", "fp16")])
@@ -75,6 +76,7 @@ def test_what_makes_graphs_does_nothing_with_a_bundle(
     code, _, err = call("export", toy_bundle, "--format", "engine", *option)
     assert code == 2
     assert f"{option[0]} does nothing with a bundle" in err
+    assert f"expected: a checkpoint, or no {option[0]}" in err
 
 
 @pytest.mark.parametrize(("given", "precision"), [((), "fp32"), (("--precision", "fp16"), "fp16")])

@@ -96,7 +96,7 @@ def test_a_class_in_another_spelling_is_told(pictures: Path, call: Call) -> None
     code, out, _ = call("bank", "test", pictures)
     assert code == 0
     assert "'Green' counts as not taught: the class is spelt 'green'" in out
-    assert "1 pictures directly in" in out
+    assert "have no class: 1 left out" in out
 
 
 @pytest.mark.parametrize(
