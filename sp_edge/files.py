@@ -51,13 +51,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Gives a temporary folder beside `path`; it replaces `path` once the block ends, and vanishes if it fails.
 
     Where the system can swap two folders in one step (Linux, on most file systems), there is one at `path` all the while.
-    Elsewhere there is none between two renames, and a process killed there leaves the old one in `.NAME.*/replaced`.
+    Elsewhere there is none between two renames, and a process killed there leaves the old one in `.NAME.*/replaced`. A link at
+    `path` is replaced, too; what it leads to stays.
 
     Raises:
         NotADirectoryError: a file is at `path`.
+        OSError: `path` cannot be replaced: a mount, such as a container's volume, or '.', which has no name of its own.
     """
     if not _is_free_or_folder(path):
         raise NotADirectoryError(f"not a folder: {path}")
+    if path.name in ("", "..") or os.path.ismount(path):
+        raise OSError(errno.EBUSY, "cannot be replaced as a whole; give the name of a folder in it", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, aside = _beside(path), _beside(path)
     old = aside / "replaced"
@@ -65,7 +69,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         while temporary.exists() and not _swap(temporary, path):
-            if path.exists():
+            if os.path.lexists(path):
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.mkdir()
                 with suppress(FileNotFoundError):  # another writer has moved it just now

@@ -76,7 +76,17 @@ def _keep_debug(_context: click.Context, _parameter: click.Parameter, value: boo
 
 
 # What the system says of a path that cannot be used, as against what breaks on the way.
-_GIVEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+_GIVEN = {
+    errno.EBUSY,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+}
 
 
 def run(group: click.Group, arguments: Sequence[str]) -> int:

@@ -373,6 +373,23 @@ def test_a_link_to_a_folder_is_replaced_and_what_it_led_to_stays(tmp_path: Path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
 
 
+def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    with atomic_folder(tmp_path / "link") as temporary:
+        (temporary / "b").write_bytes(NEW)
+    assert content(tmp_path) == {"link/b": NEW}
+    assert [p.name for p in tmp_path.iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize("path", [".", "..", "/", "sub/.."])
+def test_what_cannot_be_renamed_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="name of a folder in it"), atomic_folder(Path(path)):
+        pytest.fail("work is not begun that cannot end")
+    assert [p.name for p in tmp_path.iterdir()] == ["sub"]
+
+
 @pytest.mark.parametrize("write", [atomic_file, atomic_folder])
 def test_the_parent_may_not_be_a_file(tmp_path: Path, write: Callable[[Path], AbstractContextManager[Path]]) -> None:
     (tmp_path / "file").write_bytes(OLD)
