@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEVICE = "CPU"
 _DTYPES = {"uint8": "u8", "float32": "f32"}
+_importing = threading.Lock()
 
 
 @functools.cache
@@ -42,13 +43,15 @@ def import_openvino() -> Any:
         ImportError: it is not installed.
     """
     reports = "openvino_telemetry"
-    if reports not in sys.modules:
-        sys.modules[reports] = None  # type: ignore[assignment]  # as if it were not installed, which OpenVINO takes
-    try:
-        import openvino
-    finally:
-        if sys.modules[reports] is None:
-            del sys.modules[reports]
+    with _importing:  # so that no thread takes the mark away from under another
+        marked = reports not in sys.modules
+        if marked:
+            sys.modules[reports] = None  # type: ignore[assignment]  # as if it were not installed, which OpenVINO takes
+        try:
+            import openvino
+        finally:
+            if marked:
+                del sys.modules[reports]
     return openvino
 
 
@@ -101,8 +104,8 @@ class OpenVinoBackend(Backend):
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
-        with suppress(InputError):  # a user without a home folder: compiled anew each time
-            folder = cache or cache_folder("openvino", SettingsError, next_step="")
+        folder = cache or _usual_cache()
+        if folder is not None:
             self._settings["CACHE_DIR"] = str(folder)
         self._compiled: dict[tuple[str, bool], _Compiled] = {}
         self._compiling = threading.Lock()
@@ -173,6 +176,15 @@ class OpenVinoBackend(Backend):
                 got=", ".join(sorted(found)),
                 next_step="export the bundle again, with a dynamic batch N",
             )
+
+
+def _usual_cache() -> Path | None:
+    """The folder among the user's caches; None where there is no home or nothing can be written: compiled anew each time."""
+    with suppress(InputError, OSError):
+        folder = cache_folder("openvino", SettingsError, next_step="")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    return None
 
 
 class _Compiled:

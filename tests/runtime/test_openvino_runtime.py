@@ -127,6 +127,14 @@ def test_a_damaged_cache_is_made_again(bundle: Bundle, cache: Path) -> None:
                 blob.write_bytes(damage)
 
 
+def test_a_system_that_is_only_read_needs_no_cache(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with OpenVinoBackend(bundle) as backend:
+        feature = backend.run("query", {"image": pictures(1)})["feature"]
+    np.testing.assert_allclose(feature, toy.features(pictures(1)), atol=1e-5)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_cache_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
@@ -196,6 +204,32 @@ assert "openvino" in sys.modules and not any(name.startswith("openvino_telemetry
     (tmp_path / "home").mkdir()
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HOME": str(tmp_path / "home")})
     assert not list((tmp_path / "home").iterdir()), "neither consent nor the number of a client"
+
+
+def test_threads_may_import_it_at_once() -> None:
+    code = """
+import sys, threading
+from sp_edge_runtime.openvino_runtime import import_openvino
+
+sys.setswitchinterval(1e-5)
+begin, found = threading.Barrier(4), []
+
+def work():
+    begin.wait()
+    found.append(import_openvino())
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert found == [sys.modules["openvino"]] * 4 and "openvino_telemetry" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_who_has_blocked_the_reports_finds_them_blocked_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", None)
+    import_openvino()
+    assert sys.modules["openvino_telemetry"] is None
 
 
 def test_threads_out_of_range(bundle: Bundle) -> None:
