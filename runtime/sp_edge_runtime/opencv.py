@@ -64,6 +64,9 @@ def quiet() -> Iterator[None]:
     OpenCV announces every WebM file there, and what is no video, whatever its log level. Its results are checked, so that
     nothing is lost.
     """
+    if sys.stderr is None:  # a service may have none, and a file of its own may have the number
+        yield
+        return
     with _redirecting:
         sys.stderr.flush()
         kept = os.dup(2)
@@ -85,8 +88,9 @@ class Complaints:
     """
 
     def __init__(self) -> None:
-        # With a level OpenCV prints to stdout, when it has enough; without one FFmpeg prints errors to stderr, at once.
-        os.environ.pop("OPENCV_FFMPEG_LOGLEVEL", None)
+        # With one of these OpenCV prints to stdout, when it has enough; without, FFmpeg prints errors to stderr, at once.
+        for name in ("OPENCV_FFMPEG_LOGLEVEL", "OPENCV_FFMPEG_DEBUG"):
+            os.environ.pop(name, None)
         self._said, writer = os.pipe()
         for end in (self._said, writer):
             os.set_blocking(end, False)  # FFmpeg never waits for its reader

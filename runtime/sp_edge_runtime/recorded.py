@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ class VideoFileSource(Source):
                     f"the video {self.name} is interlaced, of which this OpenCV makes no pictures",
                     expected=failure.expected,
                     got=failure.got,
-                    next_step=f"ffmpeg -i '{self._path}' -vf yadif -pix_fmt yuv420p readable.mp4",
+                    next_step=f"ffmpeg -i {shlex.quote(str(self._path))} -vf yadif -pix_fmt yuv420p readable.mp4",
                 ) from failure
         except SourceError:
             pass  # it does not read there, but it does here
@@ -143,7 +144,7 @@ class VideoFileSource(Source):
             raise SourceError(
                 f"{self._path} is no video that OpenCV can read",
                 expected=f"a video, or a picture ({', '.join(sorted(EXTENSIONS))})",
-                next_step=f"ffmpeg -i '{self._path}' -pix_fmt yuv420p readable.mp4",
+                next_step=f"ffmpeg -i {shlex.quote(str(self._path))} -pix_fmt yuv420p readable.mp4",
             )
         return capture
 

@@ -68,6 +68,14 @@ def test_two_threads_that_are_quiet_at_once_give_the_terminal_back() -> None:
     assert os.path.samestat(os.fstat(2), before)
 
 
+def test_a_process_without_stderr_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    before = os.fstat(2)
+    with quiet():
+        # What has the number 2 is then some file of the application's own.
+        assert os.path.samestat(os.fstat(2), before)
+
+
 def test_a_choice_of_log_level_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cv2")
     monkeypatch.setenv("OPENCV_FFMPEG_LOGLEVEL", "32")

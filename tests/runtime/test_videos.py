@@ -1,5 +1,9 @@
 """Videos as ffmpeg, phones and recorders write them: every frame, in order, at its time, upright and in its colours."""
 
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -193,14 +197,30 @@ SHOWS_INTERLACED = tuple(int(part) for part in cv2.__version__.split(".")[:2]) <
 
 @pytest.mark.parametrize(("name", "options"), INTERLACED)
 def test_interlaced_video_is_shown_or_refused(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
-    path = make(tmp_path / name, *options)
+    path = make(tmp_path / f"mother's {name}", *options)
     if SHOWS_INTERLACED:
         with open_source(str(path)) as source:
             assert sorted({number_in(frame.image_rgb) for frame in source}) == list(range(COUNT))
         return
     with pytest.raises(SourceError, match="is interlaced") as caught:
         open_source(str(path))
-    assert "yadif" in caught.value.next_step
+    assert f"ffmpeg -i {shlex.quote(str(path))} -vf yadif" in caught.value.next_step
+
+
+@pytest.mark.skipif(SHOWS_INTERLACED, reason="this OpenCV shows interlaced video")
+@pytest.mark.parametrize("choice", ["OPENCV_FFMPEG_DEBUG", "OPENCV_FFMPEG_LOGLEVEL"])
+def test_interlaced_video_is_refused_whatever_ffmpeg_is_to_say(choice: str, tmp_path: Path) -> None:
+    # OpenCV looks at it when it is first used, so in this process it may be too late.
+    path = make(tmp_path / "h264.mp4", *INTERLACED[0][1])
+    said = "from sp_edge_runtime.camera import open_source; open_source({!r})"
+    ran = subprocess.run(
+        [sys.executable, "-c", said.format(str(path))],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), choice: "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "is interlaced" in ran.stderr
 
 
 @pytest.mark.skipif(SHOWS_INTERLACED, reason="this OpenCV shows interlaced video")
