@@ -23,6 +23,7 @@ FEW = 0.1  # of the other direction's details, below which a direction says noth
 ROUNDING = 1 / 6  # variance that two roundings to whole grey levels leave, in a picture that has no details either
 COPY = 0.2  # difference of two thumbnails below which they are one picture
 REACH = 4  # pixels by which a copy may be shifted
+BLOCK = 64  # thumbnails that are compared at once: what is computed of them, 32 MB, grows no further with a class's shots
 
 
 def _smoothing(sigma: float) -> NDArray[np.float64]:
@@ -94,6 +95,8 @@ def difference(one: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.
     1 - r^2 is the share of the one's variance that the other does not explain; c is how far their mean colours are apart at
     the same brightness, in standard deviations of the one. 0 of a copy, 1 or more of what has nothing in common.
     """
+    if len(others) > BLOCK:
+        return np.concatenate([difference(one, others[i : i + BLOCK]) for i in range(0, len(others), BLOCK)])
     inner = one[REACH:-REACH, REACH:-REACH].astype(np.float64)
     inner -= inner.mean(axis=(0, 1))  # of each channel: a colour is no contrast
     size, known = inner.shape[0], others.astype(np.float64)

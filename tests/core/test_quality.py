@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_images
 
 from sp_edge.bank import thumbnail
 from sp_edge.data import scenes
-from sp_edge.quality import BLURRED, COPY, SIDE, difference, judge, problems, sharpness
+from sp_edge.quality import BLOCK, BLURRED, COPY, SIDE, difference, judge, problems, sharpness
 
 DRAWN = scenes.draw_split("val", size=96, per_class=1).images
 
@@ -112,6 +112,13 @@ def test_a_difference_by_hand() -> None:
     flat = np.full((2, SIDE, SIDE, 3), 90, np.uint8)
     flat[1, 0, 0] = 120
     assert difference(flat[0], flat).tolist() == pytest.approx([0, 0], abs=1e-4)
+
+
+def test_many_shots_are_compared_as_few_are() -> None:
+    shots = np.random.default_rng(0).integers(0, 256, (2 * BLOCK + 3, SIDE, SIDE, 3), dtype=np.uint8)
+    one_by_one = [difference(shots[5], shot[None])[0] for shot in shots]
+    assert difference(shots[5], shots).tolist() == pytest.approx(one_by_one, abs=1e-6)
+    assert problems([shots[-1]], shots)[0].of == f"shot {len(shots) - 1} of the class"
 
 
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))))
