@@ -71,9 +71,9 @@ def test(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | 
         except DataError as error:  # those of taught classes are all broken
             raise _unreadable(broken, pictures) if broken else error from None
     _show(found)
+    spelt = {name.casefold(): name for name in bank.names}
     for row in found.foreign:
-        meant = next((known for known in bank.names if known.casefold() == row.name.casefold()), None)
-        if meant:
+        if meant := spelt.get(row.name.casefold()):
             click.echo(f"'{row.name}' counts as not taught: the class is spelt '{meant}'")
     if loose := image_files(places[0]):
         click.echo(f"pictures directly in {places[0]} have no class: {len(loose)} left out")

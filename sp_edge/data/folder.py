@@ -135,7 +135,7 @@ def _class_folders(
     where: Path, absent: str, expected: str = "a folder with train/, val/ and test/, each with one folder a class"
 ) -> list[Path]:
     if not where.is_dir():
-        raise DataError(absent, expected=expected, got="nothing")
+        raise DataError(absent, expected=expected, got="a file" if where.exists() else "nothing")
     return sorted(path for path in where.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 

@@ -102,7 +102,8 @@ def test_a_class_in_another_spelling_is_told(pictures: Path, call: Call) -> None
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda folder: None, "no folder"),
+        (lambda folder: None, "got: nothing"),
+        (lambda folder: folder.touch(), "got: a file"),
         (lambda folder: folder.mkdir(), "no class folders"),
         (lambda folder: draw(folder, "red"), "1 pictures without a class"),
         (lambda folder: (folder / "red").mkdir(parents=True), "no pictures in"),
