@@ -23,6 +23,8 @@ _SINK = re.compile(r"!\s*appsink\b")
 # know, and marks it: a grey or smeared frame, which is none. A phone films upright by saying so; pixels need not be square.
 _TRUE = "! identity drop-buffer-flags=corrupted ! videoconvert ! videoflip video-direction=auto ! videoscale ! {}appsink"
 _CAPS = "video/x-raw,pixel-aspect-ratio=1/1,format="
+# What that asks of the pipeline, for whose errors name elements that the user did not write.
+_NEEDS = "appsink takes raw video outside NVMM (nvvidconv copies it), through videoflip of gstreamer1.0-plugins-good"
 
 
 def csi_pipeline(sensor: int, size_wh: tuple[int, int], rate: float, flip: Flip = "none") -> str:
@@ -52,7 +54,7 @@ def capture_pipeline(request: CaptureRequest) -> tuple[float | None, Iterator[Ca
     opened = cv2.VideoCapture(text, cv2.CAP_GSTREAMER)
     if not opened.isOpened():
         opened.release()
-        raise SourceError("the GStreamer pipeline does not start", next_step=_hint(request))
+        raise SourceError("the GStreamer pipeline does not start", next_step=f"{_NEEDS}; {_hint(request)}")
     return capture_from(opened, cv2, request)
 
 
@@ -63,7 +65,9 @@ def _through_pygobject(request: CaptureRequest) -> tuple[float | None, Iterator[
         pipeline = gst.parse_launch(text)
         sinks = [element for element in _elements(pipeline) if element.get_factory().get_name() == "appsink"]
     except Exception as cause:  # GLib.Error, which only exists where gi does
-        raise SettingsError("this is no GStreamer pipeline", expected="... ! appsink", got=str(cause)) from cause
+        raise SettingsError(
+            "this is no GStreamer pipeline", expected="... ! appsink", got=str(cause), next_step=_NEEDS
+        ) from cause
     if len(sinks) != 1:
         raise SettingsError("the pipeline does not have one appsink", expected="1", got=str(len(sinks)))
     sink = sinks[0]

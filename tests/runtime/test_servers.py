@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sp_edge.errors import SourceError
 from sp_edge_runtime.camera import open_source
 from sp_edge_runtime.frames import State
 
@@ -95,3 +96,6 @@ def test_pipelines_that_are_none() -> None:
     ):
         with pytest.raises(Exception, match=words):
             open_source(text, timeout=3.0)
+    with pytest.raises(SourceError, match="could not link identity") as caught:
+        open_source("audiotestsrc ! appsink", timeout=3.0)
+    assert "raw video" in caught.value.next_step
