@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent / "sets"))
 from load import SETS, load_set
 from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.data.pictures import PictureSet
-from sp_edge.errors import DataError
+from sp_edge.errors import DataError, SettingsError
 from sp_edge.files import load_tensors, save_tensors, write_bytes
 from sp_edge.model import build_network
 from sp_edge.prompts import PromptTable
@@ -34,7 +34,7 @@ from sp_edge.settings import Settings
 from sp_edge.text import prompt_table
 from sp_edge.training.accelerator import make_accelerator
 from sp_edge.training.checkpoint import Checkpoint
-from sp_edge.training.evaluate import class_prompts, sample, score, title
+from sp_edge.training.evaluate import sample, score, title
 from sp_edge.training.pretrain import pretrain
 from sp_edge.training.strength import best_of, choose_strength, shown_by_share
 from sp_edge.training.text_prototype import fit_text_prototype
@@ -86,7 +86,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A set: its pictures and prompts, which all seeds share, and the settings of the first seed."""
+    """A set: its pictures and prompts, which all seeds share, and the changes to the recipe."""
 
     pictures: Mapping[str, PictureSet]
     prompts: PromptTable
@@ -95,8 +95,14 @@ class Study:
 
     @classmethod
     def of(cls, name: str, overrides: tuple[str, ...], device: str) -> Study:
-        """Draws the pictures and encodes the names."""
+        """Draws the pictures and encodes the names.
+
+        Raises:
+            SettingsError: the network is to have no prompts, or no text prototype.
+        """
         settings = Settings.load("scenes", overrides)
+        if settings.model.interaction == "none" or not settings.model.text_prototype:
+            raise SettingsError("the study is of prompts and the text prototype", expected="a network that has both")
         pictures = {split: load_set(name, split, settings) for split in ("train", "val", "test")}
         names = [name for each in pictures.values() for name in each.class_names]
         return cls(pictures, prompt_table(names, settings.text, base=pictures["train"].class_names), overrides, device)
@@ -126,8 +132,8 @@ class Study:
             network = build_network(settings.model, self.prompts.text.dim)
             accelerator = make_accelerator(settings.precision, self.device)
             pretrain(network, self.pictures["train"], settings, folder=out, accelerator=accelerator)
-            (out / "pretrain.state.safetensors").unlink(missing_ok=True)
             self._save(network, settings, "pretrained", {}, file)
+            (out / "pretrain.state.safetensors").unlink(missing_ok=True)
         return self._load(file, settings)
 
     def _tuned(self, pretrained: Checkpoint, settings: Settings, out: Path, name: str) -> Checkpoint:
@@ -138,9 +144,9 @@ class Study:
             network.load_state_dict(pretrained.network.state_dict())
             accelerator = make_accelerator(settings.precision, self.device)
             tune(network, self.pictures["train"], self.prompts, settings, folder=out, accelerator=accelerator)
-            (out / "tune.state.safetensors").unlink(missing_ok=True)
             fit = fit_text_prototype(network.cpu().eval(), self.pictures["train"], self.prompts)
             self._save(network, settings, "tuned", {"text_prototype": dataclasses.asdict(fit)}, file)
+            (out / "tune.state.safetensors").unlink(missing_ok=True)
         return self._load(file, settings)
 
     @property
@@ -186,8 +192,7 @@ def measure(
         "chosen strength": best_of(gains),
         "chosen strength and text prototype": (float(found["strength"]), float(found["text_share"])),
     }
-    vectors = class_prompts(network, novel, prompts)
-    assert vectors is not None  # noqa: S101 - every tuning here knows prompts
+    vectors = prompts.select(novel.class_names)[novel.labels]
     familiar = network.familiarity_of(vectors)
     episodes = sample(novel, protocol, seed=0)
     shown = shown_by_share(network, novel, vectors)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from load import SETS, load_set
+from sp_edge.errors import SettingsError
 from sp_edge.settings import Settings
 
 SETTINGS = ("1-shot, clutter", "5-shot, clean")
@@ -45,6 +46,12 @@ def test_a_run_is_read_as_it_was_written(prompts: ModuleType, tmp_path: Path) ->
     read = prompts.Run.load(tmp_path / "scores.safetensors")
     assert prompts.table([read]) == prompts.table([written])
     assert read.explained == {"ours": 0.25}
+
+
+@pytest.mark.parametrize("change", ["model.interaction=none", "model.text_prototype=false"])
+def test_a_study_without_prompts_is_refused_before_any_training(prompts: ModuleType, change: str) -> None:
+    with pytest.raises(SettingsError, match="the study is of prompts"):
+        prompts.Study.of("scenes", (change,), "cpu")
 
 
 def test_seeds_of_training_see_the_same_scenes() -> None:
