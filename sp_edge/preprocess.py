@@ -61,9 +61,7 @@ class Preprocess:
         Raises:
             ImageError: not such an array.
         """
-        if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8 or 0 in image_rgb.shape:
-            got = f"{image_rgb.dtype} {image_rgb.shape}"
-            raise ImageError("not an RGB picture", expected="uint8 (H, W, 3)", got=got)
+        check_picture(image_rgb)
         height, width = image_rgb.shape[:2]
         if (height, width) == (self.image_size, self.image_size) and self.resize_ratio == 1:
             return image_rgb
@@ -180,6 +178,16 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def check_picture(image_rgb: NDArray[np.uint8]) -> None:
+    """Refuses an array that is no picture.
+
+    Raises:
+        ImageError: not uint8 (H, W, 3), or without a pixel.
+    """
+    if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8 or 0 in image_rgb.shape:
+        raise ImageError("not an RGB picture", expected="uint8 (H, W, 3)", got=f"{image_rgb.dtype} {image_rgb.shape}")
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sp_edge.bank import thumbnail
+from sp_edge.preprocess import check_picture
 
 SIDE = 64  # pixels at which pictures are judged, like the thumbnails
 DARK = 60.0  # the brightest hundredth of a dark picture stays below, of 255
@@ -61,7 +62,12 @@ class Problem:
 
 
 def judge(image_rgb: NDArray[np.uint8]) -> Problem | None:
-    """What is wrong with a picture, uint8 (H, W, 3) RGB of any size; None if nothing is."""
+    """What is wrong with a picture, uint8 (H, W, 3) RGB of any size; None if nothing is.
+
+    Raises:
+        ImageError: not such an array.
+    """
+    check_picture(image_rgb)
     small = Image.fromarray(image_rgb).resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2)
     values = np.asarray(small.convert("L"), np.float64)
     light = float(np.quantile(np.asarray(small).max(axis=2), 0.99))  # of a channel: a deep blue is not dark
@@ -128,6 +134,9 @@ def problems(images: Sequence[NDArray[np.uint8]], known: NDArray[np.uint8]) -> l
     Args:
         images: uint8 (H, W, 3) RGB each, of any size.
         known: uint8 (n, 64, 64, 3) RGB thumbnails of the shots that the class has.
+
+    Raises:
+        ImageError: one is no such array.
     """
     found = []
     seen, places = list(known), [f"shot {number} of the class" for number in range(len(known))]

@@ -232,10 +232,12 @@ class Recognizer:
         """What speaks against shots of a class: dark, overexposed, empty or blurred ones, and copies; see `sp_edge.quality`.
 
         Nothing is taught. `enroll` teaches whatever it is given.
+
+        Raises:
+            ImageError: not uint8 (H, W, 3).
         """
         bank, clean = self.bank, clean_name(name)
-        known = bank.thumbnails[bank.owners == bank.names.index(clean)] if clean in bank.names else bank.thumbnails[:0]
-        return problems(images, known)
+        return problems(images, bank.thumbnails[bank.owners == bank.rows.get(clean, -1)])
 
     def advice(self) -> Report:
         """What the taught shots say about the bank: see `sp_edge.advice.review`."""

@@ -12,6 +12,7 @@ from sklearn.datasets import load_sample_images
 
 from sp_edge.bank import thumbnail
 from sp_edge.data import scenes
+from sp_edge.errors import ImageError
 from sp_edge.quality import BLOCK, BLURRED, COPY, SIDE, difference, judge, problems, sharpness
 
 DRAWN = scenes.draw_split("val", size=96, per_class=1).images
@@ -119,6 +120,12 @@ def test_many_shots_are_compared_as_few_are() -> None:
     one_by_one = [difference(shots[5], shot[None])[0] for shot in shots]
     assert difference(shots[5], shots).tolist() == pytest.approx(one_by_one, abs=1e-6)
     assert problems([shots[-1]], shots)[0].of == f"shot {len(shots) - 1} of the class"
+
+
+@pytest.mark.parametrize("image", [DRAWN[0][..., 0], DRAWN[0].astype(np.float32), DRAWN[0][:0], DRAWN[0][..., :2]])
+def test_what_is_no_picture_is_not_judged(image: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="not an RGB picture"):
+        problems([image], NONE)
 
 
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))))
