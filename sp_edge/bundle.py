@@ -136,6 +136,14 @@ class Manifest:
                 "the manifest is incomplete", expected=f"schema {SCHEMA}", got=f"{type(cause).__name__}: {cause}"
             ) from cause
         manifest._check()
+        io = manifest.to_json()["io"]
+        if value.get("io") != io:
+            raise BundleError(
+                "the bundle's graphs take or give something else",
+                expected=json.dumps(io),
+                got=json.dumps(value.get("io"))[:500],
+                next_step="export it again with this version of sp-edge",
+            )
         return manifest
 
     def _check(self) -> None:

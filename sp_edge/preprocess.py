@@ -98,14 +98,17 @@ class Preprocess:
         Raises:
             BundleError: another version of sp-edge prepared pictures in another way.
         """
-        if value["filter"] != FILTER:
+        found = Preprocess(image_size=int(value["image_size"]), resize_ratio=float(value["resize_ratio"]))
+        ours = found.to_json()
+        different = [key for key in {**ours, **value} if value.get(key) != ours.get(key)]
+        if different:
             raise BundleError(
                 "the bundle prepares pictures in another way than this version of sp-edge",
-                expected=FILTER,
-                got=str(value["filter"])[:200],
+                expected=", ".join(f"{key}: {ours.get(key)}" for key in different),
+                got=", ".join(f"{key}: {value.get(key)}" for key in different)[:200],
                 next_step="export it again",
             )
-        return Preprocess(image_size=int(value["image_size"]), resize_ratio=float(value["resize_ratio"]))
+        return found
 
 
 def _halved(image_rgb: NDArray[np.uint8]) -> Image.Image:

@@ -126,6 +126,12 @@ def test_a_change_in_the_manifest_itself_is_noticed(bundle_path: Path) -> None:
             Bundle.load(bundle_path)
 
 
+def test_graphs_that_take_or_give_something_else_are_refused(bundle_path: Path) -> None:
+    edit(bundle_path, lambda m: m["io"]["support"]["outputs"].pop("plain"))
+    with pytest.raises(BundleError, match="take or give something else"):
+        Bundle.load(bundle_path)
+
+
 def test_every_byte_of_every_file_counts(bundle_path: Path) -> None:
     names = Bundle.load(bundle_path).manifest.files
     for name in names:
