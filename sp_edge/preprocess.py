@@ -121,11 +121,16 @@ def _halved(image_rgb: NDArray[np.uint8]) -> Image.Image:
     if height % 2 or width % 2:
         image_rgb = np.pad(image_rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     above, below = image_rgb[::2], image_rgb[1::2]
-    rows = ((above | below) - ((above ^ below) >> 1)).reshape(-1)
+    means, odd = (above | below).reshape(-1), (above ^ below).reshape(-1)  # what follows is in place: memory costs more
+    odd >>= 1
+    means -= odd
     # Every pixel with its right neighbour; the odd ones, whose means are of no use, are what the decoder passes over (XXX).
-    pixel, neighbour = rows[:-3], rows[3:]
-    np.add(pixel & neighbour, (pixel ^ neighbour) >> 1, out=pixel)
-    return Image.frombuffer("RGB", ((width + 1) // 2, (height + 1) // 2), rows, "raw", "RGBXXX", 0, 1)
+    pixel, neighbour, odd = means[:-3], means[3:], odd[3:]
+    np.bitwise_xor(pixel, neighbour, out=odd)
+    odd >>= 1
+    pixel &= neighbour
+    pixel += odd
+    return Image.frombuffer("RGB", ((width + 1) // 2, (height + 1) // 2), means, "raw", "RGBXXX", 0, 1)
 
 
 def load_image(source: Path | bytes) -> NDArray[np.uint8]:
