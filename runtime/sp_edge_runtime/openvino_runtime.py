@@ -87,7 +87,6 @@ class OpenVinoBackend(Backend):
         self._precision = precision or bundle.manifest.precision
         self._files = {name: bundle.graph(name, "fp32" if self._precision == "bf16" else self._precision) for name in GRAPHS}
         self._io = GraphIO(bundle)
-        self._openvino = openvino
         with _named("OpenVINO does not work here"):
             self._core = _core()
             abilities = self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
