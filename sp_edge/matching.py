@@ -83,6 +83,11 @@ def cosine(queries: Floats, prototypes: Floats) -> Floats:
     return unit(queries) @ unit(prototypes).T
 
 
+def row_cosines(ours: Floats, theirs: Floats) -> Floats:
+    """Cosine of every row with the same row of the other: float32 (..., D) twice -> float32 (...)."""
+    return np.asarray((unit(ours) * unit(theirs)).sum(axis=-1), dtype=np.float32)
+
+
 def known_probability(similarity: float, threshold: float, sharpness: float) -> float:
     """1 / (1 + ((1 - s) / (1 - t))^sharpness), 0 to 1: 0.5 at the threshold t, nearly 1 at the prototype.
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from sp_edge.matching import unit
+from sp_edge.matching import row_cosines, unit
 from sp_edge_calibration.graph import features_of
 from sp_edge_calibration.pictures import Calibration, Pictures, calibrate_with
 from sp_edge_calibration.quantize import quantizable, quantize
@@ -96,7 +96,7 @@ def measure(
     ranges = tensor_ranges(query, inputs)
     lost = sensitivities(query, ranges, inputs, progress=progress)
     whole = quantize(query, ranges)
-    cosines = (unit(features_of(whole, inputs)) * unit(features_of(query, inputs))).sum(axis=1)
+    cosines = row_cosines(features_of(whole, inputs), features_of(query, inputs))
     layers = tuple(
         LayerFigures(
             layer.name,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sp_edge.bundle import INPUTS, OUTPUTS, Bundle, Golden
 from sp_edge.errors import ExportError
 from sp_edge.files import write_json
-from sp_edge.matching import unit
+from sp_edge.matching import row_cosines
 from sp_edge.plans import Plan, sidecar_of
 from sp_edge.sidecar import Latency, Parity
 from sp_edge_calibration.session import open_session
@@ -52,7 +52,7 @@ def measure(plan: Plan, bundle: Bundle, runs: Runs, *, clock: Callable[[], float
     made, names = runs.run(what.graph, inputs), OUTPUTS[what.graph]
     source = bundle.graph(what.graph, what.precision)
     expected = open_session(source, source.name, names)(inputs)
-    cosines = (unit(np.stack([made[name] for name in names])) * unit(np.stack(expected))).sum(axis=-1)
+    cosines = row_cosines(np.stack([made[name] for name in names]), np.stack(expected))
     mean, least = float(cosines.mean()), float(cosines.min())
     if not (mean >= LIMITS[0] and least >= LIMITS[1]):  # so that NaN does not pass
         remove(plan)

@@ -18,7 +18,7 @@ from sp_edge.bundle_text import COSINES, FOLDER, TextPart
 from sp_edge.data import benchmarks
 from sp_edge.errors import ExportError, InputError, PromptError, SettingsError
 from sp_edge.files import save_tensors
-from sp_edge.matching import unit
+from sp_edge.matching import row_cosines
 from sp_edge.prompts import PromptTable, TextSpec, class_vectors, clean_name, rescaled
 from sp_edge.text import CLIP, TextEncoder, open_encoder
 from sp_edge.text.sentence import SentenceEncoder
@@ -223,7 +223,7 @@ def measure(encoder: TextEncoder, text: TextSpec, part: TextPart, folder: Path, 
     """
     sentences = [text.template.replace("{name}", name) for name in names]
     found = device.TextEncoder(folder, part, text).encode(sentences)
-    cosines = (unit(found) * unit(encoder.encode(sentences))).sum(axis=1)
+    cosines = row_cosines(found, encoder.encode(sentences))
     least = COSINES[part.precision]
     worst = int(np.nan_to_num(cosines, nan=-1).argmin())
     if not cosines.min() >= least:  # so that NaN does not pass
@@ -246,7 +246,7 @@ def _check_padded(traceable: Traceable, graph: Path, precision: str, dim: int) -
     session = device.open_graph(graph, dim)
     with torch.no_grad():
         alone = np.concatenate([traceable.module(torch.tensor([r]), torch.ones(1, len(r), dtype=torch.int64)) for r in rows])
-    least = float((unit(session.run(["vector"], {"ids": ids, "mask": mask})[0]) * unit(alone)).sum(axis=1).min())
+    least = float(row_cosines(session.run(["vector"], {"ids": ids, "mask": mask})[0], alone).min())
     if not least >= COSINES[precision]:
         raise ExportError(
             "the text encoder's graph does not heed its mask", expected=f"cosine {COSINES[precision]}", got=f"{least:.6f}"

@@ -15,7 +15,7 @@ from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.bundle import OUTPUTS, Bundle
 from sp_edge.data.episodes import EpisodeSampler, Features
 from sp_edge.errors import ExportError
-from sp_edge.matching import unit
+from sp_edge.matching import row_cosines
 from sp_edge.training.classifier import episode_scores
 from sp_edge_calibration.session import Inputs, open_session, run_in_batches
 
@@ -130,25 +130,20 @@ def compare(stage: str, features: GraphFeatures, against: str, before: Features,
     """Measures how far `features` are from the stage `before`."""
     ours = np.concatenate([features.query, features.support])
     theirs = np.concatenate([before.query, before.support])
-    cosines = _cosines(ours, theirs)
+    cosines = row_cosines(ours, theirs)
     scores, scores_before = probe.scores(features), probe.scores(before)
     return Parity(
         stage=stage,
         against=against,
         cosine_mean=float(cosines.mean()),
         cosine_min=float(cosines.min()),
-        plain_cosine_min=float(_cosines(features.plain, features.query).min()),
+        plain_cosine_min=float(row_cosines(features.plain, features.query).min()),
         largest_difference=float(np.abs(ours - theirs).max()),
         pictures=len(features.query),
         accuracy=Accuracy.of(scores),
         accuracy_before=Accuracy.of(scores_before),
         drop=Difference.between(scores, scores_before),
     )
-
-
-def _cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each row, float32 (n,)."""
-    return np.asarray((unit(ours) * unit(theirs)).sum(axis=1), np.float32)
 
 
 def graph_features(files: Mapping[str, Path], images: NDArray[np.uint8], prompts: NDArray[np.float32]) -> GraphFeatures:
@@ -184,7 +179,7 @@ def check_golden(bundle: Bundle) -> dict[str, float]:
     for precision in bundle.manifest.graphs:
         files = {graph: bundle.graph(graph, precision) for graph in ("query", "support")}
         features = graph_features(files, golden.images, golden.prompts)
-        least = float(_cosines(np.concatenate([features.query, features.support, features.plain]), expected).min())
+        least = float(row_cosines(np.concatenate([features.query, features.support, features.plain]), expected).min())
         if not least >= LIMITS[precision][1]:  # so that NaN does not pass
             raise ExportError(
                 f"the {precision} graphs give other features here than where they were exported",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sp_edge.bundle import Bundle, Golden
 from sp_edge.errors import BackendError
-from sp_edge.matching import unit
+from sp_edge.matching import row_cosines
 
 # Least cosine to the golden features at which an engine is believed, by precision; export holds its graphs to the same.
 LEAST_COSINE = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "int8": 0.9}
@@ -113,7 +113,7 @@ def least_cosine(backend: Backend, golden: Golden) -> float:
     support = backend.run("support", {"image": golden.images, "prompt": golden.prompts})
     features = np.concatenate([query["feature"], support["feature"], support["plain"]])
     expected = np.concatenate([golden.query, golden.support, golden.query])
-    return float((unit(features) * unit(expected)).sum(axis=1).min())
+    return float(row_cosines(features, expected).min())
 
 
 def check_golden(backend: Backend, bundle: Bundle, precision: str, *, next_step: str) -> float:

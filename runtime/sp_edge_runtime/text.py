@@ -17,7 +17,7 @@ from sp_edge.bundle_text import COSINES, TextPart
 from sp_edge.descriptions import check_length, clean_sentence
 from sp_edge.errors import BackendError, BundleError, PromptError
 from sp_edge.files import inside, load_tensors
-from sp_edge.matching import unit
+from sp_edge.matching import row_cosines
 from sp_edge.prompts import PromptTable, TextSpec, class_vectors, clean_name, rescaled
 
 MAX_GRAPH, MAX_TOKENIZER = 1 << 30, 1 << 26  # bytes
@@ -96,7 +96,7 @@ class TextEncoder:
         found = self.table(names)
         if found.names != tuple(names):
             raise BundleError("the golden names do not fit together", expected="distinct clean names", got=str(names)[:200])
-        least = float((unit(found.vectors) * unit(expected)).sum(axis=1).min())
+        least = float(row_cosines(found.vectors, expected).min())
         if not least >= COSINES[self._part.precision]:  # so that NaN does not pass
             raise BackendError(
                 "the text encoder gives other prompts here than where it was exported",

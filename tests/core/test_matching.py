@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sp_edge.matching import UNKNOWN, Match, cosine, known_probability, match, prototype, share, unit
+from sp_edge.matching import UNKNOWN, Match, cosine, known_probability, match, prototype, row_cosines, share, unit
 
 COSINES = hnp.arrays(np.float32, st.integers(1, 12), elements=st.floats(-1, 1, width=32))
 DISTINCT = st.lists(st.integers(-100, 100), min_size=2, max_size=12, unique=True).map(lambda v: np.array(v, np.float32) / 100)
@@ -121,6 +121,12 @@ def test_nan_never_passes() -> None:
         assert (found.label, found.confidence, found.top) == (UNKNOWN, 0.0, (("a", 0.0),))
     found = match(np.array([0.9], np.float32), ["a"], np.array([np.nan], np.float32), temperature=0.2, sharpness=4)
     assert found.unknown
+
+
+def test_cosines_row_by_row_are_the_diagonal_of_all_with_all() -> None:
+    ours, theirs = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
+    expected = np.stack([np.diag(cosine(a, b)) for a, b in zip(ours, theirs, strict=True)])
+    np.testing.assert_allclose(row_cosines(ours, theirs), expected, atol=1e-6)
 
 
 def test_another_classifier_chooses_and_the_cosine_decides() -> None:
