@@ -29,15 +29,15 @@ from PIL import Image
 from timing import medians_ms
 from untrained import untrained
 
-from sp_edge.bundle import GRAPHS, PRECISIONS, Bundle
-from sp_edge.cli.common import table
+from sp_edge.bundle.bundle import GRAPHS, PRECISIONS, Bundle
+from sp_edge.columns import table
 from sp_edge.data import scenes, sets
 from sp_edge.errors import SpEdgeError
 from sp_edge.files import write_json
 from sp_edge.model.network import normalise
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.pictures import Pictures
-from sp_edge_export.engine import EngineOptions, build_engine
+from sp_edge_export.engines.engine import EngineOptions, build_engine
 from sp_edge_export.export import ExportOptions, export
 
 CALIBRATION_PER_CLASS = 2

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent / "sets"))
 
 from load import SETS, load_set
 from sp_edge.accuracy import Accuracy, Difference
-from sp_edge.cli.common import table
+from sp_edge.columns import table
 from sp_edge.files import write_json
 from sp_edge.text import extend_table
 from sp_edge.training.checkpoint import Checkpoint

@@ -3,7 +3,7 @@
     pip install --group study
     python benchmarks/quality.py --taught scenes runs/1/checkpoint.safetensors --taught emoji emoji.safetensors
 
-Pictures of every set are judged as they are, and after they were spoilt: what is refused by `sp_edge.quality.judge`, in %.
+Pictures of every set are judged as they are, and after they were spoilt: what is refused by `sp_edge.bank.quality.judge`, in %.
 Copies are pairs of pictures of one class: of a picture and the same changed a little, or of two different ones. With
 `--taught`, a network's novel classes are taught from one spoilt picture each and asked whole ones, 5-way, without prompts: what
 spoilt pictures cost says which ones ought to be refused.
@@ -32,12 +32,12 @@ from digits import digits
 from load import SETS, load_set
 from photos import windows
 from sp_edge.accuracy import Accuracy, Difference
-from sp_edge.bank import thumbnail
-from sp_edge.cli.common import table
+from sp_edge.bank.bank import thumbnail
+from sp_edge.bank.quality import COPY, difference, judge
+from sp_edge.columns import table
 from sp_edge.data.episodes import Episode, Features
 from sp_edge.files import write_json
-from sp_edge.quality import COPY, difference, judge
-from sp_edge.settings import Settings
+from sp_edge.settings.settings import Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.classifier import episode_scores
 from sp_edge.training.evaluate import encode

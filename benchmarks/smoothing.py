@@ -19,12 +19,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.cli.common import PATH, bank_beside, table
+from sp_edge.cli.common import PATH, bank_beside
+from sp_edge.columns import table
 from sp_edge.files import write_json
-from sp_edge_runtime.camera import open_source
-from sp_edge_runtime.frames import VideoFrame
 from sp_edge_runtime.recognizer import Recognizer
-from sp_edge_runtime.smoothing import Smoother, Smoothing
+from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.sources.frames import VideoFrame
+from sp_edge_runtime.streams.smoothing import Smoother, Smoothing
 
 ROWS = {
     "each frame": Smoothing(0.0),

@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from sp_edge.cli.common import table
+from sp_edge.columns import table
 from sp_edge.files import write_json
-from sp_edge_runtime.camera import open_source
-from sp_edge_runtime.publish import WebhookSink
 from sp_edge_runtime.recognizer import Recognizer
-from sp_edge_runtime.smoothing import Smoothing
-from sp_edge_runtime.stream import results
+from sp_edge_runtime.sinks.publish import WebhookSink
+from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.streams.smoothing import Smoothing
+from sp_edge_runtime.streams.stream import results
 
 SOURCES = ("test://?fail=400", "test://?hang=700")
 KEPT = 8  # classes that the bank holds at most

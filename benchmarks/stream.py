@@ -25,15 +25,15 @@ from typing import Any
 import numpy as np
 from timing import medians_ms
 
-from sp_edge.bank import Bank
-from sp_edge.cli.common import table
+from sp_edge.bank.bank import Bank
+from sp_edge.columns import table
 from sp_edge.files import write_json
-from sp_edge.matching import unit
-from sp_edge_runtime.camera import open_source
-from sp_edge_runtime.opencv import opencv
+from sp_edge.matching.decide import unit
 from sp_edge_runtime.recognizer import Recognizer
-from sp_edge_runtime.scenes import scene
-from sp_edge_runtime.stream import results
+from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.sources.opencv import opencv
+from sp_edge_runtime.sources.scenes import scene
+from sp_edge_runtime.streams.stream import results
 
 SIZE_WH = (1280, 720)
 STAGES = ("preprocess", "inference", "postprocess")

@@ -19,13 +19,13 @@ import click
 import numpy as np
 import torch
 
-from sp_edge.bundle_text import TextPart
-from sp_edge.cli.common import table
+from sp_edge.bundle.text import TextPart
+from sp_edge.columns import table
 from sp_edge.files import write_json
-from sp_edge.prompts import PromptTable, TextSpec
+from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.text import CLIP, MiniLM, TextEncoder
 from sp_edge.text.sentence import SentenceEncoder
-from sp_edge_export import text as exporter
+from sp_edge_export.text import encoder as exporter
 from sp_edge_runtime.text import TextEncoder as OnDevice
 
 TIMED = 200

@@ -25,12 +25,12 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
-from sp_edge.cli.common import table
+from sp_edge.columns import table
 from sp_edge.data.pictures import PictureSet
 from sp_edge.files import write_json
 from sp_edge.model import build_network
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import Settings
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import Settings
 from sp_edge.training.accelerator import Share, make_accelerator
 from sp_edge.training.mixing import targets
 from sp_edge.training.pretrain import BaseClassifier, pretrain

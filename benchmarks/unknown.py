@@ -5,7 +5,7 @@
 
 Each bank is taught some classes and asked as many pictures of them as of classes that it does not know. `cosine` is the
 largest plain cosine to a prototype, as one fixed threshold cuts it; `softmax` the largest softmax probability over plain
-cosines; `ours` the calibrated probability of `sp_edge.unknown`, in the bank's metric. Calibration is that of the export, on
+cosines; `ours` the calibrated probability of `matching.unknown`, in the metric of the bank. Calibration is the export's, on
 validation classes. AUROC and FAR (the share of unknown pictures that pass where 95 % of the others do) are over all pictures
 of all banks of a row, so that one cut must serve them all; the differences' 95 % intervals are bootstrapped over banks.
 """
@@ -26,15 +26,15 @@ sys.path.insert(0, str(Path(__file__).parent / "sets"))
 
 from digits import digits
 from load import SETS, load_set
-from sp_edge.cli.common import table
+from sp_edge.bank.head import Head
+from sp_edge.columns import table
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.files import write_json
-from sp_edge.head import Head
-from sp_edge.matching import unit
+from sp_edge.matching.decide import unit
+from sp_edge.matching.unknown import Calibration
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import class_prompts, encode
-from sp_edge.unknown import Calibration
 from sp_edge_export.background import calibrate, simulated_bank, thinned, within_features
 
 QUERIES = 5

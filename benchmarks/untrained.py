@@ -9,8 +9,8 @@ from torch import nn
 from sp_edge.data import scenes
 from sp_edge.model import build_network
 from sp_edge.model.network import normalise
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import DataSettings, ModelSettings, Settings
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import DataSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
 
 TEXT_DIM = 384

@@ -3,9 +3,9 @@
     python benchmarks/views.py runs/1/checkpoint.safetensors
     python benchmarks/views.py runs/prompts/emoji/seed-0/ours.safetensors --trained-on emoji
 
-Banks of five novel classes are taught as `sp-edge enroll` teaches them, with `sp_edge.views` and the prompts at the
+Banks of five novel classes are taught as `sp-edge enroll` teaches them, with `sp_edge.bank.views` and the prompts at the
 network's strength, and asked fifteen pictures of each class. The nearest prototype and logistic regression decide in the
-metric of the bank (`sp_edge.head`). `averaged`: the mean feature of its views stands for a shot, as `--views` has it; `every
+metric of the bank (`bank.head`). `averaged`: the mean feature of its views stands for a shot, as `--views` has it; `every
 view`: each view is a shot of its own, as in the paper's 5-shot protocol. That also multiplies the examples' weight against
 the penalty by the number of views V, so `averaged, C = V` is beside it. Differences are to prototypes of one view, on the
 same banks, with 95 % intervals.
@@ -27,17 +27,17 @@ sys.path.insert(0, str(Path(__file__).parent / "sets"))
 
 from digits import digits
 from load import SETS, load_set
-from sp_edge import logistic
 from sp_edge.accuracy import Accuracy, Difference
-from sp_edge.cli.common import table
+from sp_edge.bank.head import Head
+from sp_edge.bank.views import views as make_views
+from sp_edge.columns import table
 from sp_edge.data.episodes import Episode, EpisodeSampler, Features
 from sp_edge.files import write_json
-from sp_edge.head import Head
-from sp_edge.matching import share, unit
+from sp_edge.matching import logistic
+from sp_edge.matching.decide import share, unit
+from sp_edge.matching.unknown import Calibration
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import class_prompts, encode
-from sp_edge.unknown import Calibration
-from sp_edge.views import views as make_views
 from sp_edge_export.background import simulated_bank, thinned, within_features
 
 WAYS, QUERIES = 5, 15

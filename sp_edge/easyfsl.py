@@ -20,11 +20,11 @@ from torch.utils.data import DataLoader, Sampler
 
 from sp_edge.data.sets import preprocess_of
 from sp_edge.errors import DataError, MissingExtraError
-from sp_edge.matching import share
+from sp_edge.matching.decide import share
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.preprocess import Preprocess
-from sp_edge.prompts import PromptTable
+from sp_edge.prompts.table import PromptTable
 from sp_edge.training.checkpoint import Checkpoint
 
 try:

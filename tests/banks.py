@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sp_edge.bank import PARTS, THUMBNAIL, Bank
-from sp_edge.bundle import Bundle
+from sp_edge.bank.bank import PARTS, THUMBNAIL, Bank
+from sp_edge.bundle.bundle import Bundle
 
 T, D = 4, 6
 

@@ -13,7 +13,7 @@ import toy
 
 if TYPE_CHECKING:
     from sp_edge.text import MiniLM
-from sp_edge_runtime.opencv import opencv
+from sp_edge_runtime.sources.opencv import opencv
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,7 +30,7 @@ def compiled_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where OpenVINO keeps compiled graphs unless a test says otherwise."""
     folder = tmp_path_factory.mktemp("compiled")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sp_edge_runtime.openvino_runtime.cache_folder", lambda name, error, *, next_step: folder / name)
+        patch.setattr("sp_edge_runtime.backends.openvino_runtime.cache_folder", lambda name, error, *, next_step: folder / name)
         yield folder
 
 

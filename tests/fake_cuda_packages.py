@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sp_edge_runtime.cuda_pycuda
+import sp_edge_runtime.backends.cuda_pycuda
 from host_cuda import HostDriver, MisuseError
 from sp_edge.errors import BackendError
-from sp_edge_runtime.cuda import Driver
-from sp_edge_runtime.cuda_pycuda import PycudaDriver
-from sp_edge_runtime.cuda_python import CudaPythonDriver
+from sp_edge_runtime.backends.cuda import Driver
+from sp_edge_runtime.backends.cuda_pycuda import PycudaDriver
+from sp_edge_runtime.backends.cuda_python import CudaPythonDriver
 
 
 def pycuda_over(host: HostDriver) -> tuple[ModuleType, ModuleType]:
@@ -219,7 +219,7 @@ def pycuda(patch: pytest.MonkeyPatch) -> Made:
     package, module = pycuda_over(driver)
     patch.setitem(sys.modules, "pycuda", package)
     patch.setitem(sys.modules, "pycuda.driver", module)
-    patch.setattr(sp_edge_runtime.cuda_pycuda, "driver_calls", lambda load: libcuda_over(driver))
+    patch.setattr(sp_edge_runtime.backends.cuda_pycuda, "driver_calls", lambda load: libcuda_over(driver))
     return PycudaDriver(), driver
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sp_edge.device import Device, Gpu
+from sp_edge.engines.device import Device, Gpu
 from sp_edge.errors import BackendError
-from sp_edge_runtime.cuda import Cuda
+from sp_edge_runtime.backends.cuda import Cuda
 
 ORIN = Gpu(name="Orin", compute_capability="8.7", memory=8 << 30, integrated=True, cuda="12.6")
 DESKTOP = Gpu(name="RTX 4090", compute_capability="8.9", memory=24 << 30, integrated=False, cuda="13.0")
@@ -32,7 +32,7 @@ class MisuseError(AssertionError):
 
 
 class HostDriver:
-    """See `sp_edge_runtime.cuda.Driver`.
+    """See `sp_edge_runtime.backends.cuda.Driver`.
 
     Attributes:
         calls: the names of all calls so far.

@@ -15,8 +15,8 @@ import numpy as np
 import onnxruntime
 
 from host_cuda import HostDriver, MisuseError, device_of
-from sp_edge.bundle import Bundle
-from sp_edge.device import Device, Gpu
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.engines.device import Device, Gpu
 from toy_plans import put
 
 DTYPES = {"tensor(uint8)": ("UINT8", np.uint8), "tensor(float)": ("FLOAT", np.float32)}

@@ -21,11 +21,11 @@ from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
 from sp_edge.easyfsl import NamedEpisodes, SemanticPromptNetworks, TaskSampler
 from sp_edge.errors import CheckpointError, DataError, PromptError
-from sp_edge.familiarity import Familiarity
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.network import normalise
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import EvalSettings, ModelSettings, Settings
+from sp_edge.prompts.familiarity import Familiarity
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import EvalSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import class_prompts, evaluate
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sp_edge.device import Gpu
+from sp_edge.engines.device import Gpu
 from sp_edge.errors import BackendError
-from sp_edge_runtime.doctor import Host, LoadError
+from sp_edge_runtime.doctor.finding import Host, LoadError
 
 ORIN = Gpu("Orin", "8.7", 8 << 30, integrated=True, cuda="12.6")
 RTX = Gpu("NVIDIA GeForce RTX 4090", "8.9", 24 << 30, integrated=False, cuda="13.0")

@@ -7,11 +7,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sp_edge.bundle import INPUTS, OUTPUTS, Bundle
-from sp_edge.device import Device
+from sp_edge.bundle.bundle import INPUTS, OUTPUTS, Bundle
+from sp_edge.engines.device import Device
+from sp_edge.engines.plans import plan_path, sidecar_of
+from sp_edge.engines.sidecar import Sidecar, Tensor
 from sp_edge.files import write_json
-from sp_edge.plans import plan_path, sidecar_of
-from sp_edge.sidecar import Sidecar, Tensor
 
 DEVICE = Device("tensorrt", "10.3.0", "8.7", "Orin", "540.4.0", "12.6", "36.4.3", "Linux", "aarch64")
 CONTENT = b"plan"

@@ -7,7 +7,7 @@ import importlib
 
 from sp_edge.data import sets
 from sp_edge.data.pictures import PictureSet
-from sp_edge.settings import Settings
+from sp_edge.settings.settings import Settings
 
 SETS = ("scenes", "emoji", "icons", "characters")
 PER_CLASS = {"train": 24, "val": 20, "test": 20}

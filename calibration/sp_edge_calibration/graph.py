@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from sp_edge.errors import ExportError
-from sp_edge_calibration.session import Inputs, open_session, run_in_batches
 
 _MAX_BYTES = 2**31 - 1  # what a protobuf file can hold
 _MAX_NUMBERS = 2**28  # of one tensor of one picture; the largest of visformer_small at 2048 pixels has a quarter of it
@@ -95,16 +94,6 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
             yield from attribute.tensors
             for inner in (attribute.g, *attribute.graphs):
                 yield from _tensors(inner)
-
-
-def features_of(model: onnx.ModelProto, inputs: Inputs, name: str = "the graph") -> NDArray[np.float32]:
-    """The graph's features: float32 (n, D).
-
-    Raises:
-        ExportError: ONNX Runtime cannot load or run it.
-    """
-    (feature,) = run_in_batches(open_session(model.SerializeToString(), name), inputs)
-    return feature
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import DataError, ImageError
-from sp_edge.matching import unit
+from sp_edge.matching.decide import unit
 from sp_edge.preprocess import Preprocess, image_files, load_image
 
 MINIMUM = 16

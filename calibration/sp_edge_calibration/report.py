@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from sp_edge.matching import row_cosines, unit
-from sp_edge_calibration.graph import features_of
+from sp_edge.matching.decide import row_cosines, unit
 from sp_edge_calibration.pictures import Calibration, Pictures, calibrate_with
 from sp_edge_calibration.quantize import quantizable, quantize
 from sp_edge_calibration.ranges import FLOAT16_MAX, reach, tensor_ranges
 from sp_edge_calibration.sensitivity import PICTURES, sensitivities
+from sp_edge_calibration.session import features_of
 
 KIND = "sp-edge calibration report"
 SCHEMA = 1

@@ -8,11 +8,10 @@ import numpy as np
 import onnx
 from tqdm import tqdm
 
-from sp_edge.matching import unit
-from sp_edge_calibration.graph import features_of
+from sp_edge.matching.decide import unit
 from sp_edge_calibration.quantize import quantizable, quantize
 from sp_edge_calibration.ranges import Range
-from sp_edge_calibration.session import Inputs
+from sp_edge_calibration.session import Inputs, features_of
 
 PICTURES = 32  # on which it is measured: each layer costs one run over all of them
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from sp_edge.errors import ExportError
+
+if TYPE_CHECKING:
+    import onnx
 
 Inputs = Mapping[str, NDArray[Any]]  # by name, one row a picture
 Run = Callable[[Inputs], list[NDArray[Any]]]
@@ -73,3 +76,13 @@ def batches(inputs: Inputs, size: int = BATCH) -> Iterator[dict[str, NDArray[Any
 def run_in_batches(run: Run, inputs: Inputs) -> list[NDArray[np.float32]]:
     """A graph's outputs for all rows of the inputs."""
     return [np.concatenate(parts) for parts in zip(*(run(batch) for batch in batches(inputs)), strict=True)]
+
+
+def features_of(model: onnx.ModelProto, inputs: Inputs, name: str = "the graph") -> NDArray[np.float32]:
+    """The features that a graph gives: float32 (n, D).
+
+    Raises:
+        ExportError: ONNX Runtime cannot load or run it.
+    """
+    (feature,) = run_in_batches(open_session(model.SerializeToString(), name), inputs)
+    return feature

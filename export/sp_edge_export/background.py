@@ -8,19 +8,19 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge import logistic
-from sp_edge.bank import THUMBNAIL, Bank
+from sp_edge.bank.bank import THUMBNAIL, Bank
+from sp_edge.bank.head import Head
 from sp_edge.data import sets
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import ExportError
-from sp_edge.head import Head
-from sp_edge.matching import class_sums, unit
-from sp_edge.metric import deviations, whitening
-from sp_edge.prompts import PromptTable
+from sp_edge.matching import logistic
+from sp_edge.matching.decide import class_sums, unit
+from sp_edge.matching.metric import deviations, whitening
+from sp_edge.matching.unknown import Calibration
+from sp_edge.prompts.table import PromptTable
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import class_prompts, encode
-from sp_edge.unknown import Calibration
 
 PER_CLASS = 4
 PICTURES = 1200  # of base classes; as many of validation classes
@@ -100,7 +100,7 @@ def fit_calibration(
     """Fits the probability that a picture shows a taught class.
 
     Each simulated bank is taught some classes of one group, sometimes ones that look alike, from 1 to 5 pictures each, and
-    asked as many pictures of them as of strangers. Logistic regression weighs what `sp_edge.unknown` says; the temperature is
+    asked as many pictures of them as of strangers. Logistic regression weighs what `matching.unknown` says; the temperature is
     the one that makes the right classes of the taught ones' pictures most likely.
 
     Args:

@@ -16,7 +16,7 @@ import onnxruntime
 from PIL import Image
 
 import sp_edge
-from sp_edge.bundle import (
+from sp_edge.bundle.bundle import (
     BACKGROUND,
     FAMILIARITY,
     GOLDEN,
@@ -28,25 +28,25 @@ from sp_edge.bundle import (
     is_bundle,
     write_manifest,
 )
-from sp_edge.bundle_text import TextPart
+from sp_edge.bundle.text import TextPart
 from sp_edge.data import sets
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, SettingsError
 from sp_edge.files import atomic_folder, holds_earlier, save_tensors
-from sp_edge.prompts import PromptTable
+from sp_edge.prompts.table import PromptTable
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge.training.evaluate import encode
-from sp_edge_calibration.graph import features_of, load_graph
+from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.pictures import CHOSEN, Pictures, calibrate_with
-from sp_edge_calibration.session import Inputs
+from sp_edge_calibration.session import Inputs, features_of
 from sp_edge_export.background import base_pictures, calibrate, within_classes
 from sp_edge_export.fold import fold, has_norms_before
 from sp_edge_export.gate import Gate, report_of
 from sp_edge_export.layers import LayerError, graph_activations, layer_errors, network_activations
 from sp_edge_export.onnx import OPSETS, export_graphs
 from sp_edge_export.precision import Converted, GraphInputs, convert_to_fp16, convert_to_int8
-from sp_edge_export.text import add_text_encoder, choose_encoder
+from sp_edge_export.text.encoder import add_text_encoder, choose_encoder
 from sp_edge_export.verify import Parity, Probe, compare, graph_features
 
 GOLDEN_PICTURES = 8

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.accuracy import Accuracy, Difference, Scores
-from sp_edge.bundle import OUTPUTS, Bundle
+from sp_edge.bundle.bundle import OUTPUTS, Bundle
 from sp_edge.data.episodes import EpisodeSampler, Features
 from sp_edge.errors import ExportError
-from sp_edge.matching import row_cosines
+from sp_edge.matching.decide import row_cosines
 from sp_edge.training.classifier import episode_scores
 from sp_edge_calibration.session import Inputs, open_session, run_in_batches
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sp_edge.bank import Bank
-from sp_edge.bank_file import KEPT, BankFile, digest
-from sp_edge.bundle import Bundle
+from sp_edge.bank.bank import Bank
+from sp_edge.bank.file import KEPT, BankFile, digest
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, SpEdgeError
 
 LOOK = 0.5  # seconds between two looks at a followed file

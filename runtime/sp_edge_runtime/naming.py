@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bank import Bank
-from sp_edge.bundle import Bundle
-from sp_edge.descriptions import clean_sentence
+from sp_edge.bank.bank import Bank
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import PromptError
-from sp_edge.prompts import PromptTable, clean_name
+from sp_edge.prompts.descriptions import clean_sentence
+from sp_edge.prompts.table import PromptTable, clean_name
 from sp_edge_runtime.text import TextEncoder
 
 

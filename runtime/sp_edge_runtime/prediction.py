@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sp_edge.matching import Match
+from sp_edge.matching.decide import Match
 
 
 @dataclass(frozen=True)

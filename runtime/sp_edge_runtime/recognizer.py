@@ -12,24 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.advice import Report, review
-from sp_edge.bank import Bank, thumbnail
-from sp_edge.bank_file import BankFile
-from sp_edge.bundle import Bundle
+from sp_edge.bank.advice import Report, review
+from sp_edge.bank.bank import Bank, thumbnail
+from sp_edge.bank.file import BankFile
+from sp_edge.bank.head import Head
+from sp_edge.bank.quality import Problem, problems
+from sp_edge.bank.views import views as make_views
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BackendError, BankError, PromptError, SettingsError
-from sp_edge.head import Head
-from sp_edge.prompts import clean_name
-from sp_edge.quality import Problem, problems
-from sp_edge.views import views as make_views
-from sp_edge_runtime.backend import Backend
-from sp_edge_runtime.camera import open_source
-from sp_edge_runtime.devices import open_backend
-from sp_edge_runtime.frames import Source
+from sp_edge.prompts.table import clean_name
+from sp_edge_runtime.backends.backend import Backend
+from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.live_bank import LiveBank
 from sp_edge_runtime.naming import Namer, Prompt
 from sp_edge_runtime.prediction import Prediction
-from sp_edge_runtime.smoothing import Smoothing
-from sp_edge_runtime.stream import FrameResult, StreamEvent, results
+from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.sources.frames import Source
+from sp_edge_runtime.streams.result import FrameResult, StreamEvent
+from sp_edge_runtime.streams.smoothing import Smoothing
+from sp_edge_runtime.streams.stream import results
 
 BATCH = 8  # shots encoded at once: enrolling a large folder must not take a small board's memory
 
@@ -42,7 +43,7 @@ class Recognizer:
         bank: the taught classes, in memory or, as a `LiveBank`, in a file; `Bank.empty(bundle)` to begin with none.
         backend: what runs the bundle's graphs; `close` closes it.
         threshold: least cosine, -1 to 1, at which any class is believed; the user's and the calibrated ones by default.
-        classifier: 'prototype' or 'lr'; see `sp_edge.head.Head`.
+        classifier: 'prototype' or 'lr'; see `sp_edge.bank.head.Head`.
         topk: how many classes a prediction lists.
 
     Raises:
@@ -192,7 +193,7 @@ class Recognizer:
             prompt: what `prompt` gave, or float32 (T,) as the prompt table holds them; by default what `prompt` finds.
             description: a sentence that stands for the name, or several, whose vectors are averaged; the bank keeps them.
             strength: of the class's prompt against its pictures, 0 to 1: the prompt's share beside one picture, which falls
-                with their number (`sp_edge.matching.share`); 0 is the plain prototype. By default a class that the bank
+                with their number (`sp_edge.matching.decide.share`); 0 is the plain prototype. By default a class that the bank
                 knows keeps its own, and a new one takes the bundle's, which training chose, times `familiarity`.
             views: of each shot, 1 to 50: the mean feature of the shot and of views - 1 crops of it stands for the shot.
 
@@ -229,7 +230,7 @@ class Recognizer:
         )
 
     def problems(self, name: str, images: Sequence[NDArray[np.uint8]]) -> list[Problem]:
-        """What speaks against shots of a class: dark, overexposed, empty or blurred ones, and copies; see `sp_edge.quality`.
+        """What speaks against shots of a class: dark, overexposed, empty or blurred ones, and copies; see `bank.quality`.
 
         Nothing is taught. `enroll` teaches whatever it is given.
 
@@ -240,7 +241,7 @@ class Recognizer:
         return problems(images, bank.thumbnails[bank.owners == bank.rows.get(clean, -1)])
 
     def advice(self) -> Report:
-        """What the taught shots say about the bank: see `sp_edge.advice.review`."""
+        """What the taught shots say about the bank: see `sp_edge.bank.advice.review`."""
         return review(*self._live.ready)
 
     def prompt(self, name: str, description: str | Sequence[str] | None = None) -> Prompt:
@@ -260,7 +261,7 @@ class Recognizer:
     def familiarity(self, prompt: NDArray[np.float32]) -> float:
         """How much of a prompt, float32 (T,), the model can read, 0 to 1: a new class gets as much of the bundle's strength.
 
-        1 where the bundle does not tell; see `sp_edge.familiarity`.
+        1 where the bundle does not tell; see `sp_edge.prompts.familiarity`.
         """
         return 1.0 if self._familiarity is None else float(self._familiarity(prompt))
 

@@ -12,13 +12,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sp_edge.bundle import Bundle
-from sp_edge.bundle_text import COSINES, TextPart
-from sp_edge.descriptions import check_length, clean_sentence
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.text import COSINES, TextPart
 from sp_edge.errors import BackendError, BundleError, PromptError
 from sp_edge.files import inside, load_tensors
-from sp_edge.matching import row_cosines
-from sp_edge.prompts import PromptTable, TextSpec, class_vectors, clean_name, rescaled
+from sp_edge.matching.decide import row_cosines
+from sp_edge.prompts.descriptions import check_length, clean_sentence
+from sp_edge.prompts.table import PromptTable, TextSpec, class_vectors, clean_name, rescaled
 
 MAX_GRAPH, MAX_TOKENIZER = 1 << 30, 1 << 26  # bytes
 _FATAL = 4  # the one severity that ONNX Runtime may still print: its other words come to the user as our errors

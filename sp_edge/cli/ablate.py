@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, table
+from sp_edge.cli.common import PATH, Command
 from sp_edge.cli.training import at_work_in, recipe_and_overrides, training_options
+from sp_edge.columns import table
 from sp_edge.errors import SettingsError
 
 
@@ -57,7 +58,7 @@ def ablate(
       sp-edge ablate --vary model.layer=2-1,3-1 --out runs/layers
       sp-edge ablate --paper --out runs/paper
     """
-    from sp_edge.settings import Settings
+    from sp_edge.settings.settings import Settings
     from sp_edge.training.ablate import ablate as run_ablation
     from sp_edge.training.ablation_report import caption, report
     from sp_edge.training.ablation_report import table as lines_of

@@ -9,23 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sp_edge.cli.common import (
-    PATH,
-    Command,
-    Ordered,
-    bank_beside,
-    bank_option,
-    existing_bank,
-    json_option,
-    split_bundle,
-    table,
-)
+from sp_edge.cli.common import PATH, Command, Ordered, bank_beside, bank_option, existing_bank, json_option, split_bundle
 from sp_edge.cli.trial import test
+from sp_edge.columns import table
 from sp_edge.errors import BankError, SettingsError
 
 if TYPE_CHECKING:
-    from sp_edge.bank_diff import ClassChange
-    from sp_edge.bank_file import BankFile
+    from sp_edge.bank.diff import ClassChange
+    from sp_edge.bank.file import BankFile
 
 
 @click.group(cls=Ordered)
@@ -45,9 +36,9 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
 
     With shots, threshold, strength, and what was said of a class with `enroll --description`.
     """
-    from sp_edge.bank_export import describe
+    from sp_edge.bank.head import Head
+    from sp_edge.bank.page import describe
     from sp_edge.files import write_json
-    from sp_edge.head import Head
 
     file = _file(arguments, bank_file)
     loaded = _existing(file)
@@ -127,9 +118,9 @@ def check(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path |
     Which classes will be confused, which shots are odd, what to add. No other pictures are needed; `sp-edge bank test
     FOLDER` measures on some.
     """
-    from sp_edge.advice import review
+    from sp_edge.bank.advice import review
+    from sp_edge.bank.head import Head
     from sp_edge.files import write_json
-    from sp_edge.head import Head
 
     file = _file(arguments, bank_file)
     loaded = _existing(file)
@@ -164,9 +155,9 @@ def merge(arguments: tuple[Path, ...], bank_file: Path | None, prefer: Any) -> N
     Example:
       sp-edge bank merge from-the-other-jetson.spbank --bank classes.spbank
     """
-    from sp_edge.bank import Bank
-    from sp_edge.bank_diff import diff
-    from sp_edge.bank_merge import merge as merged
+    from sp_edge.bank.bank import Bank
+    from sp_edge.bank.diff import diff
+    from sp_edge.bank.merge import merge as merged
 
     file, others = _file_and_others(arguments, bank_file)
     if not others:
@@ -196,8 +187,8 @@ def show_diff(context: click.Context, arguments: tuple[Path, ...], json_file: Pa
 
     The exit code is 0 where both hold the same, 1 where they differ, and 2 where one cannot be read.
     """
-    from sp_edge.bank import Bank
-    from sp_edge.bank_diff import diff
+    from sp_edge.bank.bank import Bank
+    from sp_edge.bank.diff import diff
     from sp_edge.files import write_json
 
     file, others = _file_and_others(arguments, None)
@@ -227,7 +218,7 @@ def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
 
     That is index.html, with bank.json beside it. FOLDER is new, empty, or an earlier export.
     """
-    from sp_edge.bank_export import PAGE, export_bank
+    from sp_edge.bank.page import PAGE, export_bank
 
     file, others = _file_and_others(arguments, bank_file)
     if len(others) != 1:
@@ -246,7 +237,7 @@ def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
 
     Again, the one before, up to ten.
     """
-    from sp_edge.bank_diff import diff
+    from sp_edge.bank.diff import diff
 
     file = _file(arguments, bank_file)
     existing_bank(file.path)
@@ -260,8 +251,8 @@ def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
 
 def _file_and_others(arguments: tuple[Path, ...], bank_file: Path | None) -> tuple[BankFile, tuple[Path, ...]]:
     """The bank that a command is about, and its further arguments."""
-    from sp_edge.bank_file import BankFile
-    from sp_edge.bundle import Bundle
+    from sp_edge.bank.file import BankFile
+    from sp_edge.bundle.bundle import Bundle
 
     path, others = split_bundle(arguments)
     return BankFile(bank_file or bank_beside(path), Bundle.load(path)), others
@@ -285,7 +276,7 @@ def _about(path: Path) -> Iterator[None]:
 
 def _existing(file: BankFile) -> Any:
     """The bank of a file that must be there."""
-    from sp_edge.bank import Bank
+    from sp_edge.bank.bank import Bank
 
     return Bank.load(existing_bank(file.path), file.bundle)
 

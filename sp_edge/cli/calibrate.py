@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, table
+from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle
+from sp_edge.columns import table
 from sp_edge.errors import BundleError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def calibrate(source: Path | None, data: Path, out: Path | None) -> None:
 
 
 def _from_bundle(path: Path) -> tuple[onnx.ModelProto, Preprocess, NDArray[np.uint8]]:
-    from sp_edge.bundle import Bundle
+    from sp_edge.bundle.bundle import Bundle
     from sp_edge_calibration.graph import load_graph
 
     bundle = Bundle.load(path)

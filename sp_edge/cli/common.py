@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ def json_option(what: str) -> Callable[[Any], Any]:
 engines_option = click.option(
     "--engines", type=PATH, metavar="DIR", help="Where TensorRT engines are kept.  [default: ~/.cache/sp-edge/engines]"
 )
-# What every command that runs a bundle's graphs lets its user choose; `sp_edge_runtime.devices` says what each is.
+# What every command that runs a bundle's graphs lets its user choose; `sp_edge_runtime.backends.devices` says what each is.
 backend_options = together(
     click.option(
         "--device",
@@ -264,24 +264,3 @@ def existing_bank(file: Path) -> Path:
             f"no bank at {file}", expected="a file of taught classes", next_step="sp-edge enroll --name NAME PICTURES"
         )
     return file
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, text: Collection[str] = ()) -> str:
-    """Text in columns.
-
-    Args:
-        header: of each column.
-        rows: their cells.
-        text: headers of the columns that stand to the left, as the first one always does; the others stand to the right.
-    """
-    cells = [[str(value) for value in row] for row in (header, *rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    left = [i == 0 or name in text for i, name in enumerate(header)]
-    lines = [
-        "  ".join(
-            value.ljust(width) if to_left else value.rjust(width)
-            for value, width, to_left in zip(row, widths, left, strict=True)
-        )
-        for row in cells
-    ]
-    return "\n".join(line.rstrip() for line in [lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import Command, Ordered, json_option, table
+from sp_edge.cli.common import Command, Ordered, json_option
 from sp_edge.cli.training import recipe_and_overrides
+from sp_edge.columns import table
 from sp_edge.errors import DataError, SettingsError
 
 _SHOWN = 10  # of each kind of finding; the JSON file has all
@@ -60,7 +61,7 @@ def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: 
     from sp_edge.data.check import check as look
     from sp_edge.data.sets import open_source
     from sp_edge.files import write_json
-    from sp_edge.settings import Settings
+    from sp_edge.settings.settings import Settings
 
     settings = Settings.load(*recipe_and_overrides("folder", overrides, data=source, root=root))
     if source == "scenes":

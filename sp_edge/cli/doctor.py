@@ -18,7 +18,7 @@ def doctor(context: click.Context, /, json_file: Path | None) -> None:
     Ends with 1 where something is missing without which nothing works; all else is optional.
     """
     from sp_edge.files import write_json
-    from sp_edge_runtime.doctor import examine, is_well
+    from sp_edge_runtime.doctor.doctor import examine, is_well
 
     findings = examine()
     width = max(len(finding.name) for finding in findings)

@@ -13,9 +13,9 @@ from sp_edge.errors import ExportError, MissingExtraError, PlanError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sp_edge.bundle import Bundle
-    from sp_edge.plans import Plan
-    from sp_edge_export.engine import EngineOptions
+    from sp_edge.bundle.bundle import Bundle
+    from sp_edge.engines.plans import Plan
+    from sp_edge_export.engines.engine import EngineOptions
 
 
 def build_engines(
@@ -43,7 +43,7 @@ def build_engines(
 
 
 def _build(bundle: Bundle, precision: str, options: EngineOptions, max_batch: int, folder: Path | None) -> list[Plan]:
-    from sp_edge_export.engine import build_engine, plans_for
+    from sp_edge_export.engines.engine import build_engine, plans_for
 
     plans = []
     for graph, batch in plans_for(max_batch):
@@ -65,8 +65,8 @@ def _build(bundle: Bundle, precision: str, options: EngineOptions, max_batch: in
 
 def _measure(bundle: Bundle, precision: str, plans: Sequence[Plan], flavour: str, folder: Path | None) -> Plan | None:
     """Measures plans; gives the stream's own, or None where they do not run here."""
-    from sp_edge_export.engine_measure import measure
-    from sp_edge_runtime.tensorrt_runtime import open_tensorrt
+    from sp_edge_export.engines.measure import measure
+    from sp_edge_runtime.backends.tensorrt_runtime import open_tensorrt
 
     try:
         backend = open_tensorrt(bundle, precision, flavour, folder)
@@ -84,7 +84,7 @@ def _measure(bundle: Bundle, precision: str, plans: Sequence[Plan], flavour: str
 
 
 def _compare(int8: Plan, rival: Plan, name: str, plans: Sequence[Plan], *, force: bool) -> None:
-    from sp_edge_export.engine_measure import is_slower, remove
+    from sp_edge_export.engines.measure import is_slower, remove
 
     if not is_slower(int8, rival):
         return
@@ -109,7 +109,7 @@ def check_engines(bundle: Bundle, folder: Path | None) -> list[dict[str, Any]]:
     Raises:
         PlanError: one is damaged.
     """
-    from sp_edge_export.engine_verify import engine_states
+    from sp_edge_export.engines.verify import engine_states
 
     states = engine_states(bundle, folder)
     for state in states:

@@ -18,8 +18,8 @@ from sp_edge.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sp_edge.bank import Bank
-    from sp_edge.bundle import Bundle
+    from sp_edge.bank.bank import Bank
+    from sp_edge.bundle.bundle import Bundle
 
 Make = Callable[["Bundle", str], None]  # of a bundle, in a precision
 
@@ -29,7 +29,7 @@ def _onnx(_options: Mapping[str, Any]) -> Make:
 
 
 def _engine(options: Mapping[str, Any]) -> Make:
-    from sp_edge_export.engine import EngineOptions, check_installed
+    from sp_edge_export.engines.engine import EngineOptions, check_installed
 
     flavour = "tensorrt_rtx" if options["target"] == "rtx" else "tensorrt"
     build = EngineOptions(flavour, options["workspace"], options["optimization_level"], options["compute_capability"])
@@ -42,7 +42,7 @@ def _engine(options: Mapping[str, Any]) -> Make:
 
 
 def _triton(options: Mapping[str, Any]) -> Make:
-    from sp_edge_export.triton import write_repository
+    from sp_edge_export.servers.triton import write_repository
 
     if options["engines"] is not None and not options["plans"]:
         raise SettingsError("--engines does nothing with --format triton alone", expected="--plans besides, or no --engines")
@@ -68,7 +68,7 @@ def _triton(options: Mapping[str, Any]) -> Make:
 
 
 def _deepstream(options: Mapping[str, Any]) -> Make:
-    from sp_edge_export.deepstream import write_deepstream
+    from sp_edge_export.servers.deepstream import write_deepstream
 
     _check_bank(options)
 
@@ -88,16 +88,16 @@ def _check_bank(options: Mapping[str, Any]) -> None:
 
 
 def _bank(options: Mapping[str, Any], bundle: Bundle) -> Bank:
-    from sp_edge.bank import Bank
+    from sp_edge.bank.bank import Bank
 
     return Bank.load(existing_bank(options["bank"] or bank_beside(bundle.path)), bundle)
 
 
 def _plans(bundle: Bundle, precision: str, batch: int, folder: Path | None) -> dict[str, Path]:
     """This device's plans, whose bytes are checked before a server gets them."""
-    from sp_edge.device import Device
-    from sp_edge.plans import find_plan
-    from sp_edge_export.engine import load_tensorrt
+    from sp_edge.engines.device import Device
+    from sp_edge.engines.plans import find_plan
+    from sp_edge_export.engines.engine import load_tensorrt
 
     device = Device.here("tensorrt", load_tensorrt("tensorrt").__version__)
     found = {graph: find_plan(bundle, graph, precision, batch, device, folder=folder) for graph in ("query", "support")}

@@ -41,7 +41,7 @@ def import_(
     Example:
       sp-edge import checkpoint_epoch_best.pth --recipe mini-imagenet-1shot --root /data/mini-imagenet
     """
-    from sp_edge.settings import Settings
+    from sp_edge.settings.settings import Settings
     from sp_edge.training.importer import import_checkpoint
 
     settings = Settings.load(*recipe_and_overrides(recipe, overrides, data=data, root=root))

@@ -11,8 +11,8 @@ from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, json_o
 from sp_edge.errors import PromptError, SettingsError
 
 if TYPE_CHECKING:
-    from sp_edge.prompts import PromptTable
-    from sp_edge.settings import TextSettings
+    from sp_edge.prompts.table import PromptTable
+    from sp_edge.settings.settings import TextSettings
 
 
 @click.command(cls=Command)
@@ -57,8 +57,8 @@ def prompts(
       sp-edge prompts
       sp-edge prompts unicycle "door key" --out names.safetensors
     """
-    from sp_edge.descriptions import clean_sentence, read_descriptions
     from sp_edge.files import write_json
+    from sp_edge.prompts.descriptions import clean_sentence, read_descriptions
 
     every = [*names, *_names_in(names_file)]
     descriptions = read_descriptions(described) if described else {}
@@ -101,7 +101,7 @@ def _names_in(file: Path | None) -> list[str]:
 
 def _clean(names: list[str], descriptions: dict[str, tuple[str, ...]] | None) -> tuple[str, ...]:
     """Each name once, in its one spelling; a file of descriptions must be of use to one of them."""
-    from sp_edge.prompts import clean_name
+    from sp_edge.prompts.table import clean_name
 
     clean = tuple(dict.fromkeys(map(clean_name, names)))
     if descriptions is not None and not any(name in descriptions for name in clean):
@@ -112,7 +112,7 @@ def _clean(names: list[str], descriptions: dict[str, tuple[str, ...]] | None) ->
 
 
 def _settings(overrides: tuple[str, ...]) -> TextSettings:
-    from sp_edge.settings import Settings
+    from sp_edge.settings.settings import Settings
 
     for override in overrides:
         if not override.strip().startswith("text."):
@@ -126,8 +126,8 @@ def _known(
     """The prompts of a bundle or checkpoint, with those of `names` made in the same way where it has none."""
     import dataclasses
 
-    from sp_edge.bundle import Bundle
-    from sp_edge.settings import Settings
+    from sp_edge.bundle.bundle import Bundle
+    from sp_edge.settings.settings import Settings
 
     if like is not None and is_bundle(like):
         bundle = Bundle.load(like)

@@ -17,12 +17,12 @@ from sp_edge.cli.common import (
     deciding_options,
     existing_bank,
     split_bundle,
-    table,
     together,
 )
+from sp_edge.columns import table
 
 if TYPE_CHECKING:
-    from sp_edge_runtime.sinks import Sink
+    from sp_edge_runtime.streams.result import Sink
 
 # Options that classify and stream share.
 shared = together(
@@ -48,9 +48,9 @@ def classify(arguments: tuple[Path, ...], bank_file: Path | None, json_file: str
       sp-edge classify model.spedge one.jpg two.jpg --bank shop.spbank --json results.jsonl
     """
     from sp_edge.preprocess import load_image, pictures_at
-    from sp_edge_runtime.frames import VideoFrame
     from sp_edge_runtime.recognizer import Recognizer
-    from sp_edge_runtime.stream import FrameResult
+    from sp_edge_runtime.sources.frames import VideoFrame
+    from sp_edge_runtime.streams.result import FrameResult
 
     path, places = split_bundle(arguments)
     files = pictures_at(places)
@@ -76,6 +76,6 @@ def classify(arguments: tuple[Path, ...], bank_file: Path | None, json_file: str
 
 def json_sink(file: str) -> Sink:
     """What `--json` writes lines to: a file, or for '-' the terminal."""
-    from sp_edge_runtime.sinks import JsonLinesSink, JsonStreamSink
+    from sp_edge_runtime.sinks.sinks import JsonLinesSink, JsonStreamSink
 
     return JsonStreamSink() if file == "-" else JsonLinesSink(Path(file))

@@ -23,7 +23,7 @@ from sp_edge.cli.formats import APPLIES, FORMATS, options_for_formats
 from sp_edge.errors import BundleError, MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
-    from sp_edge.bundle import Bundle
+    from sp_edge.bundle.bundle import Bundle
 
 
 @click.command(cls=Command)
@@ -80,7 +80,7 @@ _OF_CHECKPOINTS = ("out", "data", "extra", "with_text", "max_drop", "opset")
 
 
 def _given_bundle(context: click.Context, path: Path, form: str) -> Bundle:
-    from sp_edge.bundle import Bundle
+    from sp_edge.bundle.bundle import Bundle
 
     if form == "onnx":
         raise SettingsError(f"{path} is a bundle already", expected="a checkpoint, or another --format", got="--format onnx")
@@ -100,7 +100,7 @@ def _export_checkpoint(
     opset: str,
 ) -> Bundle:
     from sp_edge.data.sets import preprocess_of
-    from sp_edge.prompts import PromptTable
+    from sp_edge.prompts.table import PromptTable
     from sp_edge.training.checkpoint import Checkpoint
     from sp_edge_calibration.pictures import Pictures
     from sp_edge_export.export import ExportOptions
@@ -129,7 +129,7 @@ def verify(bundle: tuple[Path, ...], engines: Path | None, json_file: Path | Non
     Such as one that was copied here: every file's hash, the graphs, the golden pictures and names, and the engines that
     were built for it.
     """
-    from sp_edge.bundle import Bundle
+    from sp_edge.bundle.bundle import Bundle
     from sp_edge.files import write_json
 
     try:

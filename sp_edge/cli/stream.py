@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from sp_edge.cli.common import Command, bank_beside, shown_log, split_bundle, table
+from sp_edge.cli.common import Command, bank_beside, shown_log, split_bundle
 from sp_edge.cli.recognise import json_sink, shared
+from sp_edge.columns import table
 from sp_edge.errors import SettingsError, SourceError
 
 FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270"]
@@ -102,10 +103,10 @@ def stream(
     # OpenBLAS reads it when NumPy is imported. Its threads spin for a while after each call, on cores that the network needs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-    from sp_edge_runtime.camera import open_source, redact
     from sp_edge_runtime.recognizer import Recognizer
-    from sp_edge_runtime.smoothing import Smoothing
-    from sp_edge_runtime.stream import run_stream
+    from sp_edge_runtime.sources.camera import open_source, redact
+    from sp_edge_runtime.streams.smoothing import Smoothing
+    from sp_edge_runtime.streams.stream import run_stream
 
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out)
@@ -142,7 +143,7 @@ def stream(
 
 def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[str], str | None]:
     """Without --out the last of several arguments is the OUTPUT if it can only be one: a path at which there is nothing."""
-    from sp_edge_runtime.camera import source_kind
+    from sp_edge_runtime.sources.camera import source_kind
 
     if not texts:
         raise SourceError("stream takes a source", expected="[BUNDLE] SOURCE... [OUTPUT]", got="none")
@@ -177,9 +178,10 @@ def _sinks(
     stack: ExitStack,
 ) -> list[Any]:
     """All sinks; what was opened is closed by the stack where a later one cannot be."""
-    from sp_edge_runtime.publish import MqttSink, WebhookSink
-    from sp_edge_runtime.sinks import Sink, TerminalSink, VideoSink
-    from sp_edge_runtime.window import WindowSink
+    from sp_edge_runtime.sinks.publish import MqttSink, WebhookSink
+    from sp_edge_runtime.sinks.sinks import TerminalSink, VideoSink
+    from sp_edge_runtime.sinks.window import WindowSink
+    from sp_edge_runtime.streams.result import Sink
 
     sinks: list[Sink] = []
 

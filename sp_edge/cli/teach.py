@@ -61,10 +61,10 @@ def enroll(
       sp-edge enroll --name unicycle one.jpg two.jpg
       sp-edge enroll model.spedge mug/ --name "coffee mug" --description "a cup with a handle" --bank shop.spbank
     """
-    from sp_edge.familiarity import LITTLE
     from sp_edge.files import write_json
     from sp_edge.preprocess import load_image, pictures_at
-    from sp_edge.prompts import PromptTable, clean_name
+    from sp_edge.prompts.familiarity import LITTLE
+    from sp_edge.prompts.table import PromptTable, clean_name
     from sp_edge_runtime.naming import Prompt
     from sp_edge_runtime.recognizer import Recognizer
 

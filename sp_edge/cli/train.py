@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, json_option, table
+from sp_edge.cli.common import PATH, Command, find_checkpoint, json_option
 from sp_edge.cli.training import at_work_in, recipe_and_overrides, training_device, training_options
+from sp_edge.columns import table
 from sp_edge.errors import CheckpointError, DataError, SettingsError
 
 if TYPE_CHECKING:
-    from sp_edge.settings import EvalSettings
+    from sp_edge.settings.settings import EvalSettings
     from sp_edge.training.checkpoint import Checkpoint
 
 
@@ -46,7 +47,7 @@ def train(
       sp-edge train --resume runs/1
     """
     from sp_edge.files import read_json
-    from sp_edge.settings import Settings
+    from sp_edge.settings.settings import Settings
 
     if resume is not None:
         if overrides or any(given is not None for given in (data, root, recipe, imgsz, out, init)):

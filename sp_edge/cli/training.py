@@ -44,7 +44,7 @@ def recipe_and_overrides(
     Raises:
         SettingsError: an option and `--set` name the same setting, or what `Settings.load` refuses.
     """
-    from sp_edge.settings import Settings
+    from sp_edge.settings.settings import Settings
 
     named = {override.partition("=")[0].strip() for override in overrides}
     every = list(overrides)

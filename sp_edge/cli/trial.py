@@ -18,14 +18,14 @@ from sp_edge.cli.common import (
     existing_bank,
     json_option,
     split_bundle,
-    table,
 )
+from sp_edge.columns import table
 from sp_edge.errors import DataError, ImageError
 
 if TYPE_CHECKING:
+    from sp_edge.bank.trial import Trial
     from sp_edge.data.listing import Listing
-    from sp_edge.matching import Match
-    from sp_edge.trial import Trial
+    from sp_edge.matching.decide import Match
     from sp_edge_runtime.recognizer import Recognizer
 
 _SHOWN = 10  # pairs of classes, and broken pictures; the JSON file has all
@@ -48,10 +48,10 @@ def test(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | 
     Example:
       sp-edge bank test pictures/test
     """
+    from sp_edge.bank.trial import check_taught, trial
     from sp_edge.data.folder import labelled
     from sp_edge.files import write_json
     from sp_edge.preprocess import image_files
-    from sp_edge.trial import check_taught, trial
     from sp_edge_runtime.recognizer import Recognizer
 
     path, places = split_bundle(arguments)

@@ -13,7 +13,7 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.data.tables import read_table
 from sp_edge.errors import DataError
 from sp_edge.preprocess import Preprocess
-from sp_edge.settings import DataSettings, Settings
+from sp_edge.settings.settings import DataSettings, Settings
 
 
 def preprocess_of(settings: Settings) -> Preprocess:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sp_edge import runs
-from sp_edge.cli.common import table
+from sp_edge.columns import table
 from sp_edge.data import scenes, sets
 from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
@@ -25,20 +25,21 @@ from sp_edge.demo.strip import attention_strip
 from sp_edge.demo.video import Shot, draw_video
 from sp_edge.errors import SettingsError
 from sp_edge.files import write_json
-from sp_edge.matching import UNKNOWN, cosine, prototype
+from sp_edge.matching.decide import UNKNOWN, cosine, prototype
 from sp_edge.model.attention import attention_map, dependence_map
 from sp_edge.preprocess import load_image
-from sp_edge.settings import EvalSettings, Settings
+from sp_edge.settings.settings import EvalSettings, Settings
 from sp_edge.text import prompt_table
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, encode, evaluate
 from sp_edge.training.run import train
 from sp_edge_export.export import ExportOptions, export
-from sp_edge_runtime.camera import open_source
-from sp_edge_runtime.overlay import annotate
 from sp_edge_runtime.recognizer import Recognizer
-from sp_edge_runtime.sinks import JsonLinesSink, Sink, VideoSink
-from sp_edge_runtime.stream import FrameResult, StreamEvent, run_stream
+from sp_edge_runtime.sinks.overlay import annotate
+from sp_edge_runtime.sinks.sinks import JsonLinesSink, VideoSink
+from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.streams.result import FrameResult, Sink, StreamEvent
+from sp_edge_runtime.streams.stream import run_stream
 
 TAUGHT = 5
 FPS = 25.0

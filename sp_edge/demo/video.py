@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sp_edge.data.scenes import SceneClass, draw_background, draw_object
 from sp_edge.errors import SourceError
 from sp_edge.files import atomic_file
-from sp_edge_runtime.opencv import opencv
+from sp_edge_runtime.sources.opencv import opencv
 
 SIDE = 320
 

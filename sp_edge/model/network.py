@@ -11,10 +11,10 @@ from timm.models.visformer import Visformer
 from torch import Tensor, nn
 
 from sp_edge.errors import SettingsError
-from sp_edge.familiarity import Familiarity
 from sp_edge.model.backbone import build_backbone, feature_map_of
 from sp_edge.model.prompt import SemanticPrompt
-from sp_edge.settings import ModelSettings
+from sp_edge.prompts.familiarity import Familiarity
+from sp_edge.settings.settings import ModelSettings
 
 # Channel mean and standard deviation of RGB in 0..255 that Semantic Prompt normalises with.
 MEAN = (125.3, 123.0, 113.9)
@@ -29,7 +29,7 @@ class PromptedNetwork(nn.Module):
 
     In eval mode the support feature is s ((1 - w) f(x | g(y)) + w r(g(y))) + (1 - s) f(x), with s the prompt's strength, r
     the text prototype where there is one, and w its share. That s is for a class taught with one picture: the more there
-    are, the less a prompt can add (`sp_edge.matching.share`), and the less familiar a prompt is, the less it may
+    are, the less a prompt can add (`sp_edge.matching.decide.share`), and the less familiar a prompt is, the less it may
     (`familiarity_of`). Training sees f(x | g(y)) alone.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sp_edge.errors import CheckpointError
 from sp_edge.model.network import PromptedNetwork
-from sp_edge.settings import ModelSettings
+from sp_edge.settings.settings import ModelSettings
 
 # Theirs: h_s, h_c and the channel interaction's MLP.
 PROMPT = {"spatial": "t2i", "channel": "t2i2", "channel_mlp": "se_block"}

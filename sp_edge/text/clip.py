@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sp_edge.descriptions import check_length
 from sp_edge.errors import MissingExtraError
+from sp_edge.prompts.descriptions import check_length
 from sp_edge.text.encoder import digest, no_weights
 
 MODEL = "ViT-B-32"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.descriptions import check_length
 from sp_edge.errors import MissingExtraError
+from sp_edge.prompts.descriptions import check_length
 from sp_edge.text.encoder import digest, no_weights
 
 SBERT_REPOSITORY = "sentence-transformers/all-mpnet-base-v2"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.descriptions import Descriptions, read_descriptions
 from sp_edge.errors import PromptError, SettingsError
-from sp_edge.prompts import PromptTable, TextSpec, class_vectors, clean_name, rescaled
-from sp_edge.settings import TextSettings
+from sp_edge.prompts.descriptions import Descriptions, read_descriptions
+from sp_edge.prompts.table import PromptTable, TextSpec, class_vectors, clean_name, rescaled
+from sp_edge.settings.settings import TextSettings
 from sp_edge.text.clip import CLIP
 from sp_edge.text.encoder import TextEncoder
 from sp_edge.text.glove import GloVe

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from sp_edge.errors import PromptError
-from sp_edge.prompts import PromptTable, clean_name
+from sp_edge.prompts.table import PromptTable, clean_name
 
 
 def read_vectors(path: Path) -> PromptTable | dict[str, NDArray[np.float32]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sp_edge.accuracy import Accuracy
 from sp_edge.files import atomic_file, write_bytes, write_json
-from sp_edge.settings import EvalSettings
+from sp_edge.settings.settings import EvalSettings
 from sp_edge.training.ablate import Row
 from sp_edge.training.evaluate import title
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
-from sp_edge.settings import AugmentSettings
+from sp_edge.settings.settings import AugmentSettings
 
 MOST = 30  # RandAugment's magnitudes run from 0 to this
 _STANDARD = 10  # random numbers that the standard changes use

@@ -10,7 +10,7 @@ from tqdm import trange
 
 from sp_edge.accuracy import Scores
 from sp_edge.data.episodes import Episode, Features
-from sp_edge.matching import Floats, prototype, unit
+from sp_edge.matching.decide import Floats, prototype, unit
 
 # float32 (E, n_way, S, D) support and (E, M, D) query features of E episodes -> int64 (E, M), the way of each query.
 Classifier = Callable[[Floats, Floats], NDArray[np.int64]]

@@ -22,11 +22,11 @@ from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.data.episodes import Episode, EpisodeSampler, Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
-from sp_edge.matching import share
+from sp_edge.matching.decide import share
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
-from sp_edge.prompts import PromptTable
-from sp_edge.settings import AugmentSettings, EvalSettings, ExpectedSettings
+from sp_edge.prompts.table import PromptTable
+from sp_edge.settings.settings import AugmentSettings, EvalSettings, ExpectedSettings
 from sp_edge.text import extend_table
 from sp_edge.training.accelerator import torch_device
 from sp_edge.training.augment import augment
@@ -220,7 +220,7 @@ def evaluate(
         prompts: as in `encode`; without, there is no row with prompts.
         seed: of the episodes.
         strength: of familiar prompts, 0 to 1; the network's own by default. Each prompt's familiarity scales it, as it does
-            when a device is taught (`sp_edge.familiarity`).
+            when a device is taught (`sp_edge.prompts.familiarity`).
         augmentation: of the views that logistic regression learns from.
         accelerator: whose processes all call this, and share the encoding for the nearest prototype.
 
@@ -325,7 +325,7 @@ def score(
     Args:
         query: float32 (n, D) of every picture.
         shown: the pictures, or views of them, as support: without prompt, and with it at full strength.
-        strength: (n,) of each picture's prompt for one shot; with more, it falls as `sp_edge.matching.share` says.
+        strength: (n,) of each picture's prompt for one shot; with more, it falls as `sp_edge.matching.decide.share` says.
     """
     classify = CLASSIFIERS[protocol.classifier]
     scores = {}

@@ -17,8 +17,8 @@ from sp_edge.data import sets
 from sp_edge.errors import CheckpointError, DataError, SettingsError
 from sp_edge.files import sha256
 from sp_edge.model import build_network, official
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import Settings, TextSettings
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import Settings, TextSettings
 from sp_edge.training.checkpoint import Checkpoint
 
 WIDTHS = {"clip": 512, "sbert": 768, "glove": 300, "minilm": 384}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sp_edge.settings import PretrainSettings
+from sp_edge.settings.settings import PretrainSettings
 
 
 def targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:

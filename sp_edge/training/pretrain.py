@@ -14,7 +14,7 @@ from torch.nn import functional
 from sp_edge.data.pictures import PictureSet
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
-from sp_edge.settings import Settings
+from sp_edge.settings.settings import Settings
 from sp_edge.training.accelerator import Share
 from sp_edge.training.augment import augment
 from sp_edge.training.loop import ParameterGroup, Schedule, StageLog, run_stage

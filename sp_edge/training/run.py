@@ -20,8 +20,8 @@ from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.files import read_json, remove_leftovers, write_json
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.pretrained import load_timm_weights, seen_classes
-from sp_edge.prompts import PromptTable
-from sp_edge.settings import Settings
+from sp_edge.prompts.table import PromptTable
+from sp_edge.settings.settings import Settings
 from sp_edge.text import prompt_table
 from sp_edge.training.accelerator import Share, make_accelerator
 from sp_edge.training.checkpoint import Checkpoint

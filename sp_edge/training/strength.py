@@ -14,8 +14,8 @@ from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.model import PromptedNetwork
-from sp_edge.prompts import PromptTable
-from sp_edge.settings import EvalSettings
+from sp_edge.prompts.table import PromptTable
+from sp_edge.settings.settings import EvalSettings
 from sp_edge.training.evaluate import class_prompts, encode, sample, score, title
 
 STRENGTHS = tuple(tenths / 10 for tenths in range(11))
@@ -35,7 +35,7 @@ def choose_strength(
     difference to no prompts reaches zero, so that prompts are not significantly behind, and stays above minus
     `TOLERANCE`, so that what they might cost is small. Of the safe ones, the one with the highest mean accuracy over all
     settings is chosen. Strength 0 is always safe. Text alone, which no picture could change, is not tried. What is chosen is
-    the strength of a familiar prompt, and others get less of it, here as on a device (`sp_edge.familiarity`).
+    the strength of a familiar prompt, and others get less of it, here as on a device (`sp_edge.prompts.familiarity`).
 
     Args:
         protocol: ways, shots and queries of the episodes; fewer ways and queries where the pictures do not suffice.

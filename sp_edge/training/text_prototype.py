@@ -17,10 +17,10 @@ from torch import nn
 
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError
-from sp_edge.familiarity import Familiarity
-from sp_edge.matching import class_sums
+from sp_edge.matching.decide import class_sums
 from sp_edge.model import PromptedNetwork
-from sp_edge.prompts import PromptTable
+from sp_edge.prompts.familiarity import Familiarity
+from sp_edge.prompts.table import PromptTable
 from sp_edge.training.evaluate import encode
 
 RIDGES = np.logspace(-4, 2, 13)

@@ -17,8 +17,8 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
-from sp_edge.prompts import PromptTable
-from sp_edge.settings import Settings
+from sp_edge.prompts.table import PromptTable
+from sp_edge.settings.settings import Settings
 from sp_edge.training.accelerator import Share
 from sp_edge.training.augment import augment
 from sp_edge.training.loop import ParameterGroup, Schedule, StageLog, Validation, run_stage

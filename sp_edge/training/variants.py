@@ -15,7 +15,7 @@ from timm.models.visformer import Visformer
 
 from sp_edge.errors import SettingsError
 from sp_edge.model import build_backbone, build_network
-from sp_edge.settings import EvalSettings, ExpectedSettings, Settings
+from sp_edge.settings.settings import EvalSettings, ExpectedSettings, Settings
 
 # What the paper ablates on one data set: at full strength, without a text prototype. `--paper` adds the backbone's layers.
 PAPER_BASE = ("tune.choose_strength=false", "model.text_prototype=false")

@@ -9,7 +9,7 @@ import pytest
 
 from load import SETS, load_set
 from sp_edge.errors import SettingsError
-from sp_edge.settings import Settings
+from sp_edge.settings.settings import Settings
 
 SETTINGS = ("1-shot, clutter", "5-shot, clean")
 

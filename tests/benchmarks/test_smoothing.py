@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 import toy
-from sp_edge_runtime.frames import VideoFrame
 from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.sources.frames import VideoFrame
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from sp_edge.errors import ExportError
-from sp_edge_calibration.graph import features_of, layers_of, load_graph, tapped
-from sp_edge_calibration.session import open_session
+from sp_edge_calibration.graph import layers_of, load_graph, tapped
+from sp_edge_calibration.session import features_of, open_session
 
 Change = Callable[[onnx.ModelProto], None]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sp_edge.errors import DataError
-from sp_edge.matching import unit
+from sp_edge.matching.decide import unit
 from sp_edge.preprocess import Preprocess
 from sp_edge_calibration import pictures as module
 from sp_edge_calibration.pictures import CHOSEN, MINIMUM, Pictures, calibrate_with, farness, k_centre

@@ -11,15 +11,15 @@ import onnx
 import pytest
 
 import toy
-from sp_edge.matching import unit
+from sp_edge.matching.decide import unit
 from sp_edge.preprocess import Preprocess
-from sp_edge_calibration.graph import features_of
 from sp_edge_calibration.pictures import Pictures
 from sp_edge_calibration.plot import draw
 from sp_edge_calibration.quantize import quantize
 from sp_edge_calibration.ranges import tensor_ranges
 from sp_edge_calibration.report import Report, leave_one_out, measure
 from sp_edge_calibration.sensitivity import sensitivities
+from sp_edge_calibration.session import features_of
 
 
 @pytest.fixture

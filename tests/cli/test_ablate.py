@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 from sp_edge.cli import cli
 from sp_edge.cli.common import run
 from sp_edge.errors import DataError
-from sp_edge.settings import Settings
+from sp_edge.settings.settings import Settings
 from sp_edge.training import ablate as module
 from sp_edge.training.ablate import Measured, Row
 from sp_edge.training.evaluate import WITH, WITHOUT

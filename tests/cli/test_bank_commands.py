@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import toy
-from sp_edge.bank import Bank
-from sp_edge.bundle import Bundle
+from sp_edge.bank.bank import Bank
+from sp_edge.bundle.bundle import Bundle
 from sp_edge_runtime.recognizer import Recognizer
 
 Call = Callable[..., tuple[int, str, str]]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sp_edge.bank import Bank
-from sp_edge.bundle import Bundle
+from sp_edge.bank.bank import Bank
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import MissingExtraError
 from sp_edge.preprocess import image_files
-from sp_edge.prompts import PromptTable
+from sp_edge.prompts.table import PromptTable
 
 Call = Callable[..., tuple[int, str, str]]
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

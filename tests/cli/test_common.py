@@ -11,7 +11,8 @@ import click
 import pytest
 
 from sp_edge.cli import cli
-from sp_edge.cli.common import Command, run, split_bundle, table
+from sp_edge.cli.common import Command, run, split_bundle
+from sp_edge.columns import table
 from sp_edge.errors import BackendError, BundleError, SettingsError
 
 Raiser = Callable[[BaseException], click.Group]

@@ -7,8 +7,8 @@ import pytest
 
 from sp_edge.cli import cli
 from sp_edge.cli.common import run
-from sp_edge_runtime import doctor
-from sp_edge_runtime.doctor import MISSING, OK, WARN, Finding
+from sp_edge_runtime.doctor import doctor
+from sp_edge_runtime.doctor.finding import MISSING, OK, WARN, Finding
 
 FINDINGS = [
     Finding("Python", OK, "3.12.3", needed=True),

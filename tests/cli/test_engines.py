@@ -16,11 +16,11 @@ import pytest
 
 import tensorrt_stand_in
 import toy
-from sp_edge.bundle import Bundle
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.cli import cli
 from sp_edge.cli.common import run
-from sp_edge.plans import Plan, find_plan, plans_of
-from sp_edge.sidecar import Latency, Parity
+from sp_edge.engines.plans import Plan, find_plan, plans_of
+from sp_edge.engines.sidecar import Latency, Parity
 from toy_plans import DEVICE, put
 from without_training import BLOCK
 
@@ -103,10 +103,10 @@ def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[dict[str
             ms = times[plan.sidecar.precision]
             return Plan(plan.path, replace(plan.sidecar, latency=Latency(ms, ms, 1, 9), parity=Parity(1.0, 1.0, 8)))
 
-        monkeypatch.setattr("sp_edge_export.engine.build_engine", build)
-        monkeypatch.setattr("sp_edge_export.engine_measure.measure", measure)
+        monkeypatch.setattr("sp_edge_export.engines.engine.build_engine", build)
+        monkeypatch.setattr("sp_edge_export.engines.measure.measure", measure)
         runtime = SimpleNamespace(open_tensorrt=lambda *_: Backend())
-        monkeypatch.setitem(sys.modules, "sp_edge_runtime.tensorrt_runtime", runtime)
+        monkeypatch.setitem(sys.modules, "sp_edge_runtime.backends.tensorrt_runtime", runtime)
         return measured
 
     return prepare

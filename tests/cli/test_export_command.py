@@ -11,10 +11,10 @@ import pytest
 
 import toy
 import toy_plans
-from sp_edge.bundle import Bundle
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.cli import formats
 from sp_edge.cli.ship import export
-from sp_edge.device import Device
+from sp_edge.engines.device import Device
 from sp_edge_runtime.recognizer import Recognizer
 from triton_stand_in import Served
 
@@ -130,8 +130,8 @@ def test_the_command_of_the_repository_writes_the_next_head_alone(call: Call, ta
 
 def test_a_repository_with_plans(call: Call, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Device, "here", lambda *_: toy_plans.DEVICE)
-    monkeypatch.setattr("sp_edge_export.engine.load_tensorrt", lambda _: SimpleNamespace(__version__="10.3.0"))
-    monkeypatch.setattr("sp_edge.plans.default_folder", lambda: tmp_path / "engines")
+    monkeypatch.setattr("sp_edge_export.engines.engine.load_tensorrt", lambda _: SimpleNamespace(__version__="10.3.0"))
+    monkeypatch.setattr("sp_edge.engines.plans.default_folder", lambda: tmp_path / "engines")
     arguments = ("export", taught, "--format", "triton", "--plans", "--folder", tmp_path / "repository")
     code, _, err = call(*arguments)
     assert code == 2

@@ -12,8 +12,8 @@ import pytest
 from sp_edge.cli import cli
 from sp_edge.cli.common import run
 from sp_edge.model import build_network
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import Settings
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import Settings
 from sp_edge.training.checkpoint import Checkpoint
 
 Call = Callable[..., tuple[int, str, str]]

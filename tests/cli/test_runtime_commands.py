@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 import toy
-from sp_edge.bank import Bank
-from sp_edge.bundle import Bundle
-from sp_edge.familiarity import Familiarity
-from sp_edge.prompts import PromptTable
+from sp_edge.bank.bank import Bank
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.prompts.familiarity import Familiarity
+from sp_edge.prompts.table import PromptTable
 
 Call = Callable[..., tuple[int, str, str]]
 

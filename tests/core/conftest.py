@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sp_edge.bundle import BACKGROUND, GOLDEN, PROMPTS, Bundle, Manifest, file_entries, write_manifest
+from sp_edge.bundle.bundle import BACKGROUND, GOLDEN, PROMPTS, Bundle, Manifest, file_entries, write_manifest
 from sp_edge.files import save_tensors
+from sp_edge.matching.unknown import Calibration
 from sp_edge.preprocess import Preprocess
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.unknown import Calibration
+from sp_edge.prompts.table import PromptTable, TextSpec
 
 TEXT = TextSpec("toy", "0" * 64, "A photo of {name}", 9.0, 4)
 FEATURE_DIM, IMAGE_SIZE = 6, 32

@@ -9,7 +9,7 @@ import pytest
 from sp_edge.data import benchmarks
 from sp_edge.data.benchmarks import load, open_benchmark
 from sp_edge.errors import DataError
-from sp_edge.prompts import clean_name
+from sp_edge.prompts.table import clean_name
 
 SIZES = {
     "mini-imagenet": (64, 16, 20),

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import pytest
 
-from sp_edge.bank import Bank
-from sp_edge.bundle import Bundle
+from sp_edge.bank.bank import Bank
+from sp_edge.bundle.bundle import Bundle
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 import toy
-from sp_edge.bundle import Bundle
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.data import scenes
 from sp_edge.model import PromptedNetwork, build_network
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import DataSettings, ModelSettings, Settings
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import DataSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.export import ExportOptions, export
 from sp_edge_runtime.recognizer import Recognizer

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sp_edge.bank.head import Head
 from sp_edge.data.episodes import Features
 from sp_edge.errors import ExportError
-from sp_edge.head import Head
-from sp_edge.metric import deviations
+from sp_edge.matching.metric import deviations
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.background import _members, base_pictures, fit_calibration, simulated_bank, within_classes
 

@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 import toy
-from sp_edge.bundle import Bundle, file_entries
+from sp_edge.bundle.bundle import Bundle, file_entries
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, ExportError, PromptError, SettingsError
-from sp_edge.prompts import PromptTable
+from sp_edge.prompts.table import PromptTable
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import encode
 from sp_edge_calibration.pictures import Pictures

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from sp_edge.bundle import Bundle
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import ExportError
 from sp_edge_calibration.ranges import reach, tensor_ranges
 from sp_edge_export.half import FLOAT16_MAX, beyond_half, halve_trunk

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sp_edge.bundle import Bundle
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.graph import load_graph
 from sp_edge_export.fold import fold

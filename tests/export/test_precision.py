@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from sp_edge.accuracy import Accuracy, Difference
-from sp_edge.bundle import Bundle
-from sp_edge.matching import unit
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.matching.decide import unit
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.quantize import quantizable

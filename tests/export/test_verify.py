@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 import toy
 from sp_edge.accuracy import Accuracy, Difference
-from sp_edge.bundle import Bundle
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.data.episodes import Features
 from sp_edge.errors import ExportError
 from sp_edge_export.verify import LIMITS, PLAIN, GraphFeatures, Parity, Probe, check_golden, compare, graph_features

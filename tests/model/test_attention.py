@@ -10,7 +10,7 @@ from sp_edge.errors import SettingsError
 from sp_edge.model import build_network
 from sp_edge.model.attention import attention_map, dependence_map
 from sp_edge.model.network import normalise
-from sp_edge.settings import ModelSettings
+from sp_edge.settings.settings import ModelSettings
 
 TEXT_DIM = 5
 IMAGE = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sp_edge.errors import SettingsError
 from sp_edge.model import PromptedFeatureMap, PromptedNetwork, PromptedVisformer, SemanticPrompt, build_backbone, build_network
 from sp_edge.model.network import MEAN, STD, normalise
-from sp_edge.settings import ModelSettings
+from sp_edge.settings.settings import ModelSettings
 
 TEXT_DIM = 7
 SIDE = 96  # the last grid is 3 x 3: M = 9 patches

@@ -11,7 +11,7 @@ from restated import random_state, shapes
 from sp_edge.errors import CheckpointError, InputError
 from sp_edge.model import build_network
 from sp_edge.model.official import load, official_names, recognise
-from sp_edge.settings import ModelSettings
+from sp_edge.settings.settings import ModelSettings
 
 # One of their files: visformer_tiny with spatial and channel prompts, CLIP, 64 base classes.
 ENTRIES, PARAMETERS = 211, 10_797_360

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import toy
-from sp_edge.bank import Bank
-from sp_edge.bundle import OUTPUTS, Bundle
+from sp_edge.bank.bank import Bank
+from sp_edge.bank.views import views
+from sp_edge.bundle.bundle import OUTPUTS, Bundle
 from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError
-from sp_edge.familiarity import Familiarity
-from sp_edge.matching import match
-from sp_edge.views import views
+from sp_edge.matching.decide import match
+from sp_edge.prompts.familiarity import Familiarity
 from sp_edge_runtime import recognizer as recognizer_module
-from sp_edge_runtime.backend import Backend
-from sp_edge_runtime.devices import open_backend
+from sp_edge_runtime.backends.backend import Backend
+from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.recognizer import BATCH, Recognizer
 

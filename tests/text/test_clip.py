@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from sp_edge.errors import MissingExtraError, PromptError
-from sp_edge.settings import TextSettings
+from sp_edge.settings.settings import TextSettings
 from sp_edge.text import CLIP, clip, prompt_table
 
 CONFIG = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sp_edge.errors import PromptError
-from sp_edge.settings import TextSettings
+from sp_edge.settings.settings import TextSettings
 from sp_edge.text import GloVe, extend_table, prompt_table
 
 WORDS = {

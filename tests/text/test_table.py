@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sp_edge.errors import PromptError
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import TextSettings
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import TextSettings
 from sp_edge.text import MiniLM, extend_table, prompt_table
 
 TEXTS = {"A photo of ant": [3, 4], "A photo of bee": [0, 10], "A photo of cat": [6, 8], "small": [1, 0], "black": [0, 3]}

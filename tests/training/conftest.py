@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sp_edge.prompts import PromptTable, TextSpec, clean_name
-from sp_edge.settings import Settings, TextSettings
+from sp_edge.prompts.table import PromptTable, TextSpec, clean_name
+from sp_edge.settings.settings import Settings, TextSettings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.run import train
 

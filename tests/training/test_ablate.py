@@ -13,8 +13,8 @@ from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, SettingsError
 from sp_edge.model import build_network
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import Settings
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import Settings
 from sp_edge.training import ablate as module
 from sp_edge.training import evaluate as evaluate_module
 from sp_edge.training.ablate import Row, ablate

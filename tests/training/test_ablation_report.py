@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sp_edge.settings import EvalSettings, Settings
+from sp_edge.settings.settings import EvalSettings, Settings
 from sp_edge.training.ablate import Measured, Row
 from sp_edge.training.ablation_report import caption, report, table, to_json
 from sp_edge.training.evaluate import WITH, WITHOUT

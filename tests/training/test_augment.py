@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from sp_edge.settings import AugmentSettings
+from sp_edge.settings.settings import AugmentSettings
 from sp_edge.training.augment import augment
 
 NOTHING = AugmentSettings(flip=False, shift=0.0, brightness=0.0)

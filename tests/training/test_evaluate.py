@@ -10,12 +10,12 @@ from sp_edge.accuracy import Difference
 from sp_edge.data.episodes import Episode, EpisodeSampler, Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, PromptError, SettingsError
-from sp_edge.familiarity import Familiarity
-from sp_edge.matching import cosine, prototype, share
+from sp_edge.matching.decide import cosine, prototype, share
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.network import normalise
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import AugmentSettings, EvalSettings, ExpectedSettings, ModelSettings, Settings
+from sp_edge.prompts.familiarity import Familiarity
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import AugmentSettings, EvalSettings, ExpectedSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import (
     DIFFERENCE,

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from restated import State, calibrate, features, random_state, shapes
 from sp_edge.errors import CheckpointError, SettingsError
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import Settings
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.importer import import_checkpoint, read
 

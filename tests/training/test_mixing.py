@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sp_edge.settings import PretrainSettings
+from sp_edge.settings.settings import PretrainSettings
 from sp_edge.training.mixing import mix, targets
 
 

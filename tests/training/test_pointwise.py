@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sp_edge.model import build_network
-from sp_edge.settings import ModelSettings
+from sp_edge.settings.settings import ModelSettings
 from sp_edge.training.pointwise import PointwiseConv2d, multiply_pointwise
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sp_edge.data.pictures import PictureSet
 from sp_edge.model import build_network
-from sp_edge.settings import ModelSettings, Settings
+from sp_edge.settings.settings import ModelSettings, Settings
 from sp_edge.training import pretrain as module
 from sp_edge.training.accelerator import Share, make_accelerator
 from sp_edge.training.loop import Batch, Schedule, StageLog

@@ -79,7 +79,7 @@ import sys, torch
 import numpy as np
 from accelerate import Accelerator
 from sp_edge.model import build_network
-from sp_edge.settings import ModelSettings
+from sp_edge.settings.settings import ModelSettings
 from sp_edge.training.evaluate import encode, encode_together
 accelerator = Accelerator(cpu=True)
 torch.manual_seed(0)

@@ -16,7 +16,7 @@ import torch
 from sp_edge import runs
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, DataError, SettingsError
-from sp_edge.settings import Settings
+from sp_edge.settings.settings import Settings
 from sp_edge.training import loop
 from sp_edge.training import run as run_module
 from sp_edge.training.checkpoint import Checkpoint

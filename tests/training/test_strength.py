@@ -9,11 +9,11 @@ import torch
 from sp_edge.accuracy import Difference
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
-from sp_edge.familiarity import Familiarity
 from sp_edge.model import build_network
 from sp_edge.model.network import normalise
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import EvalSettings, ModelSettings
+from sp_edge.prompts.familiarity import Familiarity
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import EvalSettings, ModelSettings
 from sp_edge.training import strength as module
 from sp_edge.training.strength import EPISODES, SHARES, STRENGTHS, TOLERANCE, choose_strength
 

@@ -8,10 +8,10 @@ from sklearn.linear_model import Ridge
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError
-from sp_edge.familiarity import Familiarity
 from sp_edge.model import build_network
-from sp_edge.prompts import PromptTable, TextSpec
-from sp_edge.settings import ModelSettings
+from sp_edge.prompts.familiarity import Familiarity
+from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.settings import ModelSettings
 from sp_edge.training import text_prototype as module
 from sp_edge.training.text_prototype import fit_ridge, fit_text_prototype
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from sp_edge.errors import SettingsError
-from sp_edge.settings import Settings
+from sp_edge.settings.settings import Settings
 from sp_edge.training import variants as module
 from sp_edge.training.variants import PAPER_BASE, backbone_key, folder_name, paper_rows, plan, to_train
 

@@ -1,0 +1,1 @@
+"""Builds, measures and keeps TensorRT engines."""

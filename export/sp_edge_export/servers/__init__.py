@@ -1,0 +1,1 @@
+"""Folders that inference servers load."""

@@ -1,0 +1,1 @@
+"""Text encoders as ONNX, for devices without torch."""

@@ -1,0 +1,170 @@
+"""Opens the engine for a device, and says which it took and why."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import onnxruntime
+
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.engines.plans import plans_of
+from sp_edge.engines.sidecar import FLAVOURS
+from sp_edge.errors import BackendError, MissingExtraError, PlanError, SettingsError
+from sp_edge_runtime.backends.backend import Backend
+from sp_edge_runtime.backends.cuda import open_cuda
+from sp_edge_runtime.backends.hand_over import HandOver
+from sp_edge_runtime.backends.onnx_runtime import CPU, CUDA, OnnxRuntimeBackend
+from sp_edge_runtime.backends.openvino_runtime import OpenVinoBackend
+from sp_edge_runtime.backends.tensorrt_runtime import open_tensorrt
+
+DEVICES = ("auto", "cpu", "cuda", "0", "tensorrt", "openvino")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+# Not `-m`, which would look for every module in the working folder first.
+_PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from sp_edge.cli import main; main()"
+
+
+def open_backend(
+    bundle: Bundle,
+    device: str = "auto",
+    precision: str | None = None,
+    *,
+    engines: Path | None = None,
+    build_engine: bool = False,
+) -> Backend:
+    """The engine for a device. One that was asked for and cannot be used is an error; only 'auto' goes on to the next.
+
+    Args:
+        bundle: whose graphs to run.
+        device: 'cpu', ONNX Runtime; 'cuda' or '0', ONNX Runtime on an NVIDIA GPU; 'tensorrt', TensorRT or TensorRT-RTX with
+            engines built for this GPU; 'openvino', OpenVINO on the CPU; 'auto', the first of tensorrt, cuda and cpu
+            that can be used, with the reasons in `description`.
+        precision: 'fp32', 'fp16' or 'int8', as the bundle was exported. By default its own, with two exceptions: 'cpu' takes
+            fp32, which runs fastest there and is in every bundle; and where int8's engines were not kept, since they were
+            slower, 'tensorrt' takes fp16's. 'bf16' runs the fp32 graphs in OpenVINO on CPUs that have it.
+        engines: folder of TensorRT engines; the user's cache by default.
+        build_engine: of 'tensorrt' and 'auto': where no engine fits this GPU, build it in a process beside this one, which
+            takes minutes of the GPU, and let ONNX Runtime serve until it is there.
+
+    Raises:
+        SettingsError: no such device, or options that exclude each other.
+        BundleError: the bundle was not exported in that precision.
+        MissingExtraError, PlanError, BackendError: the device was asked for and cannot be used.
+    """
+    if device not in DEVICES:
+        raise SettingsError("no such device", expected=" | ".join(DEVICES), got=device)
+    if precision == "bf16":
+        if device not in {"auto", "openvino"} or build_engine:
+            asked = f"--device {device}" + (" --build-engine" if build_engine else "")
+            raise SettingsError("bf16 runs in OpenVINO alone", expected="--device openvino", got=asked)
+        return _openvino(bundle, precision)
+    bundle.graph("query", precision)
+    if build_engine:
+        if device not in {"auto", "tensorrt"}:
+            raise SettingsError("engines are TensorRT's", expected="--device tensorrt or auto", got=f"--device {device}")
+        return _building(bundle, precision, engines)
+    if device == "auto":
+        return _first([partial(_built_tensorrt, bundle, precision, engines), *_without_tensorrt(bundle, precision)])
+    if device == "tensorrt":
+        return _tensorrt(bundle, precision, engines)
+    if device == "openvino":
+        return _openvino(bundle, precision)
+    return _cpu(bundle, precision) if device == "cpu" else _cuda(bundle, precision)
+
+
+def _first(openers: list[Callable[[], Backend]]) -> Backend:
+    """The first that opens, with what the ones before it said; the last one's error is the caller's."""
+    reasons: list[str] = []
+    *others, last = openers
+    backend = next((found for opener in others if (found := _tried(opener, reasons)) is not None), None) or last()
+    backend.why = "auto" + (f": {'; '.join(reasons)}" if reasons else "")
+    return backend
+
+
+def _tried(opener: Callable[[], Backend], reasons: list[str]) -> Backend | None:
+    try:
+        return opener()
+    except MissingExtraError as error:
+        reasons.append(f"{error.package} is not installed")
+    except (PlanError, BackendError) as error:
+        # A list of providers or plans is for who asked for them; what failed on the way is for everybody.
+        reasons.append(f"{error.what}: {error.got}" if isinstance(error.__cause__, Exception) and error.got else error.what)
+    return None
+
+
+def _without_tensorrt(bundle: Bundle, precision: str | None) -> list[Callable[[], Backend]]:
+    return [partial(_cuda, bundle, precision), partial(_cpu, bundle, precision)]
+
+
+def _built_tensorrt(bundle: Bundle, precision: str | None, engines: Path | None) -> Backend:
+    if not plans_of(bundle, engines):  # so that nobody waits for TensorRT's libraries for nothing
+        raise PlanError("no TensorRT engine was built")
+    return _tensorrt(bundle, precision, engines)
+
+
+def _tensorrt(bundle: Bundle, precision: str | None, engines: Path | None) -> Backend:
+    """The engines of that precision; of an int8 bundle, unless it was asked for, fp16's where int8's are not there."""
+    try:
+        return open_tensorrt(bundle, precision, folder=engines)
+    except PlanError:
+        if precision or bundle.manifest.precision != "int8" or "fp16" not in bundle.manifest.graphs:
+            raise
+        try:
+            return open_tensorrt(bundle, "fp16", folder=engines)
+        except PlanError:
+            pass
+        raise
+
+
+def _cpu(bundle: Bundle, precision: str | None) -> Backend:
+    return OnnxRuntimeBackend(bundle, precision or "fp32")
+
+
+def _cuda(bundle: Bundle, precision: str | None) -> Backend:
+    providers = onnxruntime.get_available_providers()
+    if CUDA not in providers:
+        raise BackendError(
+            "this ONNX Runtime has no CUDA provider",
+            expected=CUDA,
+            got=", ".join(providers),
+            next_step="pip uninstall onnxruntime, pip install onnxruntime-gpu (on Jetson: NVIDIA's wheel); or --device cpu",
+        )
+    backend = OnnxRuntimeBackend(bundle, precision, providers=(CUDA, CPU))
+    try:
+        # The provider can be listed and yet lack its libraries; that shows only when a graph is opened.
+        backend.open("query")
+    except BaseException:
+        backend.close()
+        raise
+    return backend
+
+
+def _openvino(bundle: Bundle, precision: str | None) -> Backend:
+    backend = OpenVinoBackend(bundle, precision)
+    backend.open("query")  # what does not work is known now, rather than at the first frame
+    return backend
+
+
+def _building(bundle: Bundle, precision: str | None, engines: Path | None) -> Backend:
+    """TensorRT where its engines are there already, else another engine that hands over once they are."""
+    open_engine = partial(_tensorrt, bundle, precision, engines)
+    with suppress(PlanError):
+        return open_engine()
+    open_cuda().close()  # what the engine will need besides; now, and not after minutes of building
+    command = [sys.executable, "-c", _PROGRAM, "export", str(bundle.path), "--format", "engine"]
+    command += ["--precision", precision or bundle.manifest.precision]
+    command += ["--engines", str(engines)] if engines else []
+    command += [] if _importable(FLAVOURS[0]) else ["--target", "rtx"]
+    return HandOver(_first(_without_tensorrt(bundle, precision)), command, open_engine)
+
+
+def _importable(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What a machine has, what it lacks, and what mends it."""

@@ -1,0 +1,110 @@
+"""Draws what was recognised onto the image."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from sp_edge.matching.decide import UNKNOWN as UNKNOWN_LABEL
+from sp_edge_runtime.streams.smoothing import Smoothed
+
+if TYPE_CHECKING:
+    from sp_edge_runtime.prediction import Prediction
+
+Colour = tuple[int, int, int]
+
+KNOWN = (110, 220, 120)
+UNKNOWN = (255, 170, 60)
+TEXT = (255, 255, 255)
+QUIET = (190, 190, 190)
+TRACK = (90, 90, 90)
+SHADE = 0.35  # of the image that shines through the band
+SHOWN = 3
+
+
+def annotate(image_rgb: NDArray[np.uint8], prediction: Prediction, smoothed: Smoothed | None = None) -> NDArray[np.uint8]:
+    """A copy of the image with a band at its foot: label, confidence as a bar and in percent, the three best classes.
+
+    Args:
+        image_rgb: uint8 (H, W, 3) RGB, any size; text is readable from 160 pixels of width on.
+        prediction: what was recognised in it.
+        smoothed: what to show as the label instead of the prediction's own.
+
+    Returns:
+        uint8 (H, W, 3) RGB. The label of a recognised class is green, 'unknown' orange.
+    """
+    height, width = image_rgb.shape[:2]
+    size = min(max(width // 40, 11), 64)  # of the small letters, pixels
+    head, row, gap = round(size * 1.7), round(size * 1.3), max(size // 3, 3)
+    rows = prediction.top[:SHOWN]
+    band = min(height, 3 * gap + head + gap + row * len(rows))
+    image = image_rgb.copy()
+    image[height - band :] = (image[height - band :] * SHADE).astype(np.uint8)
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    shown = smoothed or prediction
+    colour = UNKNOWN if shown.label == UNKNOWN_LABEL else KNOWN
+    top, span = height - band + gap, (gap, width - gap)
+    large, bar = round(size * 1.4), top + head
+    _line(
+        draw,
+        shown.label,
+        shown.confidence,
+        span=span,
+        middle=top + head / 2,
+        colours=(colour, TEXT),
+        sizes=(large, size),
+    )
+    _bar(draw, (gap, bar, width - gap, bar + gap), shown.confidence, colour)
+    for index, (name, confidence) in enumerate(rows):
+        middle = bar + 2 * gap + row * (index + 0.5)
+        _line(draw, name, confidence, span=span, middle=middle, colours=(QUIET, QUIET), sizes=(size, size))
+    return np.asarray(canvas)
+
+
+def _line(
+    draw: ImageDraw.ImageDraw,
+    name: str,
+    share: float,
+    *,
+    span: tuple[float, float],
+    middle: float,
+    colours: tuple[Colour, Colour],
+    sizes: tuple[int, int],
+) -> None:
+    """A name at the left end of a span and a percentage at its right end, around the height `middle`, all in pixels."""
+    percent = f"{share:.0%}"
+    left = span[1] - _font(sizes[1]).getlength(percent)
+    draw.text((left, middle), percent, colours[1], _font(sizes[1]), anchor="lm")
+    draw.text(
+        (span[0], middle), _shortened(name, _font(sizes[0]), left - 2 * span[0]), colours[0], _font(sizes[0]), anchor="lm"
+    )
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    try:
+        # Where it is installed, as on Ubuntu and JetPack: Pillow's own font knows ASCII alone and draws boxes for the rest.
+        return ImageFont.truetype("DejaVuSans.ttf", size)
+    except OSError:
+        return ImageFont.load_default(size=size)
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    """As much of the text as is no wider than `width` pixels, with an ellipsis where some is missing."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def _bar(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], share: float, colour: Colour) -> None:
+    left, top, right, bottom = box
+    if right > left and bottom > top:  # an image can be narrower than its margins
+        draw.rectangle(box, fill=TRACK)
+        draw.rectangle((left, top, left + (right - left) * share, bottom), fill=colour)

@@ -1,0 +1,1 @@
+"""Recognition of the frames of sources, one after the other."""

@@ -1,0 +1,83 @@
+"""What a stream gives of a frame, what it needs of a recogniser, and what takes its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge_runtime.prediction import Prediction
+from sp_edge_runtime.sources.frames import StateChange, VideoFrame
+from sp_edge_runtime.streams.smoothing import Event, Smoothed
+
+StreamEvent = Event | StateChange
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """A frame and what it was recognised as.
+
+    Attributes:
+        frame: as the source gave it.
+        prediction: what was recognised.
+        age_ms: from the frame's capture (of a file: from its decoding) to this result, milliseconds.
+        capture_ms: how long the stream waited for the frame: decoding a file, waiting for a camera.
+        smoothed: what the stream shows at this frame; None where it is not smoothed.
+        source: the name of the frame's source, without credentials.
+    """
+
+    frame: VideoFrame
+    prediction: Prediction
+    age_ms: float
+    capture_ms: float = 0.0
+    smoothed: Smoothed | None = None
+    source: str = ""
+
+    @property
+    def label(self) -> str:
+        """What to show: the smoothed label, or the frame's own where the stream is not smoothed."""
+        return self.smoothed.label if self.smoothed else self.prediction.label
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What changed with this frame; nothing where the stream is not smoothed."""
+        return self.smoothed.events if self.smoothed else ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The prediction's fields, `source`, `frame_id`, `frame_timestamp` (seconds), `frame_age_ms`, `smoothed` if it is."""
+        shown = {"smoothed": {"name": self.smoothed.label, "confidence": self.smoothed.confidence}} if self.smoothed else {}
+        return {
+            **self.prediction.to_json(),
+            **shown,
+            "source": self.source,
+            "frame_id": self.frame.frame_id,
+            "frame_timestamp": self.frame.timestamp,
+            "frame_age_ms": self.age_ms,
+        }
+
+
+class Classifier(Protocol):
+    """What a stream needs of a recogniser."""
+
+    def classify_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """One prediction an image: each uint8 (H, W, 3) RGB, sizes may differ."""
+        ...
+
+
+class Sink(Protocol):
+    """Takes results one by one."""
+
+    def write(self, result: FrameResult) -> None:
+        """Takes one result; it must not be changed."""
+        ...
+
+    def event(self, event: StreamEvent) -> None:
+        """Takes an event: a class that appeared or left, after the frame that brought it, or a source's change of state."""
+        ...
+
+    def close(self) -> None:
+        """Finishes the output; a second call does nothing."""
+        ...

@@ -1,0 +1,1 @@
+"""The bank: the classes that a device was taught."""

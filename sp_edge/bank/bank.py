@@ -1,0 +1,373 @@
+"""The file with the classes that a device was taught: names, prompts, every shot's features, thumbnails, thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.errors import BankError, PromptError
+from sp_edge.files import load_tensors, save_tensors
+from sp_edge.matching.decide import UNKNOWN, share, unit
+from sp_edge.prompts.descriptions import clean_sentence
+from sp_edge.prompts.table import clean_name, descriptions_from_json
+
+SCHEMA = 4
+THUMBNAIL = 64
+CLASS_PARTS = ("prompts", "thresholds", "strengths")  # the arrays with a row a class
+SHOT_PARTS = ("support", "query", "owners", "thumbnails")  # the arrays with a row a shot
+PARTS = CLASS_PARTS + SHOT_PARTS
+
+
+def thumbnail(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A shot as a person recognises it: uint8 (H, W, 3) RGB -> (64, 64, 3)."""
+    size = (THUMBNAIL, THUMBNAIL)
+    return np.asarray(Image.fromarray(image_rgb).resize(size, Image.Resampling.BILINEAR, reducing_gap=2))
+
+
+def _threshold(value: float | None) -> np.float32:
+    """As a bank holds it: NaN where the calibration decides."""
+    if value is None:
+        return np.float32(np.nan)
+    if not -1 <= value <= 1:
+        raise BankError("the threshold is out of range", expected="a cosine, -1 to 1", got=str(value))
+    return np.float32(value)
+
+
+def _with_row(values: NDArray[Any], row: int, value: float | np.float32) -> NDArray[Any]:
+    """The values with one of them changed."""
+    changed = values.copy()
+    changed[row] = value
+    return changed
+
+
+def _check_name(name: str) -> None:
+    try:
+        clean = clean_name(name)
+    except PromptError as cause:
+        raise BankError("the bank holds a name that cannot be one", got=str(cause)) from cause
+    if clean != name:
+        raise BankError("the bank holds a name that is not clean", expected=repr(clean), got=repr(name))
+    if name == UNKNOWN:
+        raise BankError(
+            f"a class cannot be called '{UNKNOWN}'",
+            expected="another name",
+            got="what a picture is called that fits no class",
+        )
+
+
+def _check_sentences(name: str, sentences: Sequence[str]) -> None:
+    try:
+        clean = [clean_sentence(sentence) for sentence in sentences]
+    except PromptError as cause:
+        raise BankError(f"the bank holds a description of '{name}' that cannot be one", got=str(cause)) from cause
+    if not clean or clean != list(sentences):
+        raise BankError(f"the bank's description of '{name}' is not clean", expected=repr(clean), got=repr(sentences)[:200])
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """An immutable value: each change gives a new bank with the next version, so that a stream can swap it between frames.
+
+    Attributes:
+        fingerprint: of the bundle whose features these are.
+        names: C distinct clean names.
+        prompts: float32 (C, T), with which each class's shots were encoded.
+        thresholds: float32 (C,) least cosine at which a user wants each class believed, in the bank's metric; NaN where the
+            bundle's calibration decides (`sp_edge.bank.head.Head`).
+        strengths: float64 (C,) of each class's prompt against its pictures, 0 to 1; see `matching.share`.
+        support: float32 (M, D) raw features of the shots, as the support graph gave them.
+        query: float32 (M, D) raw features of the same shots without the prompt, as the query graph would give them.
+        owners: int64 (M,) class of each shot.
+        thumbnails: uint8 (M, 64, 64, 3) RGB.
+        bundle_strength: s of the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
+        version: counts the changes.
+        descriptions: of some of the names, the sentences that their prompts were made of.
+    """
+
+    fingerprint: str
+    names: tuple[str, ...]
+    prompts: NDArray[np.float32]
+    thresholds: NDArray[np.float32]
+    strengths: NDArray[np.float64]
+    support: NDArray[np.float32]
+    query: NDArray[np.float32]
+    owners: NDArray[np.int64]
+    thumbnails: NDArray[np.uint8]
+    bundle_strength: float
+    version: int = 0
+    descriptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        classes, shots = len(self.names), self.support.shape[:1]
+        forms: dict[str, tuple[NDArray[Any], Any, tuple[int, ...], int]] = {
+            "prompts": (self.prompts, np.float32, (classes, *self.prompts.shape[1:]), 2),
+            "thresholds": (self.thresholds, np.float32, (classes,), 1),
+            "strengths": (self.strengths, np.float64, (classes,), 1),
+            "support": (self.support, np.float32, (*shots, *self.support.shape[1:]), 2),
+            "query": (self.query, np.float32, self.support.shape, 2),
+            "owners": (self.owners, np.int64, shots, 1),
+            "thumbnails": (self.thumbnails, np.uint8, (*shots, THUMBNAIL, THUMBNAIL, 3), 4),
+        }
+        for name, (value, dtype, shape, ndim) in forms.items():
+            if value.dtype != dtype or value.shape != shape or value.ndim != ndim:
+                raise BankError(
+                    f"the bank's {name} do not fit", expected=f"{np.dtype(dtype)} {shape}", got=f"{value.dtype} {value.shape}"
+                )
+        for name in self.names:
+            _check_name(name)
+        if len(set(self.names)) != classes:
+            raise BankError("a class stands twice in the bank", expected="distinct names")
+        if not set(self.descriptions) <= set(self.names):
+            raise BankError("the bank describes a class that it does not hold", expected="descriptions of its classes")
+        for name, sentences in self.descriptions.items():
+            _check_sentences(name, sentences)
+        if sorted(set(self.owners.tolist())) != list(range(classes)):
+            raise BankError("the bank's shots and classes do not fit", expected="at least one shot a class")
+        if not all(np.isfinite(value).all() for value in (self.prompts, self.support, self.query)):
+            raise BankError("the bank holds numbers that are not finite")
+        if not (np.isnan(self.thresholds) | (np.abs(self.thresholds) <= 1)).all():
+            raise BankError("the bank holds a threshold that is no cosine", expected="-1 to 1, or NaN where none was set")
+        for strength in self.strengths.tolist():
+            self._check_strength(strength)
+
+    @classmethod
+    def empty(cls, bundle: Bundle) -> Bank:
+        """A bank for a bundle, with no class yet."""
+        none = np.zeros((0, bundle.manifest.feature_dim), np.float32)
+        return cls(
+            fingerprint=bundle.fingerprint,
+            names=(),
+            prompts=np.zeros((0, bundle.manifest.text.dim), np.float32),
+            thresholds=np.zeros(0, np.float32),
+            strengths=np.zeros(0),
+            support=none,
+            query=none,
+            owners=np.zeros(0, np.int64),
+            thumbnails=np.zeros((0, THUMBNAIL, THUMBNAIL, 3), np.uint8),
+            bundle_strength=bundle.manifest.strength,
+        )
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Name -> row of each class in the arrays that have a row a class."""
+        return {name: row for row, name in enumerate(self.names)}
+
+    @cached_property
+    def examples(self) -> NDArray[np.float64]:
+        """Float64 (M, D): what each shot x adds to its class's prototype, s_K f(x | g(y)) + (1 - s_K) f(x)."""
+        counts = np.bincount(self.owners, minlength=len(self.names))
+        # With the bundle's s, the support graph's feature is s f(x | g(y)) + (1 - s) f(x): s_K / s of it hold s_K f(x | g(y)).
+        # Where s is 0 every s_K is 0, too.
+        shares = [share(strength, shots) for strength, shots in zip(self.strengths.tolist(), counts.tolist(), strict=True)]
+        part = np.array(shares)[self.owners, None] / (self.bundle_strength or 1.0)
+        return np.asarray(part * self.support + (1 - part) * self.query)
+
+    @cached_property
+    def prototypes(self) -> NDArray[np.float32]:
+        """Float32 (C, D) of length one: the mean of each class's examples, normalised."""
+        if not self.names:
+            return self.query
+        counts = np.bincount(self.owners)
+        ordered = self.examples[np.argsort(self.owners, kind="stable")]
+        return unit(np.add.reduceat(ordered, np.cumsum(counts) - counts) / counts[:, None])
+
+    def shots(self, name: str) -> int:
+        """How many shots a class has."""
+        return int((self.owners == self._index(name)).sum())
+
+    def add(
+        self,
+        name: str,
+        prompt: NDArray[np.float32],
+        support: NDArray[np.float32],
+        query: NDArray[np.float32],
+        thumbnails: NDArray[np.uint8],
+        *,
+        threshold: float | None = None,
+        strength: float | None = None,
+        familiarity: float = 1.0,
+        description: Sequence[str] = (),
+    ) -> Bank:
+        """Teaches shots of a class, new or known.
+
+        Args:
+            name: of the class, in any spelling.
+            prompt: float32 (T,) with which the shots were encoded; a known class must have the same.
+            support: float32 (K, D), from the support graph with that prompt.
+            query: float32 (K, D), of the same shots without it.
+            thumbnails: uint8 (K, 64, 64, 3) RGB.
+            threshold: of a new class, as `with_threshold` sets it; a known class keeps its own.
+            strength: of the class's prompt with all its shots, as `with_strength` sets it. By default a known class keeps
+                its own, and a new one has the bundle's times the prompt's familiarity.
+            familiarity: of the prompt, 0 to 1; see `sp_edge.prompts.familiarity`.
+            description: the sentences that the prompt was made of, where it was not made of the name; none leaves a known
+                class's own.
+
+        Raises:
+            BankError: shapes that do not fit the bank, no shots, another prompt than the class has, or a strength that
+                cannot be.
+            PromptError: not a name, or not a sentence.
+        """
+        clean = clean_name(name)
+        k, dim = support.shape[:1], self.support.shape[1:]
+        shapes = [self.prompts.shape[1:], k + dim, k + dim, k + self.thumbnails.shape[1:]]
+        got = [prompt.shape, support.shape, query.shape, thumbnails.shape]
+        if 0 in k or got != shapes:
+            raise BankError(
+                f"the shots of '{clean}' do not fit the bank",
+                expected=f"at least one shot; prompt, support, query and thumbnails of {shapes}",
+                got=str(got),
+            )
+        if clean in self.rows:
+            index, names, prompts = self._index(clean), self.names, self.prompts
+            thresholds, strengths = self.thresholds, self.strengths
+            if not np.allclose(prompts[index], prompt, atol=1e-4):
+                raise BankError(
+                    f"the class '{clean}' was taught with another prompt",
+                    expected="the same prompt for every shot of a class",
+                    next_step="remove the class and teach it again",
+                )
+        else:
+            index, names = len(self.names), (*self.names, clean)
+            prompts = np.concatenate([self.prompts, prompt[None]])
+            thresholds = np.append(self.thresholds, _threshold(threshold))
+            strengths = np.append(self.strengths, self.bundle_strength * familiarity)
+        described = {clean: tuple(map(clean_sentence, description))} if description else {}
+        return replace(
+            self,
+            names=names,
+            descriptions={**self.descriptions, **described},
+            prompts=prompts,
+            thresholds=thresholds,
+            strengths=strengths if strength is None else _with_row(strengths, index, strength),
+            support=np.concatenate([self.support, support]),
+            query=np.concatenate([self.query, query]),
+            owners=np.concatenate([self.owners, np.full(len(support), index)]),
+            thumbnails=np.concatenate([self.thumbnails, thumbnails]),
+            version=self.version + 1,
+        )
+
+    def with_strength(self, name: str, strength: float) -> Bank:
+        """Changes how strongly a class's prompt counts against its pictures, which need not be there.
+
+        Raises:
+            BankError: no such class, the strength is not within 0 to 1, or the bundle was exported without prompts.
+        """
+        strengths = _with_row(self.strengths, self._index(name), strength)
+        return replace(self, strengths=strengths, version=self.version + 1)
+
+    def with_threshold(self, name: str, threshold: float | None) -> Bank:
+        """Sets the least cosine, -1 to 1, at which a class is believed; None leaves it to the bundle's calibration again.
+
+        Raises:
+            BankError: no such class, or the threshold is not a cosine.
+        """
+        thresholds = _with_row(self.thresholds, self._index(name), _threshold(threshold))
+        return replace(self, thresholds=thresholds, version=self.version + 1)
+
+    def remove(self, name: str, shot: int | None = None) -> Bank:
+        """Forgets a class, or one of its shots (counted from 0); with its last shot a class goes too.
+
+        Raises:
+            BankError: no such class or shot.
+        """
+        own = np.flatnonzero(self.owners == self._index(name))
+        if shot is not None and not 0 <= shot < len(own):
+            raise BankError(f"the class '{name}' has no such shot", expected=f"0 to {len(own) - 1}", got=str(shot))
+        kept = np.ones(len(self.owners), bool)
+        kept[own if shot is None else own[shot]] = False
+        return self.keep(kept)
+
+    def keep(self, shots: NDArray[np.bool_]) -> Bank:
+        """The bank with some of its shots alone, bool (M,), and without the classes that have none of them."""
+        classes = np.bincount(self.owners[shots], minlength=len(self.names)) > 0
+        parts = {part: getattr(self, part)[classes] for part in CLASS_PARTS}
+        parts |= {part: getattr(self, part)[shots] for part in SHOT_PARTS}
+        parts["owners"] = (np.cumsum(classes) - 1)[parts["owners"]]
+        names = tuple(name for name, kept in zip(self.names, classes.tolist(), strict=True) if kept)
+        descriptions = {name: self.descriptions[name] for name in names if name in self.descriptions}
+        return replace(self, names=names, descriptions=descriptions, version=self.version + 1, **parts)
+
+    def _index(self, name: str) -> int:
+        clean = clean_name(name)
+        if clean not in self.rows:
+            raise BankError(f"the bank has no class '{clean}'", expected=", ".join(self.names) or "an empty bank has none")
+        return self.rows[clean]
+
+    def _check_strength(self, strength: float) -> None:
+        if not 0 <= strength <= 1:
+            raise BankError("the prompt's strength is out of range", expected="0 to 1", got=str(strength))
+        if self.bundle_strength == 0 < strength:
+            raise BankError(
+                "this bundle's support graph takes no prompts",
+                expected="strength 0, with which it was exported",
+                got=str(strength),
+                next_step="export a checkpoint whose model.prompt_strength is above 0",
+            )
+
+    def save(self, path: Path) -> None:
+        """Writes the bank as one safetensors file, atomically."""
+        tensors = {part: getattr(self, part) for part in PARTS}
+        described = {
+            "kind": "bank",
+            "schema": SCHEMA,
+            "fingerprint": self.fingerprint,
+            "names": self.names,
+            "descriptions": self.descriptions,
+            "version": self.version,
+        }
+        save_tensors(path, tensors, described)
+
+    @classmethod
+    def load(cls, path: Path, bundle: Bundle) -> Bank:
+        """Reads what `save` wrote, for use with `bundle`.
+
+        Raises:
+            BankError: damaged, not a bank, of another schema, or made with another bundle.
+        """
+        tensors, described = load_tensors(path, BankError)
+        names, version = described.get("names"), described.get("version")
+        if described.get("kind") != "bank":
+            raise BankError(f"{path} is not a bank", expected="a file that `sp-edge enroll` wrote")
+        if described.get("schema") != SCHEMA:
+            raise BankError(
+                f"{path} has another schema",
+                expected=str(SCHEMA),
+                got=repr(described.get("schema"))[:80],
+                next_step="enrol its classes again, from their pictures, into a new file",
+            )
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or not isinstance(version, int):
+            raise BankError(f"{path} is not a bank", expected="names and a version")
+        try:
+            descriptions = descriptions_from_json(described.get("descriptions"))
+        except PromptError as cause:
+            raise BankError(f"{path} is not a bank", expected="sentences for some of its names", got=cause.got) from cause
+        if set(tensors) != set(PARTS):
+            raise BankError(f"{path} is not a bank", expected=", ".join(sorted(PARTS)), got=", ".join(sorted(tensors)))
+        if described.get("fingerprint") != bundle.fingerprint:
+            raise BankError(
+                f"{path} was made with another bundle",
+                expected=f"bundle {bundle.fingerprint[:12]}",
+                got=f"bundle {str(described.get('fingerprint'))[:12]}",
+                next_step="its features do not compare with this bundle's: enrol its classes again, from their pictures",
+            )
+        strength = bundle.manifest.strength  # part of the support graph, so of the fingerprint
+        bank = cls(
+            fingerprint=bundle.fingerprint,
+            names=tuple(names),
+            version=version,
+            bundle_strength=strength,
+            descriptions=descriptions,
+            **tensors,
+        )
+        if bank.support.shape[1] != bundle.manifest.feature_dim or bank.prompts.shape[1] != bundle.manifest.text.dim:
+            raise BankError(f"{path} does not fit the bundle", expected=f"features of {bundle.manifest.feature_dim}")
+        return bank

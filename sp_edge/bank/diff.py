@@ -1,0 +1,101 @@
+"""Says in what two banks differ, class by class."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.bank.bank import Bank
+
+SAME_PROMPT = 1e-4  # the largest difference between two prompts that count as one
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """What differs in a class; where it is in one bank alone, the other's numbers are None.
+
+    Attributes:
+        name: of the class.
+        change: 'added', 'removed' or 'changed'.
+        shots: how many the old and the new bank have.
+        shots_added: how many only the new bank has.
+        shots_removed: how many only the old bank has.
+        prompt: whether the class was taught with another prompt.
+        threshold: of the old and of the new bank; None where a class has none of its own.
+        strength: of the old and of the new bank.
+    """
+
+    name: str
+    change: Literal["added", "removed", "changed"]
+    shots: tuple[int, int]
+    shots_added: int
+    shots_removed: int
+    prompt: bool
+    threshold: tuple[float | None, float | None]
+    strength: tuple[float | None, float | None]
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields; what two banks have is an object with 'old' and 'new'."""
+        pairs = {
+            key: dict(zip(("old", "new"), value, strict=True)) for key, value in vars(self).items() if type(value) is tuple
+        }
+        return {**vars(self), **pairs}
+
+
+def diff(old: Bank, new: Bank) -> tuple[ClassChange, ...]:
+    """What is different in `new`, in the order of its classes, then what it lacks; nothing where both banks hold the same.
+
+    The order of classes and shots does not count, nor the version. Shots are told apart by their thumbnails: the features of
+    one picture differ in their last digits from one device to the next.
+    """
+    before, after = shots_of(old), shots_of(new)
+    changes = []
+    for name in dict.fromkeys((*new.names, *old.names)):
+        had, has = before.get(name, Counter()), after.get(name, Counter())
+        change = ClassChange(
+            name=name,
+            change="added" if not had else "removed" if not has else "changed",
+            shots=(had.total(), has.total()),
+            shots_added=(has - had).total(),
+            shots_removed=(had - has).total(),
+            prompt=bool(had and has) and not same_prompt(name, old, new),
+            threshold=(_of(name, old, old.thresholds), _of(name, new, new.thresholds)),
+            strength=(_of(name, old, old.strengths), _of(name, new, new.strengths)),
+        )
+        if (
+            had != has
+            or change.prompt
+            or change.threshold[0] != change.threshold[1]
+            or change.strength[0] != change.strength[1]
+        ):
+            changes.append(change)
+    return tuple(changes)
+
+
+def shots_of(bank: Bank) -> dict[str, Counter[bytes]]:
+    """How often each class has each shot, which is known by a digest of its thumbnail."""
+    found: dict[str, Counter[bytes]] = {name: Counter() for name in bank.names}
+    for owner, small in zip(bank.owners.tolist(), bank.thumbnails, strict=True):
+        found[bank.names[owner]][shot_key(small)] += 1
+    return found
+
+
+def shot_key(small: NDArray[np.uint8]) -> bytes:
+    """A digest of a thumbnail, uint8 (64, 64, 3)."""
+    return hashlib.sha256(small.tobytes()).digest()
+
+
+def same_prompt(name: str, one: Bank, other: Bank) -> bool:
+    """Whether a class that both banks have was taught with one prompt."""
+    return bool(np.allclose(one.prompts[one.rows[name]], other.prompts[other.rows[name]], atol=SAME_PROMPT))
+
+
+def _of(name: str, bank: Bank, values: NDArray[Any]) -> float | None:
+    value = float(values[bank.rows[name]]) if name in bank.rows else math.nan
+    return None if math.isnan(value) else value  # a class without a threshold of its own has NaN

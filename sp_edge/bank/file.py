@@ -1,0 +1,179 @@
+"""Changes the file of a bank so that no writer undoes another's work, and so that the last changes can be taken back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sp_edge.bank.bank import PARTS, Bank
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.errors import BankError
+from sp_edge.files import atomic_file, locked
+
+KEPT = 10  # changes that can be taken back
+KEPT_BYTES = 256 << 20  # what their versions may take on disk together; the last is always kept
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """An earlier version of the bank: what it was before it became the bank with the digest `after`."""
+
+    number: int
+    after: str
+    path: Path
+
+
+class BankFile:
+    """A bank's file, which several processes read and change.
+
+    Whoever only reads needs no lock: a version is replaced by the next in one step. The version before each change is kept in
+    a hidden folder beside the file, which is of no use elsewhere: a bank that was copied to another device cannot be taken
+    back there.
+
+    Args:
+        path: of the file, which need not exist yet.
+        bundle: which it belongs to.
+    """
+
+    def __init__(self, path: Path, bundle: Bundle) -> None:
+        self.path = path
+        self.bundle = bundle
+        self._folder = path.parent / f".{path.name[:80]}.undo"
+
+    def read(self) -> Bank:
+        """The bank as the file has it; where there is none, an empty one.
+
+        Raises:
+            BankError: damaged, not a bank, or made with another bundle.
+        """
+        return self._read() if self.path.exists() else Bank.empty(self.bundle)
+
+    def stamp(self) -> Stamp | None:
+        """What tells two versions of the file apart without reading them; None where there is no file.
+
+        Raises:
+            OSError: the folder cannot be looked into.
+        """
+        try:
+            status = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def change(self, change: Callable[[Bank], Bank], *, absent: Bank | None = None) -> Bank:
+        """Changes the bank as it is in the file now, whoever wrote it last.
+
+        Args:
+            change: gives the changed bank; it is called with the file locked.
+            absent: what to change where there is no file; by default an empty bank.
+
+        Returns:
+            The bank that the file holds now.
+
+        Raises:
+            BankError: the file cannot be used, or what `change` raises; the file is as it was.
+            OSError: the file cannot be written.
+        """
+        with locked(self.path):
+            exists = self.path.exists()
+            before = self._read() if exists else absent or Bank.empty(self.bundle)
+            after = change(before)
+            changed = digest(after)
+            if exists and changed == digest(before):
+                return before
+            self._keep(before if not exists else None, changed)
+            after.save(self.path)
+        return after
+
+    def undo(self, accept: Callable[[Bank], object] = lambda bank: None) -> tuple[Bank, Bank]:
+        """Takes the last change back.
+
+        Args:
+            accept: is called with what the file is about to hold; what it raises leaves the file as it is.
+
+        Returns:
+            The bank as it was until now, and as the file holds it from now on: with what it held before that change, and
+            the next version number, as numbers never go back.
+
+        Raises:
+            BankError: there is no such change, the file was replaced by another program since, or it cannot be used.
+        """
+        with locked(self.path):
+            now = self._read()
+            state, every = digest(now), self._kept()
+            number = next((kept.number for kept in every if kept.after == state), None)
+            if number is None:
+                raise BankError(
+                    f"there is no change of {self.path} to take back",
+                    expected=f"one made on this device by sp-edge, of which the last {KEPT} are kept",
+                    got="a file that was copied here, or all has been taken back",
+                )
+            undone = [kept for kept in every if kept.number >= number]
+            earlier = replace(Bank.load(undone[-1].path, self.bundle), version=now.version + 1)
+            accept(earlier)
+            earlier.save(self.path)
+            for kept in undone:
+                kept.path.unlink(missing_ok=True)
+        return now, earlier
+
+    def undoable(self) -> int:
+        """How many changes can be taken back, one after the other."""
+        count, state = 0, digest(self.read())
+        for kept in self._kept():
+            if kept.after == state:
+                count, state = count + 1, digest(Bank.load(kept.path, self.bundle))
+        return count
+
+    def _read(self) -> Bank:
+        return Bank.load(self.path, self.bundle)
+
+    def _kept(self) -> list[_Earlier]:
+        """Newest first. One whose `after` is not the present bank belongs to a change that broke off, or was replaced."""
+        found = []
+        for path in self._folder.glob("*.spbank") if self._folder.is_dir() else ():
+            name = re.fullmatch(r"(\d{1,9})-([0-9a-f]{64})\.spbank", path.name)
+            if name:
+                found.append(_Earlier(int(name[1]), name[2], path))
+        return sorted(found, key=lambda kept: kept.number, reverse=True)
+
+    def _keep(self, empty: Bank | None, after: str) -> None:
+        """Keeps the file's content, or `empty` where there is no file yet, as what came before the bank `after`."""
+        if empty is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)  # of a bank that was removed
+        self._folder.mkdir(exist_ok=True)
+        kept = self._kept()
+        path = self._folder / f"{kept[0].number + 1 if kept else 1:06}-{after}.spbank"
+        if empty is not None:
+            empty.save(path)
+        else:
+            _link(self.path, path)
+        size = 0
+        for place, earlier in enumerate(self._kept()):
+            size += earlier.path.stat().st_size
+            if place and (place >= KEPT or size > KEPT_BYTES):
+                earlier.path.unlink()
+
+
+def digest(bank: Bank) -> str:
+    """Hex digest of what a bank holds, its version number left out."""
+    descriptions = [bank.descriptions.get(name, ()) for name in bank.names]
+    content = hashlib.sha256(repr((bank.fingerprint, bank.names, descriptions)).encode())
+    for part in PARTS:
+        content.update(getattr(bank, part).tobytes())
+    return content.hexdigest()
+
+
+def _link(path: Path, other: Path) -> None:
+    """Gives a file a second name, or copies it where the file system has no second names. Nobody writes into a bank's file."""
+    try:
+        os.link(path, other)
+    except OSError:
+        with atomic_file(other) as temporary:
+            shutil.copyfile(path, temporary)

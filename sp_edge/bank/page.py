@@ -1,0 +1,92 @@
+"""Writes a bank as files that a person can look at: thumbnails in a folder a class, a JSON description, a page."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from sp_edge.bank.bank import Bank
+from sp_edge.errors import BankError
+from sp_edge.files import atomic_folder, holds_earlier, write_bytes, write_json
+
+DESCRIPTION = "bank.json"
+PAGE = "index.html"
+_OTHERS = (PAGE, "[0-9][0-9][0-9][0-9]*")  # the last are the classes' folders
+
+
+def describe(bank: Bank) -> dict[str, Any]:
+    """What a bank holds, as JSON: its bundle's fingerprint, its version and its classes.
+
+    A threshold that nobody has set is null: it is calibrated anew when the bank changes.
+    """
+    counts = np.bincount(bank.owners, minlength=len(bank.names))
+    numbers = zip(bank.names, counts.tolist(), bank.thresholds.tolist(), bank.strengths.tolist(), strict=True)
+    return {
+        "kind": "bank",
+        "fingerprint": bank.fingerprint,
+        "version": bank.version,
+        "classes": [
+            {
+                "name": name,
+                "shots": shots,
+                "threshold": None if math.isnan(threshold) else threshold,
+                "strength": strength,
+                "descriptions": list(bank.descriptions.get(name, ())),
+            }
+            for name, shots, threshold, strength in numbers
+        ],
+    }
+
+
+def export_bank(bank: Bank, folder: Path) -> None:
+    """Writes the thumbnails as PNG files into a folder a class, `bank.json`, and `index.html`, which shows them.
+
+    Features and prompts are left out: what is written cannot be made a bank again.
+
+    Args:
+        bank: what to write.
+        folder: new, empty, or one that this function wrote, which is replaced.
+
+    Raises:
+        BankError: the folder holds something else.
+    """
+    holds_earlier(folder, DESCRIPTION, _OTHERS, BankError, what="an exported bank")
+    described = describe(bank)
+    with atomic_folder(folder) as temporary:
+        for number, entry in enumerate(described["classes"]):
+            place = f"{number:04} {_readable(entry['name'])}".strip()
+            (temporary / place).mkdir()
+            entry["pictures"] = [f"{place}/{shot}.png" for shot in range(entry["shots"])]
+            for picture, small in zip(entry["pictures"], bank.thumbnails[bank.owners == number], strict=True):
+                Image.fromarray(small).save(temporary / picture)
+        write_json(temporary / DESCRIPTION, described)
+        write_bytes(temporary / PAGE, _page(described).encode())
+
+
+def _readable(name: str) -> str:
+    """As much of a class's name as can stand in the name of a folder on any system."""
+    plain = re.sub(r'[\\/:*?"<>|\s]+', " ", name)
+    return plain.encode()[:80].decode(errors="ignore").strip(" .")
+
+
+def _page(described: dict[str, Any]) -> str:
+    sections = []
+    for entry in described["classes"]:
+        pictures = "".join(f'<img src="{quote(picture)}" alt="">' for picture in entry["pictures"])
+        threshold = "calibrated" if entry["threshold"] is None else f"{entry['threshold']:.3f}"
+        numbers = f"{entry['shots']} shots, threshold {threshold}, strength {entry['strength']:.3f}"
+        said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in entry["descriptions"])
+        sections.append(f"<h2>{html.escape(entry['name'])}</h2>{said}<p>{numbers}</p><p>{pictures}</p>")
+    head = (
+        '<!doctype html><meta charset="utf-8"><title>Taught classes</title>'
+        "<style>body{font-family:sans-serif;margin:2em}img{margin:0 4px 4px 0}h2{margin-bottom:0}p{margin:4px 0}</style>"
+    )
+    counted = f"{len(described['classes'])} classes, version {described['version']}, bundle {described['fingerprint'][:12]}"
+    return f"{head}<h1>Taught classes</h1><p>{counted}</p>{''.join(sections)}\n"

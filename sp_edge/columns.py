@@ -1,0 +1,26 @@
+"""Text in columns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, text: Collection[str] = ()) -> str:
+    """Text in columns.
+
+    Args:
+        header: of each column.
+        rows: their cells.
+        text: headers of the columns that stand to the left, as the first one always does; the others stand to the right.
+    """
+    cells = [[str(value) for value in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    left = [i == 0 or name in text for i, name in enumerate(header)]
+    lines = [
+        "  ".join(
+            value.ljust(width) if to_left else value.rjust(width)
+            for value, width, to_left in zip(row, widths, left, strict=True)
+        )
+        for row in cells
+    ]
+    return "\n".join(line.rstrip() for line in [lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

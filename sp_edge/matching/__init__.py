@@ -1,0 +1,1 @@
+"""Formulas of recognition, in NumPy alone."""

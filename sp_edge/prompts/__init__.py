@@ -1,0 +1,1 @@
+"""Prompts: the text vectors that stand for classes."""

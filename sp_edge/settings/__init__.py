@@ -1,0 +1,1 @@
+"""Training's settings and the recipes that fill them."""

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sp_edge.bank import advice
+from sp_edge.bank.advice import review
+from sp_edge.bank.bank import Bank
+from sp_edge.bank.head import Head
+from sp_edge.bundle.bundle import Bundle
+
+D = 6
+
+
+def bank_of(bundle: Bundle, shots: dict[str, list[list[float]]]) -> Bank:
+    bank = Bank.empty(bundle)
+    for name, rows in shots.items():
+        features = np.zeros((len(rows), D), np.float32)
+        features[:, : len(rows[0])] = rows
+        bank = bank.add(name, np.zeros(4, np.float32), features, features, np.zeros((len(rows), 64, 64, 3), np.uint8))
+    return bank
+
+
+def report(bundle: Bundle, bank: Bank) -> advice.Report:
+    # A background of zeros makes the metric plain.
+    return review(bank, Head.of(bank, np.zeros((D, D), np.float32), bundle.manifest.calibration))
+
+
+def test_by_hand(bundle: Bundle) -> None:
+    # The third shot of 'a' lies on 'b'. Left out, the first two are at cosine (1 + 0) / sqrt(2) of the mean of the others.
+    bank = bank_of(bundle, {"a": [[1, 0], [1, 0], [0, 1]], "b": [[0, 1], [0, 1]]})
+    found = report(bundle, bank)
+    assert (found.left_out, found.accuracy) == (5, pytest.approx(4 / 5))
+    # Shots of 'b' are at 1 from 'b' and at 0.447 from 'a', the mean (2, 1): 1 / (1 + exp(0.553 / 0.2)) = 0.06 is not told.
+    assert [(c.name, c.other) for c in found.confusions] == [("a", "b")]
+    first, third = (1 / (1 + np.exp((own - other) / 0.2)) for own, other in ((0.5**0.5, 0), (0, 1)))
+    assert found.confusions[0].probability == pytest.approx((2 * first + third) / 3, abs=1e-5)
+    assert (found.strays[0].name, found.strays[0].shot, found.strays[0].like) == ("a", 2, "b")
+    assert found.strays[0].similarity == pytest.approx(0, abs=1e-6)
+    assert found.advice[0] == "one more picture of 'a', without 'b': they may be confused (35 %)"
+    assert "look at shot 2 of 'a', which is unlike its others and like 'b'" in found.advice
+    assert json.loads(json.dumps(found.to_json()))["confusions"][0]["other"] == "b"
+
+
+def test_single_shots_ask_for_a_second(bundle: Bundle) -> None:
+    found = report(bundle, bank_of(bundle, {"a": [[1, 0, 0]], "b": [[0, 1, 0]], "c": [[0, 0, 1]], "d": [[0, 0, -1]]}))
+    assert (found.left_out, found.accuracy, found.believed, found.strays) == (0, None, None, ())
+    assert any(line.startswith("a second picture of 'a', 'b', 'c' and 1 more") for line in found.advice)
+    twins = report(bundle, bank_of(bundle, {"a": [[1, 0]], "b": [[1, 0.01]]}))
+    assert {(c.name, c.other) for c in twins.confusions} == {("a", "b"), ("b", "a")}
+    assert all(c.probability > 0.5 for c in twins.confusions)
+
+
+def test_one_class_and_none(bundle: Bundle) -> None:
+    assert report(bundle, Bank.empty(bundle)).advice[0].startswith("teach a class")
+    one = report(bundle, bank_of(bundle, {"a": [[1, 0], [1, 0.1]]}))
+    assert (one.accuracy, one.confusions) == (1.0, ())
+
+
+@given(seed=st.integers(0, 999), block=st.sampled_from([2, 3, 512]))
+@settings(deadline=None, max_examples=30)
+def test_blocks_and_order_change_nothing(bundle: Bundle, seed: int, block: int) -> None:
+    random = np.random.default_rng(seed)
+    shots = {f"class {c}": random.normal(size=(random.integers(1, 4), D)).tolist() for c in range(2)}
+    whole = report(bundle, bank_of(bundle, shots))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(advice, "BLOCK", block)
+        other = report(bundle, bank_of(bundle, dict(reversed(shots.items()))))
+    assert other.accuracy == whole.accuracy
+    assert other.believed == whole.believed
+    assert [c.probability for c in other.confusions] == pytest.approx([c.probability for c in whole.confusions], abs=1e-4)
+
+
+def test_a_large_bank_is_judged_by_its_nearest_classes(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advice, "BLOCK", 2)
+    bank = bank_of(bundle, {"a": [[1, 0, 0], [1, 0, 0]], "b": [[1, 0.05, 0], [1, 0.05, 0]], "c": [[0, 0, 1], [0, 0, 1]]})
+    assert {(c.name, c.other) for c in report(bundle, bank).confusions} == {("a", "b"), ("b", "a")}

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageFilter
+from sklearn.datasets import load_sample_images
+
+from sp_edge.bank.bank import thumbnail
+from sp_edge.bank.quality import BLOCK, BLURRED, COPY, SIDE, difference, judge, problems, sharpness
+from sp_edge.data import scenes
+from sp_edge.errors import ImageError
+
+DRAWN = scenes.draw_split("val", size=96, per_class=1).images
+
+
+def what(image: np.ndarray) -> str | None:
+    problem = judge(image)
+    return None if problem is None else problem.what
+
+
+NONE = np.zeros((0, 64, 64, 3), np.uint8)
+
+
+def blurred(image: np.ndarray, x: float, y: float) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur((x, y))))
+
+
+def test_scenes_and_photographs_pass() -> None:
+    assert [what(image) for image in DRAWN] == [None] * len(DRAWN)
+    assert problems(list(DRAWN[:20]), NONE) == []
+    assert [what(image) for image in load_sample_images().images] == [None, None]
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, "dark"), (50, "dark"), (252, "overexposed"), (128, "empty")])
+def test_nothing_to_be_seen(value: int, expected: str) -> None:
+    noise = np.random.default_rng(0).integers(-3, 4, (120, 160, 3))
+    assert what(np.clip(value + noise, 0, 255).astype(np.uint8)) == expected
+
+
+def test_a_thin_drawing_on_white_passes() -> None:
+    image = np.full((200, 200, 3), 255, np.uint8)
+    image[20:180, 98:102] = 0
+    assert what(image) is None
+
+
+def test_a_deep_blue_is_not_dark() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[20:40, 20:40, 2] = 200
+    assert what(image) is None
+
+
+def test_blur_is_found_and_said_with_its_number() -> None:
+    for sigma in (3, 10, 25):  # % of the side; the last leaves little but rounding
+        soft = [blurred(image, sigma, sigma) for image in DRAWN[:20]]
+        assert [what(image) for image in soft] == ["blurred"] * 20
+    problem = problems([DRAWN[0], soft[1]], NONE)
+    assert [(p.shot, p.what) for p in problem] == [(1, "blurred")]
+    assert str(problem[0]) == f"blurred ({problem[0].value:.3g}, below {BLURRED})"
+
+
+def test_a_picture_that_moved_is_blurred_and_blinds_are_not() -> None:
+    assert [what(blurred(image, 5, 0)) for image in DRAWN[:20]].count("blurred") >= 18
+    blinds = np.zeros((64, 64, 3), np.uint8)
+    blinds[::8] = blinds[1::8] = 200
+    assert what(blinds) is None
+    assert what(blinds.transpose(1, 0, 2)) is None
+
+
+def test_sharpness_of_an_edge_by_hand() -> None:
+    # A step blurred by b and once more by s: away from the borders s takes away what b and sqrt(b^2 + s^2) differ by. A sixth
+    # is what rounding may have left of it.
+    x = np.arange(SIDE) - 31.5
+    for width in (1.0, 3.0):
+        edge, fine, coarse = (
+            np.array([math.erf(v / math.sqrt(2 * w)) for v in x]) for w in (width**2, width**2 + 1, width**2 + 16)
+        )
+        expected = ((edge - fine).var() * 50**2 - 1 / 6) / ((edge - coarse).var() * 50**2)
+        assert sharpness(np.tile(100 + 50 * edge, (SIDE, 1))) == pytest.approx(expected, rel=0.01)
+
+
+def test_copies_are_found_among_the_given_and_the_known() -> None:
+    large = np.asarray(Image.fromarray(DRAWN[0]).resize((500, 500)))
+    found = problems([DRAWN[1], large, DRAWN[1]], thumbnail(DRAWN[0])[None])
+    assert [(p.shot, p.what, p.of) for p in found] == [(1, "copy", "shot 0 of the class"), (2, "copy", "picture 1")]
+    assert str(found[1]) == "copy of picture 1 (0, below 0.2)"
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (4, -4), (-1, 3)])
+def test_a_shift_and_another_light_leave_a_copy_a_copy(shift: tuple[int, int]) -> None:
+    one = thumbnail(DRAWN[0])
+    moved = np.roll(one, shift, (0, 1)) * 0.7
+    assert difference(one, np.round(moved).astype(np.uint8)[None])[0] < 0.05
+    assert difference(one, np.roll(one, (0, 12), (0, 1))[None])[0] > COPY
+
+
+def test_a_difference_by_hand() -> None:
+    # The middle has stripes four pixels wide; the others have the same stripes and as strong ones across, of which r^2 = 1/2.
+    stripes = np.where(np.arange(SIDE) % 8 < 4, 50, -50)
+    one = np.broadcast_to(100 + stripes[:, None, None], (SIDE, SIDE, 3)).astype(np.uint8)
+    both = np.broadcast_to(110 + stripes[:, None, None] + stripes[None, :, None], (SIDE, SIDE, 3)).astype(np.uint8)
+    across = one.transpose(1, 0, 2)
+    assert difference(one, np.stack([one, both, across])).tolist() == pytest.approx([0, math.sqrt(1 / 2), 1], abs=1e-3)
+    # Of one brightness: a mean of 100 against (130, 100, 70), beside a standard deviation of 50 a channel.
+    tinted = one + np.array([30, 0, -30])
+    assert difference(one, tinted.astype(np.uint8)[None])[0] == pytest.approx(math.sqrt(1800 / 7500), abs=1e-3)
+    inverted = np.broadcast_to(np.where(np.arange(SIDE)[:, None, None] < 32, 50, 150), (SIDE, SIDE, 3)).astype(np.uint8)
+    assert difference(inverted, (200 - inverted)[None])[0] == pytest.approx(1, abs=1e-6)
+    flat = np.full((2, SIDE, SIDE, 3), 90, np.uint8)
+    flat[1, 0, 0] = 120
+    assert difference(flat[0], flat).tolist() == pytest.approx([0, 0], abs=1e-4)
+
+
+def test_many_shots_are_compared_as_few_are() -> None:
+    shots = np.random.default_rng(0).integers(0, 256, (2 * BLOCK + 3, SIDE, SIDE, 3), dtype=np.uint8)
+    one_by_one = [difference(shots[5], shot[None])[0] for shot in shots]
+    assert difference(shots[5], shots).tolist() == pytest.approx(one_by_one, abs=1e-6)
+    assert problems([shots[-1]], shots)[0].of == f"shot {len(shots) - 1} of the class"
+
+
+@pytest.mark.parametrize("image", [DRAWN[0][..., 0], DRAWN[0].astype(np.float32), DRAWN[0][:0], DRAWN[0][..., :2]])
+def test_what_is_no_picture_is_not_judged(image: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="not an RGB picture"):
+        problems([image], NONE)
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))))
+@settings(deadline=None, max_examples=60)
+def test_any_picture_can_be_judged(image: np.ndarray) -> None:
+    found = problems([image, image], NONE)
+    assert found, "at the latest the second is a copy"
+    assert all(np.isfinite(problem.value) for problem in found)

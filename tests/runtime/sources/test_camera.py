@@ -1,0 +1,234 @@
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sp_edge.errors import SettingsError, SourceError
+from sp_edge_runtime.sources.camera import open_source, source_kind
+from sp_edge_runtime.sources.gstreamer import csi_pipeline
+from sp_edge_runtime.sources.live import LiveSource
+from sp_edge_runtime.sources.opencv import stable_device
+from sp_edge_runtime.sources.recorded import PictureSource, VideoFileSource
+from sp_edge_runtime.sources.scenes import PERIOD, scene
+
+
+@pytest.mark.parametrize("text", ["", "  ", "a\0b"])
+def test_no_source(text: str) -> None:
+    with pytest.raises(SourceError, match="no source was named"):
+        open_source(text)
+
+
+@pytest.mark.parametrize("text", ["ftp://user:secret@host/a.mp4", "file:///a.mp4"])
+def test_addresses_that_are_not_supported(text: str) -> None:
+    with pytest.raises(SourceError, match="not supported") as caught:
+        open_source(text)
+    assert "secret" not in str(caught.value)
+    assert "rtsp://" in caught.value.expected
+
+
+@given(st.text(max_size=400).filter(lambda text: "://" not in text and not text.isdigit() and not Path(text[:99]).exists()))
+def test_a_path_that_leads_nowhere_is_our_error(text: str) -> None:
+    with pytest.raises(SourceError):
+        open_source("/nowhere/" + text)
+
+
+def test_the_error_of_a_stream_holds_no_credentials(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SourceError, match="cannot open") as caught:
+        open_source("rtsp://admin:secret@127.0.0.1:9/live", timeout=2)
+    assert "secret" not in str(caught.value)
+    assert "***@127.0.0.1:9/live" in str(caught.value)
+    assert "secret" not in "".join(capfd.readouterr())
+
+
+def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
+    if Path("/dev/video99").exists():
+        pytest.skip("this machine has a hundred cameras")
+    with pytest.raises(SourceError, match="cannot open /dev/video99") as caught:
+        open_source("99")
+    assert "/dev/video" in caught.value.next_step
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"vid_stride": 0},
+        {"vid_stride": -1},
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"timeout": float("inf")},
+        {"size_wh": (0, 5)},
+        {"size_wh": (5, 99999)},
+        {"rate": 0},
+        {"rate": float("nan")},
+        {"flip": "sideways"},
+        {"size_wh": (64, 48)},
+        {"rate": 5.0},
+    ],
+)
+def test_options_out_of_range(toy_pictures: Path, options: dict[str, float]) -> None:
+    with pytest.raises(SettingsError):
+        open_source(str(toy_pictures), **options)
+
+
+@pytest.mark.parametrize("text", ["rtsp://admin:secret@127.0.0.1/live", "videotestsrc ! appsink", "shots"])
+def test_size_and_rate_are_for_cameras(text: str) -> None:
+    with pytest.raises(SettingsError, match="for cameras") as caught:
+        open_source(text, size_wh=(64, 48))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["test://?fail=0", "test://?fail", "test://?x=1", "test://scenes", "test://?end=1&end=2"])
+def test_a_test_source_that_is_none(text: str) -> None:
+    with pytest.raises(SettingsError, match="no such test source"):
+        open_source(text)
+
+
+def test_a_test_source_delivers_what_was_asked_for() -> None:
+    with open_source("test://?end=9", size_wh=(64, 48), rate=200, flip="horizontal", vid_stride=4) as source:
+        assert source.fps == 200
+        frames = list(source)
+    assert {frame.frame_id for frame in frames} <= {0, 4, 8}
+    for frame in frames:
+        np.testing.assert_array_equal(frame.image_rgb, scene(frame.frame_id, (64, 48))[:, ::-1])
+
+
+def test_scenes_move_and_begin_again() -> None:
+    assert scene(0).shape == (480, 640, 3)
+    assert not np.array_equal(scene(0), scene(1))
+    np.testing.assert_array_equal(scene(3), scene(3 + PERIOD))
+
+
+@pytest.mark.parametrize(
+    ("flip", "expected"),
+    [
+        ("none", [[1, 2, 3], [4, 5, 6]]),
+        ("horizontal", [[3, 2, 1], [6, 5, 4]]),
+        ("vertical", [[4, 5, 6], [1, 2, 3]]),
+        ("rotate-90", [[4, 1], [5, 2], [6, 3]]),
+        ("rotate-180", [[6, 5, 4], [3, 2, 1]]),
+        ("rotate-270", [[3, 6], [2, 5], [1, 4]]),
+    ],
+)
+def test_flips(flip: str, expected: list[list[int]], tmp_path: Path) -> None:
+    image = np.repeat(np.array([[1, 2, 3], [4, 5, 6]], np.uint8)[..., None], 3, axis=2)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    with open_source(str(tmp_path / "a.png"), flip=flip) as source:
+        assert next(iter(source)).image_rgb[..., 1].tolist() == expected
+
+
+def test_the_pipeline_of_a_csi_camera() -> None:
+    text = csi_pipeline(1, (1280, 720), 29.5, "rotate-90")
+    assert "nvarguscamerasrc sensor-id=1 !" in text
+    assert "video/x-raw(memory:NVMM),width=1280,height=720,framerate=59/2 !" in text
+    assert "flip-method=3 ! video/x-raw,format=BGRx,width=720,height=1280 !" in text
+    assert text.endswith("appsink drop=1 max-buffers=1 sync=false")
+    assert source_kind(text) == "gstreamer"
+
+
+def test_a_usb_camera_keeps_its_name_when_it_is_plugged_in_again(tmp_path: Path) -> None:
+    by_id = tmp_path / "by-id"
+    assert stable_device("/dev/video0", by_id) == "/dev/video0"
+    by_id.mkdir()
+    for number in range(2):
+        (tmp_path / f"video{number}").touch()
+        (by_id / f"usb-camera{number}").symlink_to(f"../video{number}")
+    assert stable_device(str(tmp_path / "video1"), by_id) == str(by_id / "usb-camera1")
+    assert stable_device(str(tmp_path / "video7"), by_id) == str(tmp_path / "video7")
+
+
+@pytest.mark.parametrize("text", ["0", "rtsp://admin:secret@127.0.0.1:9/live"])
+def test_a_live_source_cannot_loop(text: str) -> None:
+    with pytest.raises(SettingsError, match="cannot loop") as caught:
+        open_source(text, loop=True)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_folder(toy_pictures: Path) -> None:
+    with open_source(str(toy_pictures)) as source:
+        assert isinstance(source, PictureSource)
+        assert (source.live, source.fps, source.name, source.dropped) == (False, None, str(toy_pictures), 0)
+        assert [frame.frame_id for frame in source] == [0, 1, 2]
+
+
+def test_one_picture(toy_pictures: Path) -> None:
+    with open_source(str(toy_pictures / "1 green.png")) as source:
+        frames = list(source)
+    assert len(frames) == 1
+    assert frames[0].image_rgb.mean(axis=(0, 1)).argmax() == 1
+
+
+def test_a_glob_takes_its_pictures_sorted(toy_pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_source(f"{toy_pictures}/*") as source:
+        assert [frame.image_rgb.mean(axis=(0, 1)).argmax() for frame in source] == [0, 1, 2]
+    monkeypatch.chdir(toy_pictures.parent)
+    with open_source(f"{toy_pictures.name}/**/[12]*.png") as source:
+        assert [frame.image_rgb.mean(axis=(0, 1)).argmax() for frame in source] == [1, 2]
+
+
+def test_a_file_whose_name_looks_like_a_glob_or_a_camera(
+    toy_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(toy_pictures / "0 red.png", tmp_path / "[1]*.png")
+    shutil.copytree(toy_pictures, tmp_path / "0")
+    monkeypatch.chdir(tmp_path)
+    with open_source("[1]*.png") as source:
+        assert len(list(source)) == 1
+    with open_source("./0") as source:
+        assert len(list(source)) == 3
+
+
+def test_a_video(toy_video: Path) -> None:
+    with open_source(str(toy_video), vid_stride=4, loop=False) as source:
+        assert isinstance(source, VideoFileSource)
+        assert [frame.frame_id for frame in source] == [0, 4, 8]
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no source at"):
+        open_source(str(tmp_path / "nothing.mp4"))
+    with pytest.raises(SourceError, match="no pictures in"):
+        open_source(str(tmp_path))
+    (tmp_path / "notes.txt").write_text("hello")
+    for text in (tmp_path, tmp_path / "*", tmp_path / "*.png"):
+        with pytest.raises(SourceError, match="no pictures in"):
+            open_source(str(text))
+
+
+def test_a_name_that_is_too_long() -> None:
+    with pytest.raises(SourceError, match="cannot look up"):
+        open_source("x" * 5000)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served_video(toy_video: Path) -> Iterator[str]:
+    handler = functools.partial(QuietHandler, directory=str(toy_video.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/{toy_video.name}?token=secret"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_stream_over_http(served_video: str) -> None:
+    with open_source(served_video) as source:
+        assert isinstance(source, LiveSource)
+        assert source.live
+        assert source.name.endswith("colours.mp4?***")
+        assert source.fps == 10.0
+        frame = next(iter(source))
+        assert frame.image_rgb.shape == (48, 64, 3)

@@ -1,0 +1,271 @@
+import contextlib
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import toy
+from sp_edge.errors import ImageError, SettingsError, SourceError
+from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.sources.frames import Source, VideoFrame
+from sp_edge_runtime.streams import stream as stream_module
+from sp_edge_runtime.streams.result import FrameResult
+from sp_edge_runtime.streams.smoothing import Event, Smoothing
+from sp_edge_runtime.streams.stream import results, run_stream
+from sp_edge_runtime.streams.summary import RECENT, STAGES, Times
+
+
+@pytest.fixture(scope="module")
+def recognizer(toy_bundle: Path) -> Iterator[Recognizer]:
+    with Recognizer.load(toy_bundle, device="cpu") as loaded:
+        for name in toy.COLOURS:
+            loaded.enroll(name, [toy.picture(name)])
+        yield loaded
+
+
+class Given(Source):
+    """Frames that a test gives; an exception among them is raised in its place, a function is called."""
+
+    def __init__(self, *items: VideoFrame | BaseException | Callable[[], None], live: bool = False) -> None:
+        super().__init__("given", live=live)
+        self.items = items
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        for item in self.items:
+            if isinstance(item, BaseException):
+                raise item
+            if isinstance(item, VideoFrame):
+                yield item
+            else:
+                item()
+
+
+class Collecting:
+    """A sink that keeps what it gets, and can be made to fail."""
+
+    def __init__(self, fail_at: int | None = None, fail_to_close: bool = False) -> None:
+        self.results: list[FrameResult] = []
+        self.events: list[Event] = []
+        self.closed = 0
+        self.fail_at, self.fail_to_close = fail_at, fail_to_close
+
+    def write(self, result: FrameResult) -> None:
+        if len(self.results) == self.fail_at:
+            raise OSError("no room")
+        self.results.append(result)
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        self.closed += 1
+        if self.fail_to_close:
+            raise OSError("no room to close")
+
+
+def frame(name: str, number: int = 0, timestamp: float = 0.0) -> VideoFrame:
+    return VideoFrame(toy.picture(name, side=40), number, timestamp)
+
+
+def test_every_frame_of_a_video_reaches_every_sink(recognizer: Recognizer, toy_video: Path) -> None:
+    first, second = Collecting(), Collecting()
+    with open_source(str(toy_video)) as source:
+        summary = run_stream(recognizer, source, [first, second])
+    labels = [result.prediction.label for result in first.results]
+    assert labels == ["red"] * 3 + ["green"] * 3 + ["blue"] * 3
+    assert first.results == second.results
+    assert (first.closed, second.closed) == (1, 1)
+    assert (summary.frames, summary.dropped) == (9, 0)
+    assert summary.fps == pytest.approx(9 / summary.seconds)
+    assert tuple(summary.stages) == STAGES
+    assert all(stage.mean_ms >= 0 and stage.median_ms >= 0 for stage in summary.stages.values())
+    assert json.loads(json.dumps(summary.to_json(), allow_nan=False))["stages"]["capture"]["mean_ms"] > 0
+
+
+def test_the_json_of_a_frame(recognizer: Recognizer) -> None:
+    (result,) = results(recognizer, Given(frame("red", number=7, timestamp=1.25)))
+    read = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert read["name"] == "red"
+    assert (read["frame_id"], read["frame_timestamp"]) == (7, 1.25)
+    assert read["frame_age_ms"] == result.age_ms >= 0
+    assert set(read) == set(result.prediction.to_json()) | {"source", "frame_id", "frame_timestamp", "frame_age_ms"}
+
+
+def test_events_follow_the_frames_and_what_is_left_ends_with_the_stream(recognizer: Recognizer, toy_video: Path) -> None:
+    sink = Collecting()
+    with open_source(str(toy_video)) as source:
+        run_stream(recognizer, source, [sink], smoothing=Smoothing(seconds=0.1, hysteresis=0.1))
+    assert [(e.kind, e.name, e.frame_id, e.cause) for e in sink.events] == [
+        ("appeared", "red", 0, "frames"),
+        ("left", "red", 3, "frames"),  # one frame of 0.1 s weighs 1 - 1/e = 63 %
+        ("appeared", "green", 3, "frames"),
+        ("left", "green", 6, "frames"),
+        ("appeared", "blue", 6, "frames"),
+        ("left", "blue", 8, "end"),
+    ]
+    assert [event for result in sink.results for event in result.events] == sink.events[:-1]
+    assert [event.time for event in sink.events] == pytest.approx([0, 0.3, 0.3, 0.6, 0.6, 0.8])
+    read = json.loads(json.dumps(sink.results[4].to_json(), allow_nan=False))
+    assert read["smoothed"] == {"name": "green", "confidence": sink.results[4].smoothed.confidence}
+
+
+def test_a_stream_shows_the_smoothed_label_beside_each_frames_own(recognizer: Recognizer) -> None:
+    frames = [frame(name, number, number / 10) for number, name in enumerate(["red"] * 5 + ["blue"] + ["red"] * 5)]
+    found = list(recognizer.stream(Given(*frames), smoothing=Smoothing(seconds=0.5)))
+    assert {result.label for result in found} == {"red"}
+    assert [result.prediction.label for result in found].count("blue") == 1
+    assert [event.kind for result in found for event in result.events] == ["appeared"]
+    plain = list(recognizer.stream(Given(*frames)))
+    assert [result.label for result in plain] == [result.prediction.label for result in found]
+    assert all(result.events == () for result in plain)
+
+
+@pytest.mark.parametrize("error", [SourceError("stopped"), KeyboardInterrupt()])
+def test_what_is_there_when_a_stream_breaks_off_leaves(recognizer: Recognizer, error: BaseException) -> None:
+    sink = Collecting()
+    with pytest.raises(SourceError) if isinstance(error, SourceError) else contextlib.nullcontext():
+        run_stream(recognizer, Given(frame("red"), error), [sink], smoothing=Smoothing())
+    assert [(event.kind, event.cause) for event in sink.events] == [("appeared", "frames"), ("left", "end")]
+
+
+def aged(name: str, seconds: float) -> VideoFrame:
+    """A frame that was captured so long ago."""
+    return VideoFrame(toy.picture(name, side=40), 0, 0.0, captured=time.monotonic() - seconds)
+
+
+def test_the_age_counts_from_the_capture_and_never_below_nothing(recognizer: Recognizer) -> None:
+    first, second = results(recognizer, Given(aged("red", 100.0), aged("red", -100.0), live=True))
+    assert 100_000 <= first.age_ms < 160_000
+    assert second.age_ms == 0.0
+
+
+def test_what_is_too_old_is_counted_and_not_handed_on(recognizer: Recognizer) -> None:
+    frames = (aged("red", 100.0), aged("green", 0.0), aged("blue", 61.0))
+    source, sink = Given(*frames, live=True), Collecting()
+    summary = run_stream(recognizer, source, [sink], max_staleness=60.0)
+    assert [result.prediction.label for result in sink.results] == ["green"]
+    assert (summary.frames, summary.stale, source.stale) == (1, 2, 2)
+    # A file waits for whoever reads it.
+    assert run_stream(recognizer, Given(*frames), [], max_staleness=1e-9).frames == 3
+
+
+def test_max_frames(recognizer: Recognizer, toy_video: Path) -> None:
+    sink = Collecting()
+    with open_source(str(toy_video), loop=True) as source:
+        assert run_stream(recognizer, source, [sink], max_frames=11).frames == 11
+    assert [result.frame.frame_id for result in sink.results] == list(range(11))
+
+
+def test_the_frame_after_the_last_is_not_asked_for(recognizer: Recognizer) -> None:
+    source = Given(frame("red"), frame("red"), AssertionError("asked for a third frame"))
+    assert run_stream(recognizer, source, [], max_frames=2).frames == 2
+
+
+def test_max_fps_waits_for_the_rest_of_each_period(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [0.0], []
+
+    class Clock:
+        time = staticmethod(lambda: now[0])
+        perf_counter = staticmethod(lambda: now[0])
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            slept.append(round(seconds, 6))
+            now[0] += seconds
+
+    def passes(seconds: float) -> Callable[[], None]:
+        return lambda: now.__setitem__(0, now[0] + seconds)
+
+    monkeypatch.setattr(stream_module, "time", Clock)
+    source = Given(frame("red"), passes(0.05), frame("red"), passes(0.3), frame("red"), frame("red"))
+    list(results(recognizer, source, max_fps=5))
+    # The third frame took 0.3 s to come, longer than the period: the fourth is asked for at once.
+    assert slept == [0.2, 0.15, 0.2]
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_frames": 0}, {"max_fps": 0}, {"max_fps": -1}, {"max_fps": float("nan")}, {"max_staleness": 0}]
+)
+def test_options_out_of_range(recognizer: Recognizer, options: dict[str, float]) -> None:
+    sink = Collecting()
+    with pytest.raises(SettingsError, match=next(iter(options))):
+        run_stream(recognizer, Given(frame("red")), [sink], **options)
+    assert sink.closed == 1
+    with pytest.raises(SettingsError):
+        results(recognizer, Given(frame("red")), **options)
+
+
+def test_no_frames(recognizer: Recognizer) -> None:
+    summary = run_stream(recognizer, Given(), [])
+    assert (summary.frames, summary.fps, summary.stages) == (0, 0.0, {})
+
+
+def test_ctrl_c_ends_the_stream_with_its_summary(recognizer: Recognizer) -> None:
+    sink = Collecting()
+    summary = run_stream(recognizer, Given(frame("red"), KeyboardInterrupt(), frame("blue")), [sink])
+    assert summary.frames == 1
+    assert sink.closed == 1
+
+
+@pytest.mark.parametrize("error", [SourceError("stopped"), ImageError("unreadable")])
+def test_sinks_are_closed_when_the_source_fails(recognizer: Recognizer, error: Exception) -> None:
+    sinks = [Collecting(), Collecting()]
+    with pytest.raises(type(error)):
+        run_stream(recognizer, Given(frame("red"), error), sinks)
+    assert [(len(sink.results), sink.closed) for sink in sinks] == [(1, 1), (1, 1)]
+
+
+def test_one_sink_that_fails_leaves_none_open(recognizer: Recognizer) -> None:
+    sinks = [Collecting(fail_to_close=True), Collecting(fail_at=0), Collecting(fail_to_close=True)]
+    with pytest.raises(OSError, match="no room"):
+        run_stream(recognizer, Given(frame("red")), sinks)
+    assert [sink.closed for sink in sinks] == [1, 1, 1]
+
+
+def test_dropped_counts_this_stream_alone(recognizer: Recognizer) -> None:
+    source = Given(live=True)
+    source.items = (frame("red"), lambda: setattr(source, "dropped", 9), frame("red"))
+    source.dropped = 5
+    assert run_stream(recognizer, source, []).dropped == 4
+
+
+def test_a_class_is_recognised_from_the_frame_after_it_was_taught(toy_bundle: Path) -> None:
+    with Recognizer.load(toy_bundle, device="cpu") as fresh:
+
+        def teach() -> None:
+            teacher = threading.Thread(target=fresh.enroll, args=["red", [toy.picture("red")]])
+            teacher.start()
+            teacher.join()
+
+        found = list(results(fresh, Given(frame("red"), teach, frame("red"))))
+    assert [(result.prediction.label, result.prediction.bank_version) for result in found] == [("unknown", 0), ("red", 1)]
+
+
+def test_a_source_is_closed_when_the_iteration_stops_early(recognizer: Recognizer) -> None:
+    source = Given(frame("red"), frame("green"))
+    for _ in recognizer.stream(source):
+        break
+    assert source._closed.is_set()
+
+
+def test_means_are_of_all_frames_and_medians_of_the_recent_ones() -> None:
+    times = Times()
+    for _ in range(RECENT):
+        times.add(0.0)
+    for _ in range(RECENT):
+        times.add(10.0)
+    summary = times.summary()
+    assert (summary.mean_ms, summary.median_ms) == (5.0, 10.0)
+
+
+def test_results_cannot_be_changed(recognizer: Recognizer) -> None:
+    (result,) = results(recognizer, Given(frame("red")))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.age_ms = 0.0
+    np.testing.assert_array_equal(result.frame.image_rgb, toy.picture("red", side=40))
