@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import toy_host
-from sp_edge_runtime.doctor import doctor
+from sp_edge_runtime.doctor import finding
 from sp_edge_runtime.doctor.doctor import examine, is_well
 from sp_edge_runtime.doctor.finding import MISSING, OK, Finding, Host, LoadError
 
@@ -16,18 +16,18 @@ def test_a_whole_jetson_has_nothing_to_mend(tmp_path: Path) -> None:
     (tmp_path / "dev/video0").touch()
     findings = examine(toy_host.jetson(tmp_path))
     assert is_well(findings)
-    names = [finding.name for finding in findings]
+    names = [found.name for found in findings]
     assert {"Python", "Jetson", "numpy", "ONNX Runtime", "GPU", "TensorRT", "CUDA bindings"} <= set(names)
     assert {"memory", "disk", "power mode", "OpenCV", "GStreamer", "PyGObject", "camera /dev/video0"} <= set(names)
-    wrong = {finding.name for finding in findings if finding.state != OK}
+    wrong = {found.name for found in findings if found.state != OK}
     assert wrong == {"extra train", "extra export"}  # which a Jetson is to leave out
 
 
 def test_an_empty_machine_says_how_to_mend_each_thing(tmp_path: Path) -> None:
     findings = examine(toy_host.host(tmp_path, packages={}))
     assert not is_well(findings)
-    assert all(finding.remedy for finding in findings if finding.state != OK)
-    needed = {finding.name for finding in findings if finding.needed and finding.state == MISSING}
+    assert all(found.remedy for found in findings if found.state != OK)
+    needed = {found.name for found in findings if found.needed and found.state == MISSING}
     assert needed == {"click", "numpy", "onnxruntime", "tomli", "ONNX Runtime"}
 
 
@@ -39,7 +39,7 @@ def test_optional_parts_do_not_count() -> None:
 def test_this_machine_is_well() -> None:
     findings = examine()
     assert is_well(findings), findings
-    assert {finding.state for finding in findings} <= {"ok", "warn", "missing"}
+    assert {found.state for found in findings} <= {"ok", "warn", "missing"}
     assert next(f for f in findings if f.name == "Python").found == ".".join(map(str, sys.version_info[:3]))
 
 
@@ -57,7 +57,7 @@ def test_a_module_is_loaded_in_a_process_of_its_own(tmp_path: Path, monkeypatch:
     with pytest.raises(LoadError, match="ended with -6"):
         load("aborts", "m.__version__")
     (tmp_path / "hangs.py").write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(doctor, "_TIMEOUT", 1)
+    monkeypatch.setattr(finding, "_TIMEOUT", 1)
     with pytest.raises(LoadError, match="no answer within 1 s"):
         load("hangs", "m")
 
