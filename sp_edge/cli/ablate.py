@@ -16,22 +16,23 @@ from sp_edge.errors import SettingsError
 @click.command(cls=Command)
 @training_options
 @click.option(
-    "--vary", multiple=True, metavar="NAME=VALUE,VALUE", help="A setting and the values to try, such as model.layer=2-1,3-2."
+    "--vary",
+    multiple=True,
+    metavar="NAME=VALUE,VALUE",
+    help="Try these values of a setting, such as model.layer=2-1,3-2. Repeat it for several settings.",
 )
 @click.option(
     "--paper",
     is_flag=True,
-    help="Vary what the paper does: interaction, layer, pooling, projector, beta, classifier; full strength.",
+    help="Vary what the paper varies, at full strength: interaction, layer, pooling, projector, beta, classifier.",
 )
-@click.option(
-    "--grid", is_flag=True, help="Try all combinations.  [default: one setting at a time, the others as in the recipe]"
-)
-@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Trainings of each variant.")
+@click.option("--grid", is_flag=True, help="Try all combinations.  [default: change one setting at a time]")
+@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Train each variant this many times.")
 @click.option(
     "--out",
     type=PATH,
     metavar="DIR",
-    help="Folder of the runs and figures; finished ones in it are kept.  [default: the next in runs/]",
+    help="Write runs and figures into this folder, and keep finished runs in it.  [default: the next one in runs/]",
 )
 def ablate(
     recipe: str | None,
@@ -49,8 +50,8 @@ def ablate(
 ) -> None:
     """Train variants of a recipe and compare them.
 
-    All on the same episodes; the first variant is the reference. Writes a table (Markdown, JSON) and a plot. Variants that
-    share what pre-training depends on share its backbone. A command that was cut off goes on when it is given again with
+    All variants are measured on the same episodes; the first one is the reference. A table (Markdown, JSON) and a plot are
+    written. Variants with the same pre-training share its backbone. To continue an interrupted command, give it again with
     the same --out.
 
     \b

@@ -21,7 +21,7 @@ def data() -> None:
 
 @data.command("list", cls=Command)
 def list_benchmarks() -> None:
-    """List the benchmarks, and what the folder of each has to hold."""
+    """List the benchmarks and what each one's folder must hold."""
     from sp_edge.data import benchmarks, cache
 
     rows = []
@@ -42,16 +42,22 @@ def list_benchmarks() -> None:
     "source",
     required=True,
     metavar="DIR|NAME",
-    help="Folder with train/, val/ and test/<class>/*.jpg, or a benchmark.",
+    help="Check a folder with train/, val/ and test/<class>/*.jpg, or a benchmark.",
 )
-@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures (data.root); see sp-edge data list.")
-@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as eval.n_query=10.")
+@click.option("--root", metavar="DIR", help="Read a benchmark's pictures from this folder (data.root); see sp-edge data list.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change a setting, such as eval.n_query=10. Repeat it for several.",
+)
 @json_option("everything that was found")
 def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: Path | None) -> None:
     """Read every picture, count, and say what is wrong.
 
-    That is what cannot be read, classes with too few pictures for an episode, and pictures in two splits at once. Ends with 2
-    where training could not use all of it.
+    It finds files that cannot be read, classes with too few pictures for an episode, and pictures that are in two splits.
+    The exit code is 2 if training could not use everything.
 
     \b
     Example:

@@ -10,12 +10,14 @@ from sp_edge.cli.common import PATH, Command
 
 
 @click.command(cls=Command)
-@click.option("--out", type=PATH, metavar="DIR", default=Path("demo"), show_default=True, help="Folder of all that it makes.")
-@click.option("--quick", is_flag=True, help="The same in about a minute, too short to learn much.")
+@click.option(
+    "--out", type=PATH, metavar="DIR", default=Path("demo"), show_default=True, help="Write everything into this folder."
+)
+@click.option("--quick", is_flag=True, help="Run in about a minute. The network learns little in it.")
 def demo(out: Path, quick: bool) -> None:
-    """Show all of it: train, export, teach, recognise, report.
+    """Show everything: train, export, teach, recognize, report.
 
-    Draws scenes, trains on them, exports, teaches five classes and recognises a video; report.html shows the result.
+    It draws scenes, trains on them, exports, teaches five classes and recognizes a video. report.html shows the result.
     """
     from sp_edge.demo import run_demo
 

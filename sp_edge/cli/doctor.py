@@ -13,9 +13,9 @@ from sp_edge.cli.common import Command, json_option
 @json_option("all findings")
 @click.pass_context
 def doctor(context: click.Context, /, json_file: Path | None) -> None:
-    """Look at this machine: what is missing, and how to mend it.
+    """Say what is missing on this machine, and how to mend it.
 
-    Ends with 1 where something is missing without which nothing works; all else is optional.
+    The exit code is 1 if something that sp-edge needs is missing. Everything else is optional.
     """
     from sp_edge.files import write_json
     from sp_edge_runtime.doctor.doctor import examine, is_well

@@ -13,16 +13,22 @@ from sp_edge.errors import SettingsError
 
 @click.command("import", cls=Command)
 @click.argument("checkpoint", type=PATH)
-@click.option("--out", type=PATH, metavar="FILE", help="Where to write our checkpoint.  [default: beside it, as .safetensors]")
-@click.option("--data", metavar="DIR|NAME", help="Data set that it was trained on, as for train.")
-@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures (data.root); see sp-edge data list.")
-@click.option("--recipe", default="folder", show_default=True, metavar="NAME|FILE", help="Settings to start from.")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Say what the file cannot, such as model.layer=3-1."
+    "--out", type=PATH, metavar="FILE", help="Write our checkpoint to this file.  [default: beside the other, as .safetensors]"
+)
+@click.option("--data", metavar="DIR|NAME", help="Name the data set of its training, as for sp-edge train.")
+@click.option("--root", metavar="DIR", help="Read a benchmark's pictures from this folder (data.root); see sp-edge data list.")
+@click.option(
+    "--recipe", default="folder", show_default=True, metavar="NAME|FILE", help="Start from the settings of this recipe."
 )
 @click.option(
-    "--prompts", type=PATH, metavar="FILE", help="Its prompts and how they were encoded, from `sp-edge prompts --out`."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set what the file does not tell, such as model.layer=3-1. Repeat it for several.",
 )
+@click.option("--prompts", type=PATH, metavar="FILE", help="Read its prompts from a file of `sp-edge prompts --out`.")
 def import_(
     checkpoint: Path,
     out: Path | None,
@@ -32,10 +38,10 @@ def import_(
     overrides: tuple[str, ...],
     prompts: Path | None,
 ) -> None:
-    """Take over a checkpoint of the Semantic Prompt authors.
+    """Convert a checkpoint of the Semantic Prompt authors.
 
-    Or of VT-FSL: it is read, and written as one of sp-edge. Backbone, picture size, interaction, stage and projector are
-    read off the file. Nothing in it is run.
+    A checkpoint of VT-FSL works, too. Backbone, picture size, interaction, stage and projector are read off the file. No code
+    in it is run.
 
     \b
     Example:

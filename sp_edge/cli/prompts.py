@@ -17,21 +17,32 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1)
-@click.option("--names-file", type=PATH, metavar="FILE", help="Text file with a name a line.")
+@click.option("--names-file", type=PATH, metavar="FILE", help="Encode the names in this text file, one a line.")
 @click.option(
     "--descriptions",
     "described",
     type=PATH,
     metavar="FILE",
-    help="JSON or TOML that gives names a sentence or a list of them.",
+    help="Read descriptions from a JSON or TOML file: name = sentence, or a list of sentences.",
 )
-@click.option("--description", "sentences", multiple=True, help="Sentence that stands for the one name; several are averaged.")
-@click.option("--out", type=PATH, metavar="FILE", help="Where to write the table.  [default: only print]")
-@click.option("--like", type=PATH, help="Bundle or checkpoint that the prompts are for.  [default: the newest run's]")
 @click.option(
-    "--vectors", type=PATH, metavar="FILE", help="Vectors of a glove or file encoder.  [default: where they were in training]"
+    "--description", "sentences", multiple=True, help="Describe the one name by this sentence. Repeat it to average several."
 )
-@click.option("--set", "overrides", multiple=True, metavar="text.NAME=VALUE", help="Make a first table, before any training.")
+@click.option("--out", type=PATH, metavar="FILE", help="Write the table to this file.  [default: only print]")
+@click.option("--like", type=PATH, help="Make prompts for this bundle or checkpoint.  [default: the newest run's]")
+@click.option(
+    "--vectors",
+    type=PATH,
+    metavar="FILE",
+    help="Read the vectors of a glove or file encoder from here.  [default: where they were in training]",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="text.NAME=VALUE",
+    help="Make a first table, before any training. Repeat it for several settings.",
+)
 @json_option("names, descriptions and encoder")
 def prompts(
     names: tuple[str, ...],
@@ -46,11 +57,12 @@ def prompts(
 ) -> None:
     """Encode class names or descriptions as prompts.
 
-    For classes that a bundle does not know yet. Without any, lists those that it knows. With --descriptions alone, encodes
-    the classes of that file. With --set, as in --set text.encoder=clip, a table for no bundle in particular is made, for
-    training with text.encoder=file; text.norm=0 then takes the mean length of all its vectors. With --like and a bundle
-    that carries its text encoder, that one is used, without torch. What --out wrote is taken by `enroll --prompts` and
-    `export --prompts`.
+    Use it for classes that a bundle does not know yet. Without names it lists the known ones. With --descriptions alone it
+    encodes the classes of that file.
+
+    Give the result to `enroll --prompts` or `export --prompts`. A bundle that carries its text encoder (--like) needs no
+    torch. With --set, such as --set text.encoder=clip, the table is for a later training with text.encoder=file. There,
+    text.norm=0 takes the mean length of all vectors.
 
     \b
     Examples:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @training_options
-@click.option("--out", type=PATH, metavar="DIR", help="Folder of the run.  [default: the next in runs/]")
-@click.option("--resume", type=PATH, metavar="DIR", help="Go on with the run in this folder, which was cut off.")
+@click.option("--out", type=PATH, metavar="DIR", help="Write the run into this folder.  [default: the next one in runs/]")
+@click.option("--resume", type=PATH, metavar="DIR", help="Continue the interrupted run in this folder.")
 def train(
     recipe: str | None,
     data: str | None,
@@ -34,10 +34,10 @@ def train(
     init: Path | None,
     device: str,
 ) -> None:
-    """Train: first as a classifier, then in episodes with prompts.
+    """Train a network: first as a classifier, then in episodes with prompts.
 
-    The network is an SP Visformer unless model.backbone says otherwise. Ends with its accuracy on classes that it has not
-    seen, those in test/. RECIPE is the name of a shipped recipe, such as mini-imagenet-1shot, or a TOML file of
+    The network is an SP Visformer unless model.backbone says otherwise. At the end its accuracy is measured on the classes
+    in test/, which it has not seen. RECIPE is a shipped recipe, such as mini-imagenet-1shot, or a TOML file of
     settings.  [default: scenes or folder, after --data]
 
     \b
@@ -114,17 +114,34 @@ def _protocol(protocol: EvalSettings) -> str:
 
 @click.command("eval", cls=Command)
 @click.argument("checkpoint", type=PATH, required=False)
-@click.option("--data", metavar="DIR|NAME", help="Data set to measure on.  [default: the one it was trained on]")
-@click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures.  [default: the one it was trained from]")
-@click.option("--split", default="test", show_default=True, metavar="train|val|test", help="Classes to measure on.")
-@click.option("--n-way", type=click.IntRange(2), help="Classes of an episode.")
-@click.option("--n-shot", multiple=True, type=click.IntRange(1), help="Support pictures a class; give it again for several.")
-@click.option("--n-query", type=click.IntRange(1), help="Pictures a class to recognise.")
-@click.option("--episodes", type=click.IntRange(2), help="How many.")
-@click.option("--classifier", type=click.Choice(["cosine", "lr"]), help="Nearest prototype, or logistic regression.")
-@click.option("--views", type=click.IntRange(1), help="Augmented views of a support picture that lr learns from.")
-@click.option("--strength", type=click.FloatRange(0, 1), help="Of familiar prompts.  [default: as training left it]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the episodes.")
+@click.option("--data", metavar="DIR|NAME", help="Measure on this data set.  [default: the one of the training]")
+@click.option("--root", metavar="DIR", help="Read a benchmark's pictures from this folder.  [default: the one of the training]")
+@click.option(
+    "--split", default="test", show_default=True, metavar="train|val|test", help="Measure on the classes of this split."
+)
+@click.option("--n-way", type=click.IntRange(2), help="Draw this many classes an episode.  [default: the run's]")
+@click.option(
+    "--n-shot",
+    multiple=True,
+    type=click.IntRange(1),
+    help="Give this many support pictures a class. Repeat it to measure several.  [default: the run's]",
+)
+@click.option("--n-query", type=click.IntRange(1), help="Ask this many query pictures a class.  [default: the run's]")
+@click.option("--episodes", type=click.IntRange(2), help="Measure on this many episodes.  [default: the run's]")
+@click.option(
+    "--classifier",
+    type=click.Choice(["cosine", "lr"]),
+    help="Decide by the nearest prototype (cosine) or by logistic regression (lr).  [default: the run's]",
+)
+@click.option(
+    "--views",
+    type=click.IntRange(1),
+    help="Let lr learn from this many augmented views of a support picture.  [default: the run's]",
+)
+@click.option(
+    "--strength", type=click.FloatRange(0, 1), help="Set how strongly a prompt counts, 0 to 1.  [default: what training chose]"
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Draw other episodes with another number.")
 @training_device
 @json_option("the figures")
 def evaluate(
@@ -140,8 +157,8 @@ def evaluate(
 ) -> None:
     """Measure few-shot accuracy on new classes.
 
-    In %, with its 95 % interval: with prompts and without, on the same episodes, and the difference between them. The
-    protocol (classes, shots, queries, episodes, classifier) is the run's own, `eval` in its settings, where no option
+    The table shows % with the 95 % interval: with prompts, without, and the difference on the same episodes. The protocol
+    (classes, shots, queries, episodes, classifier) is the run's own (`eval` in its settings) where no option
     changes it. CHECKPOINT is a file or a run's folder.  [default: the newest run's]
 
     \b

@@ -12,20 +12,38 @@ import click
 from sp_edge.cli.common import PATH, together
 from sp_edge.errors import SettingsError
 
-training_device = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="What computes.")
+training_device = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Compute on this device."
+)
 # What every command that trains is told: the recipe, its changes, where to start from and on which device.
 training_options = together(
     click.argument("recipe", required=False),
     click.option(
         "--data",
         metavar="DIR|NAME",
-        help="Folder with train/, val/ and test/<class>/*.jpg, a benchmark, or scenes.  [default: the recipe's]",
+        help="Train on a folder with train/, val/ and test/<class>/*.jpg, a benchmark, or scenes.  [default: the recipe's]",
     ),
-    click.option("--root", metavar="DIR", help="Folder of a benchmark's pictures (data.root); see sp-edge data list."),
-    click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as tune.steps=500."),
-    click.option("--imgsz", type=int, metavar="PIXELS", help="Side of the network's input (model.image_size)."),
     click.option(
-        "--init", type=PATH, metavar="FILE|timm", help="Start from this checkpoint's backbone, or timm's, without pre-training."
+        "--root", metavar="DIR", help="Read a benchmark's pictures from this folder (data.root); see sp-edge data list."
+    ),
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Change a setting, such as tune.steps=500. Repeat it for several.",
+    ),
+    click.option(
+        "--imgsz",
+        type=int,
+        metavar="PIXELS",
+        help="Set the side of the network's input, in pixels (model.image_size).  [default: the recipe's]",
+    ),
+    click.option(
+        "--init",
+        type=PATH,
+        metavar="FILE|timm",
+        help="Start from the backbone of this checkpoint, or of timm, and skip pre-training.",
     ),
     training_device,
 )
