@@ -34,7 +34,7 @@ def train(
     init: Path | None,
     device: str,
 ) -> None:
-    """Train a network: first as a classifier, then in episodes with prompts.
+    """Train a network as a classifier, then in episodes with prompts.
 
     The network is an SP Visformer unless model.backbone says otherwise. At the end its accuracy is measured on the classes
     in test/, which it has not seen. RECIPE is a shipped recipe, such as mini-imagenet-1shot, or a TOML file of
