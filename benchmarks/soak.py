@@ -28,7 +28,7 @@ import numpy as np
 from sp_edge.columns import table
 from sp_edge.files import write_json
 from sp_edge_runtime.recognizer import Recognizer
-from sp_edge_runtime.sinks.publish import WebhookSink
+from sp_edge_runtime.sinks.webhook import WebhookSink
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.streams.smoothing import Smoothing
 from sp_edge_runtime.streams.stream import results

@@ -76,6 +76,6 @@ def classify(arguments: tuple[Path, ...], bank_file: Path | None, json_file: str
 
 def json_sink(file: str) -> Sink:
     """What `--json` writes lines to: a file, or for '-' the terminal."""
-    from sp_edge_runtime.sinks.sinks import JsonLinesSink, JsonStreamSink
+    from sp_edge_runtime.sinks.json_lines import JsonLinesSink, JsonStreamSink
 
     return JsonStreamSink() if file == "-" else JsonLinesSink(Path(file))

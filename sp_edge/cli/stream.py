@@ -178,8 +178,10 @@ def _sinks(
     stack: ExitStack,
 ) -> list[Any]:
     """All sinks; what was opened is closed by the stack where a later one cannot be."""
-    from sp_edge_runtime.sinks.publish import MqttSink, WebhookSink
-    from sp_edge_runtime.sinks.sinks import TerminalSink, VideoSink
+    from sp_edge_runtime.sinks.mqtt import MqttSink
+    from sp_edge_runtime.sinks.terminal import TerminalSink
+    from sp_edge_runtime.sinks.video import VideoSink
+    from sp_edge_runtime.sinks.webhook import WebhookSink
     from sp_edge_runtime.sinks.window import WindowSink
     from sp_edge_runtime.streams.result import Sink
 

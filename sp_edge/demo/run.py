@@ -35,8 +35,9 @@ from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, encode, eval
 from sp_edge.training.run import train
 from sp_edge_export.export import ExportOptions, export
 from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.sinks.json_lines import JsonLinesSink
 from sp_edge_runtime.sinks.overlay import annotate
-from sp_edge_runtime.sinks.sinks import JsonLinesSink, VideoSink
+from sp_edge_runtime.sinks.video import VideoSink
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.streams.result import FrameResult, Sink, StreamEvent
 from sp_edge_runtime.streams.stream import run_stream

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from sp_edge.errors import MissingExtraError, SourceError
-from sp_edge_runtime.sinks.sinks import VideoSink
+from sp_edge_runtime.sinks.video import VideoSink
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.opencv import opencv, quiet
 
