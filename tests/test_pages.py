@@ -1,7 +1,8 @@
-"""The commands that README.md and docs/ show exist, and take the options that they are shown with."""
+"""What README.md and docs/ show exists: commands with their options, links with their anchors, imports."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from sp_edge.cli import cli
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "sp-edge-stream.service"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "docs" / "sp-edge-stream.service"]
 
 
 def calls() -> dict[str, tuple[list[str], bool]]:
@@ -26,7 +27,7 @@ def calls() -> dict[str, tuple[list[str], bool]]:
         for line in typed + said:
             match = re.match(r"(?:.*[ /=])?(?:sp-edge|-m sp_edge) (.*)", line.partition(" | ")[0].partition("  #")[0])
             if match and not re.match(r"(pip|from|import|sudo (mkdir|cp|chown|useradd)) ", line):
-                found[f"{page.name}: {line.strip()}"] = (shlex.split(match[1], comments=True), line in typed)
+                found[f"{page.relative_to(ROOT)}: {line.strip()}"] = (shlex.split(match[1], comments=True), line in typed)
     return found
 
 
@@ -54,3 +55,30 @@ def test_the_pages_have_their_commands() -> None:
     shown = {" ".join(words[:2]) if words[0] in ("bank", "data") else words[0] for words, _ in CALLS.values()}
     assert shown >= {"train", "eval", "export", "enroll", "bank check", "bank test", "classify", "stream", "doctor", "verify"}
     assert shown >= {"data check", "prompts", "calibrate", "import", "ablate"}
+
+
+TEXTS = {page: page.read_text("utf-8") for page in [*PAGES[:-1], ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]}
+LINKS = [(page, link) for page, text in TEXTS.items() for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+IMPORTS = [(page, *found) for page, text in TEXTS.items() for found in re.findall(r"^ *from (sp_\S+) import (.+)$", text, re.M)]
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=[f"{page.relative_to(ROOT)}: {link}" for page, link in LINKS])
+def test_a_link_of_the_pages_leads_somewhere(page: Path, link: str) -> None:
+    name, _, anchor = link.partition("#")
+    target = page.parent / name if name else page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target.read_text("utf-8"))
+
+
+@pytest.mark.parametrize(("page", "module", "names"), IMPORTS, ids=[f"{page.name}: {module}" for page, module, _ in IMPORTS])
+def test_an_import_of_the_pages_works(page: Path, module: str, names: str) -> None:
+    if module == "sp_edge.easyfsl":
+        pytest.importorskip("easyfsl")
+    for name in names.split(", "):
+        assert hasattr(importlib.import_module(module), name), f"{page.name}: {module} has no {name}"

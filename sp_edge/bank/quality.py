@@ -1,6 +1,6 @@
 """Whether a picture can teach anything: finds dark, overexposed, empty and blurred ones, and copies of one that is known.
 
-`benchmarks/quality.py` measures how often, and what teaching from such pictures costs; docs/recognition.md has the figures.
+`benchmarks/quality.py` measures how often, and what it would cost to teach them: docs/measurements/teaching.md.
 """
 
 from __future__ import annotations
