@@ -37,7 +37,7 @@ shared = together(
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
 @shared
 @click.option(
-    "--json", "json_file", metavar="FILE", help="Write a JSON line a picture, too; '-' prints them instead of a table."
+    "--json", "json_file", metavar="FILE", help="Add a JSON line a picture to FILE; '-' prints them instead of a table."
 )
 def classify(arguments: tuple[Path, ...], bank_file: Path | None, json_file: str | None, **options: Any) -> None:
     """Recognise pictures: files, or folders of them.

@@ -30,7 +30,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE... [OUTPUT]")
 @shared
 @click.option("--out", metavar="VIDEO", help="Write the annotated video (.mp4 or .webm) here; every argument is a source then.")
-@click.option("--json", "json_file", metavar="FILE", help="Write a JSON line a frame, and one an event, too; '-' prints them.")
+@click.option("--json", "json_file", metavar="FILE", help="Add a JSON line a frame to FILE, and one an event; '-' prints them.")
 @click.option("--window", is_flag=True, help="Show the stream in a window; q ends it.")
 @click.option("--mqtt", metavar="URL", help="Publish to a broker: mqtt://[user:password@]host/topic.")
 @click.option("--webhook", metavar="URL", help="Post each message to an address: https://host/path.")

@@ -194,6 +194,7 @@ def watch(
     ]
     truth = draw_video(out / "camera.mp4", [Shot(looks[name], frames) for name in order], fps=FPS)
     keep = _Keep()
+    (out / RESULTS).unlink(missing_ok=True)  # an earlier demo's
     with open_source(str(out / "camera.mp4")) as source:
         sinks: list[Sink] = [JsonLinesSink(out / RESULTS), VideoSink(out / VIDEO, FPS), keep]
         summary = run_stream(recognizer, source, sinks)

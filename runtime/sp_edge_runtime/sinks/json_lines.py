@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
-import weakref
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
-from sp_edge.files import atomic_file, json_text
-from sp_edge_runtime.sinks.writing import check_free, unwritable
+from sp_edge.files import json_text
+from sp_edge_runtime.sinks.writing import unwritable
 from sp_edge_runtime.streams.result import FrameResult, StreamEvent
 
 
 class JsonLinesSink:
     """One JSON object a line and frame, in UTF-8, and one an event, which has the key `event`.
 
-    Lines go one by one to a temporary file beside `path`. The file takes the name `path` at `close`, and also
-    when the program ends on an error, so that what was written is kept.
+    Each line is in the file as soon as it is written: a program that is killed loses none. Lines are added after those that
+    an earlier run left. Links are followed; a FIFO, a device or /dev/stdout is written to.
+
+    Args:
+        path: of the file. Folders that are missing are made.
 
     Raises:
-        SourceError: the file cannot be created; at `write`, the disk is full.
+        SourceError: the file cannot be written; at `write`, the disk is full. The file then ends with a whole line.
     """
 
     def __init__(self, path: Path) -> None:
-        check_free(path)
         self._path = path
-        with ExitStack() as stack:
-            try:
-                # Without a buffer: after a full disk, closing has nothing left to write that could fail again.
-                self._file = stack.enter_context(stack.enter_context(atomic_file(path)).open("wb", buffering=0))
-            except OSError as cause:
-                raise unwritable(path, cause) from cause
-            # Also runs when the program ends without `close`, and once only.
-            self._finish = weakref.finalize(self, stack.pop_all().close)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A file is read, too: it may end in half a line. Of a FIFO that is also read, nobody tells when its reader leaves.
+            access = os.O_RDWR if path.is_file() or not path.exists() else os.O_WRONLY
+            file = os.open(path, access | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as cause:
+            raise unwritable(path, cause) from cause
+        self._file = os.fdopen(file, "wb", buffering=0)
+        self._regular = stat.S_ISREG(os.fstat(file).st_mode)
+        self._pending = b"\n" if self._regular and _ends_in_half_a_line(file) else b""
 
     def write(self, result: FrameResult) -> None:
         """Writes one line, or nothing."""
@@ -46,43 +49,62 @@ class JsonLinesSink:
         self._line(event.to_json())
 
     def close(self) -> None:
-        """Gives the file its name; a second call does nothing."""
-        try:
-            self._finish()
-        except OSError as cause:
-            raise unwritable(self._path, cause) from cause
+        """Closes the file; a second call does nothing."""
+        self._file.close()
 
     def _line(self, value: dict[str, Any]) -> None:
-        line = (json_text(value) + "\n").encode()
-        whole = self._file.tell()
+        line = self._pending + _encoded(value)
+        written = 0
         try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            while written < len(line):
+                more = self._file.write(line[written:]) or 0
+                if not more:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                written += more
         except OSError as cause:
-            self._file.truncate(whole)
+            if self._regular and written:
+                self._take_back(written)
             raise unwritable(self._path, cause) from cause
+        self._pending = b""
+
+    def _take_back(self, written: int) -> None:
+        """Removes the half of a line that the disk had room for, unless another program has written behind it."""
+        end = self._file.tell()
+        if os.fstat(self._file.fileno()).st_size == end:
+            self._file.truncate(end - written)
 
 
 class JsonStreamSink:
-    """The same lines at once to a stream, for a program that reads them.
+    """The same lines at once to standard output, for a program that reads them; in UTF-8, whatever the locale.
 
     Args:
-        stream: where to print; standard output by default.
+        stream: where to write; standard output by default.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
+    def __init__(self, stream: BinaryIO | None = None) -> None:
+        self._stream = stream or sys.stdout.buffer
 
     def write(self, result: FrameResult) -> None:
-        """Prints one line."""
+        """Writes one line."""
         self._line(result.to_json())
 
     def event(self, event: StreamEvent) -> None:
-        """Prints one line."""
+        """Writes one line."""
         self._line(event.to_json())
 
     def close(self) -> None:
         """Nothing to finish: the stream belongs to the caller."""
 
     def _line(self, value: dict[str, Any]) -> None:
-        print(json_text(value), file=self._stream, flush=True)
+        self._stream.write(_encoded(value))
+        self._stream.flush()
+
+
+def _encoded(value: dict[str, Any]) -> bytes:
+    return (json_text(value) + "\n").encode()
+
+
+def _ends_in_half_a_line(file: int) -> bool:
+    """Whether an open regular file has content whose last line was never finished."""
+    size = os.fstat(file).st_size
+    return size > 0 and os.pread(file, 1, size - 1) != b"\n"

@@ -1,9 +1,11 @@
-import gc
 import io
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,17 +22,13 @@ from sp_edge_runtime.streams.smoothing import Smoothing
 from sp_edge_runtime.streams.stream import run_stream
 
 
-def visible(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-
-
 def test_a_source_whose_name_is_no_text_is_valid_json(found: list[FrameResult], tmp_path: Path) -> None:
     odd = replace(found[0], source="r\udcf6t.png")  # how Python reads a file's name that is not UTF-8
-    sink, printed = JsonLinesSink(tmp_path / "lines.jsonl"), io.StringIO()
+    sink, printed = JsonLinesSink(tmp_path / "lines.jsonl"), io.BytesIO()
     sink.write(odd)
     sink.close()
     JsonStreamSink(printed).write(odd)
-    for line in ((tmp_path / "lines.jsonl").read_text("utf-8"), printed.getvalue().encode().decode()):
+    for line in ((tmp_path / "lines.jsonl").read_text("utf-8"), printed.getvalue().decode()):
         assert json.loads(line)["source"] == odd.source
 
 
@@ -39,9 +37,7 @@ def test_json_lines(found: list[FrameResult], tmp_path: Path) -> None:
     sink = JsonLinesSink(path)
     for number, result in enumerate(found):
         sink.write(result)
-        (temporary,) = path.parent.iterdir()
-        assert len(temporary.read_bytes().splitlines()) == number + 1  # no line waits in a buffer
-    assert not path.exists()
+        assert len(path.read_bytes().splitlines()) == number + 1  # no line waits in a buffer, or for the file's name
     sink.close()
     sink.close()
     assert [p.name for p in path.parent.iterdir()] == ["results.jsonl"]
@@ -66,16 +62,6 @@ def test_an_event_is_a_line_of_its_own(recognizer: Recognizer, toy_video: Path, 
     ]
 
 
-def test_what_stood_there_stays_until_the_new_file_is_complete(found: list[FrameResult], tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    path.write_text("old")
-    sink = JsonLinesSink(path)
-    sink.write(found[0])
-    assert path.read_text() == "old"
-    sink.close()
-    assert json.loads(path.read_text(encoding="utf-8"))["frame_id"] == 0
-
-
 def test_an_error_in_the_stream_keeps_the_lines_before_it(recognizer: Recognizer, toy_pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "shots").mkdir()
     (tmp_path / "shots" / "a.png").write_bytes((toy_pictures / "0 red.png").read_bytes())
@@ -84,36 +70,6 @@ def test_an_error_in_the_stream_keeps_the_lines_before_it(recognizer: Recognizer
     with open_source(str(tmp_path / "shots")) as source, pytest.raises(Exception, match=r"b\.png"):
         run_stream(recognizer, source, [JsonLinesSink(path)])
     assert json.loads(path.read_text(encoding="utf-8"))["name"] == "red"
-
-
-def test_a_sink_that_nobody_closed_keeps_its_lines(found: list[FrameResult], tmp_path: Path) -> None:
-    sink = JsonLinesSink(tmp_path / "results.jsonl")
-    sink.write(found[0])
-    del sink
-    gc.collect()
-    assert visible(tmp_path) == ["results.jsonl"]
-
-
-def test_a_program_that_ends_on_an_error_keeps_its_lines(tmp_path: Path) -> None:
-    program = """
-import sys
-from pathlib import Path
-from sp_edge_runtime.sinks.json_lines import JsonLinesSink
-
-
-class Result:
-    def to_json(self):
-        return {"frame_id": 0}
-sink = JsonLinesSink(Path(sys.argv[1]))
-sink.write(Result())
-raise SystemExit("the end")
-"""
-    ran = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "results.jsonl")], capture_output=True, text=True, check=False
-    )
-    assert ran.stderr == "the end\n"
-    assert (tmp_path / "results.jsonl").read_text() == '{"frame_id": 0}\n'
-    assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
@@ -145,3 +101,122 @@ def test_a_folder_in_the_files_place_is_known_before_the_first_frame(tmp_path: P
     with pytest.raises(SourceError, match="cannot write"):
         JsonLinesSink(tmp_path / name) if name.endswith("l") else VideoSink(tmp_path / name, 25)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def in_a_process(text: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from sp_edge_runtime.sinks.json_lines import JsonLinesSink, JsonStreamSink
+class Result:
+    def to_json(self):
+        return {{"name": "grüner Bär"}}
+{text}
+"""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
+
+
+LINE = '{"name": "grüner Bär"}\n'
+
+
+def test_a_program_that_is_killed_loses_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    ran = in_a_process(
+        "sink = JsonLinesSink(Path(sys.argv[1])); sink.write(Result()); os.kill(os.getpid(), signal.SIGKILL)", path
+    )
+    assert ran.returncode == -signal.SIGKILL
+    assert path.read_text("utf-8") == LINE
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_standard_output_is_utf_8_whatever_the_locale() -> None:
+    ran = in_a_process("JsonStreamSink().write(Result())")
+    assert (ran.stdout, ran.stderr) == (LINE, "")
+
+
+def test_what_an_earlier_run_wrote_stays(found: list[FrameResult], tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    for result in found[:2]:
+        sink = JsonLinesSink(path)
+        sink.write(result)
+        sink.close()
+    assert [json.loads(line)["frame_id"] for line in path.read_bytes().splitlines()] == [0, 1]
+
+
+def test_half_a_line_of_a_run_that_was_killed_is_ended_first(result: FrameResult, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b'{"frame_id": 7}\n{"fra')
+    sink = JsonLinesSink(path)
+    assert path.read_bytes().endswith(b'{"fra'), "nothing is written before there is a result"
+    sink.write(result)
+    sink.write(result)
+    sink.close()
+    first, half, *new = path.read_bytes().splitlines()
+    assert (first, half) == (b'{"frame_id": 7}', b'{"fra')
+    assert [json.loads(line)["frame_id"] for line in new] == [0, 0]
+
+
+def test_a_link_is_followed(result: FrameResult, tmp_path: Path) -> None:
+    link, real = tmp_path / "link.jsonl", tmp_path / "real.jsonl"
+    link.symlink_to("real.jsonl")
+    for count in (1, 2):  # the first run makes the file that the link leads to
+        sink = JsonLinesSink(link)
+        sink.write(result)
+        sink.close()
+        assert link.is_symlink()
+        assert len(real.read_bytes().splitlines()) == count
+
+
+def test_a_fifo_is_written_to(result: FrameResult, tmp_path: Path) -> None:
+    path, got = tmp_path / "pipe", []
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: got.append(path.read_bytes()))
+    reader.start()
+    sink = JsonLinesSink(path)
+    sink.write(result)
+    sink.close()
+    reader.join()
+    assert json.loads(got[0])["frame_id"] == 0
+    assert path.is_fifo()
+
+
+def test_a_fifo_whose_reader_has_gone_is_an_error(result: FrameResult, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink = JsonLinesSink(path)
+    os.close(reader)
+    with pytest.raises(SourceError, match="cannot write"):
+        sink.write(result)
+    sink.close()
+
+
+def test_a_device_is_written_to(result: FrameResult) -> None:
+    sink = JsonLinesSink(Path("/dev/null"))
+    sink.write(result)
+    sink.close()
+    assert Path("/dev/null").is_char_device()
+    full = JsonLinesSink(Path("/dev/full"))
+    with pytest.raises(SourceError, match="cannot write"):
+        full.write(result)
+    full.close()
+
+
+def test_a_full_disk_leaves_an_earlier_file_whole(result: FrameResult, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b'{"earlier": 1}\n{"ha')
+    sink = JsonLinesSink(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        for _ in range(2):
+            with pytest.raises(SourceError, match="cannot write"):
+                sink.write(result)
+            assert path.read_bytes() == b'{"earlier": 1}\n{"ha'
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    sink.write(result)  # there is room again
+    sink.close()
+    assert [line[:4] for line in path.read_bytes().splitlines()] == [b'{"ea', b'{"ha', b'{"na']
