@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import PromptError
-from sp_edge.files import load_tensors, save_tensors
+from sp_edge.files import load_tensors, read_tensors, save_tensors
 
 MAX_NAME = 512
 
@@ -186,12 +186,20 @@ class PromptTable:
         Raises:
             PromptError: damaged, or not a prompt table.
         """
-        tensors, metadata = load_tensors(path, PromptError)
+        return cls._of(path, *load_tensors(path, PromptError))
+
+    @classmethod
+    def read(cls, content: bytes, name: str) -> PromptTable:
+        """As `load`, from a file's content; `name` is for messages."""
+        return cls._of(name, *read_tensors(content, name, PromptError))
+
+    @classmethod
+    def _of(cls, file: object, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> PromptTable:
         names = metadata.get("names")
         if metadata.get("kind") != "prompts" or "vectors" not in tensors or not isinstance(names, list):
-            raise PromptError(f"{path} is not a prompt table", expected="a file that `sp-edge prompts` wrote")
+            raise PromptError(f"{file} is not a prompt table", expected="a file that `sp-edge prompts` wrote")
         if not all(isinstance(name, str) for name in names):
-            raise PromptError(f"{path} is not a prompt table", expected="names that are text")
+            raise PromptError(f"{file} is not a prompt table", expected="names that are text")
         descriptions = descriptions_from_json(metadata.get("descriptions", {}))
         return cls(TextSpec.from_json(metadata.get("text")), tuple(names), tensors["vectors"], descriptions)
 
