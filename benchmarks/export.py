@@ -29,7 +29,8 @@ from PIL import Image
 from timing import medians_ms
 from untrained import untrained
 
-from sp_edge.bundle.bundle import GRAPHS, PRECISIONS, Bundle
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import GRAPHS, PRECISIONS
 from sp_edge.columns import table
 from sp_edge.data import scenes, sets
 from sp_edge.errors import SpEdgeError

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from sp_edge.bundle.bundle import BACKGROUND, FAMILIARITY, GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
+from sp_edge.bundle.manifest import BACKGROUND, FAMILIARITY, GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
 from sp_edge.bundle.text import TextPart
 from sp_edge.errors import BundleError
 from sp_edge.files import read_json, save_tensors

@@ -7,7 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sp_edge.bundle.bundle import INPUTS, OUTPUTS, Bundle
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import INPUTS, OUTPUTS
 from sp_edge.engines.device import Device
 from sp_edge.engines.plans import plan_path, sidecar_of
 from sp_edge.engines.sidecar import Sidecar, Tensor

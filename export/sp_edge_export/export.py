@@ -16,13 +16,13 @@ import onnxruntime
 from PIL import Image
 
 import sp_edge
-from sp_edge.bundle.bundle import (
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import (
     BACKGROUND,
     FAMILIARITY,
     GOLDEN,
     MANIFEST,
     PROMPTS,
-    Bundle,
     Manifest,
     file_entries,
     is_bundle,

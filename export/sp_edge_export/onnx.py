@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sp_edge.bundle.bundle import OUTPUTS
+from sp_edge.bundle.manifest import OUTPUTS
 from sp_edge.errors import ExportError
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.accuracy import Accuracy, Difference, Scores
-from sp_edge.bundle.bundle import OUTPUTS, Bundle
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import OUTPUTS
 from sp_edge.data.episodes import EpisodeSampler, Features
 from sp_edge.errors import ExportError
 from sp_edge.matching.decide import row_cosines

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from sp_edge.bundle.bundle import GRAPHS, INPUTS, OUTPUTS, PRECISIONS, Bundle
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import GRAPHS, INPUTS, OUTPUTS, PRECISIONS
 from sp_edge.engines.device import Device
 from sp_edge.errors import PlanError
 

@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 import toy
-from sp_edge.bundle.bundle import Bundle, file_entries
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import file_entries
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, ExportError, PromptError, SettingsError
 from sp_edge.prompts.table import PromptTable

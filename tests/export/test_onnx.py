@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from sp_edge.bundle.bundle import GRAPHS, OUTPUTS, Bundle
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import GRAPHS, OUTPUTS
 from sp_edge.errors import ExportError
 from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise

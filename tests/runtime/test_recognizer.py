@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import toy
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.views import views
-from sp_edge.bundle.bundle import OUTPUTS, Bundle
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import OUTPUTS
 from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError
 from sp_edge.matching.decide import match
 from sp_edge.prompts.familiarity import Familiarity

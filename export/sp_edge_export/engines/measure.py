@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bundle.bundle import INPUTS, OUTPUTS, Bundle, Golden
+from sp_edge.bundle.bundle import Bundle, Golden
+from sp_edge.bundle.manifest import INPUTS, OUTPUTS
 from sp_edge.engines.plans import Plan, sidecar_of
 from sp_edge.engines.sidecar import Latency, Parity
 from sp_edge.errors import ExportError

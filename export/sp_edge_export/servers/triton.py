@@ -14,7 +14,8 @@ import onnx
 import sp_edge
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
-from sp_edge.bundle.bundle import GRAPHS, INPUTS, OUTPUTS, Bundle
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import GRAPHS, INPUTS, OUTPUTS
 from sp_edge.errors import SettingsError
 from sp_edge.files import atomic_folder, holds_earlier, locked, read_json, write_bytes, write_json
 from sp_edge_export.engines.engine import check_batch

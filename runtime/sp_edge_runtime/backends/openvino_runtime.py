@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bundle.bundle import GRAPHS, Bundle
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import GRAPHS
 from sp_edge.errors import BackendError, BundleError, InputError, MissingExtraError, SettingsError
 from sp_edge.files import cache_folder
 from sp_edge_runtime.backends.backend import Backend, GraphIO, check_golden

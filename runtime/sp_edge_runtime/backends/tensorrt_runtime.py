@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bundle.bundle import GRAPHS, Bundle
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import GRAPHS
 from sp_edge.engines.device import Device
 from sp_edge.engines.plans import find_plan, find_plans
 from sp_edge.engines.sidecar import FLAVOURS, TITLES

@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from hostile import json_values, paths
-from sp_edge.bundle.bundle import (
+from placeholder import placeholder
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import (
     BACKGROUND,
     FAMILIARITY,
     GOLDEN,
     MANIFEST,
     PROMPTS,
     SCHEMA,
-    Bundle,
     Manifest,
     file_entries,
     seal,
@@ -402,9 +404,63 @@ def test_the_fingerprint_is_of_the_fp32_graphs_alone(build: Any, tmp_path: Path)
 @pytest.mark.parametrize("graph", ["query.onnx", "support.onnx"])
 def test_the_fingerprint_is_of_both_graphs(bundle_path: Path, graph: str) -> None:
     before = Bundle.load(bundle_path).fingerprint
-    (bundle_path / graph).write_bytes(b"retrained")
+    (bundle_path / graph).write_bytes(placeholder(b"retrained"))
     rebind(bundle_path)
     assert Bundle.load(bundle_path).fingerprint != before
+
+
+def test_the_fingerprint_is_not_of_names_and_notes(bundle_path: Path) -> None:
+    before = Bundle.load(bundle_path).fingerprint
+    model = onnx.load(bundle_path / "query.onnx")
+    model.producer_name, model.graph.name, model.graph.node[0].name = "another exporter", "main", "node_Add_7"
+    model.graph.initializer[0].name = model.graph.node[0].input[1] = "val_7"
+    onnx.save(model, bundle_path / "query.onnx")
+    rebind(bundle_path)
+    assert Bundle.load(bundle_path).fingerprint == before
+
+
+def test_what_prepares_pictures_and_encodes_texts_counts(build: Any, bundle: Bundle, tmp_path: Path) -> None:
+    other_text = Bundle.load(build(tmp_path / "text", text=replace(bundle.manifest.text, template="{name}")))
+    pictures = Bundle.load(build(tmp_path / "pictures"))
+    write_manifest(pictures.path, replace(pictures.manifest, preprocess=replace(pictures.manifest.preprocess, resize_ratio=1)))
+    assert len({each.fingerprint for each in (bundle, other_text, Bundle.load(pictures.path))}) == 3
+
+
+def test_a_graph_that_is_none_has_no_identity(bundle_path: Path) -> None:
+    (bundle_path / "query.onnx").write_bytes(b"no graph")
+    rebind(bundle_path)
+    with pytest.raises(BundleError, match=r"cannot read query\.onnx"):
+        _ = Bundle.load(bundle_path).fingerprint
+
+
+# --- bytes as they were checked ---
+
+
+def test_bytes_are_read_as_the_manifest_has_them_or_not_at_all(bundle_path: Path) -> None:
+    bundle = Bundle.load(bundle_path)
+    for name in bundle.manifest.files:
+        assert bundle.read(name) == (bundle_path / name).read_bytes()
+    assert bundle.read_graph("support") == (bundle_path / "support.onnx").read_bytes()
+    for content in (placeholder(b"of another export"), b"", (bundle_path / "query.onnx").read_bytes() + b"\0"):
+        (bundle_path / "query.onnx").write_bytes(content)
+        for read in (lambda: bundle.read_graph("query"), lambda: bundle.fingerprint):
+            with pytest.raises(BundleError, match=r"has changed: query\.onnx"):
+                read()
+    (bundle_path / "query.onnx").unlink()
+    with pytest.raises(BundleError, match=r"missing or unreadable: query\.onnx"):
+        bundle.read_graph("query")
+    for name in ("manifest.json", "../x", "golden"):
+        with pytest.raises(BundleError, match="does not list"):
+            bundle.read(name)
+
+
+def test_no_part_is_taken_from_a_bundle_that_was_put_in_its_place(build: Any, tmp_path: Path) -> None:
+    bundle = Bundle.load(build(tmp_path / "bundle"))
+    for file in [*(tmp_path / "bundle").rglob("*.safetensors"), *(tmp_path / "bundle").rglob("*.png")]:
+        file.write_bytes(file.read_bytes() + b" ")
+    for part in (bundle.golden, bundle.background):
+        with pytest.raises(BundleError, match="has changed"):
+            part()
 
 
 # --- golden pictures ---

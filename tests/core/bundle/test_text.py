@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sp_edge.bundle.bundle import Bundle, Manifest
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import Manifest
 from sp_edge.bundle.text import TextPart
 from sp_edge.errors import BundleError
 from sp_edge.files import read_json

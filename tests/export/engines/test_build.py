@@ -17,7 +17,8 @@ from onnx import TensorProto, helper
 import sp_edge
 import tensorrt_stand_in
 import toy
-from sp_edge.bundle.bundle import Bundle, Manifest, file_entries, write_manifest
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import Manifest, file_entries, write_manifest
 from sp_edge.engines.device import Device
 from sp_edge.engines.plans import Plan, sidecar_of
 from sp_edge.errors import BundleError, ExportError

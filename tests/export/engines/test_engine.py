@@ -20,7 +20,8 @@ from onnx import TensorProto
 
 import tensorrt_stand_in
 import toy
-from sp_edge.bundle.bundle import Bundle, file_entries
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import file_entries
 from sp_edge.engines.device import Gpu
 from sp_edge.engines.plans import Plan, find_plan, plans_of
 from sp_edge.errors import BackendError, BundleError, ExportError, MissingExtraError, SettingsError
