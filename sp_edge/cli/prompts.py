@@ -139,6 +139,7 @@ def _known(
     import dataclasses
 
     from sp_edge.bundle.bundle import Bundle
+    from sp_edge.settings.encoders import FILES
     from sp_edge.settings.settings import Settings
 
     if like is not None and is_bundle(like):
@@ -155,7 +156,7 @@ def _known(
 
         checkpoint = Checkpoint.load(find_checkpoint(like))
         known, settings = checkpoint.prompts, checkpoint.settings.text
-    if known.text.encoder not in ("glove", "file"):
+    if known.text.encoder not in FILES:
         if vectors:
             raise SettingsError("the encoder takes no file of vectors", expected="no --vectors", got=known.text.encoder)
         return _extended(known, names, None, descriptions)

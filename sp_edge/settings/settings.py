@@ -11,6 +11,7 @@ from typing import Any
 
 from sp_edge.errors import SettingsError
 from sp_edge.settings import recipe as recipe_files
+from sp_edge.settings.encoders import ENCODERS, NETWORKS
 from sp_edge.settings.recipe import recipes
 from sp_edge.settings.recipe import require as _require
 
@@ -103,13 +104,13 @@ class TextSettings:
     descriptions: str = ""
 
     def __post_init__(self) -> None:
-        _choice("text.encoder", self.encoder, ("clip", "sbert", "minilm", "glove", "file"))
+        _choice("text.encoder", self.encoder, tuple(ENCODERS))
         _require("{name}" in self.template, "text.template", "a sentence with {name}", self.template)
         _require(self.norm >= 0, "text.norm", "a positive number, or 0 for the training classes' mean", self.norm)
-        needs = self.encoder in ("glove", "file")
-        _require(bool(self.path) == needs, "text.path", "a file for glove and file, nothing for the others", self.path)
-        if self.encoder == "file":
-            _require(not self.descriptions, "text.descriptions", "nothing: file encodes no text", self.descriptions)
+        kind = ENCODERS[self.encoder]
+        _require(bool(self.path) == kind.is_file, "text.path", f"a file, except for {', '.join(NETWORKS)}", self.path)
+        if not kind.encodes:
+            _require(not self.descriptions, "text.descriptions", f"nothing: {self.encoder} encodes no text", self.descriptions)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sp_edge.errors import PromptError, SettingsError
 from sp_edge.prompts.descriptions import Descriptions, read_descriptions
 from sp_edge.prompts.table import PromptTable, TextSpec, class_vectors, clean_name, rescaled
+from sp_edge.settings.encoders import ENCODERS
 from sp_edge.settings.settings import TextSettings
 from sp_edge.text.clip import CLIP
 from sp_edge.text.encoder import TextEncoder
@@ -51,9 +52,13 @@ def prompt_table(
         MissingExtraError: the encoder's package is not installed.
     """
     clean = tuple(dict.fromkeys(map(clean_name, names)))
-    if settings.encoder == "file":
+    if not ENCODERS[settings.encoder].encodes:
         if descriptions:
-            raise PromptError("descriptions need a text encoder", expected="clip, sbert, minilm or glove", got="file")
+            raise PromptError(
+                "descriptions need a text encoder",
+                expected=", ".join(name for name, kind in ENCODERS.items() if kind.encodes),
+                got=settings.encoder,
+            )
         return _from_file(clean, settings, base)
     if descriptions is None:
         descriptions = read_descriptions(Path(settings.descriptions)) if settings.descriptions else {}

@@ -18,10 +18,11 @@ from sp_edge.errors import CheckpointError, DataError, SettingsError
 from sp_edge.files import sha256
 from sp_edge.model import build_network, official
 from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.encoders import ENCODERS, FILES, NETWORKS
 from sp_edge.settings.settings import Settings, TextSettings
 from sp_edge.training.checkpoint import Checkpoint
 
-WIDTHS = {"clip": 512, "sbert": 768, "glove": 300, "minilm": 384}
+WIDTHS = {name: kind.dim for name, kind in ENCODERS.items() if kind.dim is not None}
 
 
 def import_checkpoint(
@@ -116,7 +117,7 @@ def _text(
                 f"{prompts} is for another network", expected=f"vectors of {dim} numbers", got=str(table.text.dim)
             )
         spec = table.text
-        own = spec.encoder in WIDTHS and spec.encoder != "glove"
+        own = spec.encoder in NETWORKS
         encoder, file = (spec.encoder, "") if own else ("file", str(prompts))
         return replace(given, encoder=encoder, path=file, template=spec.template, norm=spec.norm, descriptions=""), table
     text = _recognised_text(given, dim, named)
@@ -128,7 +129,7 @@ def _text(
 
 
 def _recognised_text(given: TextSettings, dim: int | None, named: Collection[str]) -> TextSettings:
-    if dim is None or given.encoder in ("glove", "file"):  # vectors from files may have any width
+    if dim is None or given.encoder in FILES:  # vectors from files may have any width
         return given
     encoders = {width: encoder for encoder, width in WIDTHS.items()}
     if dim not in encoders or ("text.encoder" in named and WIDTHS[given.encoder] != dim):
@@ -139,7 +140,7 @@ def _recognised_text(given: TextSettings, dim: int | None, named: Collection[str
             next_step="--prompts TABLE, or --set text.encoder=file --set text.path=FILE",
         )
     encoder = encoders[dim]
-    norm = given.norm if "text.norm" in named else {"clip": 0.0}.get(encoder, 9.0)
+    norm = given.norm if "text.norm" in named else ENCODERS[encoder].norm
     return replace(given, encoder=encoder, norm=norm)
 
 

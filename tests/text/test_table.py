@@ -11,8 +11,10 @@ import pytest
 
 from sp_edge.errors import PromptError
 from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.settings.encoders import NETWORKS
 from sp_edge.settings.settings import TextSettings
-from sp_edge.text import MiniLM, extend_table, prompt_table
+from sp_edge.text import MiniLM, extend_table, open_encoder, prompt_table
+from sp_edge.text import table as module
 
 TEXTS = {"A photo of ant": [3, 4], "A photo of bee": [0, 10], "A photo of cat": [6, 8], "small": [1, 0], "black": [0, 3]}
 
@@ -258,3 +260,9 @@ def test_a_table_of_another_encoder_is_not_extended_with_this_ones_settings(load
     foreign = dataclasses.replace(table, text=dataclasses.replace(table.text, encoder="clip"))
     with pytest.raises(PromptError, match="another encoder"):
         extend_table(foreign, ["polar bear"], TextSettings())
+
+
+def test_every_network_among_the_encoders_opens_by_its_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLIP", "SBERT", "MiniLM"):
+        monkeypatch.setattr(module, name, lambda name=name: name)
+    assert {name: open_encoder(name) for name in NETWORKS} == {"clip": "CLIP", "sbert": "SBERT", "minilm": "MiniLM"}

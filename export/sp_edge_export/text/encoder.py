@@ -20,6 +20,7 @@ from sp_edge.errors import ExportError, InputError, PromptError, SettingsError
 from sp_edge.files import save_tensors
 from sp_edge.matching.decide import row_cosines
 from sp_edge.prompts.table import PromptTable, TextSpec, class_vectors, clean_name, rescaled
+from sp_edge.settings.encoders import FILES, NETWORKS
 from sp_edge.text import CLIP, TextEncoder, open_encoder
 from sp_edge.text.sentence import SentenceEncoder
 from sp_edge_calibration.weights import quantize_weights
@@ -32,7 +33,6 @@ OPSET = 19
 GOLDEN_NAMES = ("red fox", "Zürcher Kaffeetasse", "赤い 自転車", "bird's-eye view, No. 7")
 _PADDED = ("red fox", "a one-wheeled pedal vehicle with a saddle")  # of different lengths: the shorter is padded
 _GOLDEN_OF_TABLE = 8
-_VECTORLESS = ("glove", "file")
 
 Say = Callable[[str], None]
 
@@ -108,10 +108,10 @@ def choose_encoder(text: TextSpec, choice: str, say: Say) -> TextEncoder | None:
 
 
 def _open(text: TextSpec) -> TextEncoder:
-    if text.encoder in _VECTORLESS:
+    if text.encoder in FILES:
         raise SettingsError(
             f"the text encoder {text.encoder} is a file of vectors and no network",
-            expected="clip, sbert or minilm",
+            expected=" or ".join(NETWORKS),
             got=text.encoder,
             next_step="sp-edge prompts NAME --vectors FILE --out names.safetensors, then --prompts names.safetensors",
         )
@@ -178,7 +178,7 @@ def traced_form(encoder: TextEncoder) -> Traceable:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return Traceable(Sentences(encoder.model).eval(), tokenizer, limit)
-    raise ExportError("cannot export this text encoder", expected="clip, sbert or minilm", got=type(encoder).__name__)
+    raise ExportError("cannot export this text encoder", expected=" or ".join(NETWORKS), got=type(encoder).__name__)
 
 
 def trace(traceable: Traceable, file: Path) -> None:
