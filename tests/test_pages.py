@@ -1,7 +1,8 @@
-"""What README.md and docs/ show exists: commands with their options, links with their anchors, imports."""
+"""What README.md, CONTRIBUTING.md and docs/ show exists: commands with their options, links, imports, functions."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
@@ -60,6 +61,11 @@ def test_the_pages_have_their_commands() -> None:
 TEXTS = {page: page.read_text("utf-8") for page in [*PAGES[:-1], ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]}
 LINKS = [(page, link) for page, text in TEXTS.items() for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
 IMPORTS = [(page, *found) for page, text in TEXTS.items() for found in re.findall(r"^ *from (sp_\S+) import (.+)$", text, re.M)]
+STEPS = [
+    (name, ROOT / file)
+    for names, file in re.findall(r"^\| [^|]+ \| (`[^|]+`) \| `(\S+\.py)` \|$", TEXTS[ROOT / "CONTRIBUTING.md"], re.MULTILINE)
+    for name in re.findall(r"`([\w.]+)`", names)
+]
 
 
 def anchors(text: str) -> set[str]:
@@ -82,3 +88,18 @@ def test_an_import_of_the_pages_works(page: Path, module: str, names: str) -> No
         pytest.importorskip("easyfsl")
     for name in names.split(", "):
         assert hasattr(importlib.import_module(module), name), f"{page.name}: {module} has no {name}"
+
+
+@pytest.mark.parametrize(("name", "file"), STEPS, ids=[f"{file.name}: {name}" for name, file in STEPS])
+def test_a_step_through_the_house_is_where_the_page_says(name: str, file: Path) -> None:
+    body = ast.parse(file.read_text("utf-8")).body
+    for part in name.split("."):
+        found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
+        assert found, f"no {part} in {file}"
+        body = found[0].body
+
+
+def test_the_ways_through_the_house_have_their_steps() -> None:
+    assert {"open_source", "match", "load_image", "BankFile.change", "Checkpoint.load", "build_plan"} <= {
+        name for name, _ in STEPS
+    }
