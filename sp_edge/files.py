@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
-import fnmatch
 import glob
 import hashlib
 import json
@@ -14,10 +12,11 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Collection, Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,119 +25,106 @@ from safetensors.numpy import load, save
 
 from sp_edge.errors import InputError
 
-# Linux's rename that can swap (man 2 rename), which Python does not offer.
-_RENAMEAT2 = getattr(ctypes.CDLL(None), "renameat2", None)
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+def written_at(path: Path) -> Path | None:
+    """Decides for every writer what becomes of a path.
+
+    Links are followed here, once, and stay links.
+
+    Returns:
+        Where the file lies, or will lie, that is replaced as a whole. None for what is written to and stays what it is: a
+        FIFO, a device, or whatever this process's own output goes to, such as /dev/stdout.
+
+    Raises:
+        OSError: a loop of links, or a link into a folder that is not there.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        place = Path(os.path.realpath(path))
+        if path.is_symlink() and not place.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, f"the link leads to {place.parent}, which is not there", str(path)) from None
+        return place
+    regular = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
+    return Path(os.path.realpath(path)) if regular and _own_output(found) is None else None
+
+
+def _own_output(found: os.stat_result) -> int | None:
+    """Standard output or error, where that is the file in question; its descriptor knows how far it has been written."""
+    for number in (1, 2):
+        with suppress(OSError):  # closed
+            if os.path.samestat(found, os.fstat(number)):
+                return number
+    return None
+
+
+def _open_in_place(path: Path) -> BinaryIO:
+    own = _own_output(path.stat())
+    if own is None:
+        return path.open("wb")
+    sys.stdout.flush()  # what was printed before comes before
+    return os.fdopen(os.dup(own), "wb")
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; it takes the name `path` once the block ends, and vanishes if it fails."""
+    """Gives a temporary path; the file takes its place at `path` once the block ends, and vanishes if the block fails.
+
+    A file that is replaced hands on its mode, its group and, where the system allows it, its owner; a new one has the mode
+    that the umask leaves. A link stays, and what it leads to is replaced. A FIFO or a device is written to once the block
+    ends (see `written_at`).
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
+    place = written_at(path)
+    if place is None:
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / f"content{path.suffix}"
+            temporary.touch()
+            yield temporary
+            with temporary.open("rb") as content, _open_in_place(path) as out:
+                shutil.copyfileobj(content, out)
+        return
+    temporary, before = beside(place), status_of(place)
     try:
-        temporary.touch(exist_ok=False)
+        temporary.touch(0o666 if before is None else 0o600, exist_ok=False)  # what is private is so from the first byte on
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.replace(path)
+        if before is not None:
+            temporary.chmod(hand_on(before, temporary))
+        temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Gives a temporary folder beside `path`; it replaces `path` once the block ends, and vanishes if it fails.
-
-    Where the system can swap two folders in one step (Linux, on most file systems), there is one at `path` all the while.
-    Elsewhere there is none between two renames, and a process killed there leaves the old one in `.NAME.*/replaced`. A link at
-    `path` is replaced, too; what it leads to stays.
-
-    Raises:
-        NotADirectoryError: a file is at `path`.
-        OSError: `path` cannot be replaced: a mount, such as a container's volume, or '.', which has no name of its own.
-    """
-    if not _is_free_or_folder(path):
-        raise NotADirectoryError(f"not a folder: {path}")
-    if path.name in ("", "..") or os.path.ismount(path):
-        raise OSError(errno.EBUSY, "cannot be replaced as a whole; give the name of a folder in it", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, aside = _beside(path), _beside(path)
-    old = aside / "replaced"
+def status_of(path: Path) -> os.stat_result | None:
+    """What the system says of a file or folder; None where there is none."""
     try:
-        temporary.mkdir()
-        yield temporary
-        while temporary.exists() and not _swap(temporary, path):
-            if os.path.lexists(path):
-                shutil.rmtree(aside, ignore_errors=True)
-                aside.mkdir()
-                with suppress(FileNotFoundError):  # another writer has moved it just now
-                    path.replace(old)
-            _take_place(temporary, path)  # or try again: the last writer wins, as with files
-    finally:
-        if temporary.exists() and old.exists():
-            _take_place(old, path)
-        for leftover in (temporary, aside):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _swap(folder: Path, path: Path) -> bool:
-    """Swaps a folder with the one at a path in one step; False where there is none, or system or file system cannot."""
-    if _RENAMEAT2 is None or path.is_symlink() or not path.is_dir():
-        return False
-    return bool(_RENAMEAT2(_AT_FDCWD, os.fsencode(folder), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE) == 0)
-
-
-def _take_place(folder: Path, path: Path) -> None:
-    """Renames a folder to a free path; where another writer has put its own there just now, it stays as it is."""
-    try:
-        folder.replace(path)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-
-
-def holds_earlier(
-    path: Path, mark: str, others: Collection[str], error: type[InputError], *, what: str, next_step: str = ""
-) -> bool:
-    """Whether a folder that is about to be replaced holds an earlier one of its kind; False where the path is free.
-
-    Whoever writes a whole folder asks first, so that nobody's files vanish with it.
-
-    Args:
-        path: of the folder. Nothing there, or an empty folder, is free.
-        mark: file by which an earlier one is known.
-        others: patterns of the further names that one may have at its top.
-        what: is written, such as 'a Triton repository'.
-        next_step: of the error.
-
-    Raises:
-        error: a file is there, or a folder without the mark or with more than such names.
-    """
-    if not path.exists():
-        return False
-    found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else None
-    if found == []:
-        return False
-    strange = [name for name in found or () if name != mark and not any(fnmatch.fnmatchcase(name, other) for other in others)]
-    if found is None or strange or mark not in found:
-        raise error(
-            f"{path} is in the way: it is not {what} of sp-edge and nothing else",
-            expected="a free path, an empty folder, or what an earlier export wrote there",
-            got="a file" if found is None else ", ".join(strange[:5]) or f"no {mark}",
-            next_step=next_step,
-        )
-    return True
-
-
-def _is_free_or_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)  # one look: between two, another writer may put its folder there
+        return path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        return None
 
 
-def _beside(path: Path) -> Path:
+def hand_on(before: os.stat_result, path: Path) -> int:
+    """Gives a new file or folder the group and, where allowed, the owner of the one before it.
+
+    Returns:
+        The mode that it is to have. Where the group could not be kept, another group gets no more than everybody.
+    """
+    mode = stat.S_IMODE(before.st_mode)
+    with suppress(PermissionError):  # only an administrator gives files away
+        os.chown(path, before.st_uid, -1)
+    with suppress(PermissionError):
+        os.chown(path, -1, before.st_gid)
+    if path.stat().st_gid != before.st_gid:
+        mode = mode & ~0o2070 | (mode & 0o007) << 3
+    return mode
+
+
+def beside(path: Path) -> Path:
     """A hidden name in the same folder that nothing has yet; short, since a file's name has at most 255 bytes."""
     return path.parent / f".{path.name[:20]}.{secrets.token_hex(8)}{path.suffix}"
 
@@ -149,41 +135,69 @@ def cache_folder(name: str, error: type[InputError], *, next_step: str) -> Path:
     Raises:
         error: the user has no home folder.
     """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    from platformdirs import user_cache_path
+
     try:
-        home = given if given.is_absolute() else Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+        return user_cache_path("sp-edge", appauthor=False) / name
     except RuntimeError as cause:
         raise error(f"no place for the cache of {name}", got=str(cause), next_step=next_step) from cause
-    return home / "sp-edge" / name
 
 
 def remove_leftovers(path: Path) -> None:
     """Removes what writers of `path` that were killed have left beside it; nobody may be writing it now."""
+    path = written_at(path) or path
     for leftover in path.parent.glob(f".{glob.escape(path.name[:20])}.{'[0-9a-f]' * 16}{glob.escape(path.suffix)}"):
         leftover.unlink(missing_ok=True)
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[Path]:
     """Holds the lock of a file that several processes read, change and write; others wait their turn.
 
-    The lock is a file beside it, and goes with whoever held it.
+    The lock is a file beside it, and goes with whoever held it. (The package filelock leaves its file behind: in a user's
+    folder, and with a mode that keeps other accounts of a shared folder out.)
+
+    Returns:
+        Where the file lies: links are followed here, once, so that all who share a file share its lock.
+
+    Raises:
+        OSError: the folder cannot be written to, or its file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.parent / f".{path.name[:80]}.lock"
+    place = written_at(path) or path
+    file = place.parent / f".{place.name[:80]}.lock"
     while True:
-        with file.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _open_lock(file, path) as lock:
             if not _is(lock, file):
                 continue  # what was waited for is gone: whoever comes next locks another file
             try:
-                yield
+                yield place
             finally:
                 file.unlink(missing_ok=True)
             return
 
 
-def _is(opened: TextIO, file: Path) -> bool:
+@contextmanager
+def _open_lock(file: Path, path: Path) -> Iterator[BinaryIO]:
+    try:
+        try:
+            lock: BinaryIO = file.open("ab")
+        except PermissionError:
+            if not file.exists():
+                raise
+            lock = file.open("rb")  # another account's, which holds it now
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            lock.close()
+            raise
+    except OSError as cause:
+        raise OSError(cause.errno, f"cannot be locked in its folder: {cause.strerror}", str(path)) from cause
+    with lock:
+        yield lock
+
+
+def _is(opened: BinaryIO, file: Path) -> bool:
     """Whether an open file is the one that its path leads to now."""
     try:
         return os.path.samestat(os.fstat(opened.fileno()), file.stat())

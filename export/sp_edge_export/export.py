@@ -33,7 +33,8 @@ from sp_edge.data import sets
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, SettingsError
-from sp_edge.files import atomic_folder, holds_earlier, save_tensors
+from sp_edge.files import save_tensors
+from sp_edge.folders import atomic_folder, holds_earlier
 from sp_edge.prompts.table import PromptTable
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge.training.evaluate import encode

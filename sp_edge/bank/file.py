@@ -13,7 +13,7 @@ from pathlib import Path
 from sp_edge.bank.bank import PARTS, Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
-from sp_edge.files import atomic_file, locked
+from sp_edge.files import atomic_file, locked, written_at
 
 KEPT = 10  # changes that can be taken back
 KEPT_BYTES = 256 << 20  # what their versions may take on disk together; the last is always kept
@@ -35,7 +35,7 @@ class BankFile:
 
     Whoever only reads needs no lock: a version is replaced by the next in one step. The version before each change is kept in
     a hidden folder beside the file, which is of no use elsewhere: a bank that was copied to another device cannot be taken
-    back there.
+    back there. A link leads to the file that all who share it change; its lock and its earlier versions are beside that file.
 
     Args:
         path: of the file, which need not exist yet.
@@ -45,7 +45,6 @@ class BankFile:
     def __init__(self, path: Path, bundle: Bundle) -> None:
         self.path = path
         self.bundle = bundle
-        self._folder = path.parent / f".{path.name[:80]}.undo"
 
     def read(self) -> Bank:
         """The bank as the file has it; where there is none, an empty one.
@@ -53,7 +52,7 @@ class BankFile:
         Raises:
             BankError: damaged, not a bank, or made with another bundle.
         """
-        return self._read() if self.path.exists() else Bank.empty(self.bundle)
+        return self._load(self.path) if self.path.exists() else Bank.empty(self.bundle)
 
     def stamp(self) -> Stamp | None:
         """What tells two versions of the file apart without reading them; None where there is no file.
@@ -81,15 +80,15 @@ class BankFile:
             BankError: the file cannot be used, or what `change` raises; the file is as it was.
             OSError: the file cannot be written.
         """
-        with locked(self.path):
-            exists = self.path.exists()
-            before = self._read() if exists else absent or Bank.empty(self.bundle)
+        with locked(self.path) as place:
+            exists = place.exists()
+            before = self._load(place) if exists else absent or Bank.empty(self.bundle)
             after = change(before)
             changed = digest(after)
             if exists and changed == digest(before):
                 return before
-            self._keep(before if not exists else None, changed)
-            after.save(self.path)
+            _keep(place, before if not exists else None, changed)
+            after.save(place)
         return after
 
     def undo(self, accept: Callable[[Bank], object] = lambda bank: None) -> tuple[Bank, Bank]:
@@ -105,9 +104,9 @@ class BankFile:
         Raises:
             BankError: there is no such change, the file was replaced by another program since, or it cannot be used.
         """
-        with locked(self.path):
-            now = self._read()
-            state, every = digest(now), self._kept()
+        with locked(self.path) as place:
+            now = self._load(place)
+            state, every = digest(now), _kept(place)
             number = next((kept.number for kept in every if kept.after == state), None)
             if number is None:
                 raise BankError(
@@ -118,7 +117,7 @@ class BankFile:
             undone = [kept for kept in every if kept.number >= number]
             earlier = replace(Bank.load(undone[-1].path, self.bundle), version=now.version + 1)
             accept(earlier)
-            earlier.save(self.path)
+            earlier.save(place)
             for kept in undone:
                 kept.path.unlink(missing_ok=True)
         return now, earlier
@@ -126,39 +125,46 @@ class BankFile:
     def undoable(self) -> int:
         """How many changes can be taken back, one after the other."""
         count, state = 0, digest(self.read())
-        for kept in self._kept():
+        for kept in _kept(written_at(self.path) or self.path):
             if kept.after == state:
                 count, state = count + 1, digest(Bank.load(kept.path, self.bundle))
         return count
 
-    def _read(self) -> Bank:
-        return Bank.load(self.path, self.bundle)
+    def _load(self, place: Path) -> Bank:
+        return Bank.load(place, self.bundle)
 
-    def _kept(self) -> list[_Earlier]:
-        """Newest first. One whose `after` is not the present bank belongs to a change that broke off, or was replaced."""
-        found = []
-        for path in self._folder.glob("*.spbank") if self._folder.is_dir() else ():
-            name = re.fullmatch(r"(\d{1,9})-([0-9a-f]{64})\.spbank", path.name)
-            if name:
-                found.append(_Earlier(int(name[1]), name[2], path))
-        return sorted(found, key=lambda kept: kept.number, reverse=True)
 
-    def _keep(self, empty: Bank | None, after: str) -> None:
-        """Keeps the file's content, or `empty` where there is no file yet, as what came before the bank `after`."""
-        if empty is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)  # of a bank that was removed
-        self._folder.mkdir(exist_ok=True)
-        kept = self._kept()
-        path = self._folder / f"{kept[0].number + 1 if kept else 1:06}-{after}.spbank"
-        if empty is not None:
-            empty.save(path)
-        else:
-            _link(self.path, path)
-        size = 0
-        for place, earlier in enumerate(self._kept()):
-            size += earlier.path.stat().st_size
-            if place and (place >= KEPT or size > KEPT_BYTES):
-                earlier.path.unlink()
+def _folder(place: Path) -> Path:
+    return place.parent / f".{place.name[:80]}.undo"
+
+
+def _kept(place: Path) -> list[_Earlier]:
+    """Newest first. One whose `after` is not the present bank belongs to a change that broke off, or was replaced."""
+    found = []
+    for path in _folder(place).glob("*.spbank") if _folder(place).is_dir() else ():
+        name = re.fullmatch(r"(\d{1,9})-([0-9a-f]{64})\.spbank", path.name)
+        if name:
+            found.append(_Earlier(int(name[1]), name[2], path))
+    return sorted(found, key=lambda kept: kept.number, reverse=True)
+
+
+def _keep(place: Path, empty: Bank | None, after: str) -> None:
+    """Keeps the file's content, or `empty` where there is no file yet, as what came before the bank `after`."""
+    folder = _folder(place)
+    if empty is not None:
+        shutil.rmtree(folder, ignore_errors=True)  # of a bank that was removed
+    folder.mkdir(exist_ok=True)
+    kept = _kept(place)
+    path = folder / f"{kept[0].number + 1 if kept else 1:06}-{after}.spbank"
+    if empty is not None:
+        empty.save(path)
+    else:
+        _link(place, path)
+    size = 0
+    for number, earlier in enumerate(_kept(place)):
+        size += earlier.path.stat().st_size
+        if number and (number >= KEPT or size > KEPT_BYTES):
+            earlier.path.unlink()
 
 
 def digest(bank: Bank) -> str:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from sp_edge.bank.bank import Bank
 from sp_edge.errors import BankError
-from sp_edge.files import atomic_folder, holds_earlier, write_bytes, write_json
+from sp_edge.files import write_bytes, write_json
+from sp_edge.folders import atomic_folder, holds_earlier
 
 DESCRIPTION = "bank.json"
 PAGE = "index.html"

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def prepared(listing: Listing, preprocess: Preprocess, folder: Path, *, progress
     shape = (len(listing), preprocess.image_size, preprocess.image_size, 3)
     slot = _digest(listing.title, preprocess.to_json())
     # Pillow counts, too: another release may decode or resize by other arithmetic.
-    key = _digest(SCHEMA, PIL.__version__, preprocess.to_json(), listing.pictures, listing.stamps)
+    key = _digest(SCHEMA, PIL.__version__, preprocess.to_json(), _places(listing.pictures), listing.stamps)
     file = folder / f"{slot}-{key}.npy"
     images = _mapped(file, shape)
     if images is not None:
@@ -77,6 +78,13 @@ def prepared(listing: Listing, preprocess: Preprocess, folder: Path, *, progress
             next_step="--set data.cache=DIR puts it elsewhere",
         ) from cause
     return images
+
+
+def _places(pictures: Sequence[str]) -> list[tuple[str, str]]:
+    """Folder and name of each picture, the same however a user typed the path."""
+    split = [os.path.split(picture) for picture in pictures]
+    resolved = {folder: os.path.realpath(folder) for folder in {folder for folder, _ in split}}
+    return [(resolved[folder], name) for folder, name in split]
 
 
 def _digest(*parts: object) -> str:

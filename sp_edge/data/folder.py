@@ -18,12 +18,19 @@ class FolderSource:
         root: holds train/, val/ and test/ with one folder a class; or, with `assigned`, one folder a class.
         assigned: class folder's name -> train, val or test.
         names: class folder's name -> class name; without an entry, the class is called as its folder is.
+        assigned_by: the file that assigns them, which tells this data set from others in the same folders.
     """
 
     def __init__(
-        self, root: Path, *, assigned: Mapping[str, str] | None = None, names: Mapping[str, str] | None = None
+        self,
+        root: Path,
+        *,
+        assigned: Mapping[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
+        assigned_by: Path | None = None,
     ) -> None:
         self.root = root
+        self._assigned_by = assigned_by
         self._names = names or {}
         self._assigned = assigned
         if assigned is not None:
@@ -71,7 +78,8 @@ class FolderSource:
                     expected="each class in one split",
                     got=", ".join(sorted(shared)[:5]),
                 )
-        title = f"{split} of {self.root.resolve()}"
+        by = "" if self._assigned_by is None else f" by {self._assigned_by.resolve()}"
+        title = f"{split} of {self.root.resolve()}{by}"
         return Listing.of_files(title, {name: image_files(folder) for name, folder in folders.items()})
 
     def _folders(self, split: str) -> dict[str, Path]:

@@ -45,7 +45,9 @@ def open_source(data: DataSettings) -> Source:
     if not Path(data.source).is_dir():
         expected = f"scenes, {', '.join(benchmarks.NAMES)}, or a folder with train/, val/ and test/"
         raise DataError(f"no data set {data.source}", expected=expected, got="no such folder")
-    return FolderSource(Path(data.source), assigned=read_table(Path(data.split)) if data.split else None, names=names)
+    split_file = Path(data.split) if data.split else None
+    assigned = None if split_file is None else read_table(split_file)
+    return FolderSource(Path(data.source), assigned=assigned, names=names, assigned_by=split_file)
 
 
 def load_split(settings: Settings, split: str, *, preprocess: Preprocess | None = None, progress: bool = False) -> PictureSet:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sp_edge import files
 from sp_edge.errors import BankError, BundleError, InputError, PromptError
 from sp_edge.files import (
     atomic_file,
-    atomic_folder,
-    holds_earlier,
     inside,
     load_tensors,
     locked,
@@ -230,10 +228,7 @@ def test_what_is_removed_is_what_writers_make(tmp_path: Path) -> None:
 def test_the_users_umask_holds(tmp_path: Path) -> None:
     with umask(0o027):
         write_bytes(tmp_path / "a.bin", OLD)
-        with atomic_folder(tmp_path / "folder"):
-            pass
     assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
-    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
 
 
 def test_the_umask_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,17 +237,12 @@ def test_the_umask_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "umask", touched)
     write_bytes(tmp_path / "a.bin", OLD)
-    with atomic_folder(tmp_path / "folder"):
-        pass
 
 
 @pytest.mark.parametrize("name", ["é" * 120 + ".json", "熊" * 80 + ".bin", "a" * 250 + ".bin", "no suffix", ".hidden"])
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path, name: str) -> None:
     write_bytes(tmp_path / name, OLD)
     assert content(tmp_path) == {name: OLD}
-    with atomic_folder(tmp_path / "folders" / name) as temporary:
-        (temporary / "a").write_bytes(NEW)
-    assert content(tmp_path) == {name: OLD, f"folders/{name}/a": NEW}
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
@@ -264,138 +254,136 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     assert content(tmp_path) == {"a.bin": OLD}, "the one that ends last counts"
 
 
-# --- atomic_folder ---
+def test_the_parent_may_not_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(OLD)
+    with pytest.raises(OSError, match="file"), atomic_file(tmp_path / "file" / "a"):
+        pass
+    assert content(tmp_path) == {"file": OLD}
 
 
-def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
-    target = tmp_path / "deep" / "bundle"
-    with atomic_folder(target) as temporary:
-        assert temporary.parent == target.parent
-        (temporary / "sub").mkdir()
-        (temporary / "sub" / "a").write_bytes(OLD)
-        (temporary / "only-old").write_bytes(OLD)
-        assert not target.exists()
-    assert content(tmp_path) == {"deep/bundle/sub/a": OLD, "deep/bundle/only-old": OLD}
-    with atomic_folder(target) as temporary:
-        (temporary / "a").write_bytes(NEW)
-        assert content(target) == {"sub/a": OLD, "only-old": OLD}
-    assert content(tmp_path) == {"deep/bundle/a": NEW}
-    assert sorted(p.name for p in target.parent.iterdir()) == ["bundle"]
+# --- links, modes, and what is no file ---
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, Interrupted])
+@pytest.mark.parametrize("absolute", [True, False])
 @pytest.mark.parametrize("there", [True, False])
-def test_a_failed_block_leaves_the_old_folder_and_no_temporary(tmp_path: Path, error: type[BaseException], there: bool) -> None:
-    target = tmp_path / "bundle"
+def test_a_link_stays_a_link_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path, absolute: bool, there: bool) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
     if there:
-        target.mkdir()
-        (target / "a").write_bytes(OLD)
-
-    def fail() -> None:
-        with atomic_folder(target) as temporary:
-            (temporary / "b").write_bytes(NEW)
-            raise error
-
-    with pytest.raises(error):
-        fail()
-    assert content(tmp_path) == ({"bundle/a": OLD} if there else {})
-    assert [p.name for p in tmp_path.iterdir()] == (["bundle"] if there else [])
+        (shared / "a.bin").write_bytes(OLD)
+    (tmp_path / "second").symlink_to(shared / "a.bin" if absolute else "shared/a.bin")
+    (tmp_path / "link").symlink_to("second")
+    write_bytes(tmp_path / "link", NEW)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "second").is_symlink()
+    assert content(shared) == {"a.bin": NEW}
 
 
-@pytest.mark.parametrize("failing", [1, 2])
-def test_a_folder_that_cannot_be_renamed_leaves_the_old_one_in_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
-) -> None:
-    target = tmp_path / "bundle"
-    target.mkdir()
-    (target / "a").write_bytes(OLD)
-    replace, calls = Path.replace, []
-
-    def refuse(self: Path, to: Path) -> Path:
-        calls.append(self)
-        if len(calls) == failing:
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        return replace(self, to)
-
-    def write() -> None:
-        with atomic_folder(target) as temporary:
-            (temporary / "b").write_bytes(NEW)
-
-    monkeypatch.setattr(files, "_RENAMEAT2", None)
-    monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OSError, match="Permission"):
-        write()
-    assert content(tmp_path) == {"bundle/a": OLD}
-    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+def test_a_link_is_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(OLD)
+    (tmp_path / "two").write_bytes(OLD)
+    (tmp_path / "link").symlink_to("one")
+    with atomic_file(tmp_path / "link") as temporary:
+        temporary.write_bytes(NEW)
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").symlink_to("two")
+    assert content(tmp_path) == {"one": NEW, "two": OLD, "link": OLD}
 
 
-def swaps(folder: Path) -> bool:
-    """Whether two folders can be swapped here; leaves them swapped."""
-    (folder / "one").mkdir()
-    (folder / "two").mkdir()
-    return files._swap(folder / "one", folder / "two")
-
-
-def test_a_folder_that_is_replaced_is_never_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not swaps(tmp_path):
-        pytest.skip("this system or file system cannot swap folders")
-    write_bytes(tmp_path / "one" / "a", OLD)
-    monkeypatch.setattr(Path, "replace", lambda *_: pytest.fail("renamed away"))
-    with atomic_folder(tmp_path / "one") as temporary:
-        (temporary / "b").write_bytes(NEW)
-    assert content(tmp_path) == {"one/b": NEW}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "two"]
-
-
-def test_what_cannot_be_swapped_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_bytes(tmp_path / "bundle" / "a", OLD)
-    monkeypatch.setattr(files, "_RENAMEAT2", lambda *_: -1)
-    with atomic_folder(tmp_path / "bundle") as temporary:
-        (temporary / "b").write_bytes(NEW)
-    assert content(tmp_path) == {"bundle/b": NEW}
-    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
-
-
-def test_a_file_is_never_replaced_by_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(OLD)
-    with pytest.raises(NotADirectoryError), atomic_folder(tmp_path / "a"):
-        raise AssertionError("work is not begun that cannot end")
-    assert content(tmp_path) == {"a": OLD}
-
-
-def test_a_link_to_a_folder_is_replaced_and_what_it_led_to_stays(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "a").write_bytes(OLD)
-    (tmp_path / "link").symlink_to("real")
-    with atomic_folder(tmp_path / "link") as temporary:
-        (temporary / "b").write_bytes(NEW)
-    assert content(tmp_path) == {"real/a": OLD, "link/b": NEW}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
-
-
-def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("nowhere")
-    with atomic_folder(tmp_path / "link") as temporary:
-        (temporary / "b").write_bytes(NEW)
-    assert content(tmp_path) == {"link/b": NEW}
+def test_a_link_into_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("not-mounted/a.bin")
+    with pytest.raises(FileNotFoundError, match="not-mounted, which is not there"):
+        write_bytes(tmp_path / "link", NEW)
     assert [p.name for p in tmp_path.iterdir()] == ["link"]
 
 
-@pytest.mark.parametrize("path", [".", "..", "/", "sub/.."])
-def test_what_cannot_be_renamed_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    (tmp_path / "sub").mkdir()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(OSError, match="name of a folder in it"), atomic_folder(Path(path)):
-        pytest.fail("work is not begun that cannot end")
-    assert [p.name for p in tmp_path.iterdir()] == ["sub"]
+def test_a_loop_of_links_stays(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="loop"):
+        write_bytes(tmp_path / "loop", NEW)
+    assert (tmp_path / "loop").is_symlink()
 
 
-@pytest.mark.parametrize("write", [atomic_file, atomic_folder])
-def test_the_parent_may_not_be_a_file(tmp_path: Path, write: Callable[[Path], AbstractContextManager[Path]]) -> None:
-    (tmp_path / "file").write_bytes(OLD)
-    with pytest.raises(OSError, match="file"), write(tmp_path / "file" / "a"):
-        pass
-    assert content(tmp_path) == {"file": OLD}
+@pytest.mark.parametrize("mode", [0o660, 0o600, 0o4755, 0o444])
+def test_a_file_that_is_replaced_hands_on_its_mode_owner_and_group(tmp_path: Path, mode: int) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(OLD)
+    if os.geteuid() == 0:
+        os.chown(target, 54320, 54321)
+    target.chmod(mode)
+    before = target.stat()
+    with atomic_file(target) as temporary:
+        assert not temporary.stat().st_mode & 0o077, "what is private is so while it is written"
+        temporary.write_bytes(NEW)
+    after = target.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert target.read_bytes() == NEW
+
+
+def test_where_the_group_cannot_be_kept_another_group_gets_no_more_than_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(OLD)
+    target.chmod(0o664)
+    stat = Path.stat
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    def foreign(self: Path, **options: bool) -> os.stat_result:
+        found = stat(self, **options)
+        return os.stat_result([*found[:5], found.st_gid + 1, *found[6:]]) if self == target else found
+
+    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(Path, "stat", foreign)
+    write_bytes(target, NEW)
+    assert stat(target).st_mode & 0o777 == 0o644
+
+
+def test_a_fifo_is_written_to_and_stays(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "link").symlink_to("fifo")
+    for path in (fifo, tmp_path / "link"):
+        with ThreadPoolExecutor(1) as pool:
+            read = pool.submit(fifo.read_bytes)
+            write_json(path, {"a": 1})
+            assert json.loads(read.result()) == {"a": 1}
+    assert fifo.is_fifo()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fifo", "link"]
+
+
+@pytest.mark.parametrize("write", [write_bytes, lambda path, data: save_tensors(path, {"a": np.zeros(1)}, {})])
+def test_a_device_is_written_to_and_stays(write: Callable[[Path, bytes], None]) -> None:
+    write(Path(os.devnull), NEW)
+    assert Path(os.devnull).is_char_device()
+    with pytest.raises(OSError, match="No space left"):
+        write(Path("/dev/full"), NEW)
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_block_that_fails_writes_nothing_to_a_device(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="within"), atomic_file(Path("/dev/full")) as temporary:
+        temporary.write_bytes(NEW)
+        raise RuntimeError("within")
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "{own}"])
+def test_what_this_process_prints_to_is_written_to(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    script = """
+import pathlib, sys
+from sp_edge.files import write_bytes
+print("before")
+write_bytes(pathlib.Path(sys.argv[1]), b"written\\n")
+print("after")
+"""
+    with out.open("wb") as file:
+        subprocess.run([sys.executable, "-c", script, name.format(own=out)], stdout=file, check=True)
+    assert out.read_text() == "before\nwritten\nafter\n"
+    piped = subprocess.run([sys.executable, "-c", script, "/dev/stdout"], capture_output=True, check=True)
+    assert piped.stdout == b"before\nwritten\nafter\n"
 
 
 # --- JSON ---
@@ -600,6 +588,45 @@ def test_a_file_name_that_is_no_text_can_be_recorded(tmp_path: Path) -> None:
 # --- locked ---
 
 
+def test_all_who_share_a_file_share_its_lock(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "link").symlink_to("shared/bank")
+    with locked(tmp_path / "link") as place:
+        assert place == tmp_path / "shared" / "bank"
+        assert [entry.name for entry in (tmp_path / "shared").iterdir()] == [".bank.lock"]
+    assert not any((tmp_path / "shared").iterdir())
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match=r"cannot be locked in its folder: .*bank'") as raised, locked(tmp_path / "bank"):
+        pytest.fail("not locked")
+    assert raised.value.errno == code
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
+def test_another_account_waits_for_a_lock_that_is_not_its_own(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o777 if folder == tmp_path else folder.stat().st_mode | 0o055)
+    lock = tmp_path / ".bank.lock"
+    lock.touch(0o600)
+    os.seteuid(54320)
+    try:
+        with pytest.raises(PermissionError, match="cannot be locked in its folder"), locked(tmp_path / "bank"):
+            pytest.fail("not locked")
+        os.seteuid(0)
+        lock.chmod(0o644)
+        os.seteuid(54320)
+        with locked(tmp_path / "bank"):
+            assert lock.exists()
+    finally:
+        os.seteuid(0)
+
+
 def test_a_lock_goes_with_whoever_held_it(tmp_path: Path) -> None:
     with locked(tmp_path / "new" / "bank"):
         assert [entry.name for entry in (tmp_path / "new").iterdir()] == [".bank.lock"]
@@ -625,66 +652,6 @@ def test_one_at_a_time_holds_a_lock(tmp_path: Path) -> None:
         list(pool.map(work, range(4)))
     assert most == [1] * 200
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("swap", [True, False])
-def test_many_writers_of_one_folder_leave_one_of_their_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: bool
-) -> None:
-    if not swap:
-        monkeypatch.setattr(files, "_RENAMEAT2", None)
-    target = tmp_path / "bundle"
-
-    def write(number: int) -> None:
-        for turn in range(20):
-            with atomic_folder(target) as temporary:
-                for name in ("a", "b"):
-                    (temporary / name).write_text(f"{number} {turn}")
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(write, range(6)))
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    assert (target / "a").read_text() == (target / "b").read_text()
-    assert (target / "a").read_text().endswith(" 19")
-
-
-def earlier(path: Path) -> bool:
-    return holds_earlier(path, "index.json", ("read*", "pictures"), BankError, what="an album", next_step="look elsewhere")
-
-
-def test_a_path_is_free_or_holds_what_was_written_there(tmp_path: Path) -> None:
-    assert not earlier(tmp_path / "nothing" / "here")
-    album = tmp_path / "album"
-    album.mkdir()
-    assert not earlier(album)
-    (album / "index.json").touch()
-    assert earlier(album)
-    (album / "readme.txt").touch()
-    (album / "pictures").mkdir()
-    (album / "pictures" / "cat.png").touch()
-    assert earlier(album)
-
-
-@pytest.mark.parametrize(
-    ("names", "got"),
-    [
-        (["letter.txt"], "letter.txt"),
-        (["index.json", "letter.txt", "pictures", ".hidden"], ".hidden, letter.txt"),
-        (["readme"], "no index.json"),
-        (["index.json", "old read"], "old read"),
-        (None, "a file"),
-    ],
-)
-def test_what_somebody_else_put_there_is_in_the_way(tmp_path: Path, names: list[str] | None, got: str) -> None:
-    place = tmp_path / "place"
-    if names is None:
-        place.touch()
-    else:
-        for name in names:
-            write_bytes(place / name, b"dear")
-    with pytest.raises(BankError, match="place is in the way: it is not an album of sp-edge") as raised:
-        earlier(place)
-    assert (raised.value.got, raised.value.next_step) == (got, "look elsewhere")
 
 
 def test_the_same_tensors_and_metadata_give_the_same_bytes(tmp_path: Path) -> None:

@@ -20,9 +20,12 @@ from PIL import Image
 
 from sp_edge.data import cache
 from sp_edge.data.cache import prepared
+from sp_edge.data.folder import FolderSource
 from sp_edge.data.listing import Listing
+from sp_edge.data.sets import open_source
 from sp_edge.errors import DataError, ImageError
 from sp_edge.preprocess import Preprocess, load_image
+from sp_edge.settings.settings import DataSettings
 
 SMALL = Preprocess(16, 1.1)
 Make = Callable[..., Listing]
@@ -129,6 +132,33 @@ def test_what_has_changed_is_prepared_anew_and_takes_the_place_of_the_old(
     assert new.name.partition("-")[0] == file.name.partition("-")[0]
     assert len(list((tmp_path / "cache").glob("*.json"))) == 1
     np.testing.assert_array_equal(old, kept)
+
+
+def test_however_the_path_is_typed_the_file_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "set"
+    for number, split in enumerate(("train", "val", "test")):
+        (root / split / f"mug {number}").mkdir(parents=True)
+        write(root / split / f"mug {number}" / "0.png", number)
+    (tmp_path / "link").symlink_to("set")
+    monkeypatch.chdir(root / "train")
+    kept = set()
+    for typed in (root, Path("../../set"), Path("../../link"), Path("..")):
+        prepared(FolderSource(typed).listing("train"), SMALL, tmp_path / "cache")
+        kept |= {(file.name, file.stat().st_ino) for file in arrays(tmp_path / "cache")}
+    assert len(kept) == 1
+
+
+def test_two_divisions_of_one_folder_leave_each_others_files_alone(tmp_path: Path) -> None:
+    for number, name in enumerate(("cup", "mug", "pan")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        write(tmp_path / "set" / name / "0.png", number)
+    divisions = [{"cup": "train", "mug": "val", "pan": "test"}, {"cup": "val", "mug": "train", "pan": "test"}]
+    for number, division in enumerate(divisions):
+        (tmp_path / f"{number}.json").write_text(json.dumps(division))
+    for number in (0, 1, 0):
+        data = DataSettings(source=str(tmp_path / "set"), split=str(tmp_path / f"{number}.json"))
+        prepared(open_source(data).listing("train"), SMALL, tmp_path / "cache")
+    assert len(arrays(tmp_path / "cache")) == 2
 
 
 def test_sets_and_preprocessings_live_side_by_side(make: Make, reads: Counter[str], tmp_path: Path) -> None:
@@ -270,19 +300,15 @@ def test_the_place_follows_the_platform(monkeypatch: pytest.MonkeyPatch, default
     monkeypatch.setenv("XDG_CACHE_HOME", "/scratch/cache")
     assert default_folder() == Path("/scratch/cache/sp-edge/pictures")
     monkeypatch.setenv("HOME", "/home/me")
+    usual = "Library/Caches" if sys.platform == "darwin" else ".cache"
     for ignored in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        monkeypatch.setattr("sys.platform", "linux")
-        assert default_folder() == Path("/home/me/.cache/sp-edge/pictures")
-        monkeypatch.setattr("sys.platform", "darwin")
-        assert default_folder() == Path("/home/me/Library/Caches/sp-edge/pictures")
+        assert default_folder() == Path("/home/me", usual, "sp-edge/pictures")
 
 
 def test_nobody_without_a_home_is_left_in_the_dark(monkeypatch: pytest.MonkeyPatch, default_folder: Callable[[], Path]) -> None:
-    def home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # an account that the system does not know, as in containers
     with pytest.raises(DataError, match="no place for the cache of pictures"):
         default_folder()

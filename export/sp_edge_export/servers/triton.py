@@ -17,7 +17,8 @@ from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import GRAPHS, INPUTS, OUTPUTS
 from sp_edge.errors import SettingsError
-from sp_edge.files import atomic_folder, holds_earlier, locked, read_json, write_bytes, write_json
+from sp_edge.files import locked, read_json, write_bytes, write_json
+from sp_edge.folders import atomic_folder, holds_earlier
 from sp_edge_export.engines.engine import check_batch
 from sp_edge_export.servers.head import head_graph
 from sp_edge_export.servers.pbtxt import Symbol, Value, pbtxt

@@ -53,6 +53,23 @@ def test_each_change_is_made_to_what_the_file_holds(file: BankFile, bundle: Bund
     assert other.read().version == 3
 
 
+@pytest.mark.parametrize("absolute", [True, False])
+def test_through_a_link_the_shared_bank_is_changed_and_taken_back(tmp_path: Path, bundle: Bundle, absolute: bool) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (tmp_path / "link.spbank").symlink_to(shared / "classes.spbank" if absolute else "shared/classes.spbank")
+    direct, linked = BankFile(shared / "classes.spbank", bundle), BankFile(tmp_path / "link.spbank", bundle)
+    direct.change(teach("a"))
+    linked.change(teach("b"))
+    assert (direct.read().names, direct.undoable(), linked.undoable()) == (("a", "b"), 2, 2)
+    linked.undo()
+    assert direct.read().names == ("a",)
+    direct.undo()
+    assert linked.path.is_symlink()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link.spbank", "shared"]
+    assert sorted(entry.name for entry in shared.iterdir()) == [".classes.spbank.undo", "classes.spbank"]
+
+
 def test_a_change_that_changes_nothing_writes_nothing(file: BankFile) -> None:
     file.change(teach("a"))
     stamp = file.stamp()
