@@ -79,7 +79,7 @@ def runners(checkpoint: Checkpoint, graph: str, files: dict[str, Path], threads:
 def plan_of(bundle: Bundle, graph: str, precision: str, folder: Path, flavour: str) -> tuple[str, int]:
     """TensorRT's verdict in a word or its own words, and the plan's bytes."""
     try:
-        plan, _ = build_engine(bundle, graph, EngineOptions(flavour), precision=precision, folder=folder, say=lambda _: None)
+        plan, _ = build_engine(bundle, graph, EngineOptions(flavour), precision=precision, folder=folder)
     except SpEdgeError as error:
         return f"{error.what}: {error.got}"[:200], 0
     return "builds", plan.path.stat().st_size

@@ -176,7 +176,7 @@ def taught(name: str, file: Path) -> dict[str, dict[str, str]]:
         shots = np.unique(support)
         query = encode(checkpoint.network, images, None).query
         plain = None
-        for how, spoil in tqdm(SPOILT.items(), f"{name}, {group}", leave=False):
+        for how, spoil in tqdm(SPOILT.items(), f"{name}, {group}", leave=False, disable=None):
             rng = np.random.default_rng(0)
             spoilt = query.copy()
             spoilt[shots] = encode(checkpoint.network, np.stack([spoil(images[i], rng) for i in shots]), None).query

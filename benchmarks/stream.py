@@ -172,7 +172,7 @@ def untrained_bundle(path: Path) -> Path:
 
     from sp_edge_export.export import ExportOptions, export
 
-    export(untrained(), path, ExportOptions(pictures=60), say=lambda _: None)
+    export(untrained(), path, ExportOptions(pictures=60))
     return path
 
 

@@ -52,7 +52,7 @@ def encode_views(checkpoint: Checkpoint, images: Array, prompts: Array | None, c
     """Views of every picture, as enrolment makes them: float32 (n, V, D) without prompts, and at the network's strength."""
     flip = checkpoint.settings.augment.flip
     parts = []
-    for start in trange(0, len(images), CHUNK, desc="views", leave=False, mininterval=1.0):
+    for start in trange(0, len(images), CHUNK, desc="views", leave=False, mininterval=1.0, disable=None):
         rows = slice(start, start + CHUNK)
         shown = np.concatenate([make_views(image, count, flip=flip) for image in images[rows]])
         given = None if prompts is None else np.repeat(prompts[rows], count, axis=0)
@@ -100,7 +100,10 @@ def fitted(head: Head, examples: Array, owners: Array, query: Array, *, c: float
 def measure(views: Features, labels: Array, shots: int, banks: int, strength: float, within: Array) -> dict[str, Array]:
     """Way of teaching -> accuracy of every bank."""
     sampler = EpisodeSampler(labels, n_way=WAYS, n_shot=shots, n_query=QUERIES, seed=0)
-    asked = [ask(views, sampler.episode(number), strength, within) for number in trange(banks, desc="banks", leave=False)]
+    asked = [
+        ask(views, sampler.episode(number), strength, within)
+        for number in trange(banks, desc="banks", leave=False, disable=None)
+    ]
     return {name: np.array([one[name] for one in asked]) for name in asked[0]}
 
 

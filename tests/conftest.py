@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,14 @@ import toy
 if TYPE_CHECKING:
     from sp_edge.text import MiniLM
 from sp_edge_runtime.sources.opencv import opencv
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What our packages log in the test, progress included: `log.messages`."""
+    for name in ("sp_edge", "sp_edge_calibration", "sp_edge_export", "sp_edge_runtime"):
+        caplog.set_level(logging.INFO, name)
+    return caplog
 
 
 @pytest.fixture(autouse=True, scope="session")

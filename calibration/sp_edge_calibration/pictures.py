@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sp_edge.errors import DataError, ImageError
 from sp_edge.matching.decide import unit
 from sp_edge.preprocess import Preprocess, image_files, load_image
 
+_log = logging.getLogger(__name__)
 MINIMUM = 16
 RECOMMENDED = 100
 CHOSEN = 128
@@ -79,16 +81,14 @@ class Calibration:
         images: uint8 (n, H, W, 3) RGB, preprocessed.
         record: how they were chosen, as the manifest has it: folder, counts, sha256 of the pictures in their order, and how
             far they are from the known ones.
-        words: what the user should be told about them.
     """
 
     images: NDArray[np.uint8]
     record: dict[str, Any]
-    words: tuple[str, ...]
 
 
 def calibrate_with(pictures: Pictures, features: NDArray[np.float32], known: NDArray[np.float32]) -> Calibration:
-    """Chooses at most 128 pictures that cover the folder's variety, and judges them.
+    """Chooses at most 128 pictures that cover the folder's variety, and judges them: what the user should know is logged.
 
     Args:
         features: float32 (n, D), of the pictures.
@@ -107,16 +107,15 @@ def calibrate_with(pictures: Pictures, features: NDArray[np.float32], known: NDA
             expected="pictures of different things, like those the camera will see",
             got=f"features spread over {100 * spread:.1f} % of what validation pictures spread over",
         )
-    words = []
     if pictures.unreadable:
-        words.append(f"{len(pictures.unreadable)} of {pictures.found} files cannot be read, such as {pictures.unreadable[0]}")
+        _log.warning(f"{len(pictures.unreadable)} of {pictures.found} files cannot be read, such as {pictures.unreadable[0]}")
     if len(pictures.files) + len(pictures.unreadable) < pictures.found:
-        words.append(f"{pictures.found} pictures are more than needed: every {pictures.found / CANDIDATES:.1f}th was read")
+        _log.info(f"{pictures.found} pictures are more than needed: every {pictures.found / CANDIDATES:.1f}th was read")
     if len(pictures.images) < RECOMMENDED:
-        words.append(f"{len(pictures.images)} calibration pictures are few; {RECOMMENDED} or more are better")
+        _log.warning(f"{len(pictures.images)} calibration pictures are few; {RECOMMENDED} or more are better")
     if distance > FAR:
-        words.append(
-            f"warning: the pictures in {pictures.folder} are of another kind than the validation pictures, "
+        _log.warning(
+            f"the pictures in {pictures.folder} are of another kind than the validation pictures, "
             f"{distance:.1f} times as far from them as those are from each other; is this what the camera will see?"
         )
     images = pictures.images[chosen]
@@ -129,7 +128,7 @@ def calibrate_with(pictures: Pictures, features: NDArray[np.float32], known: NDA
         "distance": round(distance, 3),
         "spread": round(spread, 3),
     }
-    return Calibration(images, record, tuple(words))
+    return Calibration(images, record)
 
 
 def k_centre(features: NDArray[np.float32], count: int) -> NDArray[np.int64]:

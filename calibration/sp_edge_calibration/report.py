@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from sp_edge.matching.decide import row_cosines, unit
-from sp_edge_calibration.pictures import Calibration, Pictures, calibrate_with
+from sp_edge_calibration.pictures import Pictures, calibrate_with
 from sp_edge_calibration.quantize import quantizable, quantize
 from sp_edge_calibration.ranges import FLOAT16_MAX, reach, tensor_ranges
 from sp_edge_calibration.sensitivity import PICTURES, sensitivities
@@ -76,9 +76,7 @@ class Report:
         return {"kind": KIND, "schema": SCHEMA, **asdict(self)}
 
 
-def measure(
-    query: onnx.ModelProto, pictures: Pictures, known: NDArray[np.uint8], *, progress: bool = False
-) -> tuple[Report, Calibration]:
+def measure(query: onnx.ModelProto, pictures: Pictures, known: NDArray[np.uint8], *, progress: bool = False) -> Report:
     """Calibrates the query graph, quantises all that can be quantised, and measures.
 
     Args:
@@ -119,8 +117,7 @@ def measure(
             for name, own in ((name, labels[rows] == number) for number, name in enumerate(names))
         )
     count = min(PICTURES, len(calibration.images))
-    report = Report(calibration.record, layers, float(cosines.mean()), float(cosines.min()), classes, count)
-    return report, calibration
+    return Report(calibration.record, layers, float(cosines.mean()), float(cosines.min()), classes, count)
 
 
 def _classes(pictures: Pictures) -> tuple[list[str], NDArray[np.int64]]:

@@ -33,7 +33,7 @@ def sensitivities(
     exact = unit(features_of(model, few))
     names = [layer.name for layer in quantizable(model)]
     lost = {}
-    for name in tqdm(names, desc="sensitivity", leave=False, disable=not progress):
+    for name in tqdm(names, desc="sensitivity", leave=False, disable=not progress or None):
         alone = quantize(model, ranges, skip=[other for other in names if other != name])
         cosine = (unit(features_of(alone, few)) * exact).sum(axis=1).mean(dtype=np.float64)
         lost[name] = float(np.nan_to_num(1 - cosine, nan=2.0))

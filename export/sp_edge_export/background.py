@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import logging
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from sp_edge.prompts.table import PromptTable
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import class_prompts, encode
 
+_log = logging.getLogger(__name__)
 PER_CLASS = 4
 PICTURES = 1200  # of base classes; as many of validation classes
 BANKS = 300
@@ -78,13 +79,12 @@ def calibrate(
     pictures: PictureSet,
     prompts: PromptTable,
     within: NDArray[np.float32],
-    say: Callable[[str], None],
 ) -> Calibration:
     """Fits on the pictures of classes that training has not seen; see `fit_calibration`."""
     few = thinned(pictures, 24, PICTURES)
     features = encode(checkpoint.network, few.images, class_prompts(checkpoint.network, few, prompts))
     groups = [rows for rows in few.groups.values() if len(rows)]
-    return fit_calibration(features, few.labels, groups, checkpoint.network.strength, within, say=say)
+    return fit_calibration(features, few.labels, groups, checkpoint.network.strength, within)
 
 
 def fit_calibration(
@@ -95,7 +95,6 @@ def fit_calibration(
     within: NDArray[np.float32],
     *,
     banks: int = BANKS,
-    say: Callable[[str], None] = print,
 ) -> Calibration:
     """Fits the probability that a picture shows a taught class.
 
@@ -135,7 +134,7 @@ def fit_calibration(
     weights, intercepts = logistic.fit(np.concatenate(evidence), np.concatenate(targets))
     sharpness = float(weights[1, 0])
     if sharpness < LEAST_SHARPNESS:
-        say("features do not tell taught classes from others: 'unknown' and confidences will say little")
+        _log.warning("features do not tell taught classes from others: 'unknown' and confidences will say little")
     fitted = weights[1].tolist()
     return Calibration(
         bias=float(intercepts[1]),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,7 @@ from sp_edge_export.precision import Converted, GraphInputs, convert_to_fp16, co
 from sp_edge_export.text.encoder import add_text_encoder, choose_encoder
 from sp_edge_export.verify import Parity, Probe, compare, graph_features
 
+_log = logging.getLogger(__name__)
 GOLDEN_PICTURES = 8
 CARD = "README.md"
 _OTHERS = (CARD, "*.onnx", "*.safetensors", "golden", "text")
@@ -96,7 +98,7 @@ class ExportOptions:
             raise SettingsError("unknown opset", expected=" or ".join(map(str, OPSETS)), got=str(self.opset))
 
 
-def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Callable[[str], None] = print) -> Bundle:
+def export(checkpoint: Checkpoint, out: Path, options: ExportOptions) -> Bundle:
     """Writes the bundle `out`, replacing an earlier one only once the new one is complete and verified.
 
     Raises:
@@ -108,41 +110,41 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, *, say: Ca
             f"{out} is in the way", expected="a free path or an earlier bundle", got=f"a {MANIFEST} of something else"
         )
     with atomic_folder(out) as folder:  # first of all, so that a place that cannot be written is known at once
-        _write(checkpoint, out, folder, options, say)
+        _write(checkpoint, out, folder, options)
         Bundle.load(folder)
     report_of(out).unlink(missing_ok=True)  # of an earlier attempt
     return Bundle.load(out)
 
 
-def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptions, say: Callable[[str], None]) -> None:
+def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptions) -> None:
     """Fills `folder` with the parts of the bundle that will stand at `out`."""
     settings = checkpoint.settings
     preprocess = sets.preprocess_of(settings)
     prompts = checkpoint.prompts if options.prompts is None else checkpoint.prompts.with_table(options.prompts)
-    encoder = choose_encoder(prompts.text, options.text, say)
-    pictures = probe_pictures(checkpoint, say)
+    encoder = choose_encoder(prompts.text, options.text)
+    pictures = probe_pictures(checkpoint)
     probe = _probe(pictures, prompts, options.pictures)
     before = encode(checkpoint.network, probe.images, probe.prompts if checkpoint.network.prompt is not None else None)
-    gate = Gate(out, options.max_drop, say)
-    say("exporting to ONNX")
+    gate = Gate(out, options.max_drop)
+    _log.info("exporting to ONNX")
     files = export_graphs(checkpoint.network, preprocess.image_size, prompts.text.dim, folder, opset=options.opset)
     graphs = {"fp32": {graph: file.name for graph, file in files.items()}}
     features = graph_features(files, probe.images, probe.prompts)
     gate.admit(compare("fp32", features, "pytorch", before, probe), partial(_against_pytorch, checkpoint, files, probe))
     if options.precision != "fp32":
-        for made in _conversions(checkpoint, files, options, prompts, probe, features, folder, say):
+        for made in _conversions(checkpoint, files, options, prompts, probe, features, folder):
             graphs[made.parity.stage] = {graph: file.name for graph, file in made.files.items()}
             gate.admit(made.parity, partial(_against_fp32, made.files, files, probe), made.record)
-    say("measuring what tells taught classes from others")
+    _log.info("measuring what tells taught classes from others")
     within = within_classes(checkpoint, base_pictures(checkpoint))
     save_tensors(folder / BACKGROUND, {"within": within}, {})
     if checkpoint.network.familiarity is not None:
         checkpoint.network.familiarity.save(folder / FAMILIARITY)
-    calibration = calibrate(checkpoint, pictures, prompts, within, say)
+    calibration = calibrate(checkpoint, pictures, prompts, within)
     text_encoder = None
     if encoder is not None:
-        say("exporting the text encoder")
-        text_encoder = add_text_encoder(encoder, "fp32" if options.text == "fp32" else "int8", prompts, folder, say)
+        _log.info("exporting the text encoder")
+        text_encoder = add_text_encoder(encoder, "fp32" if options.text == "fp32" else "int8", prompts, folder)
     prompts.save(folder / PROMPTS)
     _write_golden(folder, probe, before)
     (folder / CARD).write_text(_card(checkpoint, list(graphs), text_encoder), encoding="utf-8")
@@ -163,12 +165,12 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     write_manifest(folder, manifest)
 
 
-def probe_pictures(checkpoint: Checkpoint, say: Callable[[str], None]) -> PictureSet:
+def probe_pictures(checkpoint: Checkpoint) -> PictureSet:
     """Pictures of validation classes, or of base classes where the data set has no validation split."""
     settings = checkpoint.settings
     if sets.has_split(settings, "val") and len(checkpoint.classes.get("val", ())) > 1:
         return sets.load_split(settings, "val")
-    say("no validation classes: verifying, and calibrating 'unknown', on base classes, which flatters both")
+    _log.warning("no validation classes: verifying, and calibrating 'unknown', on base classes, which flatters both")
     return sets.load_split(settings, "train")
 
 
@@ -197,12 +199,11 @@ def _conversions(
     probe: Probe,
     features: Features,
     folder: Path,
-    say: Callable[[str], None],
 ) -> Iterator[Converted]:
     """The graphs in float16 and, if asked for, in int8, each as good as it can be made once the one before was let pass."""
-    inputs, record = _conversion_inputs(checkpoint, files, options, prompts, probe, features, say)
+    inputs, record = _conversion_inputs(checkpoint, files, options, prompts, probe, features)
     for precision in ("fp16", "int8") if options.precision == "int8" else ("fp16",):
-        say(f"converting to {precision}")
+        _log.info(f"converting to {precision}")
         targets = {graph: folder / f"{graph}.{precision}.onnx" for graph in files}
 
         def measure(made: Mapping[str, Path], precision: str = precision) -> Parity:
@@ -213,10 +214,10 @@ def _conversions(
         else:
             with tempfile.TemporaryDirectory() as place:
                 variants = {"folded": files, **_unfolded(checkpoint, prompts.text.dim, Path(place), options.opset)}
-                made = convert_to_int8(variants, targets, inputs, measure, options.max_drop, say)
+                made = convert_to_int8(variants, targets, inputs, measure, options.max_drop)
         for graph, names in made.record["float32"].items():
             if names:
-                say(f"{graph}: {len(names)} operators stay float32, beyond float16's range: {', '.join(names[:4])}")
+                _log.info(f"{graph}: {len(names)} operators stay float32, beyond float16's range: {', '.join(names[:4])}")
         yield dataclasses.replace(made, record={**record, **made.record})
 
 
@@ -227,7 +228,6 @@ def _conversion_inputs(
     prompts: PromptTable,
     probe: Probe,
     features: Features,
-    say: Callable[[str], None],
 ) -> tuple[GraphInputs, dict[str, Any]]:
     """What the graphs are fed with to see their ranges, and how it was chosen, for the manifest."""
     images, vectors = probe.images[:CHOSEN], probe.prompts[:CHOSEN]
@@ -239,8 +239,6 @@ def _conversion_inputs(
             raise DataError("the calibration pictures are of another size", expected=f"(n, {size}, {size}, 3)", got=got)
         seen = features_of(load_graph(files["query"]), {"image": options.calibration.images})
         calibration = calibrate_with(options.calibration, seen, features.query)
-        for word in calibration.words:
-            say(word)
         record["calibration"] = calibration.record
         images = calibration.images
         # Any class's prompt may meet any picture: the ranges must hold for all of them.

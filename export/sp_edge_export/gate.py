@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from sp_edge_export.verify import Parity
 
 KIND = "sp-edge export report"
 SCHEMA = 1
+_log = logging.getLogger(__name__)
 SUFFIX = ".failed.json"
 
 
@@ -30,13 +32,11 @@ class Gate:
     Attributes:
         out: the bundle that is being made; the report stands beside it.
         max_drop: accuracy, 0 to 1, that a stage may lose against the one before.
-        say: is told of each stage.
         stages: what the manifest records.
     """
 
     out: Path
     max_drop: float
-    say: Callable[[str], None]
     stages: list[dict[str, Any]] = field(default_factory=list)
 
     def admit(self, parity: Parity, layers: Callable[[], list[LayerError]], details: Mapping[str, Any] | None = None) -> None:
@@ -50,7 +50,7 @@ class Gate:
         Raises:
             ExportError: it does not pass. The report, beside `out`, says all that was measured.
         """
-        self.say(str(parity))
+        _log.info(str(parity))
         self.stages.append(parity.to_json() | dict(details or {}))
         failure = parity.failure(self.max_drop)
         if failure is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from sp_edge_export.verify import Parity
 
 GraphInputs = Mapping[str, Inputs]  # 'query', 'support' -> inputs by name, one row a picture
 Measure = Callable[[Mapping[str, Path]], Parity]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,6 @@ def convert_to_int8(
     inputs: GraphInputs,
     measure: Measure,
     max_drop: float,
-    say: Callable[[str], None],
 ) -> Converted:
     """Both graphs in int8: the better of the variants, with layers left in float16 until the gate lets it pass.
 
@@ -114,7 +115,7 @@ def convert_to_int8(
     tried, last = {}, ""
     for last in variants:
         tried[last], whole = attempt(last)
-        say(f"int8, {last}: {tried[last]}")
+        _log.info(f"int8, {last}: {tried[last]}")
     best = _better(tried, max_drop)
     parity = tried[best]
     if best != last:
@@ -122,7 +123,7 @@ def convert_to_int8(
     record: dict[str, Any] = {"variant": best, "tried": {name: parity.to_json() for name, parity in tried.items()}}
     skip: list[str] = []
     if parity.failure(max_drop) is not None:
-        say(f"int8 does not pass with every layer quantised: measuring what each costs, on {PICTURES} pictures")
+        _log.info(f"int8 does not pass with every layer quantised: measuring what each costs, on {PICTURES} pictures")
         costs = sensitivities(models[best]["query"], ranges[best]["query"], inputs["query"], progress=True)
         record["sensitivity"] = {"pictures": PICTURES, "cosine_lost": costs}
         names = [layer.name for layer in quantizable(models[best]["support"])]
@@ -133,7 +134,7 @@ def convert_to_int8(
             # The support graph has the layers behind the prompt twice, without it and with it: NAME and NAME/2.
             skip = [name for name in names if name.partition("/")[0] in left]
             parity, whole = attempt(best, skip)
-            say(f"int8 but for the {count} most costly of {len(costs)} layers: {parity}")
+            _log.info(f"int8 but for the {count} most costly of {len(costs)} layers: {parity}")
             return parity.failure(max_drop) is None
 
         _find_least(passes_without, len(costs) - 1)

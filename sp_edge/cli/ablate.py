@@ -74,7 +74,7 @@ def ablate(
     folder = out or runs.new_run()
     click.echo(f"{len(variants)} variants in {folder}")
     with at_work_in(folder, made=out is None, to_go_on=f"the same command with --out {folder}"):
-        rows = run_ablation(variants, base, folder, seeds=seeds, init=init, device=device, say=click.echo)
+        rows = run_ablation(variants, base, folder, seeds=seeds, init=init, device=device)
     protocol = base.eval
     report(rows, protocol, folder)
     click.echo("\n" + table(*lines_of(rows)))

@@ -47,9 +47,7 @@ def calibrate(source: Path | None, data: Path, out: Path | None) -> None:
         out.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of work
     chosen = source or runs.newest(runs.BUNDLE, BundleError)
     query, preprocess, known = _from_bundle(chosen) if is_bundle(chosen) else _from_checkpoint(chosen)
-    report, calibration = measure(query, Pictures.read(data, preprocess), known, progress=True)
-    for word in calibration.words:
-        click.echo(word)
+    report = measure(query, Pictures.read(data, preprocess), known, progress=True)
     _show(report)
     if out is not None:
         write_json(out / JSON, report.to_json())
@@ -74,7 +72,7 @@ def _from_checkpoint(path: Path) -> tuple[onnx.ModelProto, Preprocess, NDArray[n
 
     checkpoint = Checkpoint.load(find_checkpoint(path))
     preprocess = preprocess_of(checkpoint.settings)
-    known = probe_pictures(checkpoint, click.echo).images[:256]
+    known = probe_pictures(checkpoint).images[:256]
     with tempfile.TemporaryDirectory() as folder:
         files = export_graphs(checkpoint.network, preprocess.image_size, checkpoint.prompts.text.dim, Path(folder))
         return load_graph(files["query"]), preprocess, known

@@ -23,6 +23,7 @@ _EXTRAS = dict.fromkeys(
     "train",
 )
 _EXTRAS |= dict.fromkeys(("onnx", "onnxscript"), "export") | {"cv2": "camera"}
+_PACKAGES = ("sp_edge", "sp_edge_calibration", "sp_edge_export", "sp_edge_runtime")
 
 
 class Ordered(click.Group):
@@ -45,13 +46,16 @@ class Command(click.Command):
         )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command; a broken pipe is kept from click, which would end the process with 1.
+        """Runs the command, and shows what our packages log meanwhile, on standard error.
+
+        A broken pipe is kept from click, which would end the process with 1.
 
         Raises:
             MissingExtraError: an optional package that the command imports is not installed.
         """
         try:
-            return super().invoke(ctx)
+            with _shown_log():
+                return super().invoke(ctx)
         except BrokenPipeError as cause:
             raise _ReaderGoneError from cause
         except ModuleNotFoundError as cause:
@@ -132,22 +136,24 @@ def _show(message: str, code: int) -> int:
 
 
 @contextmanager
-def shown_log(name: str) -> Iterator[None]:
-    """Prints what a package logs while a command runs, such as that a bank was taken up."""
-    logger, handler = logging.getLogger(name), _Printer()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+def _shown_log() -> Iterator[None]:
+    handler = _Printer()
+    before = {logger: logger.level for logger in map(logging.getLogger, _PACKAGES)}
+    for logger in before:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
+        for logger, level in before.items():
+            logger.setLevel(level)
+            logger.removeHandler(handler)
 
 
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(record.getMessage(), err=True)
+        mark = "warning: " if record.levelno >= logging.WARNING else ""
+        click.echo(mark + record.getMessage(), err=True)
 
 
 PATH = click.Path(path_type=Path)

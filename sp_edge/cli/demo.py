@@ -21,4 +21,6 @@ def demo(out: Path, quick: bool) -> None:
     """
     from sp_edge.demo import run_demo
 
-    run_demo(out, quick=quick, say=click.echo)
+    run_demo(out, quick=quick)
+    click.echo(f"summary: {out / 'summary.json'}")
+    click.echo(f"report: {out / 'report.html'}")

@@ -56,7 +56,6 @@ def _build(bundle: Bundle, precision: str, options: EngineOptions, max_batch: in
                 max_batch=batch,
                 folder=folder,
                 progress=progress,
-                say=lambda words: click.echo(words, err=True),
             )
         click.echo(f"engine: {plan.path}" + ("" if built else " (was built before)"))
         plans.append(plan)

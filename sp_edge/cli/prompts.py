@@ -86,7 +86,7 @@ def prompts(
             raise SettingsError("--set makes a first table", expected="names, without --like and --vectors (set text.path)")
         from sp_edge.text import prompt_table
 
-        made = prompt_table(wanted, _settings(overrides), base=wanted, descriptions=descriptions or None, say=click.echo)
+        made = prompt_table(wanted, _settings(overrides), base=wanted, descriptions=descriptions or None)
     else:
         known = _known(like, vectors, wanted, descriptions)
         made = known.only(wanted) if wanted else known
@@ -168,4 +168,4 @@ def _extended(
 ) -> PromptTable:
     from sp_edge.text import extend_table
 
-    return extend_table(known, names, settings, descriptions=descriptions, say=click.echo)
+    return extend_table(known, names, settings, descriptions=descriptions)

@@ -114,7 +114,7 @@ def _export_checkpoint(
         further = read if further is None else further.with_table(read)
     pictures = Pictures.read(data, preprocess_of(checkpoint.settings)) if data else None
     options = ExportOptions(precision, max_drop, further, pictures, int(opset), text=with_text)
-    bundle = run_export(checkpoint, out or file.parent / runs.BUNDLE, options, say=click.echo)
+    bundle = run_export(checkpoint, out or file.parent / runs.BUNDLE, options)
     click.echo(f"bundle: {bundle.path}")
     return bundle
 

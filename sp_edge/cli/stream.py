@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sp_edge.cli.common import Command, bank_beside, shown_log, split_bundle
+from sp_edge.cli.common import Command, bank_beside, split_bundle
 from sp_edge.cli.recognise import json_sink, shared
 from sp_edge.columns import table
 from sp_edge.errors import SettingsError, SourceError
@@ -117,7 +117,6 @@ def stream(
     opening["wait"] |= len(texts) > 1
     showing = {name: options.pop(name) for name in ("window", "mqtt", "webhook", "publish", "headless")}
     with ExitStack() as stack:
-        stack.enter_context(shown_log("sp_edge_runtime"))
         file = bank_file or bank_beside(path)
         recognizer = stack.enter_context(Recognizer.load(path, bank=file, follow=follow, **options))
         sources = [stack.enter_context(open_source(text, **opening)) for text in texts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,17 +65,17 @@ def train(
 
     accelerator = make_accelerator(settings.precision, device)
     folder = resume or out or new_run(accelerator)
-    say = click.echo if accelerator.is_main_process else _say_nothing
-    say(f"run: {folder}")
-    with at_work_in(folder, made=out is None and resume is None, to_go_on=f"sp-edge train --resume {folder}", say=say):
-        trained = run_training(settings, folder, device=device, init=init, say=say)
-    say(f"checkpoint: {folder / runs.CHECKPOINT}")
-    if accelerator.is_main_process:
+    main = accelerator.is_main_process
+    if main:
+        click.echo(f"run: {folder}")
+    else:
+        logging.disable()  # another process of the same training speaks
+    to_go_on = f"sp-edge train --resume {folder}" if main else ""
+    with at_work_in(folder, made=out is None and resume is None, to_go_on=to_go_on):
+        trained = run_training(settings, folder, device=device, init=init)
+    if main:
+        click.echo(f"checkpoint: {folder / runs.CHECKPOINT}")
         _measure_novel(trained, folder, device)
-
-
-def _say_nothing(_text: str, *, err: bool = False) -> None:
-    """Where another process of the same training speaks."""
 
 
 def _measure_novel(checkpoint: Checkpoint, folder: Path, device: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -78,19 +78,19 @@ def recipe_and_overrides(
 
 
 @contextmanager
-def at_work_in(folder: Path, *, made: bool, to_go_on: str, say: Callable[..., None] = click.echo) -> Iterator[None]:
+def at_work_in(folder: Path, *, made: bool, to_go_on: str) -> Iterator[None]:
     """While the block trains in a folder: says after Ctrl-C how to go on, and leaves no folder in which nothing was begun.
 
     Args:
         folder: of the run.
         made: whether the command made it, rather than its user.
-        to_go_on: what to type.
-        say: as `click.echo`.
+        to_go_on: what to type; empty where another process says it.
     """
     try:
         yield
     except KeyboardInterrupt:
-        say(f"\nto go on: {to_go_on}", err=True)
+        if to_go_on:
+            click.echo(f"\nto go on: {to_go_on}", err=True)
         raise
     finally:
         if made:

@@ -45,7 +45,10 @@ class Listing:
 
     def each(self, work: Callable[[int], _T], *, progress: bool = False) -> Generator[_T, None, None]:
         """What `work` makes of each picture's number, in order; several threads call it."""
-        with ThreadPoolExecutor() as pool, tqdm(total=len(self), desc=self.title, disable=not progress, leave=False) as bar:
+        with (
+            ThreadPoolExecutor() as pool,
+            tqdm(total=len(self), desc=self.title, disable=not progress or None, leave=False) as bar,
+        ):
             for start in range(0, len(self), _AHEAD):
                 for made in pool.map(work, range(start, min(start + _AHEAD, len(self)))):
                     yield made

@@ -215,7 +215,7 @@ def draw_split(
     count = len(classes) * per_class
     images = np.empty((count * len(groups), size, size, 3), dtype=np.uint8)
     for g, group in enumerate(groups):
-        for i in trange(count, desc=f"drawing {split}, {group}", disable=not progress, leave=False, mininterval=1.0):
+        for i in trange(count, desc=f"drawing {split}, {group}", disable=not progress or None, leave=False, mininterval=1.0):
             label = i // per_class
             rng = np.random.default_rng([seed, list(SPLIT_SIZES).index(split), GROUPS.index(group), i % per_class, label])
             other = None

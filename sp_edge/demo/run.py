@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.streams.result import FrameResult, Sink, StreamEvent
 from sp_edge_runtime.streams.stream import run_stream
 
+_log = logging.getLogger(__name__)
 TAUGHT = 5
 FPS = 25.0
 VIDEO = "stream.webm"
@@ -50,7 +52,7 @@ ROWS = {"pretrained": "pre-trained only", "tuned": "tuned without prompts", "sp"
 QUICK = ("data.per_class=4", "data.test_per_class=20", "pretrain.steps=60", "tune.steps=60")
 
 
-def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = print) -> dict[str, Any]:
+def run_demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
     """Runs everything and writes it below `out`.
 
     Returns:
@@ -62,7 +64,7 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
     if out.exists() and any(out.iterdir()) and not (out / "runs").is_dir():
         raise SettingsError(f"{out} is not empty and no earlier demo", expected="a new folder", next_step="--out FOLDER")
     out.mkdir(parents=True, exist_ok=True)
-    clock = Clock(say)
+    clock = Clock()
     settings = Settings.load("scenes", QUICK if quick else ())
     plain = dataclasses.replace(settings, model=dataclasses.replace(settings.model, interaction="none"))
 
@@ -72,22 +74,22 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
     with clock("prompts"):
         classes = sets.class_names(settings)
         every = [name for names in classes.values() for name in names]
-        prompts = prompt_table(every, settings.text, base=classes["train"], say=say)
+        prompts = prompt_table(every, settings.text, base=classes["train"])
     with clock("train with prompts"):
-        sp = train(settings, runs.new_run(out / "runs"), load=load, prompts=prompts, say=say)
+        sp = train(settings, runs.new_run(out / "runs"), load=load, prompts=prompts)
     run = runs.newest(runs.CHECKPOINT, SettingsError, out / "runs").parent
     with clock("train without prompts"):
-        tuned = train(plain, runs.new_run(out / "runs"), init=run / runs.PRETRAINED, load=load, prompts=prompts, say=say)
+        tuned = train(plain, runs.new_run(out / "runs"), init=run / runs.PRETRAINED, load=load, prompts=prompts)
     networks = {"pretrained": Checkpoint.load(run / runs.PRETRAINED), "tuned": tuned, "sp": sp}
     with clock("evaluate"):
-        accuracy = measure(networks, novel, episodes=100 if quick else 600, say=say)
+        accuracy = measure(networks, novel, episodes=100 if quick else 600)
     with clock("export"):
-        bundle = export(sp, run / runs.BUNDLE, ExportOptions(), say=say)
+        bundle = export(sp, run / runs.BUNDLE, ExportOptions())
     with Recognizer.load(bundle.path) as recognizer:
         with clock("enrol"):
-            taught = teach(recognizer, novel, out / "taught", run / runs.BANK, say=say)
+            taught = teach(recognizer, novel, out / "taught", run / runs.BANK)
         with clock("stream"):
-            frames, watched = watch(recognizer, novel.class_names, out, frames=12 if quick else 50, say=say)
+            frames, watched = watch(recognizer, novel.class_names, out, frames=12 if quick else 50)
     summary = {
         "accuracy": accuracy,
         "parity": {"stages": [dict(stage) for stage in bundle.manifest.stages]},
@@ -119,30 +121,25 @@ def run_demo(out: Path, *, quick: bool = False, say: Callable[[str], None] = pri
         write_report(out / "report.html", story)
         Image.fromarray(attention_strip(story.attention)).save(out / "attention.png")
     write_json(out / "summary.json", summary)
-    say(f"summary: {out / 'summary.json'}")
-    say(f"report: {out / 'report.html'}")
     return summary
 
 
 class Clock:
     """Says when a step begins, and keeps how long it took."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._say = say
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
         """Times the block."""
-        self._say(f"\n== {step}")
+        _log.info(f"== {step}")
         began = time.monotonic()
         yield
         self.seconds[step] = round(time.monotonic() - began, 1)
 
 
-def measure(
-    networks: dict[str, Checkpoint], novel: PictureSet, *, episodes: int, say: Callable[[str], None]
-) -> dict[str, dict[str, dict[str, Any]]]:
+def measure(networks: dict[str, Checkpoint], novel: PictureSet, *, episodes: int) -> dict[str, dict[str, dict[str, Any]]]:
     """Accuracy of every network on the novel classes: network -> shots -> group -> mean, interval, episodes."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     rows = []
@@ -153,14 +150,12 @@ def measure(
         rows.append([ROWS[name], *map(str, measured.rows()[row].values())])
         found[name] = measured.to_json()["rows"][row]
     header = ["", *(f"{shots}, {group}" for shots, groups in found["sp"].items() for group in groups)]
-    say(f"{len(novel.class_names)} novel classes, 5-way, {episodes} episodes, % with 95 % interval")
-    say(table(header, rows))
+    _log.info(f"{len(novel.class_names)} novel classes, 5-way, {episodes} episodes, % with 95 % interval")
+    _log.info(table(header, rows))
     return found
 
 
-def teach(
-    recognizer: Recognizer, novel: PictureSet, folder: Path, bank: Path, *, say: Callable[[str], None]
-) -> list[TaughtClass]:
+def teach(recognizer: Recognizer, novel: PictureSet, folder: Path, bank: Path) -> list[TaughtClass]:
     """Teaches five novel classes, each from one cluttered picture, which is first written to a file as a user has it."""
     folder.mkdir(exist_ok=True)
     cluttered = novel.only("clutter")
@@ -172,14 +167,12 @@ def teach(
         image = load_image(file)
         recognizer.enroll(name, [image])
         taught.append(TaughtClass(name, image))
-        say(f"taught '{name}' from {file}")
+        _log.info(f"taught '{name}' from {file}")
     recognizer.bank.save(bank)
     return taught
 
 
-def watch(
-    recognizer: Recognizer, names: Sequence[str], out: Path, *, frames: int, say: Callable[[str], None]
-) -> tuple[list[FrameResult], dict[str, Any]]:
+def watch(recognizer: Recognizer, names: Sequence[str], out: Path, *, frames: int) -> tuple[list[FrameResult], dict[str, Any]]:
     """Draws a video in which the taught objects pass among others, and recognises every frame of the file."""
     looks = {c.name: c for c in scenes.split_classes()["test"]}
     others = [name for name in names if name not in recognizer.bank.names]
@@ -207,9 +200,9 @@ def watch(
         "unknown_shown": len(truth) - sum(known),
         "unknown_right": sum(not k and label == UNKNOWN for k, label in zip(known, labels, strict=True)),
     }
-    say(f"{summary.frames} frames at {summary.fps:.0f} a second through {recognizer.backend.description}")
+    _log.info(f"{summary.frames} frames at {summary.fps:.0f} a second through {recognizer.backend.description}")
     right, strange = f"{watched['right']} of {watched['shown']}", f"{watched['unknown_right']} of {watched['unknown_shown']}"
-    say(f"taught objects right in {right} frames, others unknown in {strange}")
+    _log.info(f"taught objects right in {right} frames, others unknown in {strange}")
     return keep.results, watched
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from sp_edge.errors import PromptError
 from sp_edge.files import sha256
 
+_log = logging.getLogger(__name__)
 Vector = NDArray[np.float32]
 _DIGITS = 64  # of one number, at most
 _LINE = 1 << 18  # bytes of one line, at most: a word and its vector
@@ -24,18 +26,17 @@ class GloVe:
     """Encodes sentences with a file of lines 'word v1 ... vT' in UTF-8, plain or gzipped.
 
     A word is looked up as it is written, then in lower case, then by its parts ('T-shirt,' as 't' and 'shirt'). Words that
-    the file does not have are left out of the mean.
+    the file does not have are left out of the mean, and logged.
 
     Args:
         path: such as glove.6B.300d.txt.
         template: that names are put into; its own words do not make a name known.
-        say: is told which words were left out.
     """
 
     name = "glove"
 
-    def __init__(self, path: Path, template: str = "{name}", say: Callable[[str], None] = lambda _: None) -> None:
-        self._path, self._say = path, say
+    def __init__(self, path: Path, template: str = "{name}") -> None:
+        self._path = path
         self._common = set(template.replace("{name}", " ").split())
         try:
             self.revision = sha256(path)[:12]
@@ -66,7 +67,7 @@ class GloVe:
                 next_step="spell them in common words, or describe these classes (text.descriptions)",
             )
         if left_out := [word for word in words if not known[word]]:
-            self._say(f"words that {self._path.name} does not know, left out of the prompts: {', '.join(left_out)}")
+            _log.warning(f"words that {self._path.name} does not know, left out of the prompts: {', '.join(left_out)}")
         means = [np.mean([vector for word in s.split() for vector in known[word]], axis=0) for s in sentences]
         return np.array(means, np.float32).reshape(len(sentences), self.dim)
 

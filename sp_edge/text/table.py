@@ -21,11 +21,6 @@ from sp_edge.text.minilm import MiniLM
 from sp_edge.text.sentence import SBERT
 from sp_edge.text.vectors import read_vectors
 
-Say = Callable[[str], None]
-
-
-def _silent(_: str) -> None: ...
-
 
 def prompt_table(
     names: Sequence[str],
@@ -33,7 +28,6 @@ def prompt_table(
     *,
     base: Sequence[str] = (),
     descriptions: Descriptions | None = None,
-    say: Say = _silent,
 ) -> PromptTable:
     """The prompt of every class, in the order of `names`.
 
@@ -44,7 +38,6 @@ def prompt_table(
         names: of all classes; spellings of one name count once.
         base: names of the training classes, among `names`.
         descriptions: clean name -> sentences; by default what `settings.descriptions` holds.
-        say: is told what the encoder had to leave out.
 
     Raises:
         PromptError: a name that cannot be one, or that the encoder or the file of vectors does not know; a file that cannot
@@ -69,7 +62,7 @@ def prompt_table(
                 got=", ".join(list(descriptions)[:3]),
             )
     used = {name: tuple(descriptions[name]) for name in clean if name in descriptions}
-    encoder = _encoder(settings, say)
+    encoder = _encoder(settings)
     means = class_vectors(encoder.encode, clean, used, settings.template)
     vectors, norm = _equalise(means, clean, settings.norm, base)
     return PromptTable(TextSpec(encoder.name, encoder.revision, settings.template, norm, encoder.dim), clean, vectors, used)
@@ -81,14 +74,12 @@ def extend_table(
     settings: TextSettings | None = None,
     *,
     descriptions: Descriptions | None = None,
-    say: Say = _silent,
 ) -> PromptTable:
     """The table with prompts for `names` added where it has none, made in the table's own way.
 
     Args:
         settings: that the table was made with, for what it does not record itself: where a file of vectors is.
         descriptions: clean name -> sentences; names that it holds are made anew from them.
-        say: as in `prompt_table`.
 
     Raises:
         PromptError: the encoder here is not the one that made the table, and as in `prompt_table`.
@@ -105,12 +96,12 @@ def extend_table(
         settings = dataclasses.replace(made_by, template=text.template, norm=text.norm, descriptions="")
     except SettingsError as cause:
         raise PromptError("the table was made in a way that is unknown here", expected=cause.expected, got=cause.got) from cause
-    return table.with_table(prompt_table(wanted, settings, descriptions=descriptions, say=say))
+    return table.with_table(prompt_table(wanted, settings, descriptions=descriptions))
 
 
-def _encoder(settings: TextSettings, say: Say) -> TextEncoder:
+def _encoder(settings: TextSettings) -> TextEncoder:
     if settings.encoder == "glove":
-        return GloVe(Path(settings.path), settings.template, say)
+        return GloVe(Path(settings.path), settings.template)
     return open_encoder(settings.encoder)
 
 

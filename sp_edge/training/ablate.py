@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from sp_edge.training.evaluate import WITH, WITHOUT, Setting, evaluate_checkpoin
 from sp_edge.training.run import train
 from sp_edge.training.variants import Variant, backbone_key, folder_name, to_train
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,6 @@ def ablate(
     seeds: int = 1,
     init: Path | None = None,
     device: str = "auto",
-    say: Say = print,
 ) -> list[Row]:
     """Trains and measures. What is in the folder from an earlier call is kept, so that one that was cut off goes on.
 
@@ -136,7 +136,6 @@ def ablate(
         seeds: trainings of each variant, from `base.seed` on.
         init: what all variants start from, instead of pre-training; as `train` takes it.
         device: auto, cpu or cuda.
-        say: is told what happens.
 
     Raises:
         SettingsError: no seed, the folder holds something else, or no test classes.
@@ -148,7 +147,7 @@ def ablate(
         raise SettingsError(f"{folder} is no folder", expected="a folder, new or of an earlier ablation")
     if not sets.has_split(base, "test"):
         raise SettingsError("no test classes to measure on", expected="a data set with a split 'test'", got=base.data.source)
-    ablation = _Ablation(base, folder, init, device, say)
+    ablation = _Ablation(base, folder, init, device)
     ablation.check(variants[0].settings)
     todo = [
         (variant, dataclasses.replace(variant.settings, seed=base.seed + number))
@@ -159,7 +158,7 @@ def ablate(
         ablation.begun(settings)
     found: dict[str, list[Measured]] = {variant.name: [] for variant in variants}
     for number, (variant, settings) in enumerate(todo, 1):
-        say(f"\n[{number}/{len(todo)}] {variant.name}" + (f", seed {settings.seed}" if seeds > 1 else ""))
+        _log.info(f"[{number}/{len(todo)}] {variant.name}" + (f", seed {settings.seed}" if seeds > 1 else ""))
         found[variant.name].append(ablation.measure(settings))
     return [Row(variant, found[variant.name]) for variant in variants]
 
@@ -167,9 +166,9 @@ def ablate(
 class _Ablation:
     """The runs in a folder, and what they lend each other: pictures, prompts and pre-trained backbones."""
 
-    def __init__(self, base: Settings, folder: Path, init: Path | None, device: str, say: Say) -> None:
+    def __init__(self, base: Settings, folder: Path, init: Path | None, device: str) -> None:
         self._base, self._folder, self._init = base, folder, init
-        self._device, self._say = device, say
+        self._device = device
         self._supply = Supply(base)
         self._backbones: dict[str, Path] = {}
 
@@ -202,7 +201,7 @@ class _Ablation:
             result = evaluate_checkpoint(
                 checkpoint, pictures, settings.eval, strength=asked, device=self._device, progress=True
             )
-            self._say(str(result))
+            _log.info(str(result))
             scores = {name: dict(row) for name, row in result.scores.items()}
             _keep(file, scores, how)
         return Measured(scores, strength, run)
@@ -219,7 +218,6 @@ class _Ablation:
             init=self._init or init,
             load=partial(self._supply.pictures, settings),
             prompts=None if (run / runs.CHECKPOINT).exists() else self._supply.prompts(settings),
-            say=self._say,
         )
         self.begun(settings)
         return checkpoint

@@ -58,7 +58,7 @@ def episode_scores(
     dim = features.query.shape[-1]
     scores = np.empty(count)
     for start in trange(
-        0, count, _CHUNK, desc="episodes", unit_scale=_CHUNK, disable=not progress, leave=False, mininterval=1.0
+        0, count, _CHUNK, desc="episodes", unit_scale=_CHUNK, disable=not progress or None, leave=False, mininterval=1.0
     ):
         part = slice(start, start + _CHUNK)
         shown, asked = episodes.support[part], episodes.query[part]

@@ -140,7 +140,9 @@ def encode(
     queries: list[Tensor] = []
     supports: list[Tensor] = []
     try:
-        for start in trange(0, len(images), batch_size, desc="encoding", disable=not progress, leave=False, mininterval=1.0):
+        for start in trange(
+            0, len(images), batch_size, desc="encoding", disable=not progress or None, leave=False, mininterval=1.0
+        ):
             rows = slice(start, start + batch_size)
             batch = torch.from_numpy(images[rows])
             tokens = network.begin(normalise((batch if change is None else change(batch)).to(device)))
@@ -190,7 +192,7 @@ def encode_views(
         settings: of the augmentation; the same settings and seed give the same views.
     """
     encoded = []
-    for view in trange(views, desc="views", disable=not progress, leave=False):
+    for view in trange(views, desc="views", disable=not progress or None, leave=False):
         change = partial(augment, settings=settings, rng=np.random.default_rng([seed, 4, view]))
         encoded.append(encode(network, images, prompts, strength=1.0, change=change))
     query, support = (np.stack([getattr(one, part) for one in encoded], axis=1) for part in ("query", "support"))

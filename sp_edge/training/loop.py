@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from sp_edge.training.pointwise import multiply_pointwise
 from sp_edge.training.shared_norm import share_statistics
 from sp_edge.training.state import StageState
 
+_log = logging.getLogger(__name__)
 SAVE_EVERY_S = 30.0
 REPORT_EVERY = 10
 
@@ -173,12 +175,13 @@ def run_stage(
 
 
 class _Report:
-    """Shows how a stage goes, as a bar and as TensorBoard events."""
+    """Shows how a stage goes: as a bar, or in the log where standard error is no terminal, and as TensorBoard events."""
 
     def __init__(self, name: str, folder: Path, steps: int, state: StageState, *, enabled: bool) -> None:
-        self._state = state
+        self._name, self._steps, self._state = name, steps, state
         self._events = SummaryWriter(str(folder / "events" / name)) if enabled else None
-        self._bar = tqdm(total=steps, initial=state.step, desc=name, mininterval=1.0, disable=not enabled)
+        self._bar = tqdm(total=steps, initial=state.step, desc=name, mininterval=1.0, disable=not enabled or None)
+        self._tenth = max(steps // 10 // REPORT_EVERY, 1) * REPORT_EVERY
 
     def __enter__(self) -> _Report:
         return self
@@ -196,6 +199,8 @@ class _Report:
             return
         if state.step % REPORT_EVERY == 0:
             loss, accuracy = state.means
+            if self._bar.disable and state.step % self._tenth == 0:  # nobody sees the bar
+                _log.info(f"{self._name}: step {state.step:,} of {self._steps:,}, loss {loss:.3f}, accuracy {accuracy:.3f}")
             self._bar.set_postfix({"loss": f"{loss:.3f}", "accuracy": f"{accuracy:.3f}"}, refresh=False)
             self._events.add_scalar("loss", loss, state.step)
             self._events.add_scalar("accuracy", accuracy, state.step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from sp_edge.training.strength import choose_strength
 from sp_edge.training.text_prototype import check_classes, fit_text_prototype
 from sp_edge.training.tune import base_episodes, tune
 
+_log = logging.getLogger(__name__)
 VALIDATION_EPISODES = 200
 
 
@@ -43,7 +45,6 @@ def train(
     init: Path | None = None,
     load: Callable[[str], PictureSet] | None = None,
     prompts: PromptTable | None = None,
-    say: Callable[[str], None] = print,
 ) -> Checkpoint:
     """Pre-trains, then tunes in episodes. A run that was cut off goes on where it stood when called again.
 
@@ -54,7 +55,6 @@ def train(
             weights that timm publishes.
         load: gives the pictures of 'train' or 'val', where they may have been read already.
         prompts: of every class of the data set, where they have been made already.
-        say: is told what happens, a line each.
 
     Raises:
         SettingsError: the folder holds a run with other settings.
@@ -65,24 +65,22 @@ def train(
     _check_folder(folder, described)
     if (folder / runs.CHECKPOINT).exists():
         _drop_state(folder, "tune")
-        say(f"{folder} is complete already")
+        _log.info(f"{folder} is complete already")
         return Checkpoint.load(folder / runs.CHECKPOINT)
     classes = sets.class_names(settings)
     accelerator = make_accelerator(settings.precision, device)
-    main = accelerator.is_main_process  # which alone writes and reports
-    say = say if main else _nothing
-    say(f"training on {_place(accelerator)}")
-    table = prompts or prompt_table(
-        [name for names in classes.values() for name in names], settings.text, base=classes.get("train", ()), say=say
-    )
+    main = accelerator.is_main_process  # which alone writes
+    _log.info(f"training on {_place(accelerator)}")
+    every = [name for names in classes.values() for name in names]
+    table = prompts or prompt_table(every, settings.text, base=classes.get("train", ()))
     load = load or partial(sets.load_split, settings, progress=main)
     pictures = load("train")
-    say(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
+    _log.info(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, table.text.dim)
     _check_stages(network, pictures, settings, Share.of(accelerator), pretrains=init is None)
     if init is not None:
-        _start_from(network, init, settings, say)
+        _start_from(network, init, settings)
     validation = _validation(network, settings, load)
     measure = _measure(network, validation, table, settings, accelerator)
     if main:
@@ -109,7 +107,7 @@ def train(
     if not main:
         accelerator.wait_for_everyone()  # the first process chooses and writes
         return Checkpoint.load(folder / runs.CHECKPOINT)
-    settings = _weigh_prompts(network, pictures, validation, table, settings, record, say)
+    settings = _weigh_prompts(network, pictures, validation, table, settings, record)
     checkpoint = Checkpoint(network.cpu().eval(), settings, table, "tuned", classes, record)
     checkpoint.save(folder / runs.CHECKPOINT)
     _drop_state(folder, "tune")
@@ -182,10 +180,6 @@ def _place(accelerator: Accelerator) -> str:
     return f"{accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}{together}"
 
 
-def _nothing(_text: str) -> None:
-    pass
-
-
 def _weigh_prompts(
     network: PromptedNetwork,
     pictures: PictureSet,
@@ -193,25 +187,24 @@ def _weigh_prompts(
     table: PromptTable,
     settings: Settings,
     record: dict[str, Any],
-    say: Callable[[str], None],
 ) -> Settings:
     """Fits the text prototype where there is one, and sets the prompts' strength where it is to be chosen."""
     if network.text_prototype is not None:
         fit = fit_text_prototype(network, pictures, table)
         network.text_share = settings.model.text_share
         record["text_prototype"] = dataclasses.asdict(fit)
-        say(f"text alone explains {100 * fit.explained:.0f} % of how classes look that it was not fitted on")
+        _log.info(f"text alone explains {100 * fit.explained:.0f} % of how classes look that it was not fitted on")
     if not _chooses_strength(network, settings):
         return settings
     found = None if validation is None else choose_strength(network, validation, table, settings.eval)
     if found is None:
-        say("too few validation pictures to choose the prompts' strength with: it stays as set")
+        _log.warning("too few validation pictures to choose the prompts' strength with: it stays as set")
         return settings
     record["strength"] = found
     network.strength, network.text_share = found["strength"], found["text_share"]
     ahead = Difference(**found["difference"])
     text = "" if network.text_prototype is None else f", {network.text_share} of it from text alone,"
-    say(f"prompt strength {network.strength}{text} serves the validation classes best: {ahead} points to no prompts")
+    _log.info(f"prompt strength {network.strength}{text} serves the validation classes best: {ahead} points to no prompts")
     return dataclasses.replace(
         settings,
         model=dataclasses.replace(settings.model, prompt_strength=network.strength, text_share=network.text_share),
@@ -234,12 +227,12 @@ def _check_folder(folder: Path, described: dict[str, Any]) -> None:
         raise SettingsError(f"{folder} is not a run and not empty", expected="a new or empty folder")
 
 
-def _start_from(network: PromptedNetwork, init: Path, settings: Settings, say: Callable[[str], None]) -> None:
+def _start_from(network: PromptedNetwork, init: Path, settings: Settings) -> None:
     """Takes over a checkpoint's backbone, and its prompt where both have one of the same form; or timm's backbone."""
     if init == Path("timm"):
-        say(f"starting from timm's {load_timm_weights(network.backbone, settings.model.backbone)}")
+        _log.info(f"starting from timm's {load_timm_weights(network.backbone, settings.model.backbone)}")
         if warning := seen_classes(settings.data.source):
-            say(f"warning: {warning}")
+            _log.warning(warning)
         return
     weights = Checkpoint.load(init).network.state_dict()
     own = network.state_dict()

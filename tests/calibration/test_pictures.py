@@ -36,13 +36,13 @@ def test_reads_a_folder_and_what_is_below(photos: Path) -> None:
     assert read.files[0].name == "loose.png"
 
 
-def test_a_large_folder_is_read_evenly(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_folder_is_read_evenly(photos: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(module, "CANDIDATES", 20)
     read = Pictures.read(photos, PREPROCESS)
     assert len(read.files) + len(read.unreadable) == 20
     assert {file.parent.name for file in read.files} >= {"red", "green", "blue"}
-    told = calibrate_with(read, encode(read.images), encode(read.images)).words
-    assert any("26 pictures are more than needed" in word for word in told)
+    calibrate_with(read, encode(read.images), encode(read.images))
+    assert "26 pictures are more than needed" in log.text
 
 
 @pytest.mark.parametrize(("count", "enough"), [(0, False), (MINIMUM - 1, False), (MINIMUM, True)])
@@ -79,22 +79,24 @@ def test_k_centre_leaves_no_row_farther_than_twice_the_best() -> None:
     assert distance[:, k_centre(features, 3)].min(axis=1).max() <= 2 * best + 1e-6
 
 
-def test_the_choice_is_recorded(photos: Path) -> None:
+def test_the_choice_is_recorded(photos: Path, log: pytest.LogCaptureFixture) -> None:
     read = Pictures.read(photos, PREPROCESS)
     made = calibrate_with(read, encode(read.images), encode(read.images))
     assert made.record["chosen"] == 25 <= CHOSEN
     assert (made.record["found"], made.record["unreadable"]) == (26, 1)
     assert made.record["sha256"] == hashlib.sha256(read.images.tobytes()).hexdigest()
     assert made.record["spread"] == 1
-    assert any("1 of 26 files cannot be read" in word and "broken.jpg" in word for word in made.words)
-    assert any("25 calibration pictures are few" in word for word in made.words)
-    assert not any("another kind" in word for word in made.words)
+    assert any("1 of 26 files cannot be read" in word and "broken.jpg" in word for word in log.messages)
+    assert any("25 calibration pictures are few" in word for word in log.messages)
+    assert not any("another kind" in word for word in log.messages)
 
 
-def test_pictures_of_another_kind_are_warned_of(photos: Path) -> None:
+def test_pictures_of_another_kind_are_warned_of(photos: Path, log: pytest.LogCaptureFixture) -> None:
     read = Pictures.read(photos, PREPROCESS)
     known = -encode(read.images)
-    assert any("warning" in word and "another kind" in word for word in calibrate_with(read, encode(read.images), known).words)
+    calibrate_with(read, encode(read.images), known)
+    assert "another kind" in log.records[-1].getMessage()
+    assert log.records[-1].levelname == "WARNING"
 
 
 @pytest.mark.parametrize("kind", ["black", "noise"])

@@ -29,7 +29,7 @@ def pictures(photos: Path) -> Pictures:
 
 @pytest.fixture
 def report(model: onnx.ModelProto, pictures: Pictures) -> Report:
-    return measure(model, pictures, pictures.images)[0]
+    return measure(model, pictures, pictures.images)
 
 
 def test_sensitivity_is_of_one_layer_alone(model: onnx.ModelProto, pictures: Pictures) -> None:
@@ -73,7 +73,7 @@ def test_the_report_says_what_was_measured(report: Report, model: onnx.ModelProt
 
 def test_without_class_folders_there_is_no_accuracy(model: onnx.ModelProto, pictures: Pictures, photos: Path) -> None:
     flat = Pictures(photos, pictures.images, tuple(photos / file.name for file in pictures.files), 25, ())
-    assert measure(model, flat, pictures.images)[0].classes == ()
+    assert measure(model, flat, pictures.images).classes == ()
 
 
 def test_the_plot_shows_every_layer_and_class(report: Report) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import subprocess
 import sys
@@ -72,6 +73,27 @@ def test_debug_shows_where_and_only_then(raising: Raiser, capsys: pytest.Capture
     assert err.endswith("error: bad value\n")
     assert run(group, ["go"]) == 2
     assert "Traceback" not in capsys.readouterr().err, "one command's --debug is not the next one's"
+
+
+def test_what_our_packages_log_is_shown_on_stderr_while_a_command_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    group = click.Group()
+
+    @group.command(cls=Command)
+    def go() -> None:
+        for name in ("sp_edge.any", "sp_edge_export.any", "sp_edge_runtime.any", "sp_edge_calibration.any"):
+            logging.getLogger(name).info(f"{name} goes on")
+            logging.getLogger(name).warning(f"{name} wonders")
+        logging.getLogger("of.others").warning("chatter")
+        click.echo("a result")
+
+    for _ in range(2):  # once each, whatever ran before
+        assert run(group, ["go"]) == 0
+        out, err = capsys.readouterr()
+        assert out == "a result\n"
+        assert err.splitlines()[:2] == ["sp_edge.any goes on", "warning: sp_edge.any wonders"]
+        assert len(err.splitlines()) == 8
+    logging.getLogger("sp_edge.any").info("after it")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_fault_of_ours_is_not_hidden(raising: Raiser) -> None:
@@ -179,7 +201,7 @@ def test_a_folder_that_may_not_be_written(toy_bundle: Path, toy_pictures: Path) 
     arguments = ["enroll", str(toy_bundle), str(toy_pictures), "--name", "red", "--bank", "/sys/kernel/b.spbank"]
     ran = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
     assert ran.returncode == 2
-    assert ran.stderr.startswith("error: [Errno ")
+    assert ran.stderr.splitlines()[-1].startswith("error: [Errno ")
     assert "Traceback" not in ran.stderr
 
 

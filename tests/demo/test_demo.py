@@ -19,7 +19,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-c", "from sp_edge.cli import main; main()", "demo", "--quick", "--out", "out dir"]
     ran = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    (place / "said").write_text(ran.stdout)
+    (place / "said").write_text(ran.stdout + ran.stderr)
     return place
 
 

@@ -106,7 +106,7 @@ def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
     """The checkpoint exported in fp16, for real; not to be changed."""
     # An untrained network guesses: its accuracy on a handful of pictures moves by chance with the last bit of a feature.
     options = ExportOptions("fp16", max_drop=1)
-    return export(checkpoint, tmp_path_factory.mktemp("export") / "model.spedge", options, say=lambda _: None)
+    return export(checkpoint, tmp_path_factory.mktemp("export") / "model.spedge", options)
 
 
 @pytest.fixture

@@ -39,12 +39,11 @@ def test_the_probability_is_right_about_banks_it_has_not_seen() -> None:
     assert np.mean([found.confidence for found in unknown]) < 0.3
 
 
-def test_features_that_say_nothing_are_told_of() -> None:
-    said: list[str] = []
+def test_features_that_say_nothing_are_told_of(log: pytest.LogCaptureFixture) -> None:
     random = np.random.default_rng(0)
     noise = random.normal(size=(60, D)).astype(np.float32)
     fitted = fit_calibration(
-        Features(noise, noise), np.arange(60) % 20, [np.arange(60)], 0.0, np.eye(D, dtype=np.float32), banks=60, say=said.append
+        Features(noise, noise), np.arange(60) % 20, [np.arange(60)], 0.0, np.eye(D, dtype=np.float32), banks=60
     )
     assert fitted.distance < 1
     assert (

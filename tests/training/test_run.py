@@ -34,7 +34,7 @@ class Stopped(BaseException):
 
 
 def go(settings: Settings, folder: Path, **options: Any) -> Checkpoint:
-    return train(settings, folder, device="cpu", say=options.pop("say", lambda _: None), **options)
+    return train(settings, folder, device="cpu", **options)
 
 
 def weights(checkpoint: Checkpoint | Path) -> dict[str, bytes]:
@@ -81,19 +81,22 @@ def test_pre_training_leaves_the_prompt_alone(quick: Quick, whole: Path) -> None
         assert torch.equal(value, after[name]) == (name.startswith("prompt.")), name
 
 
-def test_a_finished_run_is_not_done_again(quick: Quick, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+def test_a_finished_run_is_not_done_again(
+    quick: Quick, whole: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
     before = (whole / runs.CHECKPOINT).read_bytes()
     monkeypatch.setattr(run_module, "make_accelerator", lambda *_: pytest.fail("trains again"))
-    assert weights(go(quick(), whole, say=said.append)) == weights(whole / runs.CHECKPOINT)
-    assert said == [f"{whole} is complete already"]
+    assert weights(go(quick(), whole)) == weights(whole / runs.CHECKPOINT)
+    assert log.messages == [f"{whole} is complete already"]
     assert (whole / runs.CHECKPOINT).read_bytes() == before
 
 
-def test_it_says_what_it_does(quick: Quick, tmp_path: Path) -> None:
-    said: list[str] = []
-    go(quick(), tmp_path / "run", say=said.append)
-    assert said == [
+def test_it_says_what_it_does_and_shows_no_bar_to_nobody(
+    quick: Quick, tmp_path: Path, log: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go(quick(), tmp_path / "run")
+    assert "\r" not in capsys.readouterr().err
+    assert log.messages == [
         "training on cpu in fp32",
         "24 pictures of 6 base classes",
         "too few validation pictures to choose the prompts' strength with: it stays as set",
@@ -243,7 +246,7 @@ def hang_in_the_middle_of_a_write(file):
         time.sleep(600)
     fsync(file)
 os.fsync = hang_in_the_middle_of_a_write
-run.train(helpers["quick_settings"](pathlib.Path(sys.argv[2])), folder, device="cpu", say=lambda _: None)
+run.train(helpers["quick_settings"](pathlib.Path(sys.argv[2])), folder, device="cpu")
 """
 
 
@@ -556,7 +559,9 @@ def test_other_networks_train_too(quick: Quick, tmp_path: Path, model: dict[str,
     assert (loaded.network.prompt is None) == (model.get("interaction") == "none")
 
 
-def test_a_run_can_start_from_timms_weights(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_can_start_from_timms_weights(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(BaseClassifier, "forward", lambda *_: pytest.fail("pre-trains"))
 
     def load(backbone: Any, name: str) -> str:
@@ -565,12 +570,12 @@ def test_a_run_can_start_from_timms_weights(quick: Quick, tmp_path: Path, monkey
 
     monkeypatch.setattr(run_module, "load_timm_weights", load)
     monkeypatch.setattr(run_module, "seen_classes", lambda source: f"{Path(source).name} was seen")
-    settings, said = quick(tune={"steps": 1, "lr": 0.0}), list[str]()
-    checkpoint = go(settings, tmp_path / "run", init=Path("timm"), say=said.append)
+    settings = quick(tune={"steps": 1, "lr": 0.0})
+    checkpoint = go(settings, tmp_path / "run", init=Path("timm"))
     assert (checkpoint.network.backbone.pos_embed3 == 0.25).all()
     assert checkpoint.record["init"] == "timm"
-    assert "starting from timm's visformer_mini.in1k" in said
-    assert f"warning: {Path(settings.data.source).name} was seen" in said
+    assert "starting from timm's visformer_mini.in1k" in log.messages
+    assert f"{Path(settings.data.source).name} was seen" in log.messages
 
 
 @pytest.mark.parametrize("change", [{"backbone": "visformer_tiny"}, {"image_size": 96}], ids=str)
@@ -590,13 +595,14 @@ def test_a_start_that_is_no_checkpoint_is_refused(quick: Quick, tmp_path: Path, 
         go(quick(), tmp_path / "run", init=first)
 
 
-def test_bf16_gives_a_checkpoint_in_fp32(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_gives_a_checkpoint_in_fp32(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
     from accelerate.state import AcceleratorState
 
     monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # one precision a process, but for this test
-    said: list[str] = []
-    checkpoint = go(quick(precision="bf16", pretrain={"steps": 2}, tune={"steps": 2}), tmp_path / "run", say=said.append)
-    assert said[0] == "training on cpu in bf16"
+    checkpoint = go(quick(precision="bf16", pretrain={"steps": 2}, tune={"steps": 2}), tmp_path / "run")
+    assert log.messages[0] == "training on cpu in bf16"
     assert {value.dtype for value in checkpoint.network.state_dict().values()} == {torch.float32, torch.int64}
     assert weights(tmp_path / "run" / runs.CHECKPOINT) == weights(checkpoint)
 

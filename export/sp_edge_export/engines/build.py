@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -18,9 +19,10 @@ from sp_edge.engines.sidecar import Shape, Sidecar, Tensor
 from sp_edge.errors import ExportError, PlanError
 from sp_edge.files import locked, remove_leftovers, write_bytes, write_json
 from sp_edge_export.engines.cache import cache_path, read_cache, write_cache
-from sp_edge_export.engines.engine import EngineOptions, Progress, Say, load_tensorrt
+from sp_edge_export.engines.engine import EngineOptions, Progress, load_tensorrt
 from sp_edge_export.engines.types import check_precision, dtype_name, kernel_dtypes, layer_dtypes
 
+_log = logging.getLogger(__name__)
 _GIB = 2**30
 
 
@@ -33,7 +35,6 @@ def build_plan(
     folder: Path,
     *,
     progress: Progress,
-    say: Say,
 ) -> tuple[Path, bool]:
     """Builds one plan in this process, unless the same stands there; for the arguments see `engine.build_engine`.
 
@@ -72,7 +73,7 @@ def build_plan(
         io = bundle.manifest.to_json()["io"][graph]
         declared = {**io["inputs"], **io["outputs"]}
         cache = cache_path(folder, device, options.targets)
-        build = _Build(trt, options, progress, say, has_gpu=device.compute_capability is not None)
+        build = _Build(trt, options, progress, has_gpu=device.compute_capability is not None)
         plan, found = build.run(source, facts["onnx_sha256"], declared, max_batch, cache)
         for what, counts in (("the network", found["layers"]), ("the engine", found["kernels"])):
             if counts is not None:
@@ -120,13 +121,12 @@ def _check_gpu_memory(device: Device, options: EngineOptions) -> None:
 class _Build:
     """One build: its logger, builder and network."""
 
-    def __init__(self, trt: ModuleType, options: EngineOptions, progress: Progress, say: Say, *, has_gpu: bool) -> None:
+    def __init__(self, trt: ModuleType, options: EngineOptions, progress: Progress, *, has_gpu: bool) -> None:
         self._trt = trt
         self._has_gpu = has_gpu  # without one nothing is measured, and what was built cannot be opened
         self._options = options
         self._progress = progress
-        self._say = say
-        self._log = _log(trt)
+        self._logger = _logger(trt)
 
     def run(
         self, source: Path, digest: str, declared: Mapping[str, Mapping[str, Any]], max_batch: int, cache: Path
@@ -134,7 +134,7 @@ class _Build:
         """Gives the plan's bytes, and what its sidecar says of tensors and layers."""
         trt = self._trt
         try:
-            builder = trt.Builder(self._log)
+            builder = trt.Builder(self._logger)
         except (TypeError, RuntimeError) as cause:  # what pybind makes of a constructor that gave nothing
             raise ExportError(
                 f"TensorRT {trt.__version__} cannot start its builder",
@@ -171,7 +171,7 @@ class _Build:
         if sha256(content).hexdigest() != digest:
             raise ExportError(f"{source.name} has changed since the bundle was opened", next_step="copy or export it again")
         trt = self._trt
-        parser = trt.OnnxParser(network, self._log)
+        parser = trt.OnnxParser(network, self._logger)
         if not parser.parse(content):
             errors = [parser.get_error(i) for i in range(parser.num_errors)]
             words = "; ".join(
@@ -234,7 +234,7 @@ class _Build:
         return tuple(inputs), tuple(outputs)
 
     def _use_cache(self, config: Any, path: Path) -> bytes:
-        """Gives the builder the timing cache of this device; what TensorRT does not take is left out, with a word."""
+        """Gives the builder the timing cache of this device; what TensorRT does not take is left out, and logged."""
         blob, why = read_cache(path)
         cache = config.create_timing_cache(blob)
         taken = cache is not None and config.set_timing_cache(cache, False)
@@ -243,13 +243,13 @@ class _Build:
         if not taken:
             config.set_timing_cache(config.create_timing_cache(b""), False)
         if why:
-            self._say(why)
+            _log.warning(why)
         return blob
 
     def _inspect(self, plan: bytes) -> dict[str, int] | None:
         """What the built engine computes in; None where it does not say."""
         trt = self._trt
-        runtime = trt.Runtime(self._log)
+        runtime = trt.Runtime(self._logger)
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None and self._options.targets:
             return None  # built for other GPUs than this one
@@ -258,14 +258,14 @@ class _Build:
         return kernel_dtypes(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
 
     def _errors(self) -> str:
-        return "; ".join(self._log.errors)[-1000:]
+        return "; ".join(self._logger.errors)[-1000:]
 
 
 def _words(tensors: Mapping[str, tuple[str, Shape]]) -> str:
     return ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in sorted(tensors.items()))
 
 
-def _log(trt: ModuleType) -> Any:
+def _logger(trt: ModuleType) -> Any:
     class Log(trt.ILogger):  # type: ignore[name-defined, misc]
         """Keeps TensorRT's errors for the message; the rest is its own chatter."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import re
 import signal
 import subprocess
@@ -22,8 +23,8 @@ from sp_edge.engines.plans import Plan, default_folder
 from sp_edge.engines.sidecar import FLAVOURS, MAX_BATCH
 from sp_edge.errors import BackendError, ExportError, MissingExtraError, SettingsError
 
+_log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
-Say = Callable[[str], None]
 
 _EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
 _GIB = 2**30
@@ -98,12 +99,12 @@ def build_engine(
     max_batch: int = 1,
     folder: Path | None = None,
     progress: Progress | None = None,
-    say: Say = print,
 ) -> tuple[Plan, bool]:
     """Builds one graph, unless the same was built before; see `sp_edge.engines.plans` for where it stands.
 
     The precision is the ONNX graph's own: networks are strongly typed, and no precision flag is set. Builders of one folder
-    take turns. Where this process is stopped, its builder ends with it, and no half of a plan is left.
+    take turns. Where this process is stopped, its builder ends with it, and no half of a plan is left. What is worth
+    knowing, such as a damaged timing cache, is logged.
 
     Args:
         graph: query or support.
@@ -111,7 +112,6 @@ def build_engine(
         max_batch: 1 gives a static plan; more a plan whose batch reaches from 1 to that.
         folder: of all engines; `default_folder()` by default.
         progress: is told (phase, steps done, steps in all); what it raises stops the build.
-        say: is told what is worth knowing, such as a damaged timing cache.
 
     Returns:
         The plan, and whether it was built now.
@@ -138,7 +138,7 @@ def build_engine(
         "folder": str((folder or default_folder()).resolve()),
         "options": asdict(options),
     }
-    done = _run(job, progress or (lambda *_: None), say)
+    done = _run(job, progress or (lambda *_: None))
     return Plan.load(Path(done["plan"])), bool(done["built"])
 
 
@@ -192,8 +192,8 @@ def check_memory(graph_bytes: int, workspace: float) -> None:
         )
 
 
-def _run(job: dict[str, Any], progress: Progress, say: Say) -> dict[str, Any]:
-    """Starts the builder's process, hands on what it says, and gives its last word."""
+def _run(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Starts the builder's process, hands on what it logs, and gives its last word."""
     with tempfile.TemporaryFile() as chatter:
         child = subprocess.Popen(  # noqa: S603 - this very interpreter
             [sys.executable, "-c", _PROGRAM, *sys.path],
@@ -204,13 +204,13 @@ def _run(job: dict[str, Any], progress: Progress, say: Say) -> dict[str, Any]:
             encoding="utf-8",
         )
         try:
-            return _listen(child, job, progress, say) or _explain(child, chatter)
+            return _listen(child, job, progress) or _explain(child, chatter)
         finally:
             child.kill()
             child.communicate()
 
 
-def _listen(child: subprocess.Popen[str], job: dict[str, Any], progress: Progress, say: Say) -> dict[str, Any] | None:
+def _listen(child: subprocess.Popen[str], job: dict[str, Any], progress: Progress) -> dict[str, Any] | None:
     assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - pipes, as asked for
     try:
         # Its standard input stays open: the child ends where that does, so also with this process.
@@ -222,8 +222,8 @@ def _listen(child: subprocess.Popen[str], job: dict[str, Any], progress: Progres
         message = json.loads(line)
         if "progress" in message:
             progress(*message["progress"])
-        elif "say" in message:
-            say(message["say"])
+        elif "log" in message:
+            _log.log(*message["log"])
         elif "error" in message:
             raise ExportError(**message["error"])
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from sp_edge.errors import SpEdgeError
 def main() -> None:
     """Builds what the first line of standard input asks for.
 
-    Each line on standard output is an object: `progress` (phase, done, steps), `say` (words), `error` (the parts of an
+    Each line on standard output is an object: `progress` (phase, done, steps), `log` (level, words), `error` (the parts of an
     ExportError), or, last, `plan` and `built`. All else that TensorRT prints goes to standard error.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -34,6 +35,11 @@ def main() -> None:
         except BrokenPipeError:
             os._exit(1)
 
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            answer(log=(record.levelno, record.getMessage()))
+
+    logging.basicConfig(level=logging.INFO, handlers=[Handler()])
     try:
         answer(**_build(job, answer))
     except SpEdgeError as error:
@@ -61,7 +67,6 @@ def _build(job: dict[str, Any], answer: Any) -> dict[str, Any]:
             options,
             Path(job["folder"]),
             progress=lambda *step: answer(progress=step),
-            say=lambda words: answer(say=words),
         )
         os.chdir("/")
     return {"plan": str(plan), "built": built}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,7 @@ OPSET = 19
 GOLDEN_NAMES = ("red fox", "Zürcher Kaffeetasse", "赤い 自転車", "bird's-eye view, No. 7")
 _PADDED = ("red fox", "a one-wheeled pedal vehicle with a saddle")  # of different lengths: the shorter is padded
 _GOLDEN_OF_TABLE = 8
-
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,12 @@ class ClipText(nn.Module):
         return hidden.gather(1, end[:, :, None].expand(-1, -1, hidden.shape[2]))[:, 0] @ model.text_projection
 
 
-def choose_encoder(text: TextSpec, choice: str, say: Say) -> TextEncoder | None:
+def choose_encoder(text: TextSpec, choice: str) -> TextEncoder | None:
     """The encoder that made a bundle's prompts, if the bundle is to carry it.
 
     Args:
         text: how the prompts were made.
         choice: fp32 or int8; none; auto takes it if it is here, and says if not.
-        say: is told.
 
     Raises:
         SettingsError: no such choice, or an encoder that cannot be exported was asked for.
@@ -103,7 +102,7 @@ def choose_encoder(text: TextSpec, choice: str, say: Say) -> TextEncoder | None:
     except InputError as error:
         if choice != "auto":
             raise
-        say(f"the bundle carries no text encoder: {error.what}")
+        _log.warning(f"the bundle carries no text encoder: {error.what}")
         return None
 
 
@@ -125,7 +124,7 @@ def _open(text: TextSpec) -> TextEncoder:
     return encoder
 
 
-def add_text_encoder(encoder: TextEncoder, precision: str, prompts: PromptTable, folder: Path, say: Say) -> TextPart:
+def add_text_encoder(encoder: TextEncoder, precision: str, prompts: PromptTable, folder: Path) -> TextPart:
     """Writes the encoder below a bundle's folder, and measures it as a device will run it.
 
     Args:
@@ -133,7 +132,6 @@ def add_text_encoder(encoder: TextEncoder, precision: str, prompts: PromptTable,
         precision: fp32 or int8.
         prompts: of the bundle.
         folder: of the bundle.
-        say: is told size and agreement.
 
     Raises:
         ExportError: the encoder cannot be exported, or what was exported gives other vectors.
@@ -152,7 +150,7 @@ def add_text_encoder(encoder: TextEncoder, precision: str, prompts: PromptTable,
     part = measure(encoder, prompts.text, unmeasured, folder, sorted({*benchmark_names(), *prompts.names}))
     _check_padded(traceable, graph, precision, prompts.text.dim)
     megabytes = sum((folder / file).stat().st_size for file in part.files) / 1e6
-    say(
+    _log.info(
         f"text encoder {encoder.name} {precision}, {megabytes:.1f} MB: cosine {part.cosine_mean:.6f} mean, "
         f"{part.cosine_min:.6f} least, on {part.names} names"
     )

@@ -50,9 +50,8 @@ def build(
     bundle: Bundle, graph: str, precision: str, max_batch: int, folder: Path, flavour: str = "tensorrt", **changes: Any
 ) -> Plan:
     progress = changes.pop("progress", lambda *_: None)
-    say = changes.pop("say", lambda _: None)
     options = EngineOptions(flavour, workspace=0.5, optimization_level=0, **changes)
-    path, _ = build_plan(bundle, graph, precision, max_batch, options, folder, progress=progress, say=say)
+    path, _ = build_plan(bundle, graph, precision, max_batch, options, folder, progress=progress)
     return Plan.load(path)
 
 
@@ -74,7 +73,7 @@ def bundles(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sp_edge_export.export.export_graphs", copy)
         patch.setattr("sp_edge_export.export.has_norms_before", lambda _network: False)
-        int8 = export(checkpoint, tmp_path_factory.mktemp("int8") / "b", options, say=lambda _: None)
+        int8 = export(checkpoint, tmp_path_factory.mktemp("int8") / "b", options)
     return {"fp32": bundle, "fp16": bundle, "int8": int8}
 
 
@@ -272,24 +271,26 @@ def test_what_was_measured_serves_the_next_build(orin: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"x" * 500])
-def test_a_damaged_timing_cache_is_discarded_with_a_word(orin: Any, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_timing_cache_is_discarded_with_a_word(
+    orin: Any, tmp_path: Path, content: bytes, log: pytest.LogCaptureFixture
+) -> None:
     orin()
     (file,) = (tmp_path / "timing").iterdir()
     sound = file.read_bytes()
     file.write_bytes(content)
-    said: list[str] = []
-    orin(max_batch=8, say=said.append)
-    assert [words for words in said if "damaged" in words]
+    orin(max_batch=8)
+    assert [words for words in log.messages if "damaged" in words]
     assert tensorrt_stand_in.taken == [b"", b""]
     assert file.read_bytes() == sound
 
 
-def test_a_timing_cache_that_tensorrt_refuses(orin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timing_cache_that_tensorrt_refuses(
+    orin: Any, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
     orin()
     monkeypatch.setitem(tensorrt_stand_in.TAKES, "cache", False)
-    said: list[str] = []
-    orin(max_batch=8, say=said.append)
-    assert said == ["TensorRT does not take the timing cache tensorrt-10.3.0.sm87-orin.cache, so all is measured anew"]
+    orin(max_batch=8)
+    assert log.messages == ["TensorRT does not take the timing cache tensorrt-10.3.0.sm87-orin.cache, so all is measured anew"]
     assert tensorrt_stand_in.taken == [b"", b"measured ", b""]
 
 

@@ -42,10 +42,6 @@ TOWER = {
 }
 
 
-def quiet(_: str) -> None:
-    """Says nothing."""
-
-
 def table_of(encoder: TextEncoder, *names: str) -> PromptTable:
     spec = TextSpec(encoder.name, encoder.revision, "A photo of {name}", 9.0, encoder.dim)
     return PromptTable(spec, names, np.ones((len(names), encoder.dim), np.float32))
@@ -82,15 +78,13 @@ def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", params=["fp32", "int8"])
-def exported(
-    request: pytest.FixtureRequest, minilm: MiniLM, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, TextPart, list[str]]:
-    """A bundle's folder with MiniLM, what the manifest says of it, and what was said; not to be changed."""
-    folder, said = tmp_path_factory.mktemp("text"), list[str]()
+def exported(request: pytest.FixtureRequest, minilm: MiniLM, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TextPart]:
+    """A bundle's folder with MiniLM, and what the manifest says of it; not to be changed."""
+    folder = tmp_path_factory.mktemp("text")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "benchmark_names", lambda: SOME_NAMES)
-        part = add_text_encoder(minilm, request.param, table_of(minilm, "red fox", "unicycle"), folder, said.append)
-    return folder, part, said
+        part = add_text_encoder(minilm, request.param, table_of(minilm, "red fox", "unicycle"), folder)
+    return folder, part
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +124,8 @@ def few_names(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- MiniLM, for real ---
 
 
-def test_minilm_gives_the_encoders_vectors(exported: tuple[Path, TextPart, list[str]], minilm: MiniLM) -> None:
-    folder, part, said = exported
+def test_minilm_gives_the_encoders_vectors(exported: tuple[Path, TextPart], minilm: MiniLM) -> None:
+    folder, part = exported
     found = on_device(folder, part, minilm).encode([*SENTENCES, "word " * 250])
     expected = minilm.encode([*SENTENCES, "word " * 250])
     assert (cosines(found, expected) >= {"fp32": 0.999999, "int8": 0.998}[part.precision]).all()
@@ -140,10 +134,9 @@ def test_minilm_gives_the_encoders_vectors(exported: tuple[Path, TextPart, list[
     assert part.cosine_min <= part.cosine_mean <= 1
     size = sum((folder / file).stat().st_size for file in part.files) / 1e6
     assert size < {"fp32": 95, "int8": 25}[part.precision]
-    assert said[0].startswith(f"text encoder minilm {part.precision}, {size:.1f} MB: cosine ")
 
 
-def test_the_prompt_is_as_it_enters_the_projectors(exported: tuple[Path, TextPart, list[str]], minilm: MiniLM) -> None:
+def test_the_prompt_is_as_it_enters_the_projectors(exported: tuple[Path, TextPart], minilm: MiniLM) -> None:
     folder, part, _ = exported
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sp_edge.text.table.MiniLM", lambda: minilm)
@@ -156,12 +149,12 @@ def test_the_prompt_is_as_it_enters_the_projectors(exported: tuple[Path, TextPar
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 9, rtol=1e-6)
 
 
-def test_golden_names_are_the_encoders_own(exported: tuple[Path, TextPart, list[str]], minilm: MiniLM) -> None:
+def test_golden_names_are_the_encoders_own(exported: tuple[Path, TextPart], minilm: MiniLM) -> None:
     folder, part, _ = exported
     assert on_device(folder, part, minilm).check() >= {"fp32": 0.9999, "int8": 0.998}[part.precision]
 
 
-def test_the_graph_says_nothing_of_where_it_was_made(exported: tuple[Path, TextPart, list[str]]) -> None:
+def test_the_graph_says_nothing_of_where_it_was_made(exported: tuple[Path, TextPart]) -> None:
     folder, part, _ = exported
     content = (folder / part.graph).read_bytes()
     for word in (b"stack_trace", b"metadata_props", b"torch/fx", str(Path(module.__file__).parent).encode()):
@@ -178,7 +171,7 @@ def test_the_graph_says_nothing_of_where_it_was_made(exported: tuple[Path, TextP
 def test_clip_and_mpnet(kind: str, precision: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     encoder: Any = request.getfixturevalue(kind)
     limit = {"tower": 77, "mpnet": 32}[kind]
-    part = add_text_encoder(encoder, precision, table_of(encoder, "polar bear"), tmp_path, quiet)
+    part = add_text_encoder(encoder, precision, table_of(encoder, "polar bear"), tmp_path)
     assert part.max_tokens == limit
     exact = on_device(tmp_path, part, encoder)
     sentences = [*SENTENCES, "fox " * (limit - 2), "fox"]
@@ -204,7 +197,7 @@ class Other:
         return self.encoder.encode([f"not {sentence}" for sentence in sentences])
 
 
-def test_what_gives_other_vectors_does_not_pass(exported: tuple[Path, TextPart, list[str]], minilm: MiniLM) -> None:
+def test_what_gives_other_vectors_does_not_pass(exported: tuple[Path, TextPart], minilm: MiniLM) -> None:
     folder, part, _ = exported
     spec = table_of(minilm).text
     measured = module.measure(minilm, spec, part, folder, ["red fox", "violin"])
@@ -223,7 +216,7 @@ def test_a_graph_that_heeds_no_mask_does_not_pass(mpnet: SBERT, tmp_path: Path, 
 
     monkeypatch.setattr(module, "Sentences", Careless)
     with pytest.raises(ExportError, match="does not heed its mask"):
-        add_text_encoder(mpnet, "fp32", table_of(mpnet, "polar bear"), tmp_path, quiet)
+        add_text_encoder(mpnet, "fp32", table_of(mpnet, "polar bear"), tmp_path)
 
 
 def test_a_module_that_fixes_the_length_does_not_pass(tmp_path: Path) -> None:
@@ -242,10 +235,10 @@ def test_what_is_asked_for(minilm: MiniLM, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("sp_edge.text.table.MiniLM", lambda: minilm)
     good = table_of(minilm).text
     for choice in ("auto", "fp32", "int8"):
-        assert choose_encoder(good, choice, quiet) is minilm
-    assert choose_encoder(good, "none", quiet) is None
+        assert choose_encoder(good, choice) is minilm
+    assert choose_encoder(good, "none") is None
     with pytest.raises(SettingsError, match="no such choice"):
-        choose_encoder(good, "fp16", quiet)
+        choose_encoder(good, "fp16")
 
 
 @pytest.mark.parametrize(
@@ -259,17 +252,21 @@ def test_what_is_asked_for(minilm: MiniLM, monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_what_cannot_be_exported_is_an_error_or_said(
-    minilm: MiniLM, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], error: type[Exception], words: str
+    minilm: MiniLM,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
+    change: dict[str, Any],
+    error: type[Exception],
+    words: str,
 ) -> None:
     monkeypatch.setattr("sp_edge.text.table.MiniLM", lambda: minilm)
     spec = dataclasses.replace(table_of(minilm).text, **change)
     with pytest.raises(error, match=words):
-        choose_encoder(spec, "int8", quiet)
-    said: list[str] = []
-    assert choose_encoder(spec, "auto", said.append) is None
-    assert len(said) == 1
-    assert said[0].startswith("the bundle carries no text encoder: ")
-    assert words in said[0]
+        choose_encoder(spec, "int8")
+    assert choose_encoder(spec, "auto") is None
+    assert len(log.messages) == 1
+    assert log.messages[0].startswith("the bundle carries no text encoder: ")
+    assert words in log.messages[0]
 
 
 def entries(folder: Path) -> list[str]:
@@ -278,7 +275,7 @@ def entries(folder: Path) -> list[str]:
 
 @pytest.mark.usefixtures("traced", "few_names")
 def test_a_bundle_carries_it_or_is_not_written(
-    checkpoint: Checkpoint, mpnet: SBERT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, mpnet: SBERT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     # The checkpoint's prompts have 16 numbers: an encoder of as many stands for the one that made them.
     class Short(SBERT):
@@ -294,24 +291,23 @@ def test_a_bundle_carries_it_or_is_not_written(
 
     monkeypatch.setattr("sp_edge_export.text.encoder.open_encoder", lambda _name: Short())
     monkeypatch.setattr(module, "Sentences", ShortGraph)
-    said: list[str] = []
-    bundle = export(checkpoint, tmp_path / "b", ExportOptions(), say=said.append)
+    bundle = export(checkpoint, tmp_path / "b", ExportOptions())
     part = bundle.manifest.text_encoder
     assert part is not None
     assert (part.precision, part.max_tokens) == ("int8", 32)
     assert set(part.files) <= set(bundle.manifest.files)
-    assert any(line.startswith("text encoder sbert int8, ") for line in said)
+    assert any(line.startswith("text encoder sbert int8, ") for line in log.messages)
     assert "int8 ONNX: any class can be named" in (bundle.path / "README.md").read_text("utf-8")
     encoder = device.TextEncoder.of(Bundle.load(bundle.path))
     assert encoder is not None
     assert encoder.check() >= 0.99
-    without = export(checkpoint, tmp_path / "c", ExportOptions(text="none"), say=quiet)
+    without = export(checkpoint, tmp_path / "c", ExportOptions(text="none"))
     assert without.manifest.text_encoder is None
     assert "not included" in (without.path / "README.md").read_text("utf-8")
     assert without.fingerprint == bundle.fingerprint, "banks go with either"
     monkeypatch.setattr(module, "Sentences", lambda model: Wrong(ShortGraph(model)))
     with pytest.raises(ExportError, match="gives other vectors"):
-        export(checkpoint, tmp_path / "d", ExportOptions(text="fp32"), say=quiet)
+        export(checkpoint, tmp_path / "d", ExportOptions(text="fp32"))
     assert entries(tmp_path) == ["b", "c"]
 
 
