@@ -33,13 +33,23 @@ class Served(service_pb2_grpc.GRPCInferenceServiceServicer):
             self.configs[config.name] = config
             if config.platform != "ensemble" and not (plans and config.backend == "tensorrt"):  # which only a GPU can load
                 model = file.parent / str(version) / config.default_model_filename
-                self.sessions[config.name] = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+                session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+                self._check_open(config, session)
+                self.sessions[config.name] = session
                 for warm_up in config.model_warmup:
                     zeros = {
                         name: np.zeros((warm_up.batch_size, *tensor.dims), self._dtype(tensor))
                         for name, tensor in warm_up.inputs.items()
                     }
                     self.infer(config.name, zeros)
+
+    @staticmethod
+    def _check_open(config: Any, session: Any) -> None:
+        """A size that the configuration leaves open must be open in the session, too: Triton refuses the model elsewhere."""
+        shapes = {tensor.name: tensor.shape for tensor in (*session.get_inputs(), *session.get_outputs())}
+        for tensor in (*config.input, *config.output):
+            for want, got in zip(tensor.dims, shapes[tensor.name][1:], strict=True):
+                assert want == got or not isinstance(got, int), (config.name, tensor.name, shapes[tensor.name])
 
     def infer(self, model: str, inputs: Tensors) -> Tensors:
         config = self.configs[model]

@@ -87,7 +87,7 @@ def deepstream_graph(bundle: Bundle, bank: Bank, precision: str, classifier: str
     enter = helper.make_node("Transpose", ["pixels"], ["image"], perm=[0, 2, 3, 1])
     leave = [
         helper.make_node("Cast", ["believed"], ["known"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["confidence", "known"], ["shown"]),
+        helper.make_node("Mul", ["confidences", "known"], ["shown"]),
         helper.make_node("Sub", ["one", "known"], ["unknown"]),
         helper.make_node("Concat", ["shown", "unknown"], ["probability"], axis=1),
     ]

@@ -20,8 +20,9 @@ IR_VERSION = 9  # of opset 19: servers whose ONNX Runtime is older than onnx her
 class Decision:
     """What `Head.matches` does, as nodes that read `feature`, float32 (N, D), raw, of the query graph.
 
-    They compute `similarity` float32 (N, C), cosines in the bank's order and metric; `confidence` float32 (N, C), each class's;
-    `best` int64 (N, 1), the class that the classifier chose; `believed` bool (N, 1), whether its cosine reaches its threshold.
+    They compute `similarities` float32 (N, C), cosines in the bank's order and metric; `confidences` float32 (N, C), each
+    class's; `best` int64 (N, 1), the class that the classifier chose; `believed` bool (N, 1), whether its cosine reaches its
+    threshold.
     """
 
     nodes: tuple[NodeProto, ...]
@@ -52,11 +53,11 @@ def decision(head: Head) -> Decision:
         *_unit("feature", "direction"),
         helper.make_node("MatMul", ["direction", "metric"], ["whitened"]),
         *_unit("whitened", "seen"),
-        helper.make_node("MatMul", ["seen", "prototypes"], ["similarity"]),
+        helper.make_node("MatMul", ["seen", "prototypes"], ["similarities"]),
         logits,
         helper.make_node("Softmax", ["logits"], ["chances"], axis=1),
         helper.make_node("ArgMax", ["chances"], ["best"], axis=1, keepdims=1),
-        helper.make_node("GatherElements", ["similarity", "best"], ["nearness"], axis=1),
+        helper.make_node("GatherElements", ["similarities", "best"], ["nearness"], axis=1),
         helper.make_node("Gather", ["thresholds", "best"], ["threshold"]),
         helper.make_node("GreaterOrEqual", ["nearness", "threshold"], ["believed"]),
         # matching.known_probability: 1 / (1 + (d / reach)^sharpness) is the sigmoid of sharpness (ln reach - ln d).
@@ -67,7 +68,7 @@ def decision(head: Head) -> Decision:
         helper.make_node("Sub", ["reach", "log_distance"], ["within_reach"]),
         helper.make_node("Mul", ["within_reach", "sharpness"], ["log_odds"]),
         helper.make_node("Sigmoid", ["log_odds"], ["taught"]),
-        helper.make_node("Mul", ["chances", "taught"], ["confidence"]),
+        helper.make_node("Mul", ["chances", "taught"], ["confidences"]),
     )
     return Decision(nodes, tuple(numpy_helper.from_array(value, name) for name, value in (constants | of_logits).items()))
 
@@ -76,7 +77,7 @@ def _logits(head: Head) -> tuple[NodeProto, dict[str, Floats]]:
     """What the classifier makes of cosines, or of features in the metric, and the constants that it needs."""
     if head.weights is None or head.intercepts is None:
         temperature = {"temperature": np.array(head.calibration.temperature, np.float32)}
-        return helper.make_node("Div", ["similarity", "temperature"], ["logits"]), temperature
+        return helper.make_node("Div", ["similarities", "temperature"], ["logits"]), temperature
     regression = {"weights": head.weights, "intercepts": head.intercepts}
     return helper.make_node("Gemm", ["seen", "weights", "intercepts"], ["logits"], transB=1), regression
 
@@ -93,7 +94,9 @@ def _unit(name: str, result: str) -> tuple[NodeProto, ...]:
 def head_graph(head: Head) -> onnx.ModelProto:
     """The decision for a server: `feature` -> `label` string (N, 1), a name or 'unknown'; `confidence` and `similarity`.
 
-    The number of classes is left open in the outputs' shapes, so that a server's configuration holds for any.
+    The number of classes is left open in the outputs' shapes, so that a server's configuration holds for any. A name for it,
+    'C', is not enough: ONNX Runtime infers the number from the constants, and Triton then refuses `dims: -1`. What `Compress`
+    lets through is not inferred.
 
     Raises:
         BankError: no class was taught.
@@ -102,10 +105,13 @@ def head_graph(head: Head) -> onnx.ModelProto:
     names = {
         "unknown": np.array(len(head.names), np.int64),
         "labels": np.array([*head.names, UNKNOWN], object),
+        "every": np.ones(len(head.names), bool),
     }
-    label = (
+    results = (
         helper.make_node("Where", ["believed", "best", "unknown"], ["row"]),
         helper.make_node("Gather", ["labels", "row"], ["label"]),
+        helper.make_node("Compress", ["confidences", "every"], ["confidence"], axis=1),
+        helper.make_node("Compress", ["similarities", "every"], ["similarity"], axis=1),
     )
     feature = helper.make_tensor_value_info("feature", TensorProto.FLOAT, ["N", head.prototypes.shape[1]])
     outputs = [
@@ -115,7 +121,7 @@ def head_graph(head: Head) -> onnx.ModelProto:
     ]
     constants = [*made.constants, *(numpy_helper.from_array(value, name) for name, value in names.items())]
     model = helper.make_model(
-        helper.make_graph([*made.nodes, *label], "head", [feature], outputs, constants),
+        helper.make_graph([*made.nodes, *results], "head", [feature], outputs, constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="sp-edge",

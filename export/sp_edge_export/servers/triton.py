@@ -57,8 +57,9 @@ def write_repository(
 ) -> Repository:
     """Writes the repository `out`, or only the head's next version where `out` serves the same encoders already.
 
-    The encoders' graphs are the bundle's, or TensorRT plans. A version of the head appears whole: a server that polls takes
-    it up, and the encoders are not loaded again.
+    The encoders' graphs are the bundle's, or TensorRT plans. A version of the head appears whole within the folder: a server
+    that polls takes it up, and the encoders are not loaded again. Other encoders come as a new folder in place of `out`, so
+    that no server sees the encoders of one bundle and the head of another: a container must mount the folder above.
 
     Args:
         bundle: whose graphs to serve.
@@ -239,10 +240,15 @@ Written by sp-edge {sp_edge.__version__}, and not yet run on a server.
 `label` is the best class's name, or 'unknown'. `confidence` and `similarity` have a column a class, in the order of
 `{HEAD}/labels.txt`; with `class_count` a client gets names beside the numbers.
 
-Start the server, with a release that fits your driver for YY.MM:
+Start the server from this folder. Take a release YY.MM that fits your driver: 24.05 or later, since graphs of opset 20
+need ONNX Runtime 1.18; `sp-edge export --opset 19` writes graphs for older ones.
 
-    docker run --rm --gpus all -p 8000:8000 -p 8001:8001 -v "$PWD:/models:ro" nvcr.io/nvidia/tritonserver:YY.MM-py3 \\
-        tritonserver --model-repository=/models --model-control-mode=poll --repository-poll-secs=2
+    docker run --rm --gpus all -p 8000:8000 -p 8001:8001 -v "$(dirname "$PWD"):/srv:ro" \\
+        nvcr.io/nvidia/tritonserver:YY.MM-py3 tritonserver --model-repository="/srv/$(basename "$PWD")" \\
+        --model-control-mode=poll --repository-poll-secs=2
+
+Mount the folder above this one, as here. An export with other encoders puts a new folder in the place of this one. A mount
+of this folder itself would keep the old one, which is deleted: all models unload, and `/v2/health/ready` still says 200.
 
 Without a GPU leave out `--gpus all`. Then, on any machine, with sp-edge from a clone of its repository (it is not on PyPI):
 

@@ -102,6 +102,20 @@ def test_logistic_regression_by_hand(bundle: Bundle) -> None:
     assert run(head_graph(strict), feature)[0].tolist() == [["unknown"]]
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_the_number_of_classes_is_open_to_onnx_runtime(bundle: Bundle, classes: int) -> None:
+    bank = bank_of(bundle, np.eye(classes, toy.DIM, dtype=np.float32), [0.5] * classes)
+    model = head_graph(head_of(bundle, bank)).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    label, *scores = session.get_outputs()
+    assert (label.name, label.shape) == ("label", ["N", 1])
+    assert [score.name for score in scores] == ["confidence", "similarity"]
+    for score in scores:
+        batch, columns = score.shape
+        assert batch == "N"
+        assert not isinstance(columns, int), "Triton refuses dims: -1 for a number that the session says"
+
+
 def test_names_pass_in_any_script(bundle: Bundle) -> None:
     bank = bank_of(bundle, np.eye(1, toy.DIM, dtype=np.float32), [0.5])
     prompt, shot = np.ones(toy.TEXT.dim, np.float32), np.eye(1, toy.DIM, k=1, dtype=np.float32)

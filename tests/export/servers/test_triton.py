@@ -77,6 +77,16 @@ def test_teaching_a_class_writes_the_head_alone(recognizer: Recognizer, out: Pat
     assert answer["confidence"].shape == (1, 3)
 
 
+def test_the_folder_stays_the_same_one_where_only_the_head_is_new(recognizer: Recognizer, out: Path) -> None:
+    write(recognizer, out)
+    mounted = out.stat().st_ino
+    write(recognizer, out)
+    assert out.stat().st_ino == mounted
+    write(recognizer, out, max_batch=4)
+    assert out.stat().st_ino != mounted
+    assert '-v "$(dirname "$PWD"):/srv:ro"' in (out / "README.md").read_text(), "a mount of the folder itself would be lost"
+
+
 def test_only_the_last_heads_are_kept(recognizer: Recognizer, out: Path) -> None:
     for _ in range(KEPT + 2):
         write(recognizer, out)
