@@ -103,3 +103,13 @@ def test_the_ways_through_the_house_have_their_steps() -> None:
     assert {"open_source", "match", "load_image", "BankFile.change", "Checkpoint.load", "build_plan"} <= {
         name for name, _ in STEPS
     }
+
+
+BRITISH = (
+    r"colour|centre|grey|licence|labelled|behaviour|artefact|enrol(?!l)|(?:recogn|normal|quant|optim|organ|initial|summar)is"
+)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=[str(page.relative_to(ROOT)) for page in TEXTS])
+def test_the_pages_are_in_american_spelling(page: Path) -> None:
+    assert not re.findall(BRITISH, re.sub(r"`[^`]*`", "", TEXTS[page]), re.IGNORECASE)
