@@ -52,7 +52,7 @@ def shown(frames: Sequence[VideoFrame], found: Sequence[tuple[str, float]], smoo
     """The smoothed label at each `stride`-th frame."""
     smoother, labels = Smoother(smoothing), []
     for frame, (label, confidence) in list(zip(frames, found, strict=True))[::stride]:
-        smoothed = smoother.update(label, confidence, timestamp=frame.timestamp, frame_id=frame.frame_id)
+        smoothed = smoother.update(label, confidence, clock=frame.timestamp, timestamp=frame.timestamp, frame_id=frame.frame_id)
         labels.append(smoothed.label)
     return labels
 

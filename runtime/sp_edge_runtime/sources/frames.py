@@ -100,6 +100,15 @@ class Source(ABC):
     def __iter__(self) -> Iterator[VideoFrame]:
         """The frames. Raises SourceError or ImageError where one cannot be had."""
 
+    def clock(self, frame: VideoFrame) -> float | None:
+        """Seconds that tell how far this source's frames are apart, even where the system's clock is set in between.
+
+        Of a live source the monotonic time of the capture, of a video the position in the file, None of pictures.
+        """
+        if self.live:
+            return frame.captured
+        return frame.timestamp if self.timed else None
+
     def close(self) -> None:
         """Ends the iteration before its next frame, in whatever thread it runs; a second call does nothing."""
         self._closed.set()

@@ -27,6 +27,7 @@ class FrameResult:
         capture_ms: how long the stream waited for the frame: decoding a file, waiting for a camera.
         smoothed: what the stream shows at this frame; None where it is not smoothed.
         source: the name of the frame's source, without credentials.
+        clock: `Source.clock` of the frame.
     """
 
     frame: VideoFrame
@@ -35,6 +36,7 @@ class FrameResult:
     capture_ms: float = 0.0
     smoothed: Smoothed | None = None
     source: str = ""
+    clock: float | None = None
 
     @property
     def label(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,6 +13,8 @@ from sp_edge.matching.decide import UNKNOWN
 
 Cause = Literal["frames", "gap", "end"]
 
+PACE = 5  # intervals between frames whose median is a stream's pace
+STEPS = 5  # intervals of that length without a frame that are a gap in a slow stream
 FORGOTTEN = 1e-6  # a score under which a class is no longer kept in mind
 
 
@@ -27,8 +31,9 @@ class Smoothing:
         seconds: time constant of the average, 0 to 3600; 0 takes each frame's label as it is.
         hysteresis: from 0 to below 1/2.
         minimum: seconds for which a class must hold its score before it appears, 0 to 3600.
-        gap: a jump in the frames' timestamps, forwards or back, of more than so many seconds ends what was seen: the class
-            leaves, and the next frame begins anew. Above 0, up to a day.
+        gap: so many seconds without a frame end what was seen: the class leaves, and the next frame begins anew. In a stream
+            so slow that five of its usual intervals take longer, those five are the gap. A jump back by as much is one, too.
+            Above 0, up to a day.
 
     Raises:
         SettingsError: out of range.
@@ -131,26 +136,31 @@ class Smoother:
         self._smoothing = smoothing
         self._source = source
         self._last: tuple[float, int] | None = None  # timestamp and number of the last frame
-        self._clock = 0.0  # seconds of stream so far: unlike timestamps it never goes back
+        self._read = 0.0  # the source's clock at that frame
+        self._intervals: deque[float] = deque(maxlen=PACE)  # seconds between the last frames, gaps too
+        self._clock = 0.0  # seconds of stream so far: unlike the source's clock it never goes back
         self._scores: dict[str, _Score] = {}
         self._seen: _Seen | None = None
 
-    def update(self, label: str, confidence: float, *, timestamp: float, frame_id: int) -> Smoothed:
+    def update(self, label: str, confidence: float, *, clock: float, timestamp: float, frame_id: int) -> Smoothed:
         """Takes the next frame's label.
 
         Args:
             label: a class's name or 'unknown'.
             confidence: of the label, 0 to 1.
-            timestamp: seconds. A frame that is no later than the one before weighs nothing, as no time has passed; time goes
-                on from its timestamp.
+            clock: seconds, by which time passes: `Source.clock`. A frame that is no later than the one before weighs nothing;
+                time goes on from its own.
+            timestamp: seconds, which the events tell.
             frame_id: number of the frame.
         """
         events: list[Event] = []
-        passed = 0.0 if self._last is None else timestamp - self._last[0]
-        if abs(passed) > self._smoothing.gap:
+        passed = 0.0 if self._last is None else clock - self._read
+        if abs(passed) > self._gap():
             events += self.interrupt()
+        if passed > 0:
+            self._intervals.append(passed)
         first, passed = self._last is None, 0.0 if self._last is None else max(passed, 0.0)
-        self._last = (timestamp, frame_id)
+        self._last, self._read = (timestamp, frame_id), clock
         self._clock += passed
         self._average(label, confidence, 0.0 if first else self._kept(passed))
         seen = self._seen
@@ -173,6 +183,12 @@ class Smoother:
         self._last = None
         self._scores.clear()
         return events
+
+    def _gap(self) -> float:
+        """Seconds without a frame after which nobody knows whether the thing is still there."""
+        if not self._intervals:
+            return math.inf  # the second frame tells the pace
+        return max(self._smoothing.gap, STEPS * statistics.median_low(self._intervals))
 
     def _kept(self, passed: float) -> float:
         """How much the past still weighs after so many seconds, 0 to 1."""

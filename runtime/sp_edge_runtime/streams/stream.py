@@ -96,15 +96,19 @@ class _Stream:
         fresh = [(place, frame) for place, frame in frames if self._is_fresh(place, frame.age)]
         predictions = self.recognizer.classify_batch([frame.image_rgb for _, frame in fresh])
         for (place, frame), prediction in zip(fresh, predictions, strict=True):
-            age, smoother = frame.age, self.smoothers[place]
+            age, source, smoother = frame.age, self.sources[place], self.smoothers[place]
             if not self._is_fresh(place, age):
                 continue
-            smoothed = None
-            if smoother:
+            clock, smoothed = source.clock(frame), None
+            if smoother and clock is not None:
                 smoothed = smoother.update(
-                    prediction.label, prediction.confidence, timestamp=frame.timestamp, frame_id=frame.frame_id
+                    prediction.label,
+                    prediction.confidence,
+                    clock=clock,
+                    timestamp=frame.timestamp,
+                    frame_id=frame.frame_id,
                 )
-            yield FrameResult(frame, prediction, age * 1000, waited / len(frames), smoothed, self.sources[place].name)
+            yield FrameResult(frame, prediction, age * 1000, waited / len(frames), smoothed, source.name, clock)
 
     def _is_fresh(self, place: int, age: float) -> bool:
         fresh = age <= self.max_staleness or not self.sources[place].live

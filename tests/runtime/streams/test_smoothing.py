@@ -14,7 +14,7 @@ LABELS = ("cat", "dog", "unknown")
 def run(labels: list[str], times: list[float], smoothing: Smoothing, confidence: float = 0.75) -> list[Smoothed]:
     smoother = Smoother(smoothing)
     return [
-        smoother.update(label, confidence, timestamp=time, frame_id=number)
+        smoother.update(label, confidence, clock=time, timestamp=time, frame_id=number)
         for number, (label, time) in enumerate(zip(labels, times, strict=True))
     ]
 
@@ -42,11 +42,11 @@ def test_scores_by_hand() -> None:
 
 def test_the_confidence_is_the_recent_frames_mean() -> None:
     smoother = Smoother(Smoothing(seconds=1 / math.log(2), hysteresis=0, gap=10))
-    assert smoother.update("cat", 0.4, timestamp=0, frame_id=0).confidence == 0.4
-    assert smoother.update("cat", 0.8, timestamp=1, frame_id=1).confidence == pytest.approx(0.6)
+    assert smoother.update("cat", 0.4, clock=0, timestamp=0, frame_id=0).confidence == 0.4
+    assert smoother.update("cat", 0.8, clock=1, timestamp=1, frame_id=1).confidence == pytest.approx(0.6)
     # A frame that does not show it says nothing about it: .4 of weight 1/4, .8 of 1/4, .2 of 1/2.
-    assert smoother.update("unknown", 0.9, timestamp=1.5, frame_id=2).confidence == pytest.approx(0.6)
-    smoother.update("cat", 0.2, timestamp=2.5, frame_id=3)
+    assert smoother.update("unknown", 0.9, clock=1.5, timestamp=1.5, frame_id=2).confidence == pytest.approx(0.6)
+    smoother.update("cat", 0.2, clock=2.5, timestamp=2.5, frame_id=3)
     (left,) = smoother.interrupt("end")
     assert (left.kind, left.cause, left.time, left.frame_id, left.duration) == ("left", "end", 2.5, 3, 2.5)
     weight = 0.5**1.5
@@ -87,11 +87,11 @@ def test_after_a_gap_what_was_seen_has_left_when_it_was_last_seen(jump: float) -
 def test_nothing_of_the_past_is_left_after_an_interruption() -> None:
     smoother = Smoother(Smoothing())
     for number in range(10):
-        smoother.update("cat", 0.9, timestamp=number / 10, frame_id=number)
+        smoother.update("cat", 0.9, clock=number / 10, timestamp=number / 10, frame_id=number)
     assert [event.cause for event in smoother.interrupt()] == ["gap"]
     assert smoother.interrupt() == ()
-    assert smoother.update("dog", 0.5, timestamp=1, frame_id=10).label == "dog"
-    assert smoother.update("unknown", 0.0, timestamp=3, frame_id=11).label == "unknown"
+    assert smoother.update("dog", 0.5, clock=1, timestamp=1, frame_id=10).label == "dog"
+    assert smoother.update("unknown", 0.0, clock=3, timestamp=3, frame_id=11).label == "unknown"
 
 
 def test_a_clock_that_is_set_back_a_little_changes_nothing() -> None:
@@ -99,6 +99,39 @@ def test_a_clock_that_is_set_back_a_little_changes_nothing() -> None:
     assert [one.label for one in found] == ["cat"] * 4
     later = run(["cat", "dog", "dog", "dog"], [10, 9.5, 10, 10.5], Smoothing(gap=2))
     assert [one.label for one in later] == ["cat", "cat", "dog", "dog"], "time goes on from the earlier timestamp"
+
+
+def test_a_slow_stream_is_no_gap_at_every_frame() -> None:
+    slow = run(["cat"] * 6, [60.0 * n for n in range(6)], Smoothing(gap=5))
+    assert [(event.kind, event.time) for event in events(slow)] == [("appeared", 0)]
+    # Five of its intervals without a frame are one.
+    late = run(["cat"] * 4, [0, 60, 120, 120 + 301], Smoothing(gap=5))
+    assert [(event.kind, event.time, event.cause) for event in events(late)] == [
+        *(("appeared", 0, "frames"), ("left", 120, "gap"), ("appeared", 421, "frames")),
+    ]
+
+
+def test_a_stream_that_becomes_slow_is_followed_and_one_gap_changes_nothing() -> None:
+    fast = [n / 10 for n in range(10)]
+    slower = run(["cat"] * 20, [*fast, *(10.0 * n for n in range(1, 11))], Smoothing(gap=5))
+    assert [event.kind for event in events(slower)] == ["appeared", *["left", "appeared"] * 3]
+    twice = [*fast[:2], *(100 + t for t in fast), *(200 + t for t in fast)]
+    assert [event.kind for event in events(run(["cat"] * 22, twice, Smoothing(gap=5)))] == [
+        "appeared",
+        *["left", "appeared"] * 2,
+    ]
+
+
+@pytest.mark.parametrize("jump", [1.7e9, -6.0, 3.0])
+def test_events_tell_the_time_of_day_and_time_passes_by_the_clock_that_nobody_sets(jump: float) -> None:
+    smoother = Smoother(Smoothing())
+    found = [
+        smoother.update("cat", 0.9, clock=50 + n / 10, timestamp=1000 + n / 10 + jump * (n >= 10), frame_id=n)
+        for n in range(20)
+    ]
+    assert [(event.kind, event.time) for event in events(found)] == [("appeared", 1000)]
+    (left,) = smoother.interrupt("end")
+    assert (left.time, left.duration) == (pytest.approx(1001.9 + jump), pytest.approx(1.9))
 
 
 def test_the_json_of_an_event() -> None:
@@ -151,7 +184,7 @@ def test_events_are_the_changes_of_the_label(frames: list[tuple[str, float, floa
     kinds: dict[str, list[str]] = {}
     for number, (seen, confidence, step) in enumerate(frames):
         time += step
-        found = smoother.update(seen, confidence, timestamp=time, frame_id=number)
+        found = smoother.update(seen, confidence, clock=time, timestamp=time, frame_id=number)
         for event in found.events:
             kinds.setdefault(event.name, []).append(event.kind)
             assert event.name != "unknown"

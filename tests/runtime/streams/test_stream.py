@@ -126,6 +126,17 @@ def test_a_stream_shows_the_smoothed_label_beside_each_frames_own(recognizer: Re
     assert all(result.events == () for result in plain)
 
 
+def test_a_live_source_is_smoothed_by_the_clock_that_nobody_sets(recognizer: Recognizer) -> None:
+    """A board without a battery starts in 1970 and is set by the network while a thing stands before its camera."""
+    image = toy.picture("red", side=40)
+    frames = [VideoFrame(image, n, n / 10 + 1.7e9 * (n >= 5), captured=50 + n / 10) for n in range(10)]
+    sink = Collecting()
+    run_stream(recognizer, Given(*frames, live=True), [sink], smoothing=Smoothing())
+    assert [(event.kind, event.cause) for event in sink.events] == [("appeared", "frames"), ("left", "end")]
+    assert sink.events[1].duration == pytest.approx(0.9)
+    assert [result.clock for result in sink.results] == [frame.captured for frame in frames]
+
+
 @pytest.mark.parametrize("error", [SourceError("stopped"), KeyboardInterrupt()])
 def test_what_is_there_when_a_stream_breaks_off_leaves(recognizer: Recognizer, error: BaseException) -> None:
     sink = Collecting()
