@@ -250,7 +250,7 @@ def open_cuda() -> Cuda:
     for module, kind in (("cuda_pycuda", "PycudaDriver"), ("cuda_python", "CudaPythonDriver")):
         try:
             driver = getattr(importlib.import_module(f"sp_edge_runtime.backends.{module}"), kind)()
-        except ModuleNotFoundError:
+        except MissingExtraError:
             continue
         return Cuda(driver, gpu)
     raise MissingExtraError(

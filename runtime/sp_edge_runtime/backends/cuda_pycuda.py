@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sp_edge.engines.device import driver_calls
 from sp_edge.errors import BackendError
+from sp_edge_runtime.backends.packages import importing
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _PORTABLE, _DEVICEMAP = 1, 2  # CU_MEMHOSTALLOC_*
@@ -24,20 +25,14 @@ class PycudaDriver:
     `pycuda.autoinit` is not used: it would make a context of its own, in the thread that imports it, for good.
 
     Raises:
-        ModuleNotFoundError: pycuda is not installed.
+        MissingExtraError: pycuda is not installed.
         BackendError: it cannot be used.
     """
 
     def __init__(self) -> None:
-        try:
+        with importing("pycuda", extra="tensorrt", what="cannot speak to CUDA"):
             import pycuda
             import pycuda.driver as cuda
-        except ModuleNotFoundError:
-            raise
-        except ImportError as cause:
-            raise BackendError(
-                "pycuda cannot be loaded", got=str(cause), next_step="pip install --force-reinstall pycuda"
-            ) from cause
         self._cuda = cuda
         self.name = f"pycuda {pycuda.VERSION_TEXT}"
         self._context: Any = None

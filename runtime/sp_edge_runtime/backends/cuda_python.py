@@ -9,19 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import BackendError
+from sp_edge_runtime.backends.packages import importing
 
 
 class CudaPythonDriver:
     """See `backends.cuda.Driver`. Each function of cuda.bindings gives (status, result...), which `_check` looks at.
 
     Raises:
-        ModuleNotFoundError: cuda-python is not installed.
+        MissingExtraError: cuda-python is not installed.
         BackendError: it cannot be used.
     """
 
     def __init__(self) -> None:
-        import cuda.bindings
-        from cuda.bindings import driver
+        with importing("cuda", extra="tensorrt", what="cannot speak to CUDA"):
+            import cuda.bindings
+            from cuda.bindings import driver
 
         self._cuda = driver
         self.name = f"cuda-python {cuda.bindings.__version__}"

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import GRAPHS
-from sp_edge.errors import BackendError, BundleError, InputError, MissingExtraError, SettingsError
+from sp_edge.errors import BackendError, BundleError, InputError, SettingsError
 from sp_edge.files import cache_folder
 from sp_edge_runtime.backends.backend import Backend, GraphIO, check_golden
+from sp_edge_runtime.backends.packages import importing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +74,8 @@ class OpenVinoBackend(Backend):
         MissingExtraError: OpenVINO is not installed.
         BundleError: the bundle was not exported in that precision.
         SettingsError: fewer than one thread.
-        BackendError: bf16 on a CPU that has none, a graph cannot be compiled, or the golden features do not come out.
+        BackendError: OpenVINO does not load, the CPU has no bf16, a graph cannot be compiled, or the golden features do not
+            come out.
     """
 
     def __init__(
@@ -81,10 +83,8 @@ class OpenVinoBackend(Backend):
     ) -> None:
         if threads is not None and threads < 1:
             raise SettingsError("the number of threads is out of range", expected="1 or more", got=str(threads))
-        try:
+        with importing("openvino", extra="openvino", what="cannot run on --device openvino"):
             openvino = import_openvino()
-        except ImportError as cause:
-            raise MissingExtraError("cannot run on --device openvino", package="openvino", extra="openvino") from cause
         self._precision = precision or bundle.manifest.precision
         self._files = {name: bundle.graph(name, "fp32" if self._precision == "bf16" else self._precision) for name in GRAPHS}
         self._io = GraphIO(bundle)

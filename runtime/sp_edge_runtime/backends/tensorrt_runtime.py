@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from sp_edge.engines.sidecar import FLAVOURS, TITLES
 from sp_edge.errors import BackendError, MissingExtraError, PlanError
 from sp_edge_runtime.backends.backend import Backend, GraphIO, check_golden
 from sp_edge_runtime.backends.cuda import Cuda, open_cuda
+from sp_edge_runtime.backends.packages import importing
 from sp_edge_runtime.backends.tensorrt_engine import LoadedEngine, Log
 
 
@@ -114,32 +116,41 @@ def open_tensorrt(
     Raises:
         MissingExtraError: neither is installed, or no package that speaks to CUDA.
         PlanError: no plan fits; `got` says why.
-        BackendError: there is no GPU, or it failed.
+        BackendError: it is installed and does not load; there is no GPU, or it failed.
     """
     chosen = precision or bundle.manifest.precision
     bundle.graph("query", chosen)
-    reasons: list[str] = []
-    last: PlanError | None = None
+    missing: list[MissingExtraError] = []
+    failures: list[PlanError | BackendError] = []
     for name in [flavour] if flavour else FLAVOURS:
         try:
-            trt = importlib.import_module(name)
-        except ImportError:
-            continue
-        device = Device.here(name, trt.__version__)
-        try:
+            trt = import_tensorrt(name)
+            device = Device.here(name, trt.__version__)
             for graph in GRAPHS:
                 find_plan(bundle, graph, chosen, 1, device, folder=folder)
-        except PlanError as unfit:
-            last = unfit
-            reasons.append(unfit.got)
-            continue
-        return TensorRtBackend(bundle, chosen, trt, open_cuda(), device, folder=folder)
-    if last is None:
-        raise MissingExtraError(
-            "cannot run on --device tensorrt; on a Jetson, JetPack brings tensorrt for the system's Python, and a virtual"
-            " environment sees it with --system-site-packages",
-            package=(flavour or "tensorrt").replace("_", "-"),
-            extra="rtx" if flavour == "tensorrt_rtx" else "tensorrt",
-        )
-    got = "; ".join(dict.fromkeys(reasons))
-    raise PlanError(last.what, expected=last.expected, got=got, next_step=last.next_step) from last
+        except MissingExtraError as error:  # noqa: PERF203 - two rounds at most
+            missing.append(error)
+        except (PlanError, BackendError) as error:
+            failures.append(error)
+        else:
+            return TensorRtBackend(bundle, chosen, trt, open_cuda(), device, folder=folder)
+    if not failures:
+        raise missing[0]
+    first = failures[0]
+    got = "; ".join(dict.fromkeys(error.got for error in failures))
+    raise type(first)(first.what, expected=first.expected, got=got, next_step=first.next_step) from first
+
+
+def import_tensorrt(flavour: str) -> ModuleType:
+    """The module tensorrt or tensorrt_rtx.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        BackendError: it is installed and does not load.
+    """
+    what = (
+        "cannot run on --device tensorrt; on a Jetson, JetPack brings tensorrt for the system's Python, and a virtual"
+        " environment sees it with --system-site-packages"
+    )
+    with importing(flavour, extra="rtx" if flavour == "tensorrt_rtx" else "tensorrt", what=what):
+        return importlib.import_module(flavour)

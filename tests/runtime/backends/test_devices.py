@@ -18,6 +18,8 @@ from sp_edge.engines.device import Device
 from sp_edge.engines.plans import folder_of
 from sp_edge.errors import BackendError, BundleError, MissingExtraError, PlanError, SettingsError
 from sp_edge_runtime.backends import devices, tensorrt_runtime
+from sp_edge_runtime.backends.cuda_pycuda import PycudaDriver
+from sp_edge_runtime.backends.cuda_python import CudaPythonDriver
 from sp_edge_runtime.backends.devices import DEVICES, PRECISIONS, open_backend
 from sp_edge_runtime.backends.onnx_runtime import CPU, CUDA, OnnxRuntimeBackend
 from stand_in_tensorrt import StandIn, put_plans
@@ -186,6 +188,39 @@ def test_tensorrt_without_engines_says_how_to_build_them(bundle: Bundle, tensorr
     with pytest.raises(PlanError, match="--format engine") as caught:
         open_backend(bundle, "tensorrt")
     assert str(folder_of(bundle)) in caught.value.expected
+
+
+@pytest.mark.parametrize(
+    "error", ["OSError('libnvinfer.so.10: cannot open')", "ImportError('libnvinfer: ABI')", "RuntimeError('libnvinfer')"]
+)
+def test_a_tensorrt_that_does_not_load_is_a_reason_for_auto_and_an_error_of_ours(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    engines = tmp_path / "engines"
+    put_plans(bundle, engines, DESKTOP)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "tensorrt.py").write_text(f"raise {error}")
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    with open_backend(bundle, engines=engines) as backend:
+        assert backend.description.startswith("ONNX Runtime")
+        assert "tensorrt is installed, but does not load: libnvinfer" in backend.description
+    for build in (False, True):
+        with pytest.raises(BackendError, match=r"does not load[\s\S]*libnvinfer[\s\S]*next: sp-edge doctor"):
+            open_backend(bundle, "tensorrt", engines=engines, build_engine=build)
+
+
+@pytest.mark.parametrize("package", ["pycuda", "cuda", "openvino"])
+def test_packages_that_do_not_load_are_errors_of_ours(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    (tmp_path / f"{package}.py").write_text("raise OSError('libsomething.so: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    opener = {"pycuda": PycudaDriver, "cuda": CudaPythonDriver, "openvino": lambda: open_backend(bundle, "openvino")}[package]
+    with pytest.raises(BackendError, match=rf"{package} is installed, but does not load[\s\S]*libsomething"):
+        opener()
 
 
 @pytest.mark.parametrize("device", ["", "1", "gpu", "CPU", "tpu"])

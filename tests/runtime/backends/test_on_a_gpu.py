@@ -17,7 +17,7 @@ import pytest
 
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.engines.device import find_gpu
-from sp_edge.errors import BackendError
+from sp_edge.errors import BackendError, MissingExtraError
 from sp_edge.matching.decide import unit
 from sp_edge_runtime.backends.backend import LEAST_COSINE, least_cosine
 from sp_edge_runtime.backends.cuda import Cuda, Driver
@@ -35,7 +35,7 @@ def cuda(request: pytest.FixtureRequest) -> Iterator[Cuda]:
     try:
         gpu = find_gpu()
         driver: Driver = request.param()
-    except (BackendError, ModuleNotFoundError) as cause:
+    except (BackendError, MissingExtraError) as cause:
         pytest.skip(str(cause))
     made = Cuda(driver, gpu)
     yield made
