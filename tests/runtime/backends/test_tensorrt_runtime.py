@@ -166,6 +166,21 @@ def test_a_run_that_fails_leaves_the_next_one_right(bundle: Bundle, tmp_path: Pa
             backend.run("query", {"image": pictures(2)})
 
 
+@pytest.mark.parametrize("refuses", ["shape", "execute"])
+def test_after_a_resize_that_failed_the_old_size_is_set_again(bundle: Bundle, tmp_path: Path, refuses: str) -> None:
+    rig = Rig(bundle, tmp_path)
+    images = pictures(2)
+    with rig.open() as backend:
+        backend.run("query", {"image": images})
+        rig.trt.refuses = refuses
+        with pytest.raises(BackendError):
+            backend.run("query", {"image": pictures(3)})
+        rig.trt.refuses = ""
+        rig.trt.executed.clear()
+        np.testing.assert_allclose(backend.run("query", {"image": images})["feature"], toy.features(images), atol=1e-5)
+        assert rig.trt.executed == [2]
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [({"graph": "support"}, "not of the bundle's graph"), ({"profile": 3}, "another batch"), ({"max_batch": 1}, "not of the")],
