@@ -13,7 +13,7 @@ from sp_edge import runs
 from sp_edge.cli.common import PATH, Command, find_checkpoint, json_option
 from sp_edge.cli.training import at_work_in, recipe_and_overrides, training_device, training_options
 from sp_edge.columns import table
-from sp_edge.errors import CheckpointError, DataError, SettingsError
+from sp_edge.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from sp_edge.settings.settings import EvalSettings
@@ -47,15 +47,14 @@ def train(
       sp-edge train --data pictures --imgsz 96 --set model.backbone=visformer_mini --set model.layer=3-1
       sp-edge train --resume runs/1
     """
-    from sp_edge.files import read_json
+    from sp_edge.settings.begun import Begun
     from sp_edge.settings.settings import Settings
 
     if resume is not None:
         if overrides or any(given is not None for given in (data, root, recipe, imgsz, out, init)):
             raise SettingsError("--resume takes all settings from the run", expected="--resume alone")
-        described = read_json(resume / runs.SETTINGS, CheckpointError)
-        settings = Settings.from_mapping(described.get("settings", {}))
-        init = Path(described["init"]) if described.get("init") else None
+        begun = Begun.read(resume)
+        settings, init = begun.settings, None if begun.init is None else Path(begun.init)
     else:
         settings = Settings.load(*recipe_and_overrides(recipe, overrides, data=data, root=root, imgsz=imgsz))
         if settings.data.source == "scenes" and data is None:

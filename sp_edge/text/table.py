@@ -68,6 +68,16 @@ def prompt_table(
     return PromptTable(TextSpec(encoder.name, encoder.revision, settings.template, norm, encoder.dim), clean, vectors, used)
 
 
+def whole_table(settings: TextSettings, *, base: Sequence[str] = ()) -> PromptTable:
+    """The prompts of every name that the file of an encoder without a network holds (`text.encoder = file`).
+
+    Raises:
+        PromptError: as `prompt_table`.
+    """
+    content = read_vectors(Path(settings.path))
+    return prompt_table(content.names if isinstance(content, PromptTable) else tuple(content), settings, base=base)
+
+
 def extend_table(
     table: PromptTable,
     names: Sequence[str],

@@ -18,8 +18,9 @@ from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.data import sets
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, SettingsError
-from sp_edge.files import load_tensors, read_json, save_tensors
+from sp_edge.files import load_tensors, save_tensors
 from sp_edge.prompts.table import PromptTable
+from sp_edge.settings.begun import Begun
 from sp_edge.settings.settings import DataSettings, Settings, TextSettings
 from sp_edge.text import prompt_table
 from sp_edge.training.checkpoint import Checkpoint
@@ -181,10 +182,10 @@ class _Ablation:
         run = self._run(settings)
         if not (run / runs.SETTINGS).exists():
             return False, None
-        init = read_json(run / runs.SETTINGS, CheckpointError).get("init")
+        init = Begun.read(run).init
         if init is None and (run / runs.PRETRAINED).exists():
             self._backbones.setdefault(backbone_key(settings), run / runs.PRETRAINED)
-        return True, None if init is None else Path(str(init))
+        return True, None if init is None else Path(init)
 
     def measure(self, settings: Settings) -> Measured:
         """Trains one run to its end, and measures it; what an earlier call has done already is read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sp_edge.model import build_network, official
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.encoders import ENCODERS, FILES, NETWORKS
 from sp_edge.settings.settings import Settings, TextSettings
+from sp_edge.text import whole_table
 from sp_edge.training.checkpoint import Checkpoint
 
 WIDTHS = {name: kind.dim for name, kind in ENCODERS.items() if kind.dim is not None}
@@ -39,25 +40,26 @@ def import_checkpoint(
         path: the file.
         settings: of the run that it stands for.
         named: settings that were asked for expressly, such as 'model.layer'; where the file contradicts, it is refused.
-        prompts: a prompt table for the network, which then says how texts were encoded; without it, the checkpoint knows no
-            names yet, and the encoder is recognised by its width.
+        prompts: a prompt table for the network, which then says how texts were encoded. Without it the encoder is
+            recognised by its width, and the checkpoint knows no names yet; with `text.encoder = file` it knows all names of
+            that file, as nothing could encode them later.
 
     Raises:
         CheckpointError: not such a file, or it does not fit together, or not the named settings.
-        PromptError: the prompt table cannot be read.
+        PromptError: the prompt table or the file of vectors cannot be used.
         SettingsError: the recognised network needs a setting that is missing.
     """
     content, weights = read(path)
     found = official.recognise(weights)
     model = found.settings(settings.model, [name.removeprefix("model.") for name in named if name.startswith("model.")])
-    text, table = _text(settings.text, found.text_dim, named, prompts)
-    network = build_network(model, table.text.dim)
-    official.load(network, weights)
-    settings = replace(settings, model=model, text=text)
     try:
         classes = sets.class_names(settings)
     except DataError:  # the pictures may be elsewhere; whatever needs them says so
         classes = {}
+    text, table = _text(settings.text, found.text_dim, named, prompts, classes.get("train", ()))
+    network = build_network(model, table.text.dim)
+    official.load(network, weights)
+    settings = replace(settings, model=model, text=text)
     stage = "pretrained" if network.prompt is None else "tuned"
     record: dict[str, Any] = _record(path, content, weights)
     if found.stage is not None:  # what the file does not show
@@ -105,17 +107,14 @@ def _is_plain(value: object) -> bool:
 
 
 def _text(
-    given: TextSettings, dim: int | None, named: Collection[str], prompts: Path | None
+    given: TextSettings, dim: int | None, named: Collection[str], prompts: Path | None, base: Sequence[str]
 ) -> tuple[TextSettings, PromptTable]:
     """Text settings that fit the file, and the table of prompts so far."""
     if prompts is not None:
         if any(name.startswith("text.") for name in named):
             raise SettingsError("the prompt table says how texts were encoded", expected="--prompts or --set text, not both")
         table = PromptTable.load(prompts)
-        if dim is not None and table.text.dim != dim:
-            raise CheckpointError(
-                f"{prompts} is for another network", expected=f"vectors of {dim} numbers", got=str(table.text.dim)
-            )
+        _check_width(prompts, table, dim)
         spec = table.text
         own = spec.encoder in NETWORKS
         encoder, file = (spec.encoder, "") if own else ("file", str(prompts))
@@ -124,8 +123,17 @@ def _text(
     width = dim or WIDTHS.get(text.encoder)
     if width is None:
         raise SettingsError("this network knows no prompts", expected="no text.encoder = file", got=text.encoder)
+    if not ENCODERS[text.encoder].encodes:
+        table = whole_table(text, base=base)
+        _check_width(Path(text.path), table, dim)
+        return text, table
     spec = TextSpec(text.encoder, "", text.template, text.norm, width)
     return text, PromptTable(spec, (), np.empty((0, width), np.float32))
+
+
+def _check_width(file: Path, table: PromptTable, dim: int | None) -> None:
+    if dim is not None and table.text.dim != dim:
+        raise CheckpointError(f"{file} is for another network", expected=f"vectors of {dim} numbers", got=str(table.text.dim))
 
 
 def _recognised_text(given: TextSettings, dim: int | None, named: Collection[str]) -> TextSettings:

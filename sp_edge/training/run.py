@@ -18,10 +18,11 @@ from sp_edge.accuracy import Difference
 from sp_edge.data import sets
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, SettingsError
-from sp_edge.files import read_json, remove_leftovers, write_json
+from sp_edge.files import remove_leftovers
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.pretrained import load_timm_weights, seen_classes
 from sp_edge.prompts.table import PromptTable
+from sp_edge.settings.begun import Begun
 from sp_edge.settings.settings import Settings
 from sp_edge.text import prompt_table
 from sp_edge.training.accelerator import Share, make_accelerator
@@ -61,8 +62,8 @@ def train(
         DataError, ImageError: the data set cannot be used.
         CheckpointError: `init` does not fit.
     """
-    described = {"settings": settings.to_json(), "init": None if init is None else str(init)}
-    _check_folder(folder, described)
+    run = Begun(settings, None if init is None else str(init))
+    lacking = _check_folder(folder, run)
     if (folder / runs.CHECKPOINT).exists():
         _drop_state(folder, "tune")
         _log.info(f"{folder} is complete already")
@@ -70,7 +71,7 @@ def train(
     classes = sets.class_names(settings)
     accelerator = make_accelerator(settings.precision, device)
     main = accelerator.is_main_process  # which alone writes
-    _log.info(f"training on {_place(accelerator)}")
+    _announce(accelerator, lacking)
     every = [name for names in classes.values() for name in names]
     table = prompts or prompt_table(every, settings.text, base=classes.get("train", ()))
     load = load or partial(sets.load_split, settings, progress=main)
@@ -84,7 +85,7 @@ def train(
     validation = _validation(network, settings, load)
     measure = _measure(network, validation, table, settings, accelerator)
     if main:
-        _begin(folder, described)  # only now is the folder a run: nothing of what was asked for is unusable
+        _begin(folder, run)  # only now is the folder a run: nothing of what was asked for is unusable
     record: dict[str, Any] = {}
     pretrained = folder / runs.PRETRAINED
     if init is not None:
@@ -168,16 +169,19 @@ def _measure(
     return measure
 
 
-def _begin(folder: Path, described: dict[str, Any]) -> None:
+def _begin(folder: Path, run: Begun) -> None:
     """Removes what writers that were killed have left, and says what the run is."""
     for name in (runs.SETTINGS, runs.PRETRAINED, runs.CHECKPOINT, _state_name("pretrain"), _state_name("tune")):
         remove_leftovers(folder / name)
-    write_json(folder / runs.SETTINGS, described)
+    run.write(folder)
 
 
-def _place(accelerator: Accelerator) -> str:
+def _announce(accelerator: Accelerator, lacking: str) -> None:
     together = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
-    return f"{accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}{together}"
+    arithmetic = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+    _log.info(f"training on {accelerator.device.type} in {arithmetic}{together}")
+    if lacking:
+        _log.info(f"an earlier version of sp-edge began this run; settings that it did not have take their defaults: {lacking}")
 
 
 def _weigh_prompts(
@@ -212,19 +216,28 @@ def _weigh_prompts(
     )
 
 
-def _check_folder(folder: Path, described: dict[str, Any]) -> None:
-    """Refuses a folder that holds another run, or something else."""
+def _check_folder(folder: Path, run: Begun) -> str:
+    """Refuses a folder that holds another run, or something else.
+
+    Returns:
+        The settings that the run there does not name yet, in words.
+    """
     file = folder / runs.SETTINGS
-    if file.exists() and read_json(file, SettingsError) != described:
-        raise SettingsError(
-            f"{folder} holds a run with other settings",
-            expected="the run's own settings to resume it, or another folder",
-            next_step=f"sp-edge train --resume {folder}",
-        )
+    if file.exists():
+        begun = Begun.read(folder)
+        if differences := begun.differences(run):
+            raise SettingsError(
+                f"{folder} holds a run with other settings",
+                expected="the run's own settings to resume it, or another folder",
+                got=", ".join(differences[:5]),
+                next_step=f"sp-edge train --resume {folder}",
+            )
+        return begun.filled_in()
     # A run killed while it wrote its very first file has left nothing but that file's hidden beginning.
-    begun = f".{runs.SETTINGS}."
-    if folder.exists() and not file.exists() and not all(entry.name.startswith(begun) for entry in folder.iterdir()):
+    beginning = f".{runs.SETTINGS}."
+    if folder.exists() and not file.exists() and not all(entry.name.startswith(beginning) for entry in folder.iterdir()):
         raise SettingsError(f"{folder} is not a run and not empty", expected="a new or empty folder")
+    return ""
 
 
 def _start_from(network: PromptedNetwork, init: Path, settings: Settings) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from sp_edge.prompts.table import PromptTable, TextSpec, clean_name
 from sp_edge.settings.settings import Settings, TextSettings
+from sp_edge.training import run
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.run import train
 
@@ -87,7 +88,7 @@ def fake_table(names: Sequence[str], settings: TextSettings, **_options: Any) ->
 @pytest.fixture
 def quick(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
     """`quick(**tables)` gives settings of a run that takes a second; `train` gets by without a text encoder."""
-    monkeypatch.setattr("sp_edge.training.run.prompt_table", fake_table)
+    monkeypatch.setattr(run, "prompt_table", fake_table)
     return lambda **tables: quick_settings(pictures, **tables)
 
 
@@ -96,7 +97,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the quick settings that nothing disturbed; not to be changed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sp_edge.training.run.prompt_table", fake_table)
+        patch.setattr(run, "prompt_table", fake_table)
         train(quick_settings(pictures), folder, device="cpu")
     return folder
 

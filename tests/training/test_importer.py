@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from restated import State, calibrate, features, random_state, shapes
-from sp_edge.errors import CheckpointError, SettingsError
+from sp_edge.errors import CheckpointError, PromptError, SettingsError
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import Settings
 from sp_edge.training.checkpoint import Checkpoint
@@ -121,6 +121,30 @@ def test_the_text_encoder_is_known_by_its_width(of: dict[str, Any], encoder: str
     vectors = np.ones((1, of["text_dim"]), np.float32)
     seen = PromptTable(TextSpec(encoder, "abc", "A photo of {name}", norm or 10.1, of["text_dim"]), ("red fox",), vectors)
     assert imported.prompts.with_table(seen) is seen, "the first table tells what the file could not"
+
+
+@pytest.mark.parametrize("kind", ["vectors", "table"])
+def test_a_file_of_vectors_gives_the_checkpoint_all_its_prompts(state: State, tmp_path: Path, kind: str) -> None:
+    """Nothing could encode them later, and export refuses a checkpoint without prompts."""
+    file = tmp_path / "vectors.npz"
+    vectors = {name: np.full(512, number, np.float32) for number, name in enumerate(("red fox", "mug"), start=1)}
+    if kind == "vectors":
+        np.savez(file, **vectors)
+    else:
+        file = tmp_path / "table.safetensors"
+        PromptTable(TextSpec("file", "", "{name}", 9.0, 512), tuple(vectors), np.stack(list(vectors.values()))).save(file)
+    text = {"encoder": "file", "path": str(file), "norm": 9.0}
+    settings = Settings.from_mapping({"data": {"source": "x"}, "text": text})
+    table = import_checkpoint(save(tmp_path / "a.pth", state), settings, named={"text.encoder", "text.path"}).prompts
+    assert table.names == ("red fox", "mug")
+    assert (table.text.encoder, table.text.dim) == ("file", 512)
+    np.savez(tmp_path / "narrow.npz", mug=np.ones(3, np.float32))
+    narrow = Settings.from_mapping({"data": {"source": "x"}, "text": {**text, "path": str(tmp_path / "narrow.npz")}})
+    with pytest.raises(CheckpointError, match=r"narrow\.npz is for another network"):
+        import_checkpoint(tmp_path / "a.pth", narrow)
+    missing = Settings.from_mapping({"data": {"source": "x"}, "text": {**text, "path": str(tmp_path / "no.npz")}})
+    with pytest.raises(PromptError, match=r"no\.npz"):
+        import_checkpoint(tmp_path / "a.pth", missing)
 
 
 def test_glove_needs_its_file(tmp_path: Path) -> None:

@@ -399,7 +399,20 @@ def test_a_folder_with_a_run_of_other_settings_is_refused(quick: Quick, whole: P
     with pytest.raises(SettingsError, match="other settings") as raised:
         go(quick(**change), whole)
     assert "--resume" in raised.value.next_step
+    assert " instead of " in raised.value.got
     assert {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()} == before
+
+
+def test_a_run_of_an_earlier_version_is_resumed_and_what_it_lacked_is_told_once(
+    quick: Quick, whole: Path, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    earlier = json.loads((whole / runs.SETTINGS).read_text())
+    del earlier["settings"]["model"]["text_share"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / runs.SETTINGS).write_text(json.dumps(earlier))
+    assert weights(go(quick(), tmp_path / "run")) == weights(whole / runs.CHECKPOINT)
+    assert log.messages[1].endswith("settings that it did not have take their defaults: model.text_share = 0.5")
+    assert (tmp_path / "run" / runs.SETTINGS).read_bytes() == (whole / runs.SETTINGS).read_bytes()
 
 
 def test_a_run_from_another_start_is_refused(quick: Quick, whole: Path) -> None:
