@@ -23,61 +23,74 @@ _MAX_NUMBERS = 2**28  # of one tensor of one picture; the largest of visformer_s
 def load_graph(file: Path) -> onnx.ModelProto:
     """Reads a graph that may come from anywhere.
 
-    Its weights must be inside: a graph that names other files could have any file of this machine read. What it declares
-    must be there, so that nobody reserves memory for a claim.
-
     Raises:
-        ExportError: missing, truncated, no ONNX, with weights outside, of operators that ONNX does not know, or of tensors
-            that are not what they declare to be.
+        ExportError: it cannot be read, or as `parse_graph`.
     """
     try:
         size = file.stat().st_size
         if size > _MAX_BYTES:
             raise ExportError(f"{file.name} is no graph of ours", expected=f"at most {_MAX_BYTES:,} bytes", got=f"{size:,}")
-        model = onnx.load(file, load_external_data=False)
-    except (OSError, DecodeError, ValueError) as cause:
-        raise ExportError(f"cannot read {file.name}", expected="an ONNX file", got=str(cause)[:300] or "damaged") from cause
+        content = file.read_bytes()
+    except OSError as cause:
+        raise ExportError(f"cannot read {file.name}", expected="an ONNX file", got=str(cause)) from cause
+    return parse_graph(content, file.name)
+
+
+def parse_graph(content: bytes, name: str) -> onnx.ModelProto:
+    """A graph that may come from anywhere, from its file's content.
+
+    Its weights must be inside: a graph that names other files could have any file of this machine read. What it declares
+    must be there, so that nobody reserves memory for a claim.
+
+    Raises:
+        ExportError: truncated, no ONNX, with weights outside, of operators that ONNX does not know, or of tensors that are not
+            what they declare to be.
+    """
+    try:
+        model = onnx.load_model_from_string(content)
+    except (DecodeError, ValueError) as cause:
+        raise ExportError(f"cannot read {name}", expected="an ONNX file", got=str(cause)[:300] or "damaged") from cause
     if not model.graph.node:
-        raise ExportError(f"cannot read {file.name}", expected="an ONNX file", got="no operators")
-    _check_parts(model, file)
+        raise ExportError(f"cannot read {name}", expected="an ONNX file", got="no operators")
+    _check_parts(model, name)
     try:
         onnx.checker.check_model(model)
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     except Exception as cause:  # onnx's own errors have no common type
-        raise ExportError(f"{file.name} is no valid graph", got=str(cause)[:300]) from cause
+        raise ExportError(f"{name} is no valid graph", got=str(cause)[:300]) from cause
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         numbers = math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.dim_value)
         if numbers > _MAX_NUMBERS:
             raise ExportError(
-                f"a tensor of {file.name} is too large: {value.name}",
+                f"a tensor of {name} is too large: {value.name}",
                 expected=f"at most {_MAX_NUMBERS:,} numbers a picture",
                 got=f"{numbers:,}",
             )
     return model
 
 
-def _check_parts(model: onnx.ModelProto, file: Path) -> None:
+def _check_parts(model: onnx.ModelProto, name: str) -> None:
     foreign = sorted({entry.domain for entry in model.opset_import if entry.domain not in ("", "ai.onnx")})
     if foreign or model.functions:
         raise ExportError(
-            f"{file.name} has operators of its own", expected="ONNX's", got=", ".join(foreign) or model.functions[0].name
+            f"{name} has operators of its own", expected="ONNX's", got=", ".join(foreign) or model.functions[0].name
         )
     for tensor in _tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise ExportError(
-                f"{file.name} has weights outside: {tensor.name}",
+                f"{name} has weights outside: {tensor.name}",
                 expected="weights inside the file",
                 got=", ".join(f"{entry.key} {entry.value}" for entry in tensor.external_data)[:200],
             )
         try:
             declared = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         except (KeyError, TypeError) as cause:
-            raise ExportError(f"{file.name} has a tensor of no known type: {tensor.name}", got=str(tensor.data_type)) from cause
+            raise ExportError(f"{name} has a tensor of no known type: {tensor.name}", got=str(tensor.data_type)) from cause
         # Small constants may stand as numbers of a field each; then there are as many as declared, or reading them fails.
         held = len(tensor.raw_data) if tensor.HasField("raw_data") else tensor.ByteSize() * 8
         if min(tensor.dims, default=0) < 0 or declared > held:
             raise ExportError(
-                f"a tensor of {file.name} is not what it declares to be: {tensor.name}",
+                f"a tensor of {name} is not what it declares to be: {tensor.name}",
                 expected=f"{list(tensor.dims)}, {declared:,} bytes",
                 got=f"{held:,} bytes",
             )

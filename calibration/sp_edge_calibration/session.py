@@ -1,4 +1,4 @@
-"""Runs ONNX graphs on the CPU, whose errors come as ours; a graph from a file is read as a stranger's."""
+"""Runs ONNX graphs on pictures, batch by batch, on the CPU; a graph from a file is read as a stranger's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from sp_edge.bundle.session import Session
 from sp_edge.errors import ExportError
 
 if TYPE_CHECKING:
@@ -19,51 +19,46 @@ Inputs = Mapping[str, NDArray[Any]]  # by name, one row a picture
 Run = Callable[[Inputs], list[NDArray[Any]]]
 
 BATCH = 16
-_FATAL = 4  # the one severity that ONNX Runtime may still print: its other words come to the user as our errors
 
 
 def open_session(graph: Path | bytes, name: str, outputs: Sequence[str] = ("feature",)) -> Run:
     """Makes a graph callable: inputs by name -> the outputs.
 
     Args:
-        graph: a file, or what one would hold.
+        graph: a file, which is read as a stranger's, or what one would hold.
         name: for messages.
+        outputs: names of those that are wanted.
 
     Raises:
         ExportError: it is no sound graph, or ONNX Runtime cannot load it; or, by what is given back, cannot run it.
     """
     if isinstance(graph, Path):
-        check_graph(graph)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
+        graph = _read(graph)
+        check_graph(graph, name)
+    session = Session(graph, name, ExportError)
+    return lambda inputs: session.run(inputs, outputs)
+
+
+def _read(file: Path) -> bytes:
     try:
-        source = graph if isinstance(graph, bytes) else str(graph)
-        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as cause:  # ONNX Runtime's own errors have no common type
-        raise ExportError(f"ONNX Runtime cannot load {name}", got=str(cause)) from cause
-
-    def run(inputs: Inputs) -> list[NDArray[Any]]:
-        try:
-            return session.run(list(outputs), dict(inputs))
-        except Exception as cause:
-            raise ExportError(f"ONNX Runtime cannot run {name}", expected=", ".join(inputs), got=str(cause)) from cause
-
-    return run
+        return file.read_bytes()
+    except OSError as cause:
+        raise ExportError(f"cannot read {file.name}", expected="an ONNX file", got=str(cause)) from cause
 
 
-def check_graph(file: Path) -> None:
-    """Looks whether a file is a sound graph, where that can be done: a device that only runs graphs has no onnx.
+def check_graph(content: bytes, name: str) -> None:
+    """Looks whether a file's content is a sound graph, where that can be done: a device that only runs graphs has no onnx.
 
     Raises:
-        ExportError: see `sp_edge_calibration.graph.load_graph`.
+        ExportError: see `sp_edge_calibration.graph.parse_graph`.
     """
     try:
-        from sp_edge_calibration.graph import load_graph
+        from sp_edge_calibration.graph import parse_graph
     except ModuleNotFoundError as missing:
         if missing.name != "onnx":
             raise
     else:
-        load_graph(file)
+        parse_graph(content, name)
 
 
 def batches(inputs: Inputs, size: int = BATCH) -> Iterator[dict[str, NDArray[Any]]]:

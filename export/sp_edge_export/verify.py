@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.bundle.manifest import OUTPUTS
+from sp_edge.bundle.manifest import GRAPHS, OUTPUTS
 from sp_edge.data.episodes import EpisodeSampler, Features
 from sp_edge.errors import ExportError
 from sp_edge.matching.decide import row_cosines
@@ -147,18 +147,20 @@ def compare(stage: str, features: GraphFeatures, against: str, before: Features,
     )
 
 
-def graph_features(files: Mapping[str, Path], images: NDArray[np.uint8], prompts: NDArray[np.float32]) -> GraphFeatures:
+def graph_features(
+    graphs: Mapping[str, Path | bytes], images: NDArray[np.uint8], prompts: NDArray[np.float32]
+) -> GraphFeatures:
     """Features of pictures through ONNX Runtime on the CPU.
 
     Args:
-        files: 'query' and 'support' -> graph.
+        graphs: 'query' and 'support' -> file, or the content of one.
         images: uint8 (n, H, W, 3) RGB.
         prompts: float32 (n, T).
 
     Raises:
         ExportError: a file is no graph, or ONNX Runtime cannot load or run it.
     """
-    query, support = (open_session(files[graph], files[graph].name, OUTPUTS[graph]) for graph in ("query", "support"))
+    query, support = (open_session(graphs[graph], f"{graph}.onnx", OUTPUTS[graph]) for graph in GRAPHS)
     pictures: Inputs = {"image": images}
     (alone,) = run_in_batches(query, pictures)
     prompted, plain = run_in_batches(support, {**pictures, "prompt": prompts})
@@ -178,8 +180,8 @@ def check_golden(bundle: Bundle) -> dict[str, float]:
     expected = np.concatenate([golden.query, golden.support, golden.query])
     found = {}
     for precision in bundle.manifest.graphs:
-        files = {graph: bundle.graph(graph, precision) for graph in ("query", "support")}
-        features = graph_features(files, golden.images, golden.prompts)
+        graphs = {graph: bundle.read_graph(graph, precision) for graph in GRAPHS}
+        features = graph_features(graphs, golden.images, golden.prompts)
         least = float(row_cosines(np.concatenate([features.query, features.support, features.plain]), expected).min())
         if not least >= LIMITS[precision][1]:  # so that NaN does not pass
             raise ExportError(

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.session import Session
 from sp_edge.bundle.text import COSINES, TextPart
 from sp_edge.errors import BackendError, BundleError, PromptError
-from sp_edge.files import inside, load_tensors
+from sp_edge.files import read_tensors
 from sp_edge.matching.decide import row_cosines
 from sp_edge.prompts.descriptions import check_length, clean_sentence
 from sp_edge.prompts.table import PromptTable, TextSpec, class_vectors, clean_name, rescaled
 
 MAX_GRAPH, MAX_TOKENIZER = 1 << 30, 1 << 26  # bytes
-_FATAL = 4  # the one severity that ONNX Runtime may still print: its other words come to the user as our errors
 _AGAIN = "export the bundle again, or report this"
 
 
@@ -32,14 +30,14 @@ class TextEncoder:
     milliseconds, and no vector depends on its neighbours, not even by rounding.
 
     Args:
-        folder: of the bundle.
+        read: gives the content of a file of the bundle, checked.
         part: what the bundle's manifest says of its text encoder.
         text: how the bundle's prompts were made.
     """
 
-    def __init__(self, folder: Path, part: TextPart, text: TextSpec) -> None:
-        self._folder, self._part, self._text = folder, part, text
-        self._opened: tuple[Any, Any] | None = None
+    def __init__(self, read: Callable[[str], bytes], part: TextPart, text: TextSpec) -> None:
+        self._read, self._part, self._text = read, part, text
+        self._opened: tuple[Session, Any] | None = None
         self._opening = threading.Lock()
         self.description = f"{text.encoder} {part.precision}"
 
@@ -47,7 +45,7 @@ class TextEncoder:
     def of(cls, bundle: Bundle) -> TextEncoder | None:
         """The text encoder of a bundle, or None where it carries none."""
         part = bundle.manifest.text_encoder
-        return None if part is None else cls(bundle.path, part, bundle.manifest.text)
+        return None if part is None else cls(bundle.read, part, bundle.manifest.text)
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """As the encoder gives them, of any length: n texts -> float32 (n, T).
@@ -84,7 +82,7 @@ class TextEncoder:
             BundleError: the golden names cannot be used.
             BackendError: a prompt is not the expected one.
         """
-        tensors, metadata = load_tensors(inside(self._folder, self._part.golden, BundleError), BundleError)
+        tensors, metadata = read_tensors(self._read(self._part.golden), self._part.golden, BundleError)
         names, expected = metadata.get("names"), tensors.get("prompts")
         if (
             not (isinstance(names, list) and names and all(isinstance(name, str) for name in names))
@@ -121,12 +119,9 @@ class TextEncoder:
         check_length(sentence, len(ids), self._part.max_tokens)
         return ids
 
-    def _run(self, session: Any, ids: list[int]) -> NDArray[np.float32]:
+    def _run(self, session: Session, ids: list[int]) -> NDArray[np.float32]:
         row = np.array([ids], np.int64)
-        try:
-            vector = session.run(["vector"], {"ids": row, "mask": np.ones_like(row)})[0]
-        except Exception as cause:  # ONNX Runtime's own errors have no common type
-            raise BackendError("ONNX Runtime could not run the text encoder", got=str(cause)[:300], next_step=_AGAIN) from cause
+        (vector,) = session.run({"ids": row, "mask": np.ones_like(row)}, ["vector"])
         if vector.shape != (1, self._text.dim) or not np.isfinite(vector).all():
             raise BackendError(
                 "the text encoder gave a vector that cannot be used",
@@ -136,73 +131,52 @@ class TextEncoder:
             )
         return vector[0]
 
-    def _open(self) -> tuple[Any, Any]:
+    def _open(self) -> tuple[Session, Any]:
         with self._opening:
             if self._opened is None:
-                graph = inside(self._folder, self._part.graph, BundleError)
-                tokenizer = inside(self._folder, self._part.tokenizer, BundleError)
-                self._opened = open_graph(graph, self._text.dim), _open_tokenizer(tokenizer)
+                graph, tokenizer = self._part.graph, self._part.tokenizer
+                session = open_graph(self._read(graph), graph, self._text.dim)
+                self._opened = session, _open_tokenizer(self._read(tokenizer), tokenizer)
             return self._opened
 
 
-def open_graph(file: Path, dim: int) -> Any:
-    """A session of a text encoder's graph, which must be whole in its one file and give vectors of `dim` numbers.
+def open_graph(content: bytes, name: str, dim: int) -> Session:
+    """A text encoder's graph, which must give vectors of `dim` numbers.
 
     Raises:
-        BundleError: the file cannot be read, or is the graph of something else.
-        BackendError: ONNX Runtime cannot load it.
+        BundleError: it is the graph of something else.
+        BackendError: it is no ONNX file, names others, or ONNX Runtime cannot load it.
     """
-    content = _read(file, MAX_GRAPH)
-    if b"location" in content:  # how ONNX names a file with weights; older ONNX Runtimes read it wherever it lies
-        raise BundleError(f"{file.name} reads other files", expected="a graph with its weights inside", got="external data")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
-    options.intra_op_num_threads = 1  # a stream that runs meanwhile needs the other cores more
-    # Else ONNX Runtime may round the activations to eight bits, too, in a way that depends on its version and the CPU.
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as cause:  # ONNX Runtime's own errors have no common type
-        raise BackendError(
-            f"ONNX Runtime cannot load {file.name}",
-            expected=f"a graph that version {onnxruntime.__version__} can run",
-            got=str(cause)[:300],
-        ) from cause
-    expected = "ids tensor(int64) (N, L), mask tensor(int64) (N, L) -> vector tensor(float) " + f"(N, {dim})"
-    got = f"{_words(session.get_inputs(), 'NL')} -> {_words(session.get_outputs(), 'N')}"
-    if got != expected:
-        raise BundleError(f"the graph {file.name} is no text encoder of this bundle", expected=expected, got=got)
+    session = Session(
+        _limited(content, name, MAX_GRAPH),
+        name,
+        BackendError,
+        threads=1,  # a stream that runs meanwhile needs the other cores more
+        # Else ONNX Runtime may round the activations to eight bits, too, in a way that depends on its version and the CPU.
+        settings={"session.disable_quant_qdq": "1"},
+        next_step=_AGAIN,
+    )
+    session.check(
+        {"ids": ("int64", ("N", "L")), "mask": ("int64", ("N", "L"))},
+        {"vector": ("float32", ("N", dim))},
+        next_step="export the bundle again",
+    )
     return session
 
 
-def _open_tokenizer(file: Path) -> Any:
-    content = _read(file, MAX_TOKENIZER)
+def _open_tokenizer(content: bytes, name: str) -> Any:
     try:
-        tokenizer = Tokenizer.from_str(content.decode())
+        tokenizer = Tokenizer.from_str(_limited(content, name, MAX_TOKENIZER).decode())
+    except BundleError:  # says more
+        raise
     except Exception as cause:  # the library raises bare Exceptions
-        raise BundleError(
-            f"cannot read {file.name}", expected="a file of the library tokenizers", got=str(cause)[:200]
-        ) from cause
+        raise BundleError(f"cannot read {name}", expected="a file of the library tokenizers", got=str(cause)[:200]) from cause
     tokenizer.no_padding()
     tokenizer.no_truncation()  # what is too long is refused instead
     return tokenizer
 
 
-def _read(file: Path, limit: int) -> bytes:
-    try:
-        if file.stat().st_size > limit:
-            raise BundleError(f"{file.name} is too large", expected=f"at most {limit:,} bytes", got=f"{file.stat().st_size:,}")
-        return file.read_bytes()
-    except OSError as cause:
-        raise BundleError(f"cannot read {file.name}", expected="a file of the bundle", got=str(cause)) from cause
-
-
-def _words(nodes: Iterable[Any], free: str) -> str:
-    """What a session says of its inputs or outputs, with the names of `free` for the first dimensions where they may vary."""
-    described = []
-    for node in nodes:
-        shape = [
-            free[i] if i < len(free) and not isinstance(size, int) else str(size) for i, size in enumerate(node.shape or [])
-        ]
-        described.append(f"{node.name} {node.type} ({', '.join(shape)})")
-    return ", ".join(sorted(described))
+def _limited(content: bytes, name: str, limit: int) -> bytes:
+    if len(content) > limit:
+        raise BundleError(f"{name} is too large", expected=f"at most {limit:,} bytes", got=f"{len(content):,}")
+    return content

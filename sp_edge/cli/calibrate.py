@@ -57,10 +57,14 @@ def calibrate(source: Path | None, data: Path, out: Path | None) -> None:
 
 def _from_bundle(path: Path) -> tuple[onnx.ModelProto, Preprocess, NDArray[np.uint8]]:
     from sp_edge.bundle.bundle import Bundle
-    from sp_edge_calibration.graph import load_graph
+    from sp_edge_calibration.graph import parse_graph
 
     bundle = Bundle.load(path)
-    return load_graph(bundle.graph("query", "fp32")), bundle.manifest.preprocess, bundle.golden().images
+    return (
+        parse_graph(bundle.read_graph("query", "fp32"), "the query graph"),
+        bundle.manifest.preprocess,
+        bundle.golden().images,
+    )
 
 
 def _from_checkpoint(path: Path) -> tuple[onnx.ModelProto, Preprocess, NDArray[np.uint8]]:

@@ -148,7 +148,7 @@ def _known(
         if bundle.manifest.text_encoder is not None and not vectors:
             from sp_edge_runtime.text import TextEncoder
 
-            encoder = TextEncoder(bundle.path, bundle.manifest.text_encoder, bundle.manifest.text)
+            encoder = TextEncoder(bundle.read, bundle.manifest.text_encoder, bundle.manifest.text)
             new = [name for name in names if name not in known or name in descriptions]
             return known.with_table(encoder.table(new, descriptions))
     else:

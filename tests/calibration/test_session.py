@@ -40,6 +40,6 @@ def test_a_file_is_read_as_a_strangers(model: onnx.ModelProto, tmp_path: Path, m
     # A device that only runs graphs has no onnx: there it is for ONNX Runtime to refuse it.
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "sp_edge_calibration.graph")
-    check_graph(file)
+    check_graph(file.read_bytes(), "the file")
     with pytest.raises(ExportError, match="ONNX Runtime cannot load the file"):
         open_session(file, "the file")

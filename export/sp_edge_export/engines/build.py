@@ -43,6 +43,7 @@ def build_plan(
 
     Raises:
         ExportError: see `engine.build_engine`.
+        BundleError: a graph has changed since the bundle was opened.
         BaseException: what `progress` raised, which stops the build.
     """
     trt = load_tensorrt(options.flavour)
@@ -74,7 +75,7 @@ def build_plan(
         declared = {**io["inputs"], **io["outputs"]}
         cache = cache_path(folder, device, options.targets)
         build = _Build(trt, options, progress, has_gpu=device.compute_capability is not None)
-        plan, found = build.run(source, facts["onnx_sha256"], declared, max_batch, cache)
+        plan, found = build.run(bundle.read_graph(graph, precision), source.name, declared, max_batch, cache)
         for what, counts in (("the network", found["layers"]), ("the engine", found["kernels"])):
             if counts is not None:
                 check_precision(precision, counts, what)
@@ -129,7 +130,7 @@ class _Build:
         self._logger = _logger(trt)
 
     def run(
-        self, source: Path, digest: str, declared: Mapping[str, Mapping[str, Any]], max_batch: int, cache: Path
+        self, content: bytes, name: str, declared: Mapping[str, Mapping[str, Any]], max_batch: int, cache: Path
     ) -> tuple[bytes, dict[str, Any]]:
         """Gives the plan's bytes, and what its sidecar says of tensors and layers."""
         trt = self._trt
@@ -143,9 +144,9 @@ class _Build:
                 next_step="sp-edge doctor; --target rtx builds without a GPU",
             ) from cause
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        self._parse(network, source, digest)
+        self._parse(network, content, name)
         config = self._config(builder)
-        inputs, outputs = self._tensors(builder, network, config, declared, max_batch, source.name)
+        inputs, outputs = self._tensors(builder, network, config, declared, max_batch, name)
         before = self._use_cache(config, cache) if self._has_gpu else b""
         monitor = _monitor(trt, self._progress)
         config.progress_monitor = monitor
@@ -153,7 +154,7 @@ class _Build:
         if monitor.stopped_by is not None:
             raise monitor.stopped_by
         if built is None:
-            raise ExportError(f"TensorRT {trt.__version__} could not build {source.name}", got=self._errors())
+            raise ExportError(f"TensorRT {trt.__version__} could not build {name}", got=self._errors())
         if self._has_gpu:
             measured = bytes(config.get_timing_cache().serialize())
             if measured != before:
@@ -166,10 +167,7 @@ class _Build:
             "kernels": self._inspect(plan) if self._has_gpu else None,
         }
 
-    def _parse(self, network: Any, source: Path, digest: str) -> None:
-        content = source.read_bytes()
-        if sha256(content).hexdigest() != digest:
-            raise ExportError(f"{source.name} has changed since the bundle was opened", next_step="copy or export it again")
+    def _parse(self, network: Any, content: bytes, name: str) -> None:
         trt = self._trt
         parser = trt.OnnxParser(network, self._logger)
         if not parser.parse(content):
@@ -177,7 +175,7 @@ class _Build:
             words = "; ".join(
                 f"{error.node_operator()} node {error.node()} '{error.node_name()}': {error.desc()}" for error in errors
             )
-            raise ExportError(f"TensorRT {trt.__version__} cannot read {source.name}", got=words or self._errors())
+            raise ExportError(f"TensorRT {trt.__version__} cannot read {name}", got=words or self._errors())
 
     def _config(self, builder: Any) -> Any:
         trt, options = self._trt, self._options

@@ -128,7 +128,7 @@ def build_engine(
     chosen = precision or bundle.manifest.precision
     source = bundle.graph(graph, chosen)
     check_installed(options.flavour)
-    check_graph(source)
+    check_graph(bundle.read_graph(graph, chosen), source.name)
     check_memory(source.stat().st_size, options.workspace)
     job = {
         "bundle": str(bundle.path.resolve()),

@@ -51,8 +51,7 @@ def measure(plan: Plan, bundle: Bundle, runs: Runs, *, clock: Callable[[], float
     what, golden = plan.sidecar, bundle.golden()
     inputs = _batch(golden, what.graph, what.max_batch)
     made, names = runs.run(what.graph, inputs), OUTPUTS[what.graph]
-    source = bundle.graph(what.graph, what.precision)
-    expected = open_session(source, source.name, names)(inputs)
+    expected = open_session(bundle.read_graph(what.graph, what.precision), what.onnx_file, names)(inputs)
     cosines = row_cosines(np.stack([made[name] for name in names]), np.stack(expected))
     mean, least = float(cosines.mean()), float(cosines.min())
     if not (mean >= LIMITS[0] and least >= LIMITS[1]):  # so that NaN does not pass

@@ -15,6 +15,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, ExportError, SettingsError
 from sp_edge.folders import atomic_folder, holds_earlier
 from sp_edge.matching.decide import UNKNOWN
+from sp_edge_calibration.graph import parse_graph
 from sp_edge_export.engines.engine import check_batch
 from sp_edge_export.servers.head import decision
 
@@ -75,7 +76,7 @@ def deepstream_graph(bundle: Bundle, bank: Bank, precision: str, classifier: str
         SettingsError: no such classifier, or too many classes for it.
         ExportError: the query graph is not of the form that export writes.
     """
-    model = onnx.load(bundle.graph("query", precision))
+    model = parse_graph(bundle.read_graph("query", precision), "the query graph")
     made = decision(Head.of(bank, bundle.background(), bundle.manifest.calibration, classifier=classifier))
     graph, side = model.graph, bundle.manifest.preprocess.image_size
     if [i.name for i in graph.input] != ["image"] or [o.name for o in graph.output] != ["feature"]:

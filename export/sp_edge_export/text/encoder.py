@@ -220,7 +220,7 @@ def measure(encoder: TextEncoder, text: TextSpec, part: TextPart, folder: Path, 
         ExportError: a vector is too far from the encoder's.
     """
     sentences = [text.template.replace("{name}", name) for name in names]
-    found = device.TextEncoder(folder, part, text).encode(sentences)
+    found = device.TextEncoder(lambda name: (folder / name).read_bytes(), part, text).encode(sentences)
     cosines = row_cosines(found, encoder.encode(sentences))
     least = COSINES[part.precision]
     worst = int(np.nan_to_num(cosines, nan=-1).argmin())
@@ -241,10 +241,10 @@ def _check_padded(traceable: Traceable, graph: Path, precision: str, dim: int) -
     width = max(map(len, rows))
     ids = np.array([row + [0] * (width - len(row)) for row in rows], np.int64)
     mask = np.array([[1] * len(row) + [0] * (width - len(row)) for row in rows], np.int64)
-    session = device.open_graph(graph, dim)
+    session = device.open_graph(graph.read_bytes(), graph.name, dim)
     with torch.no_grad():
         alone = np.concatenate([traceable.module(torch.tensor([r]), torch.ones(1, len(r), dtype=torch.int64)) for r in rows])
-    least = float(row_cosines(session.run(["vector"], {"ids": ids, "mask": mask})[0], alone).min())
+    least = float(row_cosines(session.run({"ids": ids, "mask": mask}, ["vector"])[0], alone).min())
     if not least >= COSINES[precision]:
         raise ExportError(
             "the text encoder's graph does not heed its mask", expected=f"cosine {COSINES[precision]}", got=f"{least:.6f}"

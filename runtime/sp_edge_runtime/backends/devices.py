@@ -12,13 +12,14 @@ from pathlib import Path
 import onnxruntime
 
 from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.session import CPU, CUDA
 from sp_edge.engines.plans import plans_of
 from sp_edge.engines.sidecar import FLAVOURS
 from sp_edge.errors import BackendError, MissingExtraError, PlanError, SettingsError
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.backends.cuda import open_cuda
 from sp_edge_runtime.backends.hand_over import HandOver
-from sp_edge_runtime.backends.onnx_runtime import CPU, CUDA, OnnxRuntimeBackend
+from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from sp_edge_runtime.backends.openvino_runtime import OpenVinoBackend
 from sp_edge_runtime.backends.tensorrt_runtime import open_tensorrt
 

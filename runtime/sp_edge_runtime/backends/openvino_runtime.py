@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.bundle.manifest import GRAPHS
+from sp_edge.bundle.onnx_file import check_whole
 from sp_edge.errors import BackendError, BundleError, InputError, SettingsError
 from sp_edge.files import cache_folder
 from sp_edge_runtime.backends.backend import Backend, GraphIO, check_golden
@@ -86,7 +86,8 @@ class OpenVinoBackend(Backend):
         with importing("openvino", extra="openvino", what="cannot run on --device openvino"):
             openvino = import_openvino()
         self._precision = precision or bundle.manifest.precision
-        self._files = {name: bundle.graph(name, "fp32" if self._precision == "bf16" else self._precision) for name in GRAPHS}
+        self._bundle, self._graphs = bundle, "fp32" if self._precision == "bf16" else self._precision
+        bundle.graph("query", self._graphs)
         self._io = GraphIO(bundle)
         with _named("OpenVINO does not work here"):
             self._core = _core()
@@ -153,11 +154,13 @@ class OpenVinoBackend(Backend):
 
     def _compile(self, graph: str, single: bool) -> _Compiled:
         """Compiles a graph; for a batch of one with fixed shapes, which OpenVINO runs faster than those that may vary."""
-        file = self._files[graph]
-        with _named(f"OpenVINO cannot load {file.name}", next_step="--device cpu"):
-            model = self._core.read_model(file)
-        self._check(graph, file.name, model)
-        with _named(f"OpenVINO cannot load {file.name}", next_step="--device cpu"):
+        name = self._bundle.graph(graph, self._graphs).name
+        content = self._bundle.read_graph(graph, self._graphs)
+        with _named(f"OpenVINO cannot load {name}", next_step="--device cpu"):
+            check_whole(content)
+            model = self._core.read_model(content, b"")
+        self._check(graph, name, model)
+        with _named(f"OpenVINO cannot load {name}", next_step="--device cpu"):
             if single:
                 model.reshape({name: [1, *form["shape"][1:]] for name, form in self._io.inputs[graph].items()})
             return _Compiled(self._core.compile_model(model, DEVICE, self._settings), tuple(self._io.outputs[graph]))

@@ -167,9 +167,6 @@ def test_the_papers_network_builds(tmp_path: Path, tiny: Bundle, flavour: str, p
 
 
 def broken(kind: str, file: Path) -> None:
-    if kind == "cut off":
-        file.write_bytes(file.read_bytes()[:-40])
-        return
     values = [
         helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 4]),
         helper.make_tensor_value_info("feature", TensorProto.FLOAT, ["N", 4]),
@@ -180,14 +177,12 @@ def broken(kind: str, file: Path) -> None:
     if kind == "giant":
         huge = graph.initializer.add(name="w", data_type=TensorProto.FLOAT)
         huge.dims.append(1 << 40)
+        huge.raw_data = b"none"
         graph.node[0].CopyFrom(helper.make_node("Add", ["image", "w"], ["feature"], "sum"))
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), file)
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [("cut off", "parse|ModelProto|deserialize"), ("unknown operator", "Teleport node 0 'beam'"), ("giant", "initializer: w")],
-)
+@pytest.mark.parametrize(("kind", "words"), [("unknown operator", "Teleport node 0 'beam'"), ("giant", "initializer: w")])
 def test_what_tensorrt_cannot_read(tmp_path: Path, flavour: str, kind: str, words: str) -> None:
     folder = toy.make_bundle(tmp_path / "toy")
     broken(kind, folder / "query.onnx")
@@ -223,7 +218,7 @@ def test_a_graph_that_changes_after_the_bundle_was_opened(tmp_path: Path, flavou
     folder = toy.make_bundle(tmp_path / "toy")
     bundle = Bundle.load(folder)
     (folder / "query.onnx").write_bytes(b"another")
-    with pytest.raises(ExportError, match="has changed since"):
+    with pytest.raises(BundleError, match=r"has changed: query\.onnx"):
         build(bundle, "query", "fp32", 1, tmp_path / "engines", flavour)
 
 

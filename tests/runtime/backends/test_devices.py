@@ -13,6 +13,7 @@ import pytest
 import toy
 from host_cuda import DESKTOP, host_cuda
 from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.session import CPU, CUDA
 from sp_edge.cli import cli
 from sp_edge.engines.device import Device
 from sp_edge.engines.plans import folder_of
@@ -21,7 +22,7 @@ from sp_edge_runtime.backends import devices, tensorrt_runtime
 from sp_edge_runtime.backends.cuda_pycuda import PycudaDriver
 from sp_edge_runtime.backends.cuda_python import CudaPythonDriver
 from sp_edge_runtime.backends.devices import DEVICES, PRECISIONS, open_backend
-from sp_edge_runtime.backends.onnx_runtime import CPU, CUDA, OnnxRuntimeBackend
+from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from stand_in_tensorrt import StandIn, put_plans
 
 VERSION = ".".join(onnxruntime.__version__.split(".")[:2])
