@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle
+from sp_edge.cli.common import PATH, Command, find_checkpoint, means_bundle
 from sp_edge.columns import table
 from sp_edge.errors import BundleError
 
@@ -46,7 +46,7 @@ def calibrate(source: Path | None, data: Path, out: Path | None) -> None:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of work
     chosen = source or runs.newest(runs.BUNDLE, BundleError)
-    query, preprocess, known = _from_bundle(chosen) if is_bundle(chosen) else _from_checkpoint(chosen)
+    query, preprocess, known = _from_bundle(chosen) if means_bundle(chosen) else _from_checkpoint(chosen)
     report = measure(query, Pictures.read(data, preprocess), known, progress=True)
     _show(report)
     if out is not None:

@@ -225,9 +225,11 @@ def find_checkpoint(given: Path | None) -> Path:
     return given / runs.CHECKPOINT if given.is_dir() else given
 
 
-def is_bundle(path: Path) -> bool:
-    """Whether an argument names a bundle."""
-    return path.suffix == ".spedge" or (path / "manifest.json").is_file()
+def means_bundle(path: Path) -> bool:
+    """Whether an argument stands for a bundle: it is one, or is called like one and its faults are to be told."""
+    from sp_edge.bundle.manifest import is_bundle
+
+    return path.suffix == ".spedge" or is_bundle(path)
 
 
 def refuse_idle(context: click.Context, names: Iterable[str], where: str, instead: str) -> None:
@@ -249,7 +251,7 @@ def refuse_idle(context: click.Context, names: Iterable[str], where: str, instea
 
 def split_bundle(arguments: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
     """Takes the bundle off the front of the arguments, or finds the newest run's."""
-    if arguments and is_bundle(arguments[0]):
+    if arguments and means_bundle(arguments[0]):
         return arguments[0], arguments[1:]
     return runs.newest(runs.BUNDLE, BundleError), arguments
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sp_edge.cli.common import PATH, Command, find_checkpoint, is_bundle, json_option
+from sp_edge.cli.common import PATH, Command, find_checkpoint, json_option, means_bundle
 from sp_edge.errors import PromptError, SettingsError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _known(
     from sp_edge.settings.encoders import FILES
     from sp_edge.settings.settings import Settings
 
-    if like is not None and is_bundle(like):
+    if like is not None and means_bundle(like):
         bundle = Bundle.load(like)
         known, settings = bundle.prompts, Settings.from_mapping(bundle.manifest.training.get("settings", {})).text
         if bundle.manifest.text_encoder is not None and not vectors:

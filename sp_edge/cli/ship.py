@@ -13,8 +13,8 @@ from sp_edge.cli.common import (
     Command,
     engines_option,
     find_checkpoint,
-    is_bundle,
     json_option,
+    means_bundle,
     refuse_idle,
     split_bundle,
 )
@@ -67,7 +67,7 @@ def export(context: click.Context, /, source: Path | None, precision: str | None
     idle = [name for name, forms in APPLIES.items() if form not in forms]
     refuse_idle(context, idle, f"--format {form}", "another --format")
     make = FORMATS[form](options)  # now, and not after minutes of work
-    bundle = _given_bundle(context, source, form) if source is not None and is_bundle(source) else None
+    bundle = _given_bundle(context, source, form) if source is not None and means_bundle(source) else None
     precision = precision or ("fp32" if bundle is None else bundle.manifest.precision)
     refuse_idle(context, _IDLE.get(precision, ()), f"--precision {precision}", "another --precision")
     if bundle is None:

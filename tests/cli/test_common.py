@@ -153,12 +153,15 @@ def test_the_bundle_is_taken_off_the_front(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     assert split_bundle((Path("x.spedge"), Path("y.png"))) == (Path("x.spedge"), (Path("y.png"),))
     assert split_bundle((toy_bundle,)) == (toy_bundle, ())
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "manifest.json").write_text('{"name": "Album", "start_url": "."}')
     with pytest.raises(BundleError, match=r"no model\.spedge in runs/[\s\S]*sp-edge export"):
         split_bundle((Path("y.png"),))
     for number in ("1", "2", "10"):
         (tmp_path / "runs" / number / "model.spedge").mkdir(parents=True)
     (tmp_path / "runs" / "11").mkdir()
-    assert split_bundle((Path("y.png"),)) == (Path("runs/10/model.spedge"), (Path("y.png"),))
+    for pictures in (Path("y.png"), tmp_path / "photos"):
+        assert split_bundle((pictures,)) == (Path("runs/10/model.spedge"), (pictures,))
 
 
 # --- as a process ---
