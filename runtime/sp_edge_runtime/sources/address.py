@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import unquote
 
@@ -82,6 +83,21 @@ def _redacted(address: re.Match[str]) -> str:
         return f"{scheme}://***"
     rest = re.sub(r"([?#;]).*", r"\1***", rest, flags=re.DOTALL)
     return f"{scheme}://{'***@' if at else ''}" + _SECRET.sub(r"\1***", rest)
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names in order, those that are taken with a number: two channels of one recorder may differ only in what is hidden.
+
+    'camera', 'camera' become 'camera', 'camera (2)'; so the names are the same whenever the sources are.
+    """
+    found: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in found:
+            number += 1
+            free = f"{name} ({number})"
+        found.append(free)
+    return found
 
 
 def redact_within(message: str, text: str) -> str:

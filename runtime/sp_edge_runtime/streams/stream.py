@@ -6,10 +6,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sp_edge.errors import SettingsError
+from sp_edge_runtime.sources.address import distinct
 from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFrame
 from sp_edge_runtime.sources.rounds import rounds
 from sp_edge_runtime.streams.result import Classifier, FrameResult, Sink, StreamEvent
@@ -29,7 +30,8 @@ def results(
 ) -> Iterator[FrameResult]:
     """Recognises the frames of a source in order, or of several side by side; the sources stay open.
 
-    Several sources share the network: their newest frames go through it as one batch.
+    Several sources share the network: their newest frames go through it as one batch. Where their names are the same, results
+    and events tell them apart by a number: 'camera', 'camera (2)'.
 
     Args:
         recognizer: which classifies the frames.
@@ -54,8 +56,11 @@ def results(
     sources = [source] if isinstance(source, Source) else list(source)
     if not sources:
         raise SettingsError("there is no source", expected="1 or more", got="none")
-    smoothers = [Smoother(smoothing, source=one.name) if smoothing and one.timed else None for one in sources]
-    stream = _Stream(recognizer, sources, smoothers, on_event or (lambda _: None), max_staleness or math.inf)
+    names = distinct(one.name for one in sources)
+    smoothers = [
+        Smoother(smoothing, source=name) if smoothing and one.timed else None for one, name in zip(sources, names, strict=True)
+    ]
+    stream = _Stream(recognizer, sources, names, smoothers, on_event or (lambda _: None), max_staleness or math.inf)
     return stream.results(max_frames or math.inf, 0.0 if max_fps is None else 1 / max_fps)
 
 
@@ -63,6 +68,7 @@ def results(
 class _Stream:
     recognizer: Classifier
     sources: Sequence[Source]
+    names: Sequence[str]
     smoothers: Sequence[Smoother | None]
     on_event: Callable[[StreamEvent], None]
     max_staleness: float
@@ -108,7 +114,7 @@ class _Stream:
                     timestamp=frame.timestamp,
                     frame_id=frame.frame_id,
                 )
-            yield FrameResult(frame, prediction, age * 1000, waited / len(frames), smoothed, source.name, clock)
+            yield FrameResult(frame, prediction, age * 1000, waited / len(frames), smoothed, self.names[place], clock)
 
     def _is_fresh(self, place: int, age: float) -> bool:
         fresh = age <= self.max_staleness or not self.sources[place].live
@@ -116,7 +122,7 @@ class _Stream:
         return fresh
 
     def _changed(self, place: int, change: StateChange) -> None:
-        self.on_event(change)
+        self.on_event(replace(change, source=self.names[place]))
         if change.state is State.RESTARTING:
             self._interrupt([place], "gap")
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sp_edge.errors import SourceError
-from sp_edge_runtime.sources.address import redact, redact_within, source_kind
+from sp_edge_runtime.sources.address import distinct, redact, redact_within, source_kind
 
 
 @pytest.mark.parametrize(
@@ -122,3 +122,8 @@ def test_what_a_library_says_is_shown_without_credentials(said: str) -> None:
     assert redact_within("no such device", "/dev/video0") == "no such device"
     pipeline = "rtspsrc location=rtsp://cam/1 user-pw=topsecret ! appsink"
     assert "topsecret" not in redact_within("syntax error near user-pw=topsecret", pipeline)
+
+
+def test_names_that_are_taken_get_a_number() -> None:
+    assert distinct(["a", "b", "a", "a (2)", "a"]) == ["a", "b", "a (2)", "a (2) (2)", "a (3)"]
+    assert distinct([]) == []

@@ -12,8 +12,10 @@ import pytest
 import toy
 from sp_edge.errors import ImageError, SettingsError, SourceError
 from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.camera import open_source
-from sp_edge_runtime.sources.frames import Source, VideoFrame
+from sp_edge_runtime.sources.frames import Source, StateChange, VideoFrame
+from sp_edge_runtime.sources.live import LiveSource
 from sp_edge_runtime.streams import stream as stream_module
 from sp_edge_runtime.streams.result import FrameResult
 from sp_edge_runtime.streams.smoothing import Event, Smoothing
@@ -143,6 +145,35 @@ def test_what_is_there_when_a_stream_breaks_off_leaves(recognizer: Recognizer, e
     with pytest.raises(SourceError) if isinstance(error, SourceError) else contextlib.nullcontext():
         run_stream(recognizer, Given(frame("red"), error), [sink], smoothing=Smoothing())
     assert [(event.kind, event.cause) for event in sink.events] == [("appeared", "frames"), ("left", "end")]
+
+
+def test_two_channels_of_one_recorder_have_names_of_their_own(recognizer: Recognizer) -> None:
+    """What tells them apart stands behind '?', where a password may be, and is hidden."""
+
+    class Feed:
+        fps = None
+
+        def __init__(self, name: str) -> None:
+            self.frames = [frame(name)]
+
+        def read(self) -> VideoFrame | None:
+            return self.frames.pop() if self.frames else None
+
+        def close(self) -> None:
+            pass
+
+        open = release = close
+
+    name, sink = redact("http://host/live?channel=1"), Collecting()
+    with LiveSource(lambda: Feed("red"), name) as one, LiveSource(lambda: Feed("blue"), name) as other:
+        run_stream(recognizer, [one, other], [sink], smoothing=Smoothing(seconds=0))
+    assert {result.source: result.label for result in sink.results} == {name: "red", f"{name} (2)": "blue"}
+    for source, label in ((name, "red"), (f"{name} (2)", "blue")):
+        of_it = [event for event in sink.events if event.source == source]
+        assert {event.state.value for event in of_it if isinstance(event, StateChange)} == {"initialising", "running", "ended"}
+        assert [(event.kind, event.name) for event in of_it if isinstance(event, Event)] == [
+            *(("appeared", label), ("left", label)),
+        ]
 
 
 def aged(name: str, seconds: float) -> VideoFrame:
