@@ -30,7 +30,8 @@ from sp_edge.files import write_json
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sinks.webhook import WebhookSink
 from sp_edge_runtime.sources.camera import open_source
-from sp_edge_runtime.streams.smoothing import Smoothing
+from sp_edge_runtime.sources.options import SourceOptions
+from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.stream import results
 
 SOURCES = ("test://?fail=400", "test://?hang=700")
@@ -80,13 +81,13 @@ def fitted(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float]:
 
 
 def soak(recognizer: Recognizer, minutes: float, every: float, rate: float) -> Iterator[Sample]:
-    sources = [open_source(text, rate=rate, timeout=5.0, wait=True) for text in SOURCES]
+    sources = [open_source(text, SourceOptions(rate=rate, wait=True)) for text in SOURCES]
     sink = WebhookSink("http://127.0.0.1:9/")
     names = itertools.cycle(recognizer.bundle.prompts.names[: 3 * KEPT])
     began = due = time.monotonic()
     frames = enrolled = 0
     try:
-        with closing(results(recognizer, sources, smoothing=Smoothing(), on_event=sink.event, max_staleness=2.0)) as found:
+        with closing(results(recognizer, sources, StreamOptions(max_staleness=2.0), on_event=sink.event)) as found:
             for result in found:
                 sink.write(result)
                 frames += 1

@@ -84,7 +84,7 @@ def while_taught(recognizer: Recognizer, video: Path) -> dict[str, float]:
     finally:
         over.set()
         teacher.join()
-        recognizer.bank = Bank.empty(recognizer.bundle)
+        recognizer.replace_bank(Bank.empty(recognizer.bundle))
 
 
 def teaching(recognizer: Recognizer, runs: int) -> dict[str, float]:
@@ -98,15 +98,15 @@ def teaching(recognizer: Recognizer, runs: int) -> dict[str, float]:
         "enroll": lambda: recognizer.enroll(name, [image]),
     }
     taken = medians_ms(actions, runs)
-    recognizer.bank = empty
+    recognizer.replace_bank(empty)
     ratios = {f"{name}_over_network": taken[name] / taken["network"] for name in ("support_graph", "enroll")}
     return {f"{name}_ms": value for name, value in taken.items()} | ratios
 
 
 def until_labelled(recognizer: Recognizer, video: Path) -> int:
-    """Frames from the return of 'enrol' to the first that is labelled so; 1 is the next."""
+    """Frames from the return of `enroll` to the first that is labelled so; 1 is the next."""
     name = recognizer.bundle.prompts.names[0]
-    recognizer.bank = Bank.empty(recognizer.bundle)
+    recognizer.replace_bank(Bank.empty(recognizer.bundle))
     waited = 0
     with open_source(str(video)) as source, closing(results(recognizer, source)) as found:
         for number, result in enumerate(found):

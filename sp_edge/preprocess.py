@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff
 # Without this list Pillow tries every format it knows, and hands what looks like EPS to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 _filters = threading.Lock()
+
+Picture = NDArray[np.uint8] | Image.Image | str | Path
+Pictures = Picture | Sequence[Picture]
+PICTURE = "uint8 (H, W, 3) RGB, a PIL picture or a path"
 
 
 @dataclass(frozen=True)
@@ -153,16 +157,59 @@ def load_image(source: Path | bytes) -> NDArray[np.uint8]:
             if opened.width * opened.height > MAX_PIXELS:
                 size = f"{opened.width}x{opened.height}"
                 raise ImageError(f"{name} is too large", expected=f"at most {MAX_PIXELS:,} pixels", got=size)
-            opened.load()  # the long part, which threads do side by side
-            with _quiet():
-                upright = ImageOps.exif_transpose(opened)
-            return np.asarray(_to_rgb(upright, name))
+            return _upright_rgb(opened, name)
     except ImageError:
         raise
     except Exception as cause:  # Pillow's decoders raise whatever they stumble over: struct.error, KeyError, MemoryError, ...
         raise ImageError(
             f"cannot read {name}", expected="a JPEG, PNG or other picture", got=str(cause) or type(cause).__name__
         ) from cause
+
+
+def picture_rgb(picture: Picture) -> NDArray[np.uint8]:
+    """A picture in any form that is taken, upright and in RGB: uint8 (H, W, 3).
+
+    Args:
+        picture: uint8 (H, W, 3) RGB, which is handed on as it is; a PIL picture, which is converted as `load_image` does; or
+            the path of a file.
+
+    Raises:
+        ImageError: something else, or a picture that cannot be used.
+    """
+    if isinstance(picture, np.ndarray):
+        check_picture(picture)
+        return picture
+    if isinstance(picture, str | Path):
+        return load_image(Path(picture))
+    if not isinstance(picture, Image.Image):
+        got = "None, which some readers give for a file that is missing" if picture is None else type(picture).__name__
+        raise ImageError("this is no picture", expected=PICTURE, got=got)
+    try:
+        return _upright_rgb(picture, "the picture")
+    except ImageError:
+        raise
+    except Exception as cause:  # it may be open and not read yet: whatever Pillow's decoders stumble over
+        raise ImageError("cannot read the picture", expected="a whole one", got=str(cause) or type(cause).__name__) from cause
+
+
+def pictures_rgb(pictures: Pictures) -> Iterator[NDArray[np.uint8]]:
+    """Each of several pictures as `picture_rgb` gives it, read one by one; a single one counts as a list of one.
+
+    Args:
+        pictures: a list or tuple of pictures, uint8 (N, H, W, 3) RGB, or one picture.
+
+    Raises:
+        ImageError: one is no picture, or cannot be used.
+    """
+    several = isinstance(pictures, list | tuple) or (isinstance(pictures, np.ndarray) and pictures.ndim == 4)
+    return map(picture_rgb, cast("Sequence[Picture]", pictures) if several else [cast("Picture", pictures)])
+
+
+def _upright_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    image.load()  # the long part, which threads do side by side
+    with _quiet():
+        upright = ImageOps.exif_transpose(image)
+    return np.asarray(_to_rgb(upright, name))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What one image was recognised as."""
+"""What one image was recognized as."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sp_edge.matching.decide import Match
 
 @dataclass(frozen=True)
 class Prediction(Match):
-    """What one image was recognised as, and what that took.
+    """What one image was recognized as, and what that took.
 
     Attributes:
-        class_index: row of the best class in the bank, also where the label is 'unknown'; None when no class was taught.
+        class_index: row of the class in the bank; None where the label is 'unknown'.
         speed: milliseconds of 'preprocess', 'inference' and 'postprocess'; of a batch, each image's share.
         bank_version: of the bank that decided.
     """
@@ -24,9 +24,13 @@ class Prediction(Match):
     bank_version: int
 
     def to_json(self) -> dict[str, Any]:
-        """The fields under the names that other tools use; `name` is the label."""
+        """The same under the names that other tools use: `name` is the best class, `label` what is believed.
+
+        Where the label is 'unknown', `class` is null.
+        """
         return {
-            "name": self.label,
+            "name": self.name,
+            "label": self.label,
             "class": self.class_index,
             "confidence": self.confidence,
             "unknown": self.unknown,

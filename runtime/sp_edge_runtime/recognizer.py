@@ -1,13 +1,14 @@
-"""Recognises the classes that it was taught: image -> preprocess -> backend -> matching -> label."""
+"""Recognizes the classes that it was taught: image -> preprocess -> backend -> matching -> label."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +20,23 @@ from sp_edge.bank.head import Head
 from sp_edge.bank.quality import Problem, problems
 from sp_edge.bank.views import views as make_views
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.errors import BackendError, BankError, PromptError, SettingsError
+from sp_edge.errors import BankError, PromptError, SettingsError
+from sp_edge.preprocess import Picture, Pictures, picture_rgb, pictures_rgb
 from sp_edge.prompts.table import clean_name
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.backends.devices import open_backend
+from sp_edge_runtime.features import Features
 from sp_edge_runtime.live_bank import LiveBank
 from sp_edge_runtime.naming import Namer, Prompt
 from sp_edge_runtime.prediction import Prediction
-from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.sources.camera import kind_of, open_source
 from sp_edge_runtime.sources.frames import Source
+from sp_edge_runtime.sources.options import SourceOptions
+from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.result import FrameResult, StreamEvent
-from sp_edge_runtime.streams.smoothing import Smoothing
 from sp_edge_runtime.streams.stream import results
 
-BATCH = 8  # shots encoded at once: enrolling a large folder must not take a small board's memory
+AnyPicture = TypeVar("AnyPicture", bound=Picture)
 
 
 class Recognizer:
@@ -76,6 +80,7 @@ class Recognizer:
         self._check_fits(self.bank)
         self._live.prepare_with(self._head_of)
         self._namer = Namer(bundle)
+        self._features = Features(bundle, backend)
 
     @classmethod
     def load(
@@ -125,11 +130,16 @@ class Recognizer:
 
     @property
     def bank(self) -> Bank:
-        """The taught classes. Assigning another bank changes them from the next image on."""
+        """The taught classes as they are now; `enroll`, `forget`, `undo` and `replace_bank` change them."""
         return self._live.bank
 
-    @bank.setter
-    def bank(self, bank: Bank) -> None:
+    def replace_bank(self, bank: Bank) -> None:
+        """Puts another bank in place of what was taught, and where there is a file, writes it there.
+
+        Raises:
+            BankError: it was made with another bundle, or the file cannot be used.
+            OSError: the file cannot be written.
+        """
         self._check_fits(bank)
         self._live.change(lambda _: bank)
 
@@ -142,24 +152,36 @@ class Recognizer:
         calibration = self.bundle.manifest.calibration
         return Head.of(bank, self._within, calibration, classifier=self._classifier, threshold=self._threshold)
 
-    def classify(self, image_rgb: NDArray[np.uint8]) -> Prediction:
-        """Recognises one image: uint8 (H, W, 3) RGB of any size.
+    @overload
+    def classify(self, images: Picture, /) -> Prediction: ...
+
+    @overload
+    def classify(self, images: list[AnyPicture] | tuple[AnyPicture, ...], /) -> list[Prediction]: ...
+
+    def classify(self, images: Picture | Sequence[Picture], /) -> Prediction | list[Prediction]:
+        """Recognizes one picture, or several in one run of the query graph for each 32 of them.
+
+        Args:
+            images: a picture of any size, or a list or tuple of pictures; each uint8 (H, W, 3) RGB, a PIL picture, or the path
+                of a file.
+
+        Returns:
+            One prediction of one picture, a list of a list.
 
         Raises:
-            ImageError: not such an array.
+            ImageError: no such picture.
             BackendError: the inference engine failed.
         """
-        return self.classify_batch([image_rgb])[0]
+        if not isinstance(images, list | tuple):
+            return self._classify([cast("Picture", images)])[0]
+        return self._classify(images) if images else []
 
-    def classify_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
-        """Recognises images in one run of the query graph: each uint8 (H, W, 3) RGB, sizes may differ."""
-        if len(images) == 0:
-            return []
+    def _classify(self, images: Sequence[Picture]) -> list[Prediction]:
         bank, head = self._live.ready  # one look, so that teaching meanwhile cannot mix two banks
         started = time.perf_counter()
-        prepared = [self.bundle.manifest.preprocess(image) for image in images]
+        prepared = [self.bundle.manifest.preprocess(picture_rgb(image)) for image in images]
         preprocessed = time.perf_counter()
-        features = self._run("query", {"image": np.stack(prepared)})["feature"]
+        features = self._features.queries(prepared)
         inferred = time.perf_counter()
         matches = head.matches(features, topk=self._topk)
         times = (started, preprocessed, inferred, time.perf_counter())
@@ -168,7 +190,7 @@ class Recognizer:
         return [
             Prediction(
                 **vars(found),
-                class_index=head.index(found.name),
+                class_index=None if found.unknown else head.index(found.name),
                 speed=speed,
                 bank_version=bank.version,
             )
@@ -178,18 +200,18 @@ class Recognizer:
     def enroll(
         self,
         name: str,
-        images: Sequence[NDArray[np.uint8]],
+        images: Pictures,
         *,
         prompt: Prompt | NDArray[np.float32] | None = None,
         description: str | Sequence[str] | None = None,
         strength: float | None = None,
         views: int = 1,
     ) -> None:
-        """Teaches a class, or further shots of one; it is recognised from the next image on.
+        """Teaches a class, or further shots of one; it is recognized from the next image on.
 
         Args:
             name: of the class.
-            images: K >= 1 shots, each uint8 (H, W, 3) RGB.
+            images: K >= 1 shots: a list of pictures as `classify` takes them, uint8 (K, H, W, 3) RGB, or one picture.
             prompt: what `prompt` gave, or float32 (T,) as the prompt table holds them; by default what `prompt` finds.
             description: a sentence that stands for the name, or several, whose vectors are averaged; the bank keeps them.
             strength: of the class's prompt against its pictures, 0 to 1: the prompt's share beside one picture, which falls
@@ -201,44 +223,84 @@ class Recognizer:
             BankError: no image, the class was taught with another prompt, the strength is not within 0 to 1, or the bundle
                 was exported without prompts.
             PromptError: no prompt is known for the name, or it is not such an array.
-            ImageError: an image is not such an array.
+            ImageError: an image is no picture.
             BackendError: the inference engine failed.
         """
-        if len(images) == 0:
-            raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
-        if prompt is None:
-            prompt = self.prompt(name, description)
-        elif description is not None:
+        if prompt is not None and description is not None:
             raise PromptError(f"'{name}' was given a prompt and a description", expected="one of them")
+        found = self.prompt(name, description) if prompt is None else prompt
+        self._live.change(self._lesson(name, images, found, strength, views))
+
+    def enroll_many(
+        self,
+        classes: Mapping[str, Pictures] | Iterable[tuple[str, Pictures]],
+        *,
+        prompts: Mapping[str, Prompt | NDArray[np.float32]] | None = None,
+        strength: float | None = None,
+        views: int = 1,
+    ) -> None:
+        """Teaches several classes at once: all of them, written in one step, or none.
+
+        Args:
+            classes: name -> shots of each class, or pairs of them, which are taken one by one.
+            prompts: name, spelt as in `classes` -> prompt; that of any other class is what `prompt` finds.
+            strength, views: of every class; see `enroll`.
+
+        Raises:
+            BankError, PromptError, ImageError, BackendError: as `enroll`; nothing was taught.
+        """
+        pairs = classes.items() if isinstance(classes, Mapping) else classes
+        given = prompts or {}
+        lessons = [
+            self._lesson(name, images, given[name] if name in given else self.prompt(name), strength, views)
+            for name, images in pairs
+        ]
+        if not lessons:
+            raise BankError("nothing to learn", expected="one class or more", got="none")
+
+        def learn(bank: Bank) -> Bank:
+            for lesson in lessons:
+                bank = lesson(bank)
+            return bank
+
+        self._live.change(learn)
+
+    def _lesson(
+        self, name: str, images: Pictures, prompt: Prompt | NDArray[np.float32], strength: float | None, views: int
+    ) -> Callable[[Bank], Bank]:
+        """Encodes a class's shots; what it returns adds them to a bank."""
         found = prompt if isinstance(prompt, Prompt) else Prompt(prompt, "given")
         vector, dim = found.vector, self.bundle.manifest.text.dim
-        if vector.shape != (dim,) or vector.dtype != np.float32 or not np.isfinite(vector).all():
-            got = f"{vector.dtype} {vector.shape}"
+        if not isinstance(vector, np.ndarray) or vector.shape != (dim,) or vector.dtype != np.float32:
+            got = f"{vector.dtype} {vector.shape}" if isinstance(vector, np.ndarray) else type(vector).__name__
             raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
+        if not np.isfinite(vector).all():
+            raise PromptError(f"the prompt of '{name}' does not fit", expected="finite numbers", got="others")
         flip = bool(self.bundle.manifest.training.get("settings", {}).get("augment", {}).get("flip", False))
-        prepared = np.concatenate([make_views(self.bundle.manifest.preprocess(image), views, flip=flip) for image in images])
-        batches = [prepared[i : i + BATCH] for i in range(0, len(prepared), BATCH)]
-        made = [self._run("support", {"image": batch, "prompt": np.tile(vector, (len(batch), 1))}) for batch in batches]
+        prepared, thumbnails = [], []
+        for image in pictures_rgb(images):
+            prepared.append(make_views(self.bundle.manifest.preprocess(image), views, flip=flip))
+            thumbnails.append(thumbnail(image))
+        if not prepared:
+            raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
         support, query = (
-            np.concatenate([outputs[name] for outputs in made]).reshape(len(images), views, -1).mean(axis=1)
-            for name in ("feature", "plain")
+            features.reshape(len(prepared), views, -1).mean(axis=1)
+            for features in self._features.shots(np.concatenate(prepared), vector)
         )
-        shots = (support, query, np.stack([thumbnail(image) for image in images]))
+        shots = (support, query, np.stack(thumbnails))
         familiarity, said = self.familiarity(vector), found.description
-        self._live.change(
-            lambda bank: bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
-        )
+        return lambda bank: bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
 
-    def problems(self, name: str, images: Sequence[NDArray[np.uint8]]) -> list[Problem]:
+    def problems(self, name: str, images: Pictures) -> list[Problem]:
         """What speaks against shots of a class: dark, overexposed, empty or blurred ones, and copies; see `bank.quality`.
 
         Nothing is taught. `enroll` teaches whatever it is given.
 
         Raises:
-            ImageError: not uint8 (H, W, 3).
+            ImageError: one is no picture.
         """
         bank, clean = self.bank, clean_name(name)
-        return problems(images, bank.thumbnails[bank.owners == bank.rows.get(clean, -1)])
+        return problems(list(pictures_rgb(images)), bank.thumbnails[bank.owners == bank.rows.get(clean, -1)])
 
     def advice(self) -> Report:
         """What the taught shots say about the bank: see `sp_edge.bank.advice.review`."""
@@ -309,40 +371,43 @@ class Recognizer:
 
     def stream(
         self,
-        source: str | Source | Sequence[str | Source],
+        source: str | Path | Source | Sequence[str | Path | Source],
+        options: StreamOptions = StreamOptions(),
+        opening: SourceOptions = SourceOptions(),
         *,
-        smoothing: Smoothing | None = None,
         on_event: Callable[[StreamEvent], None] | None = None,
-        max_staleness: float | None = None,
-        max_frames: int | None = None,
-        max_fps: float | None = None,
     ) -> Iterator[FrameResult]:
-        """Recognises every frame of a source, or of several, which are closed when the frames end or the iteration stops.
+        """Recognizes every frame of a source, or of several, which are closed when the frames end or the iteration stops.
 
         Args:
-            source: as `open_source` takes it, or an open source, or several. Of several that are named, those which are not
-                there yet are waited for.
-            smoothing: of the labels, for results with `smoothed` and `events`.
+            source: as `open_source` takes it, or an open source, or several.
+            options: how to recognize the frames.
+            opening: how to open the sources that are named. Several are waited for where they are not there yet.
             on_event: is called with the sources' changes of state, and with events that belong to no frame.
-            max_staleness: seconds after which a live result is not handed on.
-            max_frames: after which to stop.
-            max_fps: frames a second at most.
+
+        Raises:
+            SettingsError: an option does not fit a source, or there is no source; at once.
+            SourceError: what cannot be a source, at once; one that cannot be opened, when the iteration begins.
         """
-        wanted = [source] if isinstance(source, str | Source) else list(source)
+        several = isinstance(source, Sequence) and not isinstance(source, str)
+        wanted: list[str | Path | Source] = list(source) if several else [source]  # type: ignore[arg-type, list-item]
+        for one in wanted:
+            if not isinstance(one, Source):
+                kind_of(one, opening)
+        if not wanted:
+            raise SettingsError("there is no source", expected="1 or more", got="none")
+        return self._stream(wanted, options, replace(opening, wait=opening.wait or len(wanted) > 1), on_event)
+
+    def _stream(
+        self,
+        wanted: Sequence[str | Path | Source],
+        options: StreamOptions,
+        opening: SourceOptions,
+        on_event: Callable[[StreamEvent], None] | None,
+    ) -> Iterator[FrameResult]:
         with ExitStack() as stack:
-            opened = [
-                stack.enter_context(open_source(one, wait=len(wanted) > 1) if isinstance(one, str) else one) for one in wanted
-            ]
-            found = results(
-                self,
-                opened,
-                smoothing=smoothing,
-                on_event=on_event,
-                max_staleness=max_staleness,
-                max_frames=max_frames,
-                max_fps=max_fps,
-            )
-            with closing(found):  # type: ignore[type-var]
+            opened = [stack.enter_context(one if isinstance(one, Source) else open_source(one, opening)) for one in wanted]
+            with closing(results(self, opened, options, on_event=on_event)) as found:  # type: ignore[type-var]
                 yield from found
 
     def close(self) -> None:
@@ -363,19 +428,5 @@ class Recognizer:
                 "the bank was made with another bundle",
                 expected=f"bundle {self.bundle.fingerprint[:12]}",
                 got=f"bundle {bank.fingerprint[:12]}",
-                next_step="enrol its classes again, from their pictures",
+                next_step="enroll its classes again, from their pictures",
             )
-
-    def _run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """A graph's outputs, features all of them, which must be usable."""
-        outputs = self.backend.run(graph, inputs)
-        expected = (len(inputs["image"]), self.bundle.manifest.feature_dim)
-        for features in outputs.values():
-            if features.shape != expected or not np.isfinite(features).all():
-                raise BackendError(
-                    f"the {graph} graph gave features that cannot be used",
-                    expected=f"finite float32 {expected}",
-                    got=f"{features.dtype} {features.shape}" + ("" if np.isfinite(features).all() else ", not all finite"),
-                    next_step="--precision fp32, and sp-edge verify to find the stage that broke",
-                )
-        return outputs

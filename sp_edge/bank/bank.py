@@ -15,7 +15,8 @@ from PIL import Image
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
 from sp_edge.files import load_tensors, save_tensors
-from sp_edge.matching.decide import UNKNOWN, share, unit
+from sp_edge.matching.decide import share, unit
+from sp_edge.matching.label import UNKNOWN
 from sp_edge.prompts.descriptions import clean_sentence
 from sp_edge.prompts.table import clean_name, descriptions_from_json
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from sp_edge.accuracy import Share
 from sp_edge.errors import DataError
-from sp_edge.matching.decide import UNKNOWN, Match
+from sp_edge.matching.decide import Match
+from sp_edge.matching.label import UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ from sp_edge import __version__
 from sp_edge.cli.ablate import ablate
 from sp_edge.cli.bank import bank
 from sp_edge.cli.calibrate import calibrate
+from sp_edge.cli.classify import classify
 from sp_edge.cli.common import Command, Ordered, run
 from sp_edge.cli.data import data
 from sp_edge.cli.demo import demo
 from sp_edge.cli.doctor import doctor
+from sp_edge.cli.enroll import enroll
 from sp_edge.cli.importing import import_
 from sp_edge.cli.prompts import prompts
-from sp_edge.cli.recognise import classify
 from sp_edge.cli.ship import export, verify
 from sp_edge.cli.stream import stream
-from sp_edge.cli.teach import enroll
 from sp_edge.cli.train import evaluate, train
 
 
@@ -36,8 +36,8 @@ def cli() -> None:
       sp-edge export                         a bundle, which devices start from
       sp-edge enroll --name mug a.jpg b.jpg  teaches a class, into the bank
       sp-edge bank test pictures/test        whether what was taught works
-      sp-edge classify photos                recognises pictures
-      sp-edge stream 0                       recognises what a camera shows
+      sp-edge classify photos                recognizes pictures
+      sp-edge stream 0                       recognizes what a camera shows
 
     `sp-edge COMMAND --help` lists a command's options.
     """

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,16 @@ import click
 from click.core import ParameterSource
 
 from sp_edge import runs
-from sp_edge.errors import BankError, BundleError, CheckpointError, MissingExtraError, SettingsError, SpEdgeError
+from sp_edge.errors import (
+    BankError,
+    BundleError,
+    CheckpointError,
+    DataError,
+    ImageError,
+    MissingExtraError,
+    SettingsError,
+    SpEdgeError,
+)
 
 _EXTRAS = dict.fromkeys(
     ("torch", "torchvision", "timm", "accelerate", "matplotlib", "sklearn", "tensorboard", "easyfsl", "sentence_transformers"),
@@ -72,6 +81,7 @@ class _ReaderGoneError(Exception):
 
 
 _debug = False
+SHOWN = 10  # of a list that may be long; where there is a JSON file, it has all
 
 
 def _keep_debug(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -135,6 +145,33 @@ def _show(message: str, code: int) -> int:
     return code
 
 
+def unreadable(broken: dict[str, str], file: Path | str, error: ImageError) -> None:
+    """Names a picture that cannot be read, and keeps why, so that the command can go on."""
+    broken[str(file)] = error.got or error.what
+    click.echo(f"cannot read {file}: {broken[str(file)]}", err=True)
+
+
+def refuse_unreadable(broken: Mapping[str, str], done: str, *, of: int | None = None) -> None:
+    """Ends a command that went on over pictures which cannot be read.
+
+    Args:
+        broken: picture -> why.
+        done: what became of them.
+        of: how many pictures there were.
+
+    Raises:
+        DataError: there is such a picture.
+    """
+    if broken:
+        more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        raise DataError(
+            f"{len(broken)}{f' of {of}' if of else ''} pictures cannot be read, and {done}",
+            expected="JPEG, PNG or other pictures",
+            got=", ".join(list(broken)[:SHOWN]) + more,
+            next_step="replace or remove them",
+        )
+
+
 @contextmanager
 def _shown_log() -> Iterator[None]:
     handler = _Printer()
@@ -176,7 +213,7 @@ def json_option(what: str) -> Callable[[Any], Any]:
 
 
 engines_option = click.option(
-    "--engines", type=PATH, metavar="DIR", help="Where TensorRT engines are kept.  [default: ~/.cache/sp-edge/engines]"
+    "--engines", type=PATH, metavar="DIR", help="Keep TensorRT engines in this folder.  [default: ~/.cache/sp-edge/engines]"
 )
 # What every command that runs a bundle's graphs lets its user choose; `sp_edge_runtime.backends.devices` says what each is.
 backend_options = together(
@@ -185,28 +222,28 @@ backend_options = together(
         default="auto",
         show_default=True,
         type=click.Choice(("auto", "cpu", "cuda", "0", "tensorrt", "openvino")),
-        help="What runs the network; auto: TensorRT, CUDA (0 is the same) or the CPU, the first that can.",
+        help="Choose what runs the network. auto takes the first that can: TensorRT, CUDA (0 is the same), the CPU.",
     ),
     click.option(
         "--precision",
         type=click.Choice(("fp32", "fp16", "bf16", "int8")),
-        help="Of the graphs; bf16 is OpenVINO's.  [default: the bundle's; of cpu, fp32]",
+        help="Choose the precision of the graphs. bf16 needs OpenVINO.  [default: the bundle's; on a CPU, fp32]",
     ),
     engines_option,
 )
-# How the commands that recognise decide.
+# How the commands that recognize decide.
 deciding_options = together(
     click.option(
         "--threshold",
         type=click.FloatRange(-1, 1),
-        help="Least cosine at which any class is believed; below, it is unknown.  [default: each class's]",
+        help="Call a picture unknown below this cosine, -1 to 1.  [default: each class's own]",
     ),
     click.option(
         "--classifier",
         type=click.Choice(["prototype", "lr"]),
         default="prototype",
         show_default=True,
-        help="The nearest prototype, or logistic regression on the shots.",
+        help="Decide by the nearest prototype, or by logistic regression (lr) on the shots.",
     ),
 )
 bank_option = click.option(
@@ -214,7 +251,7 @@ bank_option = click.option(
     "bank_file",
     type=PATH,
     metavar="FILE",
-    help="File of the taught classes.  [default: classes.spbank beside the bundle]",
+    help="Use this file of taught classes.  [default: classes.spbank beside the bundle]",
 )
 
 

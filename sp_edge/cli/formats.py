@@ -150,5 +150,5 @@ options_for_formats = together(
                  help="Of engine with --target rtx: GPUs to build for.  [default: 8.0 and later]"),
     click.option("--force", is_flag=True, help="Of engine: keep int8 where it is slower than fp16 on this GPU."),
     click.option("--engines", type=PATH, metavar="DIR",
-                 help="Of engine and triton: where TensorRT engines are kept.  [default: ~/.cache/sp-edge/engines]"),
+                 help="Of engine and triton: keep TensorRT engines in this folder.  [default: ~/.cache/sp-edge/engines]"),
 )  # fmt: skip

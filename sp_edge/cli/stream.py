@@ -1,4 +1,4 @@
-"""The command that recognises what cameras, streams, videos and folders show: stream."""
+"""The command that recognizes what cameras, streams, videos and folders show: stream."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ import os
 import re
 import signal
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from sp_edge.cli.common import Command, bank_beside, split_bundle
-from sp_edge.cli.recognise import json_sink, shared
+from sp_edge.cli.classify import json_sink, shared
+from sp_edge.cli.common import Command, bank_beside, existing_bank, refuse_idle, refuse_unreadable, split_bundle
+from sp_edge.cli.options import options_of
 from sp_edge.columns import table
 from sp_edge.errors import SettingsError, SourceError
+from sp_edge_runtime.sources.options import SourceOptions
+from sp_edge_runtime.streams.options import StreamOptions
+from sp_edge_runtime.streams.smoothing import Smoothing
 
-FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270"]
+if TYPE_CHECKING:
+    from sp_edge_runtime.sinks.publisher import Published
+    from sp_edge_runtime.sources.frames import Source
+    from sp_edge_runtime.streams.result import Sink
+    from sp_edge_runtime.streams.summary import StreamSummary
 
 
 def _size(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -24,6 +33,14 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
     if value is not None and not found:
         raise SettingsError("this is no size", expected="for instance 1280x720", got=value)
     return (int(found[1]), int(found[2])) if found else None
+
+
+def _smoothing(_context: click.Context, _parameter: click.Parameter, seconds: float) -> Smoothing:
+    return Smoothing(seconds)
+
+
+SMOOTHING = {"type": click.FLOAT, "default": Smoothing().seconds, "show_default": True, "callback": _smoothing}
+SIZE = {"option": "--size", "metavar": "WxH", "callback": _size}
 
 
 @click.command(cls=Command)
@@ -39,59 +56,48 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
     type=click.Choice(["all", "frames", "events"]),
     default="all",
     show_default=True,
-    help="What goes to --mqtt and --webhook.",
+    help="Choose what goes to --mqtt and --webhook.",
 )
 @click.option("--headless", is_flag=True, help="Print no line when the label changes.")
-@click.option(
-    "--size", "size_wh", metavar="WxH", callback=_size, help="Frames that a camera is to deliver.  [default: the camera's]"
-)
-@click.option("--rate", type=click.FloatRange(0, 1000, min_open=True), help="Frames a second that a camera is to deliver.")
-@click.option("--flip", type=click.Choice(FLIPS), default="none", show_default=True, help="Mirror the frames, or turn them.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, 3600, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="Seconds without a frame after which a camera counts as lost.",
-)
-@click.option("--wait", is_flag=True, help="Wait for a camera that is not there yet.  [always for several]")
-@click.option(
-    "--max-staleness", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Drop a camera's result that is older."
-)
-@click.option("--vid-stride", default=1, show_default=True, type=click.IntRange(1), help="Take every n-th frame.")
-@click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
-@click.option("--max-fps", type=click.FloatRange(0, min_open=True), help="Recognise at most so many frames a second.")
-@click.option(
-    "--smoothing",
-    type=click.FloatRange(0, 3600),
-    metavar="SECONDS",
-    help="Time over which a camera's or video's labels are smoothed; 0 shows each frame's own.  [default: 0.3]",
-)
+@options_of(SourceOptions, "opening", {"size_wh": SIZE})
+@options_of(StreamOptions, "options", {"smoothing": SMOOTHING})
 @click.option(
     "--follow/--no-follow", default=True, show_default=True, help="Take up what other programs teach into the bank meanwhile."
 )
 @click.option(
     "--build-engine",
     is_flag=True,
-    help="Build a missing TensorRT engine beside the stream, minutes of the GPU, and go over to it when it is there.",
+    help="Build a missing TensorRT engine beside the stream, and go over to it. This takes minutes of the GPU.",
 )
-@click.option("--loop", is_flag=True, help="Begin a file again when it ends.")
+@click.pass_context
 def stream(
+    context: click.Context,
+    /,
     arguments: tuple[str, ...],
     bank_file: Path | None,
+    device: str,
+    precision: str | None,
+    engines: Path | None,
+    threshold: float | None,
+    classifier: str,
+    topk: int,
     out: str | None,
     json_file: str | None,
-    smoothing: float | None,
+    window: bool,
+    mqtt: str | None,
+    webhook: str | None,
+    publish: Published,
+    headless: bool,
+    opening: SourceOptions,
+    options: StreamOptions,
     follow: bool,
-    max_staleness: float | None,
-    max_frames: int | None,
-    max_fps: float | None,
-    **options: Any,
+    build_engine: bool,
 ) -> None:
-    """Recognise every frame of cameras, streams, videos or folders.
+    """Recognize every frame of cameras, streams, videos or folders.
 
     SOURCE is a camera (0, /dev/video0, csi://0), a stream (rtsp://, http://), a video, a picture, a folder, a glob, a GStreamer
     pipeline that ends in appsink, or test://. Several share the network. OUTPUT gets the annotated video (.mp4 or .webm).
+    Pictures that cannot be read are passed over and named; the exit code is 2 then.
 
     \b
     Examples:
@@ -104,8 +110,8 @@ def stream(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
     from sp_edge_runtime.recognizer import Recognizer
-    from sp_edge_runtime.sources.camera import open_source, redact
-    from sp_edge_runtime.streams.smoothing import Smoothing
+    from sp_edge_runtime.sources.address import redact
+    from sp_edge_runtime.sources.camera import open_source
     from sp_edge_runtime.streams.stream import run_stream
 
     path, places = split_bundle(tuple(Path(a) for a in arguments))
@@ -113,43 +119,71 @@ def stream(
     if output is not None and len(texts) > 1:
         got = ", ".join(map(redact, texts))
         raise SourceError("one video cannot show several sources", expected="one SOURCE for an OUTPUT", got=got)
-    opening = {name: options.pop(name) for name in ("vid_stride", "loop", "size_wh", "rate", "flip", "timeout", "wait")}
-    opening["wait"] |= len(texts) > 1
-    showing = {name: options.pop(name) for name in ("window", "mqtt", "webhook", "publish", "headless")}
+    opening = replace(opening, wait=opening.wait or len(texts) > 1)
     with ExitStack() as stack:
-        file = bank_file or bank_beside(path)
-        recognizer = stack.enter_context(Recognizer.load(path, bank=file, follow=follow, **options))
-        sources = [stack.enter_context(open_source(text, **opening)) for text in texts]
-        names = ", ".join(source.name for source in sources)
-        click.echo(f"{names} through {recognizer.backend.description}", err=True)
-        timed = any(source.timed for source in sources)
-        if smoothing and not timed:
-            raise SettingsError("pictures have no time over which to smooth", expected="a camera or video", got=names)
-        sinks = _sinks(sources, output, json_file, **showing, stride=opening["vid_stride"], max_fps=max_fps, stack=stack)
-        stop_on_signals()
-        smoothed = Smoothing() if smoothing is None else Smoothing(smoothing)
-        summary = run_stream(
-            recognizer,
-            sources,
-            sinks,
-            smoothing=smoothed if timed else None,
-            max_staleness=max_staleness,
-            max_frames=max_frames,
-            max_fps=max_fps,
+        recognizer = stack.enter_context(
+            Recognizer.load(
+                path,
+                bank=existing_bank(bank_file or bank_beside(path)),
+                follow=follow,
+                device=device,
+                precision=precision,
+                engines=engines,
+                build_engine=build_engine,
+                threshold=threshold,
+                classifier=classifier,
+                topk=topk,
+            )
         )
+        sources = [stack.enter_context(open_source(text, opening)) for text in texts]
+        click.echo(f"{', '.join(source.name for source in sources)} through {recognizer.backend.description}", err=True)
+        if not any(source.timed for source in sources):
+            refuse_idle(context, ["smoothing"], "pictures, which have no time", "a camera or video")
+        sinks: list[Sink] = []
+
+        def add(sink: Sink) -> None:
+            stack.callback(sink.close)  # where a later one cannot be opened
+            sinks.append(sink)
+
+        if not headless and json_file != "-":
+            from sp_edge_runtime.sinks.terminal import TerminalSink
+
+            add(TerminalSink(named=len(sources) > 1))
+        if output is not None:
+            from sp_edge_runtime.sinks.video import VideoSink
+
+            add(VideoSink(Path(output), _fps(sources[0], opening, options)))
+        if window:
+            from sp_edge_runtime.sinks.window import WindowSink
+
+            add(WindowSink())
+        if mqtt:
+            from sp_edge_runtime.sinks.mqtt import MqttSink
+
+            add(MqttSink(mqtt, publish))
+        if webhook:
+            from sp_edge_runtime.sinks.webhook import WebhookSink
+
+            add(WebhookSink(webhook, publish))
+        if json_file:
+            add(json_sink(json_file))
+        stop_on_signals()
+        summary = run_stream(recognizer, sources, sinks, options)
     _report(summary)
+    refuse_unreadable(summary.unreadable, "were passed over")
 
 
 def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[str], str | None]:
     """Without --out the last of several arguments is the OUTPUT if it can only be one: a path at which there is nothing."""
-    from sp_edge_runtime.sources.camera import source_kind
+    from sp_edge_runtime.sources.camera import kind_of
+    from sp_edge_runtime.sources.files import may_be_new
 
     if not texts:
         raise SourceError("stream takes a source", expected="[BUNDLE] SOURCE... [OUTPUT]", got="none")
     if out is not None or len(texts) == 1:
         return list(texts), out
     *sources, last = texts
-    if source_kind(last) != "file" or Path(last).is_dir() or re.search(r"[*?\[]", last):
+    if kind_of(last) != "file" or not may_be_new(last):
         return list(texts), None
     if not Path(last).exists():
         return sources, last
@@ -162,51 +196,13 @@ def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[s
     return list(texts), None
 
 
-def _sinks(
-    sources: list[Any],
-    output: str | None,
-    json_file: str | None,
-    *,
-    window: bool,
-    mqtt: str | None,
-    webhook: str | None,
-    publish: Any,
-    headless: bool,
-    stride: int,
-    max_fps: float | None,
-    stack: ExitStack,
-) -> list[Any]:
-    """All sinks; what was opened is closed by the stack where a later one cannot be."""
-    from sp_edge_runtime.sinks.mqtt import MqttSink
-    from sp_edge_runtime.sinks.terminal import TerminalSink
-    from sp_edge_runtime.sinks.video import VideoSink
-    from sp_edge_runtime.sinks.webhook import WebhookSink
-    from sp_edge_runtime.sinks.window import WindowSink
-    from sp_edge_runtime.streams.result import Sink
-
-    sinks: list[Sink] = []
-
-    def add(sink: Sink) -> None:
-        stack.callback(sink.close)
-        sinks.append(sink)
-
-    if not headless and json_file != "-":
-        add(TerminalSink(named=len(sources) > 1))
-    if output is not None:
-        fps = (sources[0].fps or 25.0) / (1 if sources[0].live else stride)
-        add(VideoSink(Path(output), min(fps, max_fps or fps)))
-    if window:
-        add(WindowSink())
-    if mqtt:
-        add(MqttSink(mqtt, publish))
-    if webhook:
-        add(WebhookSink(webhook, publish))
-    if json_file:
-        add(json_sink(json_file))
-    return sinks
+def _fps(source: Source, opening: SourceOptions, options: StreamOptions) -> float:
+    """Frames a second at which an annotated video plays."""
+    fps = (source.fps or 25.0) / (1 if source.live else opening.vid_stride)
+    return min(fps, options.max_fps or fps)
 
 
-def _report(summary: Any) -> None:
+def _report(summary: StreamSummary) -> None:
     stale = f", {summary.stale} too old" if summary.stale else ""
     lost = f", {summary.restarts} times lost" if summary.restarts else ""
     click.echo(f"{summary.frames} frames, {summary.dropped} dropped{stale}{lost}, {summary.fps:.1f} a second", err=True)

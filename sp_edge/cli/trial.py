@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sp_edge.cli.common import (
     PATH,
+    SHOWN,
     Command,
     backend_options,
     bank_beside,
@@ -17,7 +18,9 @@ from sp_edge.cli.common import (
     deciding_options,
     existing_bank,
     json_option,
+    refuse_unreadable,
     split_bundle,
+    unreadable,
 )
 from sp_edge.columns import table
 from sp_edge.errors import DataError, ImageError
@@ -28,8 +31,6 @@ if TYPE_CHECKING:
     from sp_edge.matching.decide import Match
     from sp_edge_runtime.recognizer import Recognizer
 
-_SHOWN = 10  # pairs of classes, and broken pictures; the JSON file has all
-
 
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] FOLDER")
@@ -37,10 +38,19 @@ _SHOWN = 10  # pairs of classes, and broken pictures; the JSON file has all
 @backend_options
 @deciding_options
 @json_option("all figures")
-def test(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None, **options: Any) -> None:
+def test(
+    arguments: tuple[Path, ...],
+    bank_file: Path | None,
+    device: str,
+    precision: str | None,
+    engines: Path | None,
+    threshold: float | None,
+    classifier: str,
+    json_file: Path | None,
+) -> None:
     """Measure what was taught on labelled pictures, FOLDER/<class>/.
 
-    A folder that is called as a taught class shows how often that is recognised, and what it is taken for instead. Pictures
+    A folder that is called as a taught class shows how often that is recognized, and what it is taken for instead. Pictures
     in any other folder should be 'unknown'; how many were accepted is counted. Take other pictures than you taught from.
     Every share stands with its 95 % interval.
 
@@ -62,14 +72,23 @@ def test(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | 
     pictures = labelled(places[0])
     file = existing_bank(bank_file or bank_beside(path))
     broken: dict[str, str] = {}
-    with Recognizer.load(path, bank=file, **options) as recognizer:
+    with Recognizer.load(
+        path,
+        bank=file,
+        device=device,
+        precision=precision,
+        engines=engines,
+        threshold=threshold,
+        classifier=classifier,
+    ) as recognizer:
         bank = recognizer.bank
         check_taught(pictures.class_names, bank.rows)
         click.echo(f"{path} through {recognizer.backend.description}", err=True)
         try:
-            found = trial(_recognised(recognizer, pictures, broken), bank.rows)
+            found = trial(_recognized(recognizer, pictures, broken), bank.rows)
         except DataError as error:  # those of taught classes are all broken
-            raise _unreadable(broken, pictures) if broken else error from None
+            refuse_unreadable(broken, "were not counted", of=len(pictures))
+            raise error from None
     _show(found)
     spelt = {name.casefold(): name for name in bank.names}
     for row in found.foreign:
@@ -80,29 +99,18 @@ def test(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | 
     if json_file:
         described = {"bundle": str(path), "bank": str(file), "bank_version": bank.version, "folder": str(places[0])}
         write_json(json_file, {**described, **found.to_json(), "unreadable": broken})
-    if broken:
-        raise _unreadable(broken, pictures)
+    refuse_unreadable(broken, "were not counted", of=len(pictures))
 
 
-def _unreadable(broken: Mapping[str, str], pictures: Listing) -> DataError:
-    more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
-    return DataError(
-        f"{len(broken)} of {len(pictures)} pictures cannot be read, and were not counted",
-        expected="JPEG, PNG or other pictures",
-        got=", ".join(list(broken)[:_SHOWN]) + more,
-        next_step="replace or remove them",
-    )
-
-
-def _recognised(recognizer: Recognizer, pictures: Listing, broken: dict[str, str]) -> Iterator[tuple[str, Match]]:
-    """Each picture's class and what it is recognised as; of those that cannot be read, why."""
+def _recognized(recognizer: Recognizer, pictures: Listing, broken: dict[str, str]) -> Iterator[tuple[str, Match]]:
+    """Each picture's class and what it is recognized as; of those that cannot be read, why."""
     from tqdm import tqdm
 
-    for row in tqdm(range(len(pictures)), desc="recognising", leave=False, disable=None):
+    for row in tqdm(range(len(pictures)), desc="recognizing", leave=False, disable=None):
         try:
             image = pictures.read(row)
         except ImageError as error:
-            broken[pictures.pictures[row]] = error.got or error.what
+            unreadable(broken, pictures.pictures[row], error)
             continue
         yield pictures.class_names[int(pictures.labels[row])], recognizer.classify(image)
 
@@ -116,10 +124,10 @@ def _show(found: Trial) -> None:
         rows = [[row.name, row.pictures, row.accepted, Share(row.accepted, row.pictures)] for row in found.foreign]
         click.echo("\n" + table(["not taught", "pictures", "accepted", "accepted (95 % interval)"], rows))
     if found.mistaken:
-        pairs = [[pair.name, pair.other, pair.pictures] for pair in found.mistaken[:_SHOWN]]
+        pairs = [[pair.name, pair.other, pair.pictures] for pair in found.mistaken[:SHOWN]]
         click.echo("\n" + table(["pictures of", "taken for", "how many"], pairs, text=["taken for"]))
-        if len(found.mistaken) > _SHOWN:
-            click.echo(f"... {len(found.mistaken) - _SHOWN} more pairs (--json FILE has all)")
+        if len(found.mistaken) > SHOWN:
+            click.echo(f"... {len(found.mistaken) - SHOWN} more pairs (--json FILE has all)")
     right, unknown, accepted = found.accuracy, found.unknown, found.accepted
     nearest = sum(row.nearest for row in found.taught)
     click.echo(f"\naccuracy: {right}, {right.count} of {right.total} pictures of taught classes")
@@ -128,5 +136,5 @@ def _show(found: Trial) -> None:
     if accepted is not None:
         click.echo(f"wrongly accepted: {accepted}, {accepted.count} of {accepted.total} pictures of other classes")
     if found.untried:
-        some, more = ", ".join(found.untried[:_SHOWN]), len(found.untried) - _SHOWN
+        some, more = ", ".join(found.untried[:SHOWN]), len(found.untried) - SHOWN
         click.echo(f"taught, and without a picture here: {some}" + (f" and {more} more" if more > 0 else ""))

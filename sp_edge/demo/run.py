@@ -26,7 +26,8 @@ from sp_edge.demo.strip import attention_strip
 from sp_edge.demo.video import Shot, draw_video
 from sp_edge.errors import SettingsError
 from sp_edge.files import write_json
-from sp_edge.matching.decide import UNKNOWN, cosine, prototype
+from sp_edge.matching.decide import cosine, prototype
+from sp_edge.matching.label import UNKNOWN
 from sp_edge.model.attention import attention_map, dependence_map
 from sp_edge.preprocess import load_image
 from sp_edge.settings.settings import EvalSettings, Settings

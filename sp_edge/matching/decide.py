@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-UNKNOWN = "unknown"
+from sp_edge.matching.label import UNKNOWN
+
 LEAST_DISTANCE = 1e-6  # 1 - cosine, of which logarithms are taken
 GROUP = 64  # values whose maximum is looked at first
 

@@ -119,9 +119,8 @@ def test_success_is_zero(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["clasify"], "No such command 'clasify'"),
         (["train", "--no-such"], "--no-such"),
-        (["enroll"], "--name"),
         (["bank", "remove"], "--name"),
-        (["stream", "x", "--max-frames", "0"], "--max-frames"),
+        (["stream", "x", "--max-frames", "none"], "--max-frames"),
         (["classify", "x", "--threshold", "2"], "--threshold"),
         (["export", "--precision", "fp8"], "fp8"),
     ],

@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,20 +9,25 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+import banks
 import toy
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.views import views
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import OUTPUTS
-from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError
+from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError, SourceError
 from sp_edge.matching.decide import match
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge_runtime import recognizer as recognizer_module
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.backends.devices import open_backend
+from sp_edge_runtime.features import QUERIES, SHOTS
 from sp_edge_runtime.prediction import Prediction
-from sp_edge_runtime.recognizer import BATCH, Recognizer
+from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.sources.options import SourceOptions
+from sp_edge_runtime.streams.options import StreamOptions
 
 
 @pytest.fixture
@@ -65,7 +71,7 @@ def test_the_numbers_are_those_of_the_paper(recognizer: Recognizer) -> None:
     cosines = np.stack(prototypes) @ (query / np.linalg.norm(query))  # the toy's background is zero: the metric is plain
     chances = np.exp(cosines / 0.2) / np.exp(cosines / 0.2).sum() / (1 + ((1 - cosines.max()) / 0.5) ** 4)
     prediction = recognizer.classify(image)
-    assert prediction.class_index == cosines.argmax()
+    assert prediction.name == list(toy.COLOURS)[cosines.argmax()]
     assert prediction.similarity == pytest.approx(cosines.max(), abs=1e-4)
     assert prediction.confidence == pytest.approx(chances.max(), abs=1e-4)
 
@@ -83,7 +89,7 @@ def test_the_prompt_takes_part_in_what_is_learnt(recognizer: Recognizer) -> None
 def test_the_prompt_acts_as_strongly_as_is_said(tmp_path: Path, own: float, strength: float | None) -> None:
     """The toy's prompted feature is the plain one plus the projected prompt, so the share scales that sum's second part."""
     bundle = toy.make_bundle(tmp_path / "toy.spedge", strength=own)
-    shots = [toy.picture("red", seed=seed) for seed in range(BATCH + 1)]
+    shots = [toy.picture("red", seed=seed) for seed in range(SHOTS + 1)]
     crop = Bundle.load(bundle).manifest.preprocess
     plain = toy.features(np.stack([crop(shot) for shot in shots]))
     hint = toy.prompts().vector("red") @ toy.projection()
@@ -99,7 +105,7 @@ def test_the_prompt_acts_as_strongly_as_is_said(tmp_path: Path, own: float, stre
         recognizer.enroll("red", shots[:1], strength=strength)
         check(recognizer.bank, 1)
         recognizer.enroll("red", shots[1:])
-        check(recognizer.bank, BATCH + 1)
+        check(recognizer.bank, SHOTS + 1)
 
 
 def test_a_prompt_that_the_model_cannot_read_acts_less(tmp_path: Path) -> None:
@@ -155,23 +161,24 @@ def test_a_strength_that_cannot_be_is_refused(recognizer: Recognizer, tmp_path: 
 
 def test_a_batch_is_its_images_one_by_one(taught: Recognizer) -> None:
     images = [toy.picture("blue"), toy.picture("red", side=64), toy.picture("green", side=33)]
-    batch = taught.classify_batch(images)
+    batch = taught.classify(images)
     assert [p.label for p in batch] == ["blue", "red", "green"]
     for image, prediction in zip(images, batch, strict=True):
         assert prediction.similarity == pytest.approx(taught.classify(image).similarity, abs=1e-5)
-    assert taught.classify_batch([]) == []
+    assert taught.classify([]) == []
 
 
 def test_a_stack_of_images_is_as_good_as_a_list(recognizer: Recognizer) -> None:
     recognizer.enroll("red", np.stack([toy.picture("red"), toy.picture("red", seed=1)]))
-    assert [p.label for p in recognizer.classify_batch(np.stack([toy.picture("red", seed=2)]))] == ["red"]
+    assert recognizer.bank.shots("red") == 2
 
 
 def test_without_a_class_everything_is_unknown(recognizer: Recognizer) -> None:
     prediction = recognizer.classify(toy.picture("red"))
     assert prediction.unknown
     assert prediction.to_json() == {
-        "name": "unknown",
+        "label": "unknown",
+        "name": "",
         "class": None,
         "confidence": 0.0,
         "unknown": True,
@@ -186,9 +193,9 @@ def test_without_a_class_everything_is_unknown(recognizer: Recognizer) -> None:
 def test_what_resembles_no_class_is_unknown(recognizer: Recognizer) -> None:
     recognizer.enroll("red", [toy.picture("red")])
     prediction = recognizer.classify(toy.picture("green"))
-    assert (prediction.label, prediction.name, prediction.class_index) == ("unknown", "red", 0)
-    assert prediction.to_json()["name"] == "unknown"
-    assert prediction.to_json()["class"] == 0
+    assert (prediction.label, prediction.name, prediction.class_index) == ("unknown", "red", None)
+    read = prediction.to_json()
+    assert (read["label"], read["name"], read["class"]) == ("unknown", "red", None), "JSON says the same as Python"
 
 
 def test_the_threshold_of_a_new_class_is_the_calibrated_one(tmp_path: Path) -> None:
@@ -231,11 +238,11 @@ def test_options_out_of_range(toy_bundle: Path, options: dict[str, Any], monkeyp
 
 def test_more_shots_of_a_class(recognizer: Recognizer) -> None:
     recognizer.enroll("naïve café", [toy.picture("red")])
-    recognizer.enroll("naïve_café", [toy.picture("red", seed=1)] * (2 * BATCH))
+    recognizer.enroll("naïve_café", [toy.picture("red", seed=1)] * (2 * SHOTS))
     assert recognizer.bank.names == ("naïve café",)
-    assert recognizer.bank.shots("naïve café") == 1 + 2 * BATCH
+    assert recognizer.bank.shots("naïve café") == 1 + 2 * SHOTS
     for features in (recognizer.bank.support, recognizer.bank.query):
-        np.testing.assert_allclose(features[1:], features[[1]].repeat(2 * BATCH, axis=0), atol=1e-5)
+        np.testing.assert_allclose(features[1:], features[[1]].repeat(2 * SHOTS, axis=0), atol=1e-5)
 
 
 def test_a_prompt_of_ones_own_stays_with_its_class(recognizer: Recognizer) -> None:
@@ -300,7 +307,7 @@ def test_a_bank_of_another_bundle_is_refused(taught: Recognizer) -> None:
     before = taught.bank
     foreign = Bank(**{**vars(Bank.empty(taught.bundle)), "fingerprint": "0" * 64})
     with pytest.raises(BankError, match="another bundle"):
-        taught.bank = foreign
+        taught.replace_bank(foreign)
     assert taught.bank is before
     with pytest.raises(BankError, match="another bundle"):
         Recognizer(taught.bundle, foreign, taught.backend)
@@ -407,7 +414,115 @@ def test_closing_closes_the_backend(toy_bundle: Path) -> None:
 def test_a_stream_by_its_source_text(taught: Recognizer, toy_pictures: Path) -> None:
     results = list(taught.stream(str(toy_pictures)))
     assert [result.prediction.label for result in results] == ["red", "green", "blue"]
-    assert [r.frame.frame_id for r in taught.stream(str(toy_pictures), max_frames=2)] == [0, 1]
+    assert [r.frame.frame_id for r in taught.stream(toy_pictures, StreamOptions(max_frames=2))] == [0, 1]
+    strided = taught.stream(str(toy_pictures), opening=SourceOptions(vid_stride=2))
+    assert [r.frame.frame_id for r in strided] == [0, 2]
+
+
+@pytest.mark.parametrize("source", [None, 0, [], [None], "ftp://camera/1", np.zeros((4, 4, 3), np.uint8)])
+def test_a_stream_of_no_source_is_refused_at_the_call(taught: Recognizer, source: Any) -> None:
+    with pytest.raises((SourceError, SettingsError)):
+        taught.stream(source)
+
+
+def test_an_option_that_does_not_fit_is_refused_at_the_call(taught: Recognizer, toy_pictures: Path) -> None:
+    with pytest.raises(SettingsError, match="size and rate are for cameras"):
+        taught.stream(toy_pictures, opening=SourceOptions(rate=5.0))
+
+
+def test_a_stream_goes_on_over_pictures_that_cannot_be_read(
+    taught: Recognizer, toy_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(toy_pictures, tmp_path / "some")
+    (tmp_path / "some" / "0 bad.png").write_bytes(b"no picture")
+    assert [r.label for r in taught.stream(tmp_path / "some")] == list(toy.COLOURS)
+    assert "0 bad.png" in caplog.text
+
+
+def test_pictures_in_every_form_are_taken(taught: Recognizer, toy_pictures: Path, tmp_path: Path) -> None:
+    file = toy_pictures / "1 green.png"
+    image = np.asarray(Image.open(file))
+    Image.fromarray(image[:, ::-1]).save(tmp_path / "turned.jpg", exif=_mirrored())
+    forms = [image, Image.open(file), Image.open(file).convert("P"), file, str(file), Image.open(tmp_path / "turned.jpg")]
+    assert [taught.classify(form).label for form in forms] == ["green"] * len(forms)
+    assert [p.label for p in taught.classify(forms)] == ["green"] * len(forms)
+    assert [p.label for p in taught.classify(tuple(forms))] == ["green"] * len(forms)
+    taught.enroll("dark night", forms)
+    assert taught.bank.shots("dark night") == len(forms)
+    crop = taught.bundle.manifest.preprocess(image)[None]
+    np.testing.assert_allclose(taught.bank.query[-len(forms) : -1], toy.features(crop).repeat(5, axis=0), atol=0.02)
+    taught.enroll("bright day", str(file))
+    assert taught.bank.shots("bright day") == 1, "one picture is a list of one"
+    assert [p.what for p in taught.problems("bright day", [str(file)])] == ["copy"]
+
+
+def _mirrored() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 2
+    return exif
+
+
+@pytest.mark.parametrize(
+    "given", [None, 5, [1, 2], [[1]], {"a": 1}, b"bytes", "no.jpg", np.zeros((4, 4, 3)), np.zeros((2, 4, 4, 3), np.uint8)]
+)
+def test_anything_else_is_refused_at_once(taught: Recognizer, given: Any) -> None:
+    before = taught.bank
+    with pytest.raises(ImageError):
+        taught.classify(given)
+    if not isinstance(given, np.ndarray) or given.dtype != np.uint8:
+        for images in (given, [given]):
+            with pytest.raises(ImageError):
+                taught.enroll("dark night", images)
+        with pytest.raises(ImageError):
+            taught.problems("red", given)
+    assert taught.bank is before
+
+
+def test_many_pictures_go_through_the_network_in_parts(taught: Recognizer) -> None:
+    images = [toy.picture(name) for name in toy.COLOURS] * QUERIES
+    assert [p.label for p in taught.classify(images)] == list(toy.COLOURS) * QUERIES
+
+
+def test_many_classes_are_taught_in_one_step(toy_bundle: Path, tmp_path: Path) -> None:
+    shots = {name: [toy.picture(name, seed=seed) for seed in (1, 2)] for name in toy.COLOURS}
+    own = np.linspace(-3, 3, toy.TEXT.dim, dtype=np.float32)
+    with Recognizer.load(toy_bundle, device="cpu") as one_by_one:
+        for name, images in shots.items():
+            one_by_one.enroll(name, images, prompt=own if name == "blue" else None, strength=0.5)
+        expected = one_by_one.bank
+    for classes in (shots, iter(shots.items())):
+        file = tmp_path / f"{type(classes).__name__}.spbank"
+        with Recognizer.load(toy_bundle, bank=file, device="cpu") as recognizer:
+            recognizer.enroll_many(classes, prompts={"blue": own}, strength=0.5)
+            banks.same(recognizer.bank, expected)
+            banks.same(Bank.load(file, recognizer.bundle), expected)
+            recognizer.undo()
+            assert recognizer.bank.names == (), "one step, which is taken back as one"
+
+
+def test_many_classes_are_taught_all_or_none(taught: Recognizer) -> None:
+    before = taught.bank
+    red = toy.picture("red")
+    for classes, error in (
+        ({}, BankError),
+        ({"dark night": [red], "bright day": []}, BankError),
+        ({"dark night": [red], "bright day": [None]}, ImageError),
+        ({"dark night": [red], "quagga": [red]}, PromptError),
+    ):
+        with pytest.raises(error):
+            taught.enroll_many(classes)
+    with pytest.raises(BankError, match="another prompt"):
+        taught.enroll_many({"dark night": [red], "red": [red]}, prompts={"red": np.ones(toy.TEXT.dim, np.float32)})
+    assert taught.bank is before
+
+
+def test_a_bank_is_replaced_by_a_call_and_not_by_an_assignment(taught: Recognizer) -> None:
+    empty = Bank.empty(taught.bundle)
+    with pytest.raises(AttributeError):
+        taught.bank = empty  # type: ignore[misc]
+    taught.replace_bank(empty)
+    assert taught.bank is empty
+    assert taught.classify(toy.picture("red")).unknown
 
 
 finite = st.floats(-1, 1, width=32)
@@ -420,18 +535,18 @@ def test_json_is_always_valid(data: st.DataObject, cosines: list[float], tempera
     names = data.draw(st.lists(visible, min_size=count, max_size=count, unique=True))
     thresholds = np.array(data.draw(st.lists(finite, min_size=count, max_size=count)), np.float32)
     found = match(np.array(cosines, np.float32), names, thresholds, temperature=temperature, sharpness=4, topk=topk)
-    index = names.index(found.name) if found.name else None
+    index = None if found.unknown else names.index(found.name)
     prediction = Prediction(**vars(found), class_index=index, speed={"preprocess": 0.5}, bank_version=7)
     read = json.loads(json.dumps(prediction.to_json(), allow_nan=False))
     assert set(read) == {
-        *("name", "class", "confidence", "unknown", "margin", "similarity", "topk", "speed", "bank_version"),
+        *("label", "name", "class", "confidence", "unknown", "margin", "similarity", "topk", "speed", "bank_version"),
     }
-    assert read["unknown"] == (read["name"] == "unknown")
+    assert read["unknown"] == (read["label"] == "unknown") == (read["class"] is None)
     assert 0 <= read["confidence"] <= 1
     assert len(read["topk"]) == min(topk, count)
     assert all(set(row) == {"name", "confidence"} for row in read["topk"])
     if count:
-        assert read["topk"][0] == {"name": names[read["class"]], "confidence": read["confidence"]}
+        assert read["topk"][0] == {"name": read["name"], "confidence": read["confidence"]}
 
 
 def test_the_classifier_and_the_advice(toy_bundle: Path) -> None:

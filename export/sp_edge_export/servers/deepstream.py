@@ -14,7 +14,7 @@ from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, ExportError, SettingsError
 from sp_edge.folders import atomic_folder, holds_earlier
-from sp_edge.matching.decide import UNKNOWN
+from sp_edge.matching.label import UNKNOWN
 from sp_edge_calibration.graph import parse_graph
 from sp_edge_export.engines.engine import check_batch
 from sp_edge_export.servers.head import decision

@@ -10,7 +10,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from sp_edge.bank.head import Head
 from sp_edge.errors import BankError
-from sp_edge.matching.decide import LEAST_DISTANCE, UNKNOWN, Floats
+from sp_edge.matching.decide import LEAST_DISTANCE, Floats
+from sp_edge.matching.label import UNKNOWN
 
 OPSET = 19
 IR_VERSION = 9  # of opset 19: servers whose ONNX Runtime is older than onnx here still read it

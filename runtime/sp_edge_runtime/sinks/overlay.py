@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sp_edge.matching.decide import UNKNOWN as UNKNOWN_LABEL
+from sp_edge.matching.label import UNKNOWN as UNKNOWN_LABEL
 from sp_edge_runtime.streams.smoothing import Smoothed
 
 if TYPE_CHECKING:

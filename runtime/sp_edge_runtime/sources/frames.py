@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Flip = Literal["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270"]
+from sp_edge_runtime.sources.options import Flip
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +86,7 @@ class Source(ABC):
         dropped: frames captured and never handed on, so far.
         stale: frames that were older than a stream's `max_staleness` when their result was there, so far.
         restarts: how often a live source was lost, so far.
+        unreadable: pictures that could not be read, so far: path -> why.
     """
 
     def __init__(self, name: str, *, live: bool = False, timed: bool = True, fps: float | None = None) -> None:
@@ -94,6 +95,7 @@ class Source(ABC):
         self.timed = timed
         self.fps = fps
         self.dropped = self.stale = self.restarts = 0
+        self.unreadable: dict[str, str] = {}
         self._closed = threading.Event()
 
     @abstractmethod

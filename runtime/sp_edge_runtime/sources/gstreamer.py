@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import InputError, SettingsError, SourceError
-from sp_edge_runtime.sources.frames import Flip
 from sp_edge_runtime.sources.opencv import capture_from, has_gstreamer, opencv
+from sp_edge_runtime.sources.options import Flip
 from sp_edge_runtime.sources.request import Captured, CaptureRequest
 
 # A pixel's bytes, one a letter.

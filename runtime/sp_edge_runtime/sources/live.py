@@ -12,9 +12,9 @@ from typing import Protocol
 
 from sp_edge.errors import SourceError, SpEdgeError
 from sp_edge_runtime.sources.capture import is_fatal
-from sp_edge_runtime.sources.frames import Flip, Source, State, StateChange, VideoFrame, flipped
+from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFrame, flipped
+from sp_edge_runtime.sources.options import Flip
 
-TIMEOUT = 5.0  # seconds without a frame after which a source counts as lost
 STEADY = 10.0  # seconds of frames after which a source's next failure counts as its first
 KEPT = 100  # state changes that wait for somebody to ask
 

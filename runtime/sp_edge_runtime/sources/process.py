@@ -19,11 +19,11 @@ from sp_edge.errors import MissingExtraError, SourceError
 from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.capture import LENGTH
 from sp_edge_runtime.sources.frames import VideoFrame
+from sp_edge_runtime.sources.options import MAX_SIDE
 from sp_edge_runtime.sources.request import CaptureRequest
 
 START = 60.0  # seconds for the process to load its libraries: a small board that has just started is slow
 PIPE = 1 << 20  # bytes: as much as Linux gives without privileges
-MAX_SIDE = 16384
 MAX_MESSAGE = 1 << 16
 PATIENCE = 5.0  # seconds for a killed process to go; one that hangs in a driver of the kernel cannot
 # Not `-m`, which would look for every module in the working folder first, where a user may well have a random.py.

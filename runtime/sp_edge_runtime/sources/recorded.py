@@ -1,52 +1,23 @@
-"""Reads frames from files, all of them and in order."""
+"""Reads the frames of a video file, all of them and in order."""
 
 from __future__ import annotations
 
-import itertools
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sp_edge.errors import SourceError
-from sp_edge.preprocess import EXTENSIONS, load_image
-from sp_edge_runtime.sources.frames import Flip, Source, VideoFrame, flipped
+from sp_edge.preprocess import EXTENSIONS
+from sp_edge_runtime.sources.frames import Source, VideoFrame, flipped
 from sp_edge_runtime.sources.opencv import claimed_fps, opencv, quiet, retrieve_rgb
+from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.sources.process import CaptureFailedError, CaptureProcess
 from sp_edge_runtime.sources.request import CaptureRequest
 
 STILL = 25  # frames that look the same before the video is taken for one that OpenCV does not show
-
-
-class PictureSource(Source):
-    """Picture files, one a frame.
-
-    Args:
-        paths: at least one.
-        name: what the user asked for.
-        vid_stride: take every how manieth, from the first on.
-        loop: begin again after the last; the frames' numbers count on.
-        flip: how to mirror or turn them.
-    """
-
-    def __init__(
-        self, paths: Sequence[Path], name: str, *, vid_stride: int = 1, loop: bool = False, flip: Flip = "none"
-    ) -> None:
-        super().__init__(name, timed=False)
-        self._paths = paths
-        self._stride = vid_stride
-        self._loop = loop
-        self._flip: Flip = flip
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        """The pictures in order; one that cannot be read raises ImageError with its path."""
-        for lap in itertools.count() if self._loop else range(1):
-            for index in range(0, len(self._paths), self._stride):
-                if self._closed.is_set():
-                    return
-                yield VideoFrame(flipped(load_image(self._paths[index]), self._flip), lap * len(self._paths) + index, 0.0)
 
 
 class VideoFileSource(Source):
@@ -54,22 +25,19 @@ class VideoFileSource(Source):
 
     Args:
         path: of the file.
-        vid_stride: take every how manieth frame, from the first on.
-        loop: begin again after the last; the frames' numbers count on, the timestamps begin again.
-        flip: how to mirror or turn them.
+        options: stride, from the first frame on; flip; loop, in which the frames' numbers count on, and the timestamps begin
+            again.
 
     Raises:
         SourceError: OpenCV cannot read it, or it holds no frame, or it is interlaced and this OpenCV shows no such video.
         MissingExtraError: OpenCV is not installed.
     """
 
-    def __init__(self, path: Path, *, vid_stride: int = 1, loop: bool = False, flip: Flip = "none") -> None:
+    def __init__(self, path: Path, options: SourceOptions = SourceOptions()) -> None:
         super().__init__(str(path))
         self._cv2 = opencv("a video")
         self._path = path
-        self._stride = vid_stride
-        self._loop = loop
-        self._flip: Flip = flip
+        self._options = options
         capture = self._open()
         try:
             if not capture.grab():
@@ -90,12 +58,12 @@ class VideoFileSource(Source):
             try:
                 while not self._closed.is_set() and capture.grab():
                     position = self._position(capture, position)
-                    if (number - first) % self._stride == 0:
+                    if (number - first) % self._options.vid_stride == 0:
                         yield self._frame(capture, number, position)
                     number += 1
             finally:
                 capture.release()
-            if self._closed.is_set() or not self._loop:
+            if self._closed.is_set() or not self._options.loop:
                 return
             if number == first:
                 raise SourceError(f"the video {self.name} has no frames any more", expected="at least one frame")
@@ -115,7 +83,7 @@ class VideoFileSource(Source):
         image_rgb = retrieve_rgb(capture, self._cv2)
         if image_rgb is None:
             raise SourceError(f"frame {number} of {self.name} is damaged", expected="a frame that decodes")
-        return VideoFrame(flipped(image_rgb, self._flip), number, position)
+        return VideoFrame(flipped(image_rgb, self._options.flip), number, position)
 
     def _refuse_interlaced(self) -> None:
         """Raises where OpenCV repeats what lay in memory instead of converting frames, as a process of its own finds."""

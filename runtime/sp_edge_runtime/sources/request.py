@@ -8,6 +8,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge_runtime.sources.options import SourceOptions
+
+CaptureKind = Literal["device", "stream", "gstreamer", "test"]
+
 
 @dataclass(frozen=True)
 class CaptureRequest:
@@ -18,16 +22,21 @@ class CaptureRequest:
         address: the device's path or number, the URI, the pipeline's text.
         size_wh: of a camera's or the test scenes' frames; None leaves the choice to the driver.
         rate: frames a second of the same.
-        stride: send every how manieth frame.
+        stride: send every n-th frame.
         timeout: seconds for opening, and between two frames.
     """
 
-    kind: Literal["device", "stream", "gstreamer", "test"]
+    kind: CaptureKind
     address: str
     size_wh: tuple[int, int] | None = None
     rate: float | None = None
     stride: int = 1
     timeout: float = 5.0
+
+    @staticmethod
+    def of(kind: CaptureKind, address: str, options: SourceOptions) -> CaptureRequest:
+        """What is to be captured with a user's options."""
+        return CaptureRequest(kind, address, options.size_wh, options.rate, options.vid_stride, options.timeout)
 
     def to_json(self) -> dict[str, Any]:
         """All fields."""

@@ -1,8 +1,7 @@
-"""What a stream gives of a frame, what it needs of a recogniser, and what takes its results."""
+"""What a stream gives of a frame, what it needs of a recognizer, and what takes its results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,11 +17,11 @@ StreamEvent = Event | StateChange
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """A frame and what it was recognised as.
+    """A frame and what it was recognized as.
 
     Attributes:
         frame: as the source gave it.
-        prediction: what was recognised.
+        prediction: what was recognized.
         age_ms: from the frame's capture (of a file: from its decoding) to this result, milliseconds.
         capture_ms: how long the stream waited for the frame: decoding a file, waiting for a camera.
         smoothed: what the stream shows at this frame; None where it is not smoothed.
@@ -49,10 +48,14 @@ class FrameResult:
         return self.smoothed.events if self.smoothed else ()
 
     def to_json(self) -> dict[str, Any]:
-        """The prediction's fields, `source`, `frame_id`, `frame_timestamp` (seconds), `frame_age_ms`, `smoothed` if it is."""
-        shown = {"smoothed": {"name": self.smoothed.label, "confidence": self.smoothed.confidence}} if self.smoothed else {}
+        """The prediction's fields, `source`, `frame_id`, `frame_timestamp` (seconds), `frame_age_ms`, `smoothed` if it is.
+
+        `label` is what to show, the smoothed one if there is one; all else is the frame's own.
+        """
+        shown = {"smoothed": {"label": self.smoothed.label, "confidence": self.smoothed.confidence}} if self.smoothed else {}
         return {
             **self.prediction.to_json(),
+            "label": self.label,
             **shown,
             "source": self.source,
             "frame_id": self.frame.frame_id,
@@ -62,9 +65,9 @@ class FrameResult:
 
 
 class Classifier(Protocol):
-    """What a stream needs of a recogniser."""
+    """What a stream needs of a recognizer."""
 
-    def classify_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+    def classify(self, images: list[NDArray[np.uint8]], /) -> list[Prediction]:
         """One prediction an image: each uint8 (H, W, 3) RGB, sizes may differ."""
         ...
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sp_edge.errors import SettingsError
-from sp_edge.matching.decide import UNKNOWN
+from sp_edge.matching.label import UNKNOWN
 
 Cause = Literal["frames", "gap", "end"]
 

@@ -1,4 +1,4 @@
-"""Recognises the frames of one or several sources and hands the results to sinks."""
+"""Recognizes the frames of one or several sources and hands the results to sinks."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from sp_edge.errors import SettingsError
 from sp_edge_runtime.sources.address import distinct
 from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFrame
 from sp_edge_runtime.sources.rounds import rounds
+from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.result import Classifier, FrameResult, Sink, StreamEvent
-from sp_edge_runtime.streams.smoothing import Smoother, Smoothing
+from sp_edge_runtime.streams.smoothing import Smoother
 from sp_edge_runtime.streams.summary import STAGES, StreamSummary, Times
 
 
 def results(
     recognizer: Classifier,
     source: Source | Sequence[Source],
+    options: StreamOptions = StreamOptions(),
     *,
-    smoothing: Smoothing | None = None,
     on_event: Callable[[StreamEvent], None] | None = None,
-    max_staleness: float | None = None,
-    max_frames: int | None = None,
-    max_fps: float | None = None,
 ) -> Iterator[FrameResult]:
-    """Recognises the frames of a source in order, or of several side by side; the sources stay open.
+    """Recognizes the frames of a source in order, or of several side by side; the sources stay open.
 
     Several sources share the network: their newest frames go through it as one batch. Where their names are the same, results
     and events tell them apart by a number: 'camera', 'camera (2)'.
@@ -36,32 +34,23 @@ def results(
     Args:
         recognizer: which classifies the frames.
         source: the frames.
-        smoothing: of the labels, each source's for itself; pictures, which have no time, are not smoothed.
+        options: how to recognize them. Each source's labels are smoothed for themselves; pictures, which have no time, are not.
+            Results that are too old are counted in `Source.stale`.
         on_event: is called with what belongs to no frame: a live source's change of state, and classes that leave because it
             was lost or because the stream ends. The events of a frame are in its result.
-        max_staleness: seconds; a live frame's result that is older is not handed on but counted in `Source.stale`. Files are
-            never too old.
-        max_frames: after which to stop, 1 or more.
-        max_fps: times a second at most that frames are taken; of a live source the newest is taken after each pause.
 
     Raises:
-        SettingsError: an option is out of range, or there is no source.
+        SettingsError: there is no source.
     """
-    if max_frames is not None and max_frames < 1:
-        raise SettingsError("max_frames is out of range", expected="1 or more", got=str(max_frames))
-    if max_fps is not None and not 0 < max_fps < math.inf:
-        raise SettingsError("max_fps is out of range", expected="a positive number", got=str(max_fps))
-    if max_staleness is not None and not 0 < max_staleness < math.inf:
-        raise SettingsError("max_staleness is out of range", expected="seconds, above 0", got=str(max_staleness))
     sources = [source] if isinstance(source, Source) else list(source)
     if not sources:
         raise SettingsError("there is no source", expected="1 or more", got="none")
     names = distinct(one.name for one in sources)
     smoothers = [
-        Smoother(smoothing, source=name) if smoothing and one.timed else None for one, name in zip(sources, names, strict=True)
+        Smoother(options.smoothing, source=name) if one.timed else None for one, name in zip(sources, names, strict=True)
     ]
-    stream = _Stream(recognizer, sources, names, smoothers, on_event or (lambda _: None), max_staleness or math.inf)
-    return stream.results(max_frames or math.inf, 0.0 if max_fps is None else 1 / max_fps)
+    stream = _Stream(recognizer, sources, names, smoothers, on_event or (lambda _: None), options.max_staleness or math.inf)
+    return stream.results(options.max_frames or math.inf, 0.0 if options.max_fps is None else 1 / options.max_fps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +78,7 @@ class _Stream:
                 if not found.frames:
                     continue
                 due = asked + period
-                for result in self._recognised(found.frames, (time.perf_counter() - asked) * 1000):
+                for result in self._recognized(found.frames, (time.perf_counter() - asked) * 1000):
                     remaining -= 1
                     yield result
                     if remaining <= 0:
@@ -98,9 +87,9 @@ class _Stream:
         finally:
             self._interrupt(range(len(self.sources)), "end")
 
-    def _recognised(self, frames: Sequence[tuple[int, VideoFrame]], waited: float) -> Iterator[FrameResult]:
+    def _recognized(self, frames: Sequence[tuple[int, VideoFrame]], waited: float) -> Iterator[FrameResult]:
         fresh = [(place, frame) for place, frame in frames if self._is_fresh(place, frame.age)]
-        predictions = self.recognizer.classify_batch([frame.image_rgb for _, frame in fresh])
+        predictions = self.recognizer.classify([frame.image_rgb for _, frame in fresh])
         for (place, frame), prediction in zip(fresh, predictions, strict=True):
             age, source, smoother = frame.age, self.sources[place], self.smoothers[place]
             if not self._is_fresh(place, age):
@@ -137,13 +126,9 @@ def run_stream(
     recognizer: Classifier,
     source: Source | Sequence[Source],
     sinks: Sequence[Sink],
-    *,
-    smoothing: Smoothing | None = None,
-    max_staleness: float | None = None,
-    max_frames: int | None = None,
-    max_fps: float | None = None,
+    options: StreamOptions = StreamOptions(),
 ) -> StreamSummary:
-    """Recognises the frames of sources and writes every result to every sink, until the frames end or Ctrl-C is pressed.
+    """Recognizes the frames of sources and writes every result to every sink, until the frames end or Ctrl-C is pressed.
 
     A result's events follow it; a class that is still there at the end leaves with it. The sinks are closed at the end, after
     an error too; the sources stay open.
@@ -152,14 +137,11 @@ def run_stream(
         recognizer: which classifies the frames.
         source: the frames, or several sources of them.
         sinks: where the results go.
-        smoothing: of the labels, without which no class appears or leaves.
-        max_staleness: seconds after which a live result is too old to be written.
-        max_frames: after which to stop, 1 or more.
-        max_fps: frames a second at most.
+        options: how to recognize the frames.
 
     Raises:
-        SettingsError: an option is out of range.
-        SourceError, ImageError, BackendError: the source or the inference engine failed.
+        SettingsError: there is no source.
+        SourceError, BackendError: the source or the inference engine failed.
     """
     times = {stage: Times() for stage in STAGES}
     sources = [source] if isinstance(source, Source) else list(source)
@@ -173,15 +155,7 @@ def run_stream(
     with ExitStack() as stack:
         for sink in sinks:
             stack.callback(sink.close)
-        found = results(
-            recognizer,
-            sources,
-            smoothing=smoothing,
-            on_event=tell,
-            max_staleness=max_staleness,
-            max_frames=max_frames,
-            max_fps=max_fps,
-        )
+        found = results(recognizer, sources, options, on_event=tell)
         try:
             with closing(found):  # type: ignore[type-var]
                 for result in found:
@@ -207,5 +181,6 @@ def run_stream(
         seconds=seconds,
         fps=frames / seconds,
         stages={stage: taken.summary() for stage, taken in times.items() if taken.count},
+        unreadable={path: why for one in sources for path, why in one.unreadable.items()},
         deliveries=[sink.delivery() for sink in sinks if hasattr(sink, "delivery")],
     )

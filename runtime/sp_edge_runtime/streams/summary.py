@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STAGES = ("capture", "preprocess", "inference", "postprocess", "sinks")
@@ -42,13 +42,14 @@ class StreamSummary:
     """What a stream did.
 
     Attributes:
-        frames: how many were recognised.
+        frames: how many were recognized.
         dropped: how many live sources captured and never handed on, because newer ones had come.
         stale: how many were older than `max_staleness` when their result was there.
         restarts: how often live sources were lost.
         seconds: from start to end.
-        fps: recognised frames a second.
+        fps: recognized frames a second.
         stages: 'capture', 'preprocess', 'inference', 'postprocess', 'sinks'; empty without frames.
+        unreadable: pictures that were passed over, as they could not be read: path -> why.
         deliveries: of the sinks on the network.
     """
 
@@ -59,6 +60,7 @@ class StreamSummary:
     seconds: float
     fps: float
     stages: Mapping[str, StageTime]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
     deliveries: Sequence[Delivery] = ()
 
     def to_json(self) -> dict[str, Any]:

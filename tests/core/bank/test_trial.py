@@ -5,7 +5,8 @@ import pytest
 from sp_edge.accuracy import Share
 from sp_edge.bank.trial import Foreign, Mistaken, Taught, trial
 from sp_edge.errors import DataError
-from sp_edge.matching.decide import UNKNOWN, Match
+from sp_edge.matching.decide import Match
+from sp_edge.matching.label import UNKNOWN
 
 
 def found(label: str, name: str | None = None) -> Match:

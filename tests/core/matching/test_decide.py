@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sp_edge.matching.decide import UNKNOWN, Match, cosine, known_probability, match, prototype, row_cosines, share, unit
+from sp_edge.matching.decide import Match, cosine, known_probability, match, prototype, row_cosines, share, unit
+from sp_edge.matching.label import UNKNOWN
 
 COSINES = hnp.arrays(np.float32, st.integers(1, 12), elements=st.floats(-1, 1, width=32))
 DISTINCT = st.lists(st.integers(-100, 100), min_size=2, max_size=12, unique=True).map(lambda v: np.array(v, np.float32) / 100)

@@ -24,7 +24,7 @@ def test_the_graph_decides_as_the_recogniser_does(recognizer: Recognizer, tmp_pa
     (rows,) = session.run(["probability"], {"pixels": prepared.transpose(0, 3, 1, 2).astype(np.float32)})
     labels = (tmp_path / "ds" / LABELS).read_text(encoding="utf-8").strip().split(";")
     decides = Recognizer(recognizer.bundle, recognizer.bank, recognizer.backend, classifier=classifier)
-    predictions = decides.classify_batch(pictures)
+    predictions = decides.classify(pictures)
     assert [labels[row.argmax()] for row in rows] == [p.label for p in predictions] == ["red", "green", "unknown"]
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(rows[:2].max(axis=1), [p.confidence for p in predictions[:2]], atol=1e-5)

@@ -38,7 +38,7 @@ def test_the_ensemble_answers_as_the_recogniser_does(recognizer: Recognizer, out
     prepare = recognizer.bundle.manifest.preprocess
     answer = Served(out).infer(ENSEMBLE, {"image": np.stack([prepare(picture) for picture in pictures])})
     decides = Recognizer(recognizer.bundle, recognizer.bank, recognizer.backend, classifier=classifier)
-    predictions = decides.classify_batch(pictures)
+    predictions = decides.classify(pictures)
     assert answer["label"][:, 0].tolist() == [prediction.label for prediction in predictions] == ["red", "green", "unknown"]
     np.testing.assert_allclose(answer["similarity"].max(axis=1), [p.similarity for p in predictions], atol=1e-5)
     np.testing.assert_allclose(answer["confidence"].max(axis=1), [p.confidence for p in predictions], atol=1e-5)

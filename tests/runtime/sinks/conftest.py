@@ -1,4 +1,4 @@
-"""What the sinks' tests share: a recogniser and results of it."""
+"""What the sinks' tests share: a recognizer and results of it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +9,9 @@ import pytest
 import toy
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.result import FrameResult
+from sp_edge_runtime.streams.smoothing import Smoothing
 from sp_edge_runtime.streams.stream import results
 
 
@@ -24,7 +26,7 @@ def recognizer(toy_bundle: Path) -> Iterator[Recognizer]:
 @pytest.fixture(scope="session")
 def found(recognizer: Recognizer, toy_video: Path) -> list[FrameResult]:
     with open_source(str(toy_video)) as source:
-        return list(results(recognizer, source))
+        return list(results(recognizer, source, StreamOptions(smoothing=Smoothing(0))))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from PIL import Image
 from sp_edge.errors import SourceError
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.frames import State
+from sp_edge_runtime.sources.options import SourceOptions
 
 pytest.importorskip("cv2")
 
@@ -56,7 +57,7 @@ class Mjpeg:
 def test_an_mjpeg_camera_that_stalls_and_comes_back() -> None:
     camera = Mjpeg()
     try:
-        with open_source(f"http://127.0.0.1:{camera.server.server_port}/?token=secret", timeout=2.0) as source:
+        with open_source(f"http://127.0.0.1:{camera.server.server_port}/?token=secret", SourceOptions(timeout=2.0)) as source:
             frames = iter(source)
             mean = next(frames).image_rgb.mean(axis=(0, 1))
             np.testing.assert_allclose(mean, [200, 40, 40], atol=12)  # JPEG's loss
@@ -95,7 +96,7 @@ def test_pipelines_that_are_none() -> None:
         ("filesrc location=/nowhere/secret.h264 ! decodebin ! appsink", "pipeline"),
     ):
         with pytest.raises(Exception, match=words):
-            open_source(text, timeout=3.0)
+            open_source(text, SourceOptions(timeout=3.0))
     with pytest.raises(SourceError, match="could not link identity") as caught:
-        open_source("audiotestsrc ! appsink", timeout=3.0)
+        open_source("audiotestsrc ! appsink", SourceOptions(timeout=3.0))
     assert "raw video" in caught.value.next_step

@@ -17,6 +17,7 @@ from sp_edge_runtime.sinks.json_lines import JsonLinesSink, JsonStreamSink
 from sp_edge_runtime.sinks.terminal import TerminalSink
 from sp_edge_runtime.sinks.video import VideoSink
 from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.result import FrameResult
 from sp_edge_runtime.streams.smoothing import Smoothing
 from sp_edge_runtime.streams.stream import run_stream
@@ -48,7 +49,8 @@ def test_json_lines(found: list[FrameResult], tmp_path: Path) -> None:
 def test_an_event_is_a_line_of_its_own(recognizer: Recognizer, toy_video: Path, tmp_path: Path) -> None:
     path, printed = tmp_path / "results.jsonl", io.StringIO()
     with open_source(str(toy_video)) as source:
-        run_stream(recognizer, source, [JsonLinesSink(path), TerminalSink(printed)], smoothing=Smoothing(seconds=0.1))
+        options = StreamOptions(smoothing=Smoothing(seconds=0.1))
+        run_stream(recognizer, source, [JsonLinesSink(path), TerminalSink(printed)], options)
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     events = [(at, line["event"], line["name"]) for at, line in enumerate(lines) if "event" in line]
     names = ("red", "Zürcher Kaffeetasse", "赤い 自転車")
@@ -63,12 +65,16 @@ def test_an_event_is_a_line_of_its_own(recognizer: Recognizer, toy_video: Path, 
 
 
 def test_an_error_in_the_stream_keeps_the_lines_before_it(recognizer: Recognizer, toy_pictures: Path, tmp_path: Path) -> None:
-    (tmp_path / "shots").mkdir()
-    (tmp_path / "shots" / "a.png").write_bytes((toy_pictures / "0 red.png").read_bytes())
-    (tmp_path / "shots" / "b.png").write_bytes(b"broken")
+    class Failing:
+        def write(self, result: FrameResult) -> None:
+            if result.frame.frame_id == 1:
+                raise SourceError("stopped")
+
+        event = close = lambda *_: None
+
     path = tmp_path / "results.jsonl"
-    with open_source(str(tmp_path / "shots")) as source, pytest.raises(Exception, match=r"b\.png"):
-        run_stream(recognizer, source, [JsonLinesSink(path)])
+    with open_source(toy_pictures) as source, pytest.raises(SourceError, match="stopped"):
+        run_stream(recognizer, source, [Failing(), JsonLinesSink(path)])
     assert json.loads(path.read_text(encoding="utf-8"))["name"] == "red"
 
 

@@ -12,6 +12,7 @@ from sp_edge.errors import SourceError
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.frames import State
 from sp_edge_runtime.sources.live import Backoff, LiveSource
+from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.sources.process import CaptureProcess
 from sp_edge_runtime.sources.request import CaptureRequest
 from sp_edge_runtime.sources.scenes import scene
@@ -125,7 +126,7 @@ def test_a_live_source_comes_back_from_a_fault(fault: str) -> None:
 
 
 def test_closing_does_not_wait_for_a_capture_that_hangs() -> None:
-    source = open_source("test://?hang=1", timeout=3600)
+    source = open_source("test://?hang=1", SourceOptions(timeout=3600))
     next(iter(source))
     source.close()
 
@@ -138,7 +139,8 @@ def test_the_process_ends_when_its_program_is_killed(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from sp_edge_runtime.sources.camera import open_source\n"
-        "source = open_source('test://?hang=1', timeout=3600)\n"
+        "from sp_edge_runtime.sources.options import SourceOptions\n"
+        "source = open_source('test://?hang=1', SourceOptions(timeout=3600))\n"
         "print(source._feed._process.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )

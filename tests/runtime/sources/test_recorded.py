@@ -1,15 +1,14 @@
 import itertools
-import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import toy
-from sp_edge.errors import ImageError, SourceError
-from sp_edge_runtime.sources.recorded import PictureSource, VideoFileSource
+from sp_edge.errors import SourceError
+from sp_edge_runtime.sources.options import SourceOptions
+from sp_edge_runtime.sources.recorded import VideoFileSource
 
 pytest.importorskip("cv2")
 
@@ -31,30 +30,24 @@ def test_every_frame_of_a_video_in_order_in_rgb(toy_video: Path) -> None:
 
 
 def test_a_video_can_be_read_twice(toy_video: Path) -> None:
-    with VideoFileSource(toy_video, vid_stride=3) as source:
+    with VideoFileSource(toy_video, SourceOptions(vid_stride=3)) as source:
         assert [f.frame_id for f in source] == [f.frame_id for f in source] == [0, 3, 6]
 
 
-def test_loop_counts_on_and_begins_each_lap_at_the_first_frame(toy_video: Path, toy_pictures: Path) -> None:
-    with VideoFileSource(toy_video, vid_stride=4, loop=True) as source:
+def test_loop_counts_on_and_begins_each_lap_at_the_first_frame(toy_video: Path) -> None:
+    with VideoFileSource(toy_video, SourceOptions(vid_stride=4, loop=True)) as source:
         frames = list(itertools.islice(source, 5))
     assert [frame.frame_id for frame in frames] == [0, 4, 8, 9, 13]
     assert [round(frame.timestamp, 3) for frame in frames] == [0, 0.4, 0.8, 0, 0.4]
-    paths = sorted(toy_pictures.glob("*.png"))
-    with PictureSource(paths, "shots", vid_stride=2, loop=True) as pictures:
-        frames = list(itertools.islice(pictures, 4))
-    assert [frame.frame_id for frame in frames] == [0, 2, 3, 5]
-    assert [colour(frame.image_rgb) for frame in frames] == ["red", "blue", "red", "blue"]
-    assert {frame.timestamp for frame in frames} == {0.0}
 
 
-def test_closing_ends_the_iteration(toy_video: Path, toy_pictures: Path) -> None:
-    for source in (VideoFileSource(toy_video, loop=True), PictureSource(sorted(toy_pictures.glob("*.png")), "p", loop=True)):
-        frames = iter(source)
-        next(frames)
-        source.close()
-        source.close()
-        assert next(frames, None) is None
+def test_closing_ends_the_iteration(toy_video: Path) -> None:
+    source = VideoFileSource(toy_video, SourceOptions(loop=True))
+    frames = iter(source)
+    next(frames)
+    source.close()
+    source.close()
+    assert next(frames, None) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts the files under /proc")
@@ -140,24 +133,7 @@ def test_a_frame_that_cannot_be_used_is_an_error_and_no_frame(monkeypatch: pytes
 
 def test_a_looped_video_that_has_become_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     clips(monkeypatch, Clip([PLAIN]), Clip([PLAIN]), Clip([]))
-    frames = iter(VideoFileSource(Path("clip.mp4"), loop=True))
+    frames = iter(VideoFileSource(Path("clip.mp4"), SourceOptions(loop=True)))
     next(frames)
     with pytest.raises(SourceError, match="no frames any more"):
         next(frames)
-
-
-def test_an_unreadable_picture_among_others_is_named(toy_pictures: Path, tmp_path: Path) -> None:
-    good, bad = tmp_path / "a.png", tmp_path / "b.png"
-    shutil.copy(toy_pictures / "0 red.png", good)
-    bad.write_bytes(good.read_bytes()[:100])
-    frames = iter(PictureSource([good, bad], "shots"))
-    next(frames)
-    with pytest.raises(ImageError, match=r"b\.png"):
-        next(frames)
-
-
-def test_pictures_may_differ_in_size(tmp_path: Path) -> None:
-    for name, size in (("a", (7, 5)), ("b", (6, 8))):
-        Image.new("L", size).save(tmp_path / f"{name}.png")
-    shapes = [frame.image_rgb.shape for frame in PictureSource(sorted(tmp_path.iterdir()), "shots")]
-    assert shapes == [(5, 7, 3), (8, 6, 3)]

@@ -16,6 +16,7 @@ import pytest
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.frames import Source, State, VideoFrame
 from sp_edge_runtime.sources.live import LiveSource
+from sp_edge_runtime.sources.options import SourceOptions
 
 pytest.importorskip("cv2")
 
@@ -129,22 +130,22 @@ def look(source: Source, count: int) -> list[VideoFrame]:
 
 @pytest.mark.parametrize(("codec", "transport"), [("h264", "tcp"), ("h264", "udp"), ("h265", "tcp"), ("jpeg", "tcp")])
 def test_what_cameras_send(codec: str, transport: str) -> None:
-    with camera(codec, transport=transport) as served, open_source(served.address, timeout=TIMEOUT) as source:
+    with camera(codec, transport=transport) as served, open_source(served.address, SourceOptions(timeout=TIMEOUT)) as source:
         assert {frame.image_rgb.shape for frame in look(source, 5)} == {(240, 320, 3)}
 
 
 def test_no_false_frame_before_the_first_key_frame(way: str) -> None:
     # Who comes later gets the stream from where it is: here the second half of two seconds without a key frame, or near it.
-    with camera() as served, open_source(served.address, timeout=TIMEOUT) as first:
+    with camera() as served, open_source(served.address, SourceOptions(timeout=TIMEOUT)) as first:
         look(first, 20)
-        with open_source(served.text(way), timeout=TIMEOUT) as second:
+        with open_source(served.text(way), SourceOptions(timeout=TIMEOUT)) as second:
             look(second, 5)
 
 
 def test_a_camera_that_is_switched_off_and_comes_back_with_another_resolution(way: str) -> None:
     port = free_port()
     with camera(port=port) as served:
-        source = open_source(served.text(way), timeout=TIMEOUT)
+        source = open_source(served.text(way), SourceOptions(timeout=TIMEOUT))
         before = look(source, 3)
     assert isinstance(source, LiveSource)
     with source:
@@ -161,7 +162,7 @@ def test_a_camera_that_is_switched_off_and_comes_back_with_another_resolution(wa
 
 
 def test_the_resolution_changes_while_the_camera_runs(way: str) -> None:
-    with camera() as served, open_source(served.text(way), timeout=TIMEOUT) as source:
+    with camera() as served, open_source(served.text(way), SourceOptions(timeout=TIMEOUT)) as source:
         look(source, 3)
         served.turn_red(160, 120)
         for frame in source:
@@ -176,11 +177,11 @@ def test_the_resolution_changes_while_the_camera_runs(way: str) -> None:
 def test_tcp_is_asked_for_first_and_a_users_choice_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     with camera() as served:
         monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", raising=False)
-        with open_source(served.address, timeout=TIMEOUT) as source:
+        with open_source(served.address, SourceOptions(timeout=TIMEOUT)) as source:
             look(source, 1)
         assert "TCP" in served.asked_for()
         assert "TCP" in served.asked_for(), "its sound"
         monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;udp")
-        with open_source(served.address, timeout=TIMEOUT) as source:
+        with open_source(served.address, SourceOptions(timeout=TIMEOUT)) as source:
             look(source, 1)
         assert "UDP" in served.asked_for()

@@ -12,6 +12,7 @@ import pytest
 import videos
 from sp_edge.errors import SourceError
 from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.sources.process import CaptureFailedError, CaptureProcess
 from sp_edge_runtime.sources.recorded import VideoFileSource
 from sp_edge_runtime.sources.request import CaptureRequest
@@ -69,7 +70,7 @@ def test_a_stream_without_a_container_has_its_rate_for_a_clock(tmp_path: Path) -
     fps = VideoFileSource(path).fps
     assert fps is not None
     np.testing.assert_allclose(times, np.arange(COUNT) / fps, atol=1e-9)
-    with VideoFileSource(path, vid_stride=5) as source:
+    with VideoFileSource(path, SourceOptions(vid_stride=5)) as source:
         np.testing.assert_allclose([frame.timestamp for frame in source], np.arange(0, COUNT, 5) / fps, atol=1e-9)
 
 

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.frames import Source, StateChange, VideoFrame
 from sp_edge_runtime.sources.live import LiveSource
+from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams import stream as stream_module
+from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.result import FrameResult
 from sp_edge_runtime.streams.smoothing import Event, Smoothing
 from sp_edge_runtime.streams.stream import results, run_stream
@@ -96,13 +99,13 @@ def test_the_json_of_a_frame(recognizer: Recognizer) -> None:
     assert read["name"] == "red"
     assert (read["frame_id"], read["frame_timestamp"]) == (7, 1.25)
     assert read["frame_age_ms"] == result.age_ms >= 0
-    assert set(read) == set(result.prediction.to_json()) | {"source", "frame_id", "frame_timestamp", "frame_age_ms"}
+    assert set(read) == set(result.prediction.to_json()) | {"smoothed", "source", "frame_id", "frame_timestamp", "frame_age_ms"}
 
 
 def test_events_follow_the_frames_and_what_is_left_ends_with_the_stream(recognizer: Recognizer, toy_video: Path) -> None:
     sink = Collecting()
     with open_source(str(toy_video)) as source:
-        run_stream(recognizer, source, [sink], smoothing=Smoothing(seconds=0.1, hysteresis=0.1))
+        run_stream(recognizer, source, [sink], StreamOptions(smoothing=Smoothing(seconds=0.1, hysteresis=0.1)))
     assert [(e.kind, e.name, e.frame_id, e.cause) for e in sink.events] == [
         ("appeared", "red", 0, "frames"),
         ("left", "red", 3, "frames"),  # one frame of 0.1 s weighs 1 - 1/e = 63 %
@@ -114,18 +117,25 @@ def test_events_follow_the_frames_and_what_is_left_ends_with_the_stream(recogniz
     assert [event for result in sink.results for event in result.events] == sink.events[:-1]
     assert [event.time for event in sink.events] == pytest.approx([0, 0.3, 0.3, 0.6, 0.6, 0.8])
     read = json.loads(json.dumps(sink.results[4].to_json(), allow_nan=False))
-    assert read["smoothed"] == {"name": "green", "confidence": sink.results[4].smoothed.confidence}
+    assert read["smoothed"] == {"label": "green", "confidence": sink.results[4].smoothed.confidence}
 
 
 def test_a_stream_shows_the_smoothed_label_beside_each_frames_own(recognizer: Recognizer) -> None:
     frames = [frame(name, number, number / 10) for number, name in enumerate(["red"] * 5 + ["blue"] + ["red"] * 5)]
-    found = list(recognizer.stream(Given(*frames), smoothing=Smoothing(seconds=0.5)))
+    found = list(recognizer.stream(Given(*frames), StreamOptions(smoothing=Smoothing(seconds=0.5))))
     assert {result.label for result in found} == {"red"}
     assert [result.prediction.label for result in found].count("blue") == 1
     assert [event.kind for result in found for event in result.events] == ["appeared"]
-    plain = list(recognizer.stream(Given(*frames)))
+    read = found[5].to_json()
+    assert (read["label"], read["name"], read["class"]) == ("red", "blue", 2), "JSON says the same as Python"
+    plain = list(recognizer.stream(Given(*frames), StreamOptions(smoothing=Smoothing(0))))
     assert [result.label for result in plain] == [result.prediction.label for result in found]
-    assert all(result.events == () for result in plain)
+
+
+def test_pictures_have_no_time_over_which_to_smooth(recognizer: Recognizer, toy_pictures: Path) -> None:
+    found = list(recognizer.stream(toy_pictures))
+    assert [result.label for result in found] == list(toy.COLOURS)
+    assert all(result.smoothed is None and result.events == () for result in found)
 
 
 def test_a_live_source_is_smoothed_by_the_clock_that_nobody_sets(recognizer: Recognizer) -> None:
@@ -133,7 +143,7 @@ def test_a_live_source_is_smoothed_by_the_clock_that_nobody_sets(recognizer: Rec
     image = toy.picture("red", side=40)
     frames = [VideoFrame(image, n, n / 10 + 1.7e9 * (n >= 5), captured=50 + n / 10) for n in range(10)]
     sink = Collecting()
-    run_stream(recognizer, Given(*frames, live=True), [sink], smoothing=Smoothing())
+    run_stream(recognizer, Given(*frames, live=True), [sink])
     assert [(event.kind, event.cause) for event in sink.events] == [("appeared", "frames"), ("left", "end")]
     assert sink.events[1].duration == pytest.approx(0.9)
     assert [result.clock for result in sink.results] == [frame.captured for frame in frames]
@@ -143,7 +153,7 @@ def test_a_live_source_is_smoothed_by_the_clock_that_nobody_sets(recognizer: Rec
 def test_what_is_there_when_a_stream_breaks_off_leaves(recognizer: Recognizer, error: BaseException) -> None:
     sink = Collecting()
     with pytest.raises(SourceError) if isinstance(error, SourceError) else contextlib.nullcontext():
-        run_stream(recognizer, Given(frame("red"), error), [sink], smoothing=Smoothing())
+        run_stream(recognizer, Given(frame("red"), error), [sink])
     assert [(event.kind, event.cause) for event in sink.events] == [("appeared", "frames"), ("left", "end")]
 
 
@@ -166,7 +176,7 @@ def test_two_channels_of_one_recorder_have_names_of_their_own(recognizer: Recogn
 
     name, sink = redact("http://host/live?channel=1"), Collecting()
     with LiveSource(lambda: Feed("red"), name) as one, LiveSource(lambda: Feed("blue"), name) as other:
-        run_stream(recognizer, [one, other], [sink], smoothing=Smoothing(seconds=0))
+        run_stream(recognizer, [one, other], [sink], StreamOptions(smoothing=Smoothing(seconds=0)))
     assert {result.source: result.label for result in sink.results} == {name: "red", f"{name} (2)": "blue"}
     for source, label in ((name, "red"), (f"{name} (2)", "blue")):
         of_it = [event for event in sink.events if event.source == source]
@@ -190,23 +200,23 @@ def test_the_age_counts_from_the_capture_and_never_below_nothing(recognizer: Rec
 def test_what_is_too_old_is_counted_and_not_handed_on(recognizer: Recognizer) -> None:
     frames = (aged("red", 100.0), aged("green", 0.0), aged("blue", 61.0))
     source, sink = Given(*frames, live=True), Collecting()
-    summary = run_stream(recognizer, source, [sink], max_staleness=60.0)
+    summary = run_stream(recognizer, source, [sink], StreamOptions(max_staleness=60.0))
     assert [result.prediction.label for result in sink.results] == ["green"]
     assert (summary.frames, summary.stale, source.stale) == (1, 2, 2)
     # A file waits for whoever reads it.
-    assert run_stream(recognizer, Given(*frames), [], max_staleness=1e-9).frames == 3
+    assert run_stream(recognizer, Given(*frames), [], StreamOptions(max_staleness=1e-9)).frames == 3
 
 
 def test_max_frames(recognizer: Recognizer, toy_video: Path) -> None:
     sink = Collecting()
-    with open_source(str(toy_video), loop=True) as source:
-        assert run_stream(recognizer, source, [sink], max_frames=11).frames == 11
+    with open_source(toy_video, SourceOptions(loop=True)) as source:
+        assert run_stream(recognizer, source, [sink], StreamOptions(max_frames=11)).frames == 11
     assert [result.frame.frame_id for result in sink.results] == list(range(11))
 
 
 def test_the_frame_after_the_last_is_not_asked_for(recognizer: Recognizer) -> None:
     source = Given(frame("red"), frame("red"), AssertionError("asked for a third frame"))
-    assert run_stream(recognizer, source, [], max_frames=2).frames == 2
+    assert run_stream(recognizer, source, [], StreamOptions(max_frames=2)).frames == 2
 
 
 def test_max_fps_waits_for_the_rest_of_each_period(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,21 +236,28 @@ def test_max_fps_waits_for_the_rest_of_each_period(recognizer: Recognizer, monke
 
     monkeypatch.setattr(stream_module, "time", Clock)
     source = Given(frame("red"), passes(0.05), frame("red"), passes(0.3), frame("red"), frame("red"))
-    list(results(recognizer, source, max_fps=5))
+    list(results(recognizer, source, StreamOptions(max_fps=5)))
     # The third frame took 0.3 s to come, longer than the period: the fourth is asked for at once.
     assert slept == [0.2, 0.15, 0.2]
 
 
-@pytest.mark.parametrize(
-    "options", [{"max_frames": 0}, {"max_fps": 0}, {"max_fps": -1}, {"max_fps": float("nan")}, {"max_staleness": 0}]
-)
-def test_options_out_of_range(recognizer: Recognizer, options: dict[str, float]) -> None:
+def test_without_a_source_the_sinks_are_closed(recognizer: Recognizer) -> None:
     sink = Collecting()
-    with pytest.raises(SettingsError, match=next(iter(options))):
-        run_stream(recognizer, Given(frame("red")), [sink], **options)
+    with pytest.raises(SettingsError, match="no source"):
+        run_stream(recognizer, [], [sink])
     assert sink.closed == 1
-    with pytest.raises(SettingsError):
-        results(recognizer, Given(frame("red")), **options)
+    with pytest.raises(SettingsError, match="no source"):
+        results(recognizer, [])
+
+
+def test_pictures_that_cannot_be_read_are_in_the_summary(recognizer: Recognizer, toy_pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy_pictures, tmp_path / "some")
+    bad = tmp_path / "some" / "0 bad.png"
+    bad.write_bytes(b"no picture")
+    with open_source(tmp_path / "some") as source:
+        summary = run_stream(recognizer, source, [])
+    assert (summary.frames, list(summary.unreadable)) == (3, [str(bad)])
+    assert json.loads(json.dumps(summary.to_json()))["unreadable"] == dict(summary.unreadable)
 
 
 def test_no_frames(recognizer: Recognizer) -> None:

@@ -1,0 +1,48 @@
+"""Opens the video or the pictures at a path."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from sp_edge.errors import SourceError
+from sp_edge.preprocess import EXTENSIONS, image_files
+from sp_edge_runtime.sources.address import KINDS, redact
+from sp_edge_runtime.sources.frames import Source
+from sp_edge_runtime.sources.options import SourceOptions
+from sp_edge_runtime.sources.pictures import PictureSource
+from sp_edge_runtime.sources.recorded import VideoFileSource
+
+
+def open_files(text: str, options: SourceOptions) -> Source:
+    """A video, a picture, a folder of pictures or a glob of pictures.
+
+    Raises:
+        SourceError: nothing is there, or nothing that can be read.
+        MissingExtraError: a video, and the package that reads it is not installed.
+    """
+    path = Path(text)
+    try:
+        if path.is_file() and path.suffix.lower() not in EXTENSIONS:
+            return VideoFileSource(path, options)
+        if path.is_file():
+            pictures = [path]
+        elif path.is_dir():
+            pictures = image_files(path)
+        elif glob.has_magic(text):
+            # Path.glob takes no absolute patterns.
+            found = sorted(Path(name) for name in glob.glob(text, recursive=True))  # noqa: PTH207
+            pictures = [p for p in found if p.suffix.lower() in EXTENSIONS and p.is_file()]
+        else:
+            raise SourceError(f"no source at {redact(text)}", expected=KINDS, got="nothing")
+    except (OSError, ValueError, re.error) as cause:
+        raise SourceError(f"cannot look up {redact(text)[:200]!r}", expected="a path", got=str(cause)) from cause
+    if not pictures:
+        raise SourceError(f"no pictures in {text}", expected=f"files that end in {', '.join(sorted(EXTENSIONS))}", got="none")
+    return PictureSource(pictures, text, options)
+
+
+def may_be_new(text: str) -> bool:
+    """Whether a path names neither a folder nor a glob, so that it may be that of a file that is yet to be written."""
+    return not Path(text).is_dir() and not glob.has_magic(text)

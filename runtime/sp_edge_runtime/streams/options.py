@@ -1,0 +1,37 @@
+"""What a user may choose about a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sp_edge.options import check, number, whole
+from sp_edge_runtime.streams.smoothing import Smoothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """How frames are recognised.
+
+    Attributes:
+        smoothing: Smooth the labels of a camera or video over so many seconds, 0 to 3600; 0 shows each frame's own label.
+        max_staleness: Drop a live source's result that is older than so many seconds, above 0. Files are never too old.
+        max_frames: Stop after so many frames, 1 or more.
+        max_fps: Recognise at most so many frames a second, above 0. Of a live source the newest frame is taken.
+
+    Raises:
+        SettingsError: an option is out of range.
+    """
+
+    smoothing: Smoothing = field(default_factory=Smoothing)
+    max_staleness: float | None = None
+    max_frames: int | None = None
+    max_fps: float | None = None
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            smoothing=(isinstance(self.smoothing, Smoothing), "a Smoothing"),
+            max_staleness=(self.max_staleness is None or number(self.max_staleness, above=0), "seconds, above 0"),
+            max_frames=(self.max_frames is None or whole(self.max_frames, 1), "a whole number, 1 or more"),
+            max_fps=(self.max_fps is None or number(self.max_fps, above=0), "frames a second, above 0"),
+        )

@@ -1,0 +1,111 @@
+"""The command that recognizes pictures: classify."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sp_edge.cli.common import (
+    PATH,
+    Command,
+    backend_options,
+    bank_beside,
+    bank_option,
+    deciding_options,
+    existing_bank,
+    refuse_unreadable,
+    split_bundle,
+    together,
+    unreadable,
+)
+from sp_edge.columns import table
+from sp_edge.errors import ImageError
+
+if TYPE_CHECKING:
+    from sp_edge_runtime.streams.result import Sink
+
+# Options that classify and stream share.
+shared = together(
+    bank_option,
+    backend_options,
+    deciding_options,
+    click.option("--topk", default=3, show_default=True, type=click.IntRange(1), help="List so many classes in each result."),
+)
+
+
+@click.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
+@shared
+@click.option(
+    "--json", "json_file", metavar="FILE", help="Add a JSON line a picture to FILE; '-' prints them instead of a table."
+)
+def classify(
+    arguments: tuple[Path, ...],
+    bank_file: Path | None,
+    device: str,
+    precision: str | None,
+    engines: Path | None,
+    threshold: float | None,
+    classifier: str,
+    topk: int,
+    json_file: str | None,
+) -> None:
+    """Recognize pictures: files, or folders of them.
+
+    Pictures that cannot be read are passed over and named; the exit code is 2 then.
+
+    \b
+    Examples:
+      sp-edge classify photos
+      sp-edge classify model.spedge one.jpg two.jpg --bank shop.spbank --json results.jsonl
+    """
+    from sp_edge.preprocess import load_image, pictures_at
+    from sp_edge_runtime.recognizer import Recognizer
+    from sp_edge_runtime.sources.frames import VideoFrame
+    from sp_edge_runtime.streams.result import FrameResult
+
+    path, places = split_bundle(arguments)
+    files = pictures_at(places)
+    rows: list[list[object]] = []
+    broken: dict[str, str] = {}
+    with ExitStack() as stack:
+        recognizer = stack.enter_context(
+            Recognizer.load(
+                path,
+                bank=existing_bank(bank_file or bank_beside(path)),
+                device=device,
+                precision=precision,
+                engines=engines,
+                threshold=threshold,
+                classifier=classifier,
+                topk=topk,
+            )
+        )
+        click.echo(f"{path} through {recognizer.backend.description}", err=True)
+        sink = json_sink(json_file) if json_file else None
+        if sink is not None:
+            stack.callback(sink.close)
+        for number, file in enumerate(files):
+            try:
+                frame = VideoFrame(load_image(file), number, 0.0)
+            except ImageError as error:
+                unreadable(broken, file, error)
+                continue
+            prediction = recognizer.classify(frame.image_rgb)
+            if sink is not None:  # the fields of a stream's lines
+                sink.write(FrameResult(frame, prediction, frame.age * 1000, source=str(file)))
+            top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)
+            rows.append([file, prediction.label, f"{prediction.similarity:.3f}", top])
+    if rows and json_file != "-":
+        click.echo(table(["picture", "label", "cosine", "best"], rows, text=["label", "best"]))
+    refuse_unreadable(broken, "were passed over", of=len(files))
+
+
+def json_sink(file: str) -> Sink:
+    """What `--json` writes lines to: a file, or for '-' the terminal."""
+    from sp_edge_runtime.sinks.json_lines import JsonLinesSink, JsonStreamSink
+
+    return JsonStreamSink() if file == "-" else JsonLinesSink(Path(file))

@@ -1,0 +1,236 @@
+"""The command that teaches a device: enroll."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sp_edge.cli.common import (
+    PATH,
+    Command,
+    backend_options,
+    bank_beside,
+    bank_option,
+    json_option,
+    refuse_unreadable,
+    split_bundle,
+    unreadable,
+)
+from sp_edge.errors import BankError, DataError, ImageError, PromptError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sp_edge_runtime.naming import Prompt
+    from sp_edge_runtime.recognizer import Recognizer
+
+_SOURCES = {
+    "description": "of the description",
+    "bank": "the class's own",
+    "table": "of the name, from the bundle",
+    "text encoder": "of the name, encoded here",
+    "given": "of --prompts",
+}
+_ALONE = 0.05  # strength below which a class's pictures decide practically alone
+
+
+@click.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
+@click.option("--name", help="Name the class, as a person would say it, such as 'coffee mug'.")
+@click.option(
+    "--from", "folder", type=PATH, metavar="FOLDER", help="Teach a class from each folder in this one, FOLDER/<class>/."
+)
+@bank_option
+@click.option("--description", "sentences", multiple=True, help="Describe the class in a sentence; several are averaged.")
+@click.option(
+    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Further class names, from `sp-edge prompts --out`."
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1),
+    help="Set how much the name counts beside one picture, 0 to 1; 0 ignores it.  [default: the class's own; "
+    "of a new class the bundle's, less where the model does not know such names]",
+)
+@click.option(
+    "--views",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 50),
+    help="Take so many crops of each picture, itself included.",
+)
+@click.option("--force", is_flag=True, help="Keep pictures that are dark, overexposed, empty, blurred or copies.")
+@json_option("each class's strength and what the pictures say")
+@backend_options
+def enroll(
+    arguments: tuple[Path, ...],
+    name: str | None,
+    folder: Path | None,
+    bank_file: Path | None,
+    sentences: tuple[str, ...],
+    extra: tuple[Path, ...],
+    strength: float | None,
+    views: int,
+    force: bool,
+    json_file: Path | None,
+    device: str,
+    precision: str | None,
+    engines: Path | None,
+) -> None:
+    """Teach a class from one to five pictures.
+
+    PICTURES are files, or folders of them. A name that the bundle does not know is encoded by the text encoder that the
+    bundle carries. A class that was taught before gets further pictures. `sp-edge bank undo` takes the last change back.
+
+    Teach many classes at once with --from: every folder in FOLDER is a class. All of them are taught in one step, or none.
+    Pictures that cannot be read are passed over and named; the exit code is 2 then.
+
+    \b
+    Examples:
+      sp-edge enroll --name unicycle one.jpg two.jpg
+      sp-edge enroll model.spedge mug/ --name "coffee mug" --description "a cup with a handle" --bank shop.spbank
+      sp-edge enroll --from shelf
+    """
+    from sp_edge_runtime.recognizer import Recognizer
+
+    if extra and sentences:
+        raise PromptError("--prompts and --description both say what the prompt is", expected="one of them")
+    path, places = split_bundle(arguments)
+    shots = _shots(name, folder, places, bool(sentences))
+    bank_file = bank_file or bank_beside(path)
+    broken: dict[str, str] = {}
+    with Recognizer.load(path, bank=bank_file, device=device, precision=precision, engines=engines) as recognizer:
+        prompts = _prompts(recognizer, list(shots), extra, sentences or None, strict=folder is None)
+        read = _read(recognizer, shots, broken if folder else None, force=force)
+        recognizer.enroll_many(read, prompts=prompts, strength=strength, views=views)
+        _report(recognizer, path, bank_file, shots, broken, prompts, strength, json_file)
+    refuse_unreadable(broken, "were not taught from", of=sum(map(len, shots.values())))
+
+
+def _shots(name: str | None, folder: Path | None, places: tuple[Path, ...], described: bool) -> dict[str, list[Path]]:
+    """Class -> its pictures."""
+    from sp_edge.data.folder import labelled
+    from sp_edge.preprocess import pictures_at
+
+    if (name is None) == (folder is None):
+        raise DataError("nothing says what is to be taught", expected="--name NAME PICTURES, or --from FOLDER")
+    if folder is None:
+        return {name or "": pictures_at(places)}
+    if places or described:
+        got = "--description" if described else " ".join(map(str, places))
+        raise DataError(
+            "--from FOLDER has classes and pictures of its own", expected="neither PICTURES nor --description", got=got
+        )
+    listing = labelled(folder)
+    shots: dict[str, list[Path]] = {taught: [] for taught in listing.class_names}
+    for label, picture in zip(listing.labels.tolist(), listing.pictures, strict=True):
+        shots[listing.class_names[label]].append(Path(picture))
+    return shots
+
+
+def _prompts(
+    recognizer: Recognizer, names: Sequence[str], extra: tuple[Path, ...], sentences: Sequence[str] | None, *, strict: bool
+) -> dict[str, Prompt]:
+    """Class -> its prompt; with `strict`, --prompts must know it or the bundle must."""
+    from sp_edge.prompts.table import PromptTable
+    from sp_edge_runtime.naming import Prompt
+
+    known = recognizer.bundle.prompts
+    for file in extra:
+        known = known.with_table(PromptTable.load(file))
+
+    def prompt(name: str) -> Prompt:
+        given = extra and (strict or name in known)
+        return Prompt.of_table(known, name, "given") if given else recognizer.prompt(name, sentences)
+
+    return {name: prompt(name) for name in names}
+
+
+def _read(
+    recognizer: Recognizer, shots: Mapping[str, Sequence[Path]], broken: dict[str, str] | None, *, force: bool
+) -> Iterator[tuple[str, list[NDArray[np.uint8]]]]:
+    """Each class with its pictures; where `broken` is given, those that cannot be read are kept there.
+
+    Raises:
+        ImageError: one cannot be read.
+        BankError: pictures would teach little, after the last class; nothing is taught then.
+    """
+    from tqdm import tqdm
+
+    from sp_edge.preprocess import load_image
+
+    def load(file: Path) -> NDArray[np.uint8] | None:
+        try:
+            return load_image(file)
+        except ImageError as error:
+            if broken is None:
+                raise
+            unreadable(broken, file, error)
+            return None
+
+    found = []
+    for name, files in tqdm(shots.items(), desc="reading", leave=False, disable=len(shots) == 1 or None):
+        read = [(file, image) for file in files if (image := load(file)) is not None]
+        images = [image for _, image in read]
+        if not force:
+            found += [f"{read[problem.shot][0]}: {problem}" for problem in recognizer.problems(name, images)]
+        if images:
+            yield name, images
+    if found:
+        about = f"'{next(iter(shots))}'" if len(shots) == 1 else "their classes"
+        raise BankError(
+            f"{len(found)} of {sum(map(len, shots.values()))} pictures would teach {about} little or nothing",
+            expected="sharp pictures, each another view",
+            got="; ".join(found[:5]),
+            next_step="leave them out, or keep them with --force",
+        )
+
+
+def _report(
+    recognizer: Recognizer,
+    path: Path,
+    bank_file: Path,
+    shots: Mapping[str, Sequence[Path]],
+    broken: Mapping[str, str],
+    prompts: Mapping[str, Prompt],
+    strength: float | None,
+    json_file: Path | None,
+) -> None:
+    from sp_edge.files import write_json
+    from sp_edge.prompts.familiarity import LITTLE
+    from sp_edge.prompts.table import clean_name
+
+    bank = recognizer.bank
+    read = {name: sum(str(file) not in broken for file in files) for name, files in shots.items()}
+    count = sum(read.values())
+    told, (first, *others) = f"from {count} picture{'s' * (count != 1)}", [name for name in shots if read[name]]
+    if others:
+        click.echo(f"taught {len(others) + 1} classes {told}")
+    else:
+        click.echo(f"taught '{first}' {told}, {bank.shots(first)} in all")
+    for source, classes in Counter(prompts[name].source for name in (first, *others)).items():
+        replaced = source == "description" and first in recognizer.bundle.prompts
+        click.echo(
+            f"prompt: {_SOURCES[source]}"
+            + (", in place of the bundle's own" if replaced else "")
+            + (f" ({classes} classes)" if others else "")
+        )
+    click.echo(f"bundle: {path}, {recognizer.backend.description}")
+    click.echo(f"bank: {bank_file} with {len(bank.names)} classes")
+    taught = []
+    for name in (first, *others):
+        familiarity = recognizer.familiarity(prompts[name].vector)
+        counts = float(bank.strengths[bank.rows[clean_name(name)]])
+        taught.append({"name": clean_name(name), "familiarity": familiarity, "strength": counts})
+        if familiarity < LITTLE and strength is None:
+            so = "so its pictures decide alone" if counts < _ALONE else f"so it counts less than usual (strength {counts:.2f})"
+            click.echo(f'The model does not know names like "{name}", {so}.')
+    report = recognizer.advice()
+    for line in report.lines():
+        click.echo(line)
+    if json_file:
+        write_json(json_file, {"taught": taught, **report.to_json()})

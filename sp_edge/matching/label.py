@@ -1,0 +1,3 @@
+"""The word for what is no taught class."""
+
+UNKNOWN = "unknown"
