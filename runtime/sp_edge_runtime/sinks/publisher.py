@@ -54,6 +54,8 @@ class Publisher(ABC):
         self._news = threading.Condition()
         self._deadline: float | None = None  # of the end
         self._sent = self._dropped = 0
+        self._in_hand = False  # a message is with the sender
+        self._closed = False
         self._error, self._away = "", False
         self._sender = threading.Thread(target=self._send, name=f"sender to {self.place}", daemon=True)
         self._sender.start()
@@ -67,15 +69,17 @@ class Publisher(ABC):
         self._queue("events", event.to_json())
 
     def close(self) -> None:
-        """Gives what waits another two seconds; a second call does nothing."""
+        """Gives what waits another two seconds; a second call does nothing. Messages that come later are dropped."""
         with self._news:
             self._deadline = self._deadline or time.monotonic() + LINGER
             self._news.notify_all()
-        self._sender.join(LINGER + TIMEOUT + 1)
+        self._sender.join(LINGER + 2 * TIMEOUT)
         with self._news:
+            self._closed = True
             for queue in self._waiting.values():
                 self._dropped += len(queue)
                 queue.clear()
+            self._done(sent=False)  # where the sender hangs, its message is lost
 
     def delivery(self) -> Delivery:
         """What became of the messages so far."""
@@ -95,6 +99,9 @@ class Publisher(ABC):
             return
         message = json_text(value).encode()
         with self._news:
+            if self._closed:
+                self._dropped += 1
+                return
             queue = self._waiting[topic]
             if len(queue) >= ROOM[topic]:
                 queue.popleft()
@@ -116,8 +123,16 @@ class Publisher(ABC):
                 return None
             for topic, queue in self._waiting.items():
                 if queue:
+                    self._in_hand = True
                     return topic, queue.popleft()
             return None
+
+    def _done(self, *, sent: bool) -> None:
+        """Counts the message that is with the sender, once; for who holds the lock."""
+        if self._in_hand:
+            self._in_hand = False
+            self._sent += sent
+            self._dropped += not sent
 
     def _ending(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
@@ -129,7 +144,7 @@ class Publisher(ABC):
             except Refused as cause:
                 self._failed(cause, "refuses a message")
                 with self._news:
-                    self._dropped += 1
+                    self._done(sent=False)
                 return
             except Exception as cause:  # whatever a network library raises: the stream goes on
                 self.disconnect()
@@ -139,7 +154,7 @@ class Publisher(ABC):
                 with self._news:
                     self._news.wait_for(lambda: self._deadline, self._backoff.wait())
                     if self._deadline is not None:  # somebody waits for the end
-                        self._dropped += 1
+                        self._done(sent=False)
                         self._deadline = time.monotonic()
                         return
                 continue
@@ -148,7 +163,7 @@ class Publisher(ABC):
             self._away = False
             self._backoff.reset()
             with self._news:
-                self._sent += 1
+                self._done(sent=True)
             return
 
     def _failed(self, cause: Exception, what: str) -> None:

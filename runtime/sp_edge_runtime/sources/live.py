@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from sp_edge_runtime.sources.capture import is_fatal
 from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFrame, flipped
 from sp_edge_runtime.sources.options import Flip
 
-STEADY = 10.0  # seconds of frames after which a source's next failure counts as its first
+STEADY = 10.0  # seconds from an attempt's first frame to its last after which the next failure counts as the first
 KEPT = 100  # state changes that wait for somebody to ask
 
 
@@ -153,10 +154,16 @@ class LiveSource(Source):
             self._changes.clear()
         return changes
 
-    def watch(self, event: threading.Event) -> None:
+    @contextmanager
+    def watched(self, event: threading.Event) -> Iterator[None]:
         """Sets the event whenever a frame or another state is there; for one who waits for several sources."""
         with self._news:
             self._watchers.append(event)
+        try:
+            yield
+        finally:
+            with self._news:
+                self._watchers.remove(event)
 
     def close(self) -> None:
         """Ends the iteration, the capture and its process."""
@@ -170,7 +177,6 @@ class LiveSource(Source):
 
     def _supervise(self) -> None:
         while not self._closed.is_set():
-            began = time.monotonic()
             try:
                 self._attempt()
                 self._turn(State.ENDED)
@@ -184,8 +190,6 @@ class LiveSource(Source):
                     return
                 self.restarts += self.state is State.RUNNING
                 self._turn(State.RESTARTING, _said(cause))
-                if time.monotonic() - began > STEADY:
-                    self._backoff.reset()
             self._closed.wait(self._backoff.wait())
         self._turn(State.ENDED)
 
@@ -198,8 +202,11 @@ class LiveSource(Source):
             if self._closed.is_set():
                 return
             feed.open()
-            first = self._next_id
+            first, began = self._next_id, None
             while not self._closed.is_set() and (frame := feed.read()) is not None:
+                began = frame.captured if began is None else began
+                if frame.captured - began > STEADY:
+                    self._backoff.reset()
                 self._put(replace(frame, frame_id=first + frame.frame_id, image_rgb=flipped(frame.image_rgb, self._flip)))
                 if self.state is not State.RUNNING:
                     self.fps = feed.fps

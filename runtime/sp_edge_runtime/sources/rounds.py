@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sp_edge.errors import SpEdgeError
@@ -25,7 +26,7 @@ class Round:
     changes: list[tuple[int, StateChange]]
 
 
-def rounds(sources: Sequence[Source]) -> Iterator[Round]:
+def rounds(sources: Sequence[Source]) -> Generator[Round, None, None]:
     """Rounds with at least one frame or change each, until all sources have ended.
 
     Of a live source the newest frame is taken if it has a new one; of every other source the next frame, for which is waited. A
@@ -35,9 +36,14 @@ def rounds(sources: Sequence[Source]) -> Iterator[Round]:
         SpEdgeError: the failure of the first source that failed, after all have ended.
     """
     news = threading.Event()
-    for source in sources:
-        if isinstance(source, LiveSource):
-            source.watch(news)
+    with ExitStack() as stack:
+        for source in sources:
+            if isinstance(source, LiveSource):
+                stack.enter_context(source.watched(news))
+        yield from _rounds(sources, news)
+
+
+def _rounds(sources: Sequence[Source], news: threading.Event) -> Iterator[Round]:
     waiting = {place: source if isinstance(source, LiveSource) else iter(source) for place, source in enumerate(sources)}
     failures: list[SpEdgeError] = []
     while waiting:

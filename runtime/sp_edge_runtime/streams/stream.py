@@ -85,6 +85,7 @@ class _Stream:
                         return
                 asked = time.perf_counter()
         finally:
+            upcoming.close()
             self._interrupt(range(len(self.sources)), "end")
 
     def _recognized(self, frames: Sequence[tuple[int, VideoFrame]], waited: float) -> Iterator[FrameResult]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from sp_edge.errors import SettingsError
+from sp_edge_runtime.sinks import publisher
 from sp_edge_runtime.sinks.mqtt import MqttSink
 from sp_edge_runtime.sinks.publisher import ROOM, Publisher, Refused, Topic
 from sp_edge_runtime.sinks.webhook import WebhookSink
@@ -143,3 +144,19 @@ def test_addresses_that_are_none(address: str) -> None:
         with pytest.raises(SettingsError) as caught:
             kind(address)
         assert "topsecret" not in str(caught.value)
+
+
+def test_every_message_is_counted_when_the_place_hangs_at_the_end(result: FrameResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "LINGER", 0.01)
+    monkeypatch.setattr(publisher, "TIMEOUT", 0.01)
+    place = Place()
+    place.gate.clear()
+    for number in range(3):
+        place.event(change(number))
+    assert place.asked.wait(PATIENCE)
+    place.close()
+    place.write(result)  # after the end: nobody sends it
+    assert (place.delivery().sent, place.delivery().dropped) == (0, 4)
+    place.gate.set()
+    place._sender.join(PATIENCE)
+    assert (place.delivery().sent, place.delivery().dropped) == (0, 4), "none is counted twice"

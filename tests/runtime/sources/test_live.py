@@ -60,11 +60,14 @@ class Once(Backoff):
 
     def __init__(self) -> None:
         super().__init__()
-        self.waited = 0
+        self.waited = self.resets = 0
 
     def wait(self) -> float:
         self.waited += 1
         return 0.0
+
+    def reset(self) -> None:
+        self.resets += 1
 
 
 def live(*feeds: FakeFeed, wait: bool = False, **options: object) -> LiveSource:
@@ -264,6 +267,27 @@ def test_the_pauses_grow_and_are_never_all_the_same() -> None:
     backoff.reset()
     assert 0.5 <= backoff.wait() <= 1.0
     assert len({Backoff().wait() for _ in range(9)}) > 1
+
+
+@pytest.mark.parametrize(("seconds", "reset"), [(9, False), (10, False), (11, True)])
+def test_the_pauses_grow_until_frames_have_come_for_a_while(seconds: int, reset: bool) -> None:
+    """How long the attempt took to open does not count: a source that opens after 20 s and breaks off at once is not steady."""
+    slow, lost = FakeFeed(), SourceError("lost")
+    with live(FakeFeed(frame(100), frame(100 + seconds), lost), slow) as source:
+        assert slow.idle.wait(PATIENCE)
+        assert isinstance(source._backoff, Once)
+        assert (source._backoff.waited, source._backoff.resets > 0) == (1, reset)
+
+
+def test_who_no_longer_watches_is_not_told() -> None:
+    feed, news = FakeFeed(), threading.Event()
+    with live(feed) as source:
+        with source.watched(news):
+            feed.deliver(frame(0))
+            assert news.is_set()
+        news.clear()
+        feed.deliver(frame(1))
+        assert not news.is_set()
 
 
 def test_only_a_bounded_number_of_changes_is_kept() -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import threading
 from collections.abc import Iterator
@@ -104,3 +105,26 @@ def test_the_failure_of_the_only_camera_is_raised_after_its_change() -> None:
         for one in rounds([camera]):
             states += [change.state for _, change in one.changes]
     assert states[-1] is State.ERROR
+
+
+def test_sources_are_watched_as_long_as_rounds_are_taken() -> None:
+    class Watched(LiveSource):
+        watchers = 0
+
+        @contextlib.contextmanager
+        def watched(self, event: threading.Event) -> Iterator[None]:
+            self.watchers += 1
+            try:
+                with super().watched(event):
+                    yield
+            finally:
+                self.watchers -= 1
+
+    with Watched(lambda: Feed(1), "camera") as camera:
+        list(rounds([camera]))
+        assert camera.watchers == 0
+        begun = rounds([camera, Given(0, 1)])
+        next(begun)
+        assert camera.watchers == 1
+        begun.close()
+    assert camera.watchers == 0
