@@ -1,7 +1,7 @@
 """What `sp-edge export --format` makes of a bundle, and which options each format takes.
 
-A new format is one function here: it gets the command's options, checks at once what can be checked, and gives back what
-is to be done once there is a bundle.
+A new format is one function here: it gets the command's options and where the bundle is or will be, checks at once what can
+be checked, and gives back what is to be done once there is a bundle.
 """
 
 from __future__ import annotations
@@ -12,49 +12,60 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sp_edge.cli.common import PATH, bank_beside, existing_bank, together
-from sp_edge.cli.engines import build_engines
+from sp_edge.cli.engines import building_bar
 from sp_edge.errors import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sp_edge.bank.bank import Bank
     from sp_edge.bundle.bundle import Bundle
 
 Make = Callable[["Bundle", str], None]  # of a bundle, in a precision
 
 
-def _onnx(_options: Mapping[str, Any]) -> Make:
+def _onnx(_options: Mapping[str, Any], _where: Path) -> Make:
     return lambda _bundle, _precision: None
 
 
-def _engine(options: Mapping[str, Any]) -> Make:
+def _engine(options: Mapping[str, Any], _where: Path) -> Make:
     from sp_edge_export.engines.engine import EngineOptions, check_installed
+    from sp_edge_export.engines.policy import build_engines
 
     flavour = "tensorrt_rtx" if options["target"] == "rtx" else "tensorrt"
     build = EngineOptions(flavour, options["workspace"], options["optimization_level"], options["compute_capability"])
     check_installed(flavour)
 
     def make(bundle: Bundle, precision: str) -> None:
-        build_engines(bundle, precision, build, options["batch"] or 8, options["engines"], force=options["force"])
+        for engine in build_engines(
+            bundle,
+            build,
+            precision=precision,
+            max_batch=options["batch"] or 8,
+            folder=options["engines"],
+            force=options["force"],
+            bar=building_bar,
+        ):
+            click.echo(f"engine: {engine}")
 
     return make
 
 
-def _triton(options: Mapping[str, Any]) -> Make:
-    from sp_edge_export.servers.triton import write_repository
+def _triton(options: Mapping[str, Any], where: Path) -> Make:
+    from sp_edge.bank.bank import Bank
+    from sp_edge_export.engines.policy import plans_here
+    from sp_edge_export.servers.triton import earlier, write_repository
 
     if options["engines"] is not None and not options["plans"]:
         raise SettingsError("--engines does nothing with --format triton alone", expected="--plans besides, or no --engines")
-    _check_bank(options)
+    bank, folder = _bank_and_folder(options, where, "triton")
+    earlier(folder)
 
     def make(bundle: Bundle, precision: str) -> None:
         batch = options["batch"] or 8
-        plans = _plans(bundle, precision, batch, options["engines"]) if options["plans"] else None
-        folder = options["folder"] or bank_beside(bundle.path).with_name("triton")
+        plans = plans_here(bundle, precision, batch, options["engines"]) if options["plans"] else None
         written = write_repository(
             bundle,
-            _bank(options, bundle),
+            Bank.load(bank, bundle),
             folder,
             classifier=options["classifier"],
             precision=precision,
@@ -67,46 +78,28 @@ def _triton(options: Mapping[str, Any]) -> Make:
     return make
 
 
-def _deepstream(options: Mapping[str, Any]) -> Make:
-    from sp_edge_export.servers.deepstream import write_deepstream
+def _deepstream(options: Mapping[str, Any], where: Path) -> Make:
+    from sp_edge.bank.bank import Bank
+    from sp_edge_export.servers.deepstream import earlier, write_deepstream
 
-    _check_bank(options)
+    bank, folder = _bank_and_folder(options, where, "deepstream")
+    earlier(folder)
 
     def make(bundle: Bundle, precision: str) -> None:
-        folder = options["folder"] or bank_beside(bundle.path).with_name("deepstream")
         batch, classifier = options["batch"] or 1, options["classifier"]
-        write_deepstream(bundle, _bank(options, bundle), folder, classifier=classifier, precision=precision, max_batch=batch)
+        write_deepstream(bundle, Bank.load(bank, bundle), folder, classifier=classifier, precision=precision, max_batch=batch)
         click.echo(f"deepstream: {folder}, by {classifier}")
 
     return make
 
 
-def _check_bank(options: Mapping[str, Any]) -> None:
-    """Finds a bank that was named and is not there before the export's minutes of work, rather than after them."""
-    if options["bank"]:
-        existing_bank(options["bank"])
+def _bank_and_folder(options: Mapping[str, Any], where: Path, name: str) -> tuple[Path, Path]:
+    """The file of the taught classes, which must be there before the export's minutes of work, and the folder to write."""
+    beside = bank_beside(where)
+    return existing_bank(options["bank"] or beside), options["folder"] or beside.with_name(name)
 
 
-def _bank(options: Mapping[str, Any], bundle: Bundle) -> Bank:
-    from sp_edge.bank.bank import Bank
-
-    return Bank.load(existing_bank(options["bank"] or bank_beside(bundle.path)), bundle)
-
-
-def _plans(bundle: Bundle, precision: str, batch: int, folder: Path | None) -> dict[str, Path]:
-    """This device's plans, whose bytes are checked before a server gets them."""
-    from sp_edge.engines.device import Device
-    from sp_edge.engines.plans import find_plan
-    from sp_edge_export.engines.engine import load_tensorrt
-
-    device = Device.here("tensorrt", load_tensorrt("tensorrt").__version__)
-    found = {graph: find_plan(bundle, graph, precision, batch, device, folder=folder) for graph in ("query", "support")}
-    for plan in found.values():
-        plan.read()
-    return {graph: plan.path for graph, plan in found.items()}
-
-
-FORMATS: Mapping[str, Callable[[Mapping[str, Any]], Make]] = {
+FORMATS: Mapping[str, Callable[[Mapping[str, Any], Path], Make]] = {
     "onnx": _onnx,
     "engine": _engine,
     "triton": _triton,

@@ -66,12 +66,14 @@ def export(context: click.Context, /, source: Path | None, precision: str | None
     """
     idle = [name for name, forms in APPLIES.items() if form not in forms]
     refuse_idle(context, idle, f"--format {form}", "another --format")
-    make = FORMATS[form](options)  # now, and not after minutes of work
-    bundle = _given_bundle(context, source, form) if source is not None and means_bundle(source) else None
+    given = source if source is not None and means_bundle(source) else None
+    where = given or options["out"] or find_checkpoint(source).parent / runs.BUNDLE
+    make = FORMATS[form](options, where)  # now, and not after minutes of work
+    bundle = None if given is None else _given_bundle(context, given, form)
     precision = precision or ("fp32" if bundle is None else bundle.manifest.precision)
     refuse_idle(context, _IDLE.get(precision, ()), f"--precision {precision}", "another --precision")
     if bundle is None:
-        bundle = _export_checkpoint(source, precision, **{name: options[name] for name in _OF_CHECKPOINTS})
+        bundle = _export_checkpoint(source, precision, **{name: options[name] for name in _OF_CHECKPOINTS} | {"out": where})
     make(bundle, precision)
 
 
@@ -92,7 +94,7 @@ def _export_checkpoint(
     given: Path | None,
     precision: str,
     *,
-    out: Path | None,
+    out: Path,
     data: Path | None,
     extra: tuple[Path, ...],
     with_text: str,
@@ -106,15 +108,14 @@ def _export_checkpoint(
     from sp_edge_export.export import ExportOptions
     from sp_edge_export.export import export as run_export
 
-    file = find_checkpoint(given)
-    checkpoint = Checkpoint.load(file)
+    checkpoint = Checkpoint.load(find_checkpoint(given))
     further = None
     for path in extra:
         read = PromptTable.load(path)
         further = read if further is None else further.with_table(read)
     pictures = Pictures.read(data, preprocess_of(checkpoint.settings)) if data else None
     options = ExportOptions(precision, max_drop, further, pictures, int(opset), text=with_text)
-    bundle = run_export(checkpoint, out or file.parent / runs.BUNDLE, options)
+    bundle = run_export(checkpoint, out, options)
     click.echo(f"bundle: {bundle.path}")
     return bundle
 

@@ -15,6 +15,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.cli import formats
 from sp_edge.cli.ship import export
 from sp_edge.engines.device import Device
+from sp_edge_export.engines import policy
 from sp_edge_runtime.recognizer import Recognizer
 from triton_stand_in import Served
 
@@ -48,7 +49,7 @@ def test_pictures_are_of_no_use_to_fp32(call: Call, tmp_path: Path) -> None:
 def test_force_is_for_int8_alone(
     call: Call, toy_bundle: Path, precision: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sp_edge.cli.ship.FORMATS", {"engine": lambda _options: lambda *_: pytest.fail("made")})
+    monkeypatch.setattr("sp_edge.cli.ship.FORMATS", {"engine": lambda *_: lambda *_: pytest.fail("made")})
     code, _, err = call("export", toy_bundle, "--format", "engine", "--force", *precision)
     assert code == 2
     assert f"--force does nothing with --precision {precision[1] if precision else 'fp32'}" in err
@@ -72,7 +73,7 @@ def test_what_makes_graphs_does_nothing_with_a_bundle(
     call: Call, toy_bundle: Path, option: tuple[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "FORMATS", {})
-    monkeypatch.setattr("sp_edge.cli.ship.FORMATS", {"engine": lambda _options: lambda *_: pytest.fail("made")})
+    monkeypatch.setattr("sp_edge.cli.ship.FORMATS", {"engine": lambda *_: lambda *_: pytest.fail("made")})
     code, _, err = call("export", toy_bundle, "--format", "engine", *option)
     assert code == 2
     assert f"{option[0]} does nothing with a bundle" in err
@@ -85,7 +86,7 @@ def test_a_format_gets_the_bundle_and_the_options(
 ) -> None:
     made: list[tuple[Path, str, object]] = []
 
-    def prepare(options: dict[str, object]) -> formats.Make:
+    def prepare(options: dict[str, object], _where: Path) -> formats.Make:
         return lambda bundle, chosen: made.append((bundle.path, chosen, options["batch"]))
 
     monkeypatch.setattr("sp_edge.cli.ship.FORMATS", {"engine": prepare})
@@ -130,7 +131,7 @@ def test_the_command_of_the_repository_writes_the_next_head_alone(call: Call, ta
 
 def test_a_repository_with_plans(call: Call, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Device, "here", lambda *_: toy_plans.DEVICE)
-    monkeypatch.setattr("sp_edge_export.engines.engine.load_tensorrt", lambda _: SimpleNamespace(__version__="10.3.0"))
+    monkeypatch.setattr(policy, "load_tensorrt", lambda _: SimpleNamespace(__version__="10.3.0"))
     monkeypatch.setattr("sp_edge.engines.plans.default_folder", lambda: tmp_path / "engines")
     arguments = ("export", taught, "--format", "triton", "--plans", "--folder", tmp_path / "repository")
     code, _, err = call(*arguments)
@@ -150,6 +151,24 @@ def test_a_folder_for_deepstream(call: Call, taught: Path, tmp_path: Path) -> No
     assert (code, out) == (0, f"deepstream: {tmp_path / 'ds'}, by lr\n")
     assert "classifier `lr`" in (tmp_path / "ds/README.md").read_text()
     assert (tmp_path / "ds/labels.txt").read_text() == "red;green;unknown\n"
+
+
+@pytest.mark.parametrize("form", ["triton", "deepstream"])
+def test_what_a_server_lacks_is_known_before_the_bundle_is_made(call: Call, taught: Path, tmp_path: Path, form: str) -> None:
+    (tmp_path / "run").mkdir()
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"  # there is none: who opens it has begun the work
+    code, _, err = call("export", checkpoint, "--format", form)
+    assert code == 2
+    assert f"no bank at {checkpoint.with_name('classes.spbank')}" in err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    bank = taught.parent / "classes.spbank"
+    code, _, err = call("export", checkpoint, "--format", form, "--bank", bank, "--folder", tmp_path / "full")
+    assert code == 2
+    assert "thesis.txt" in err
+    code, _, err = call("export", checkpoint, "--format", form, "--bank", bank)
+    assert code == 2
+    assert "checkpoint.safetensors" in err
 
 
 @pytest.mark.parametrize("form", ["triton", "deepstream"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -56,6 +57,22 @@ def engine_states(bundle: Bundle, folder: Path | None = None) -> list[EngineStat
             continue
         states.append(EngineState(path, differences=plan.sidecar.differences(bundle, device(plan.sidecar.device.flavour))))
     return states
+
+
+def refuse_damaged(states: Sequence[EngineState]) -> None:
+    """Lets whole engines pass.
+
+    Raises:
+        PlanError: one is damaged.
+    """
+    damaged = [state.plan for state in states if state.error]
+    if damaged:
+        raise PlanError(
+            f"{len(damaged)} of {len(states)} engines are damaged",
+            expected="plans as they were built",
+            got=", ".join(plan.name for plan in damaged),
+            next_step=f"delete them in {damaged[0].parent}, and build them again",
+        )
 
 
 def _device(flavour: str) -> Device:

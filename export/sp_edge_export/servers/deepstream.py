@@ -53,7 +53,7 @@ def write_deepstream(
         BundleError: the bundle was not exported in that precision.
     """
     check_batch(max_batch)
-    holds_earlier(out, CONFIG, _OTHERS, SettingsError, what="a DeepStream folder", next_step="give it a folder of its own")
+    earlier(out)
     split = [name for name in bank.names if ";" in name]
     if split:
         raise BankError("DeepStream cannot show this name", expected="names without ';'", got=split[0])
@@ -64,6 +64,17 @@ def write_deepstream(
         (folder / LABELS).write_text(";".join([*bank.names, UNKNOWN]) + "\n", encoding="utf-8")
         (folder / CONFIG).write_text(_config(bundle, precision, max_batch), encoding="utf-8")
         (folder / README).write_text(_readme(bundle, classifier), encoding="utf-8")
+
+
+def earlier(out: Path) -> bool:
+    """Whether an earlier folder is at `out`.
+
+    Raises:
+        SettingsError: something else is there.
+    """
+    return holds_earlier(
+        out, CONFIG, _OTHERS, SettingsError, what="a DeepStream folder", next_step="give it a folder of its own"
+    )
 
 
 def deepstream_graph(bundle: Bundle, bank: Bank, precision: str, classifier: str = "prototype") -> onnx.ModelProto:

@@ -92,7 +92,7 @@ def write_repository(
         "models": [QUERY, SUPPORT, HEAD, ENSEMBLE],
     }
     with locked(out):
-        if _is_there(out) and read_json(out / RECORD, SettingsError) == record:
+        if earlier(out) and read_json(out / RECORD, SettingsError) == record:
             return Repository(out, _next_head(out / HEAD, head, bank), encoders=False)
         with atomic_folder(out) as folder:
             _write_encoders(folder, bundle, models, max_batch)
@@ -105,8 +105,12 @@ def write_repository(
     return Repository(out, 1, encoders=True)
 
 
-def _is_there(out: Path) -> bool:
-    """Whether an earlier repository is at `out`, and nothing beside it there."""
+def earlier(out: Path) -> bool:
+    """Whether an earlier repository is at `out`.
+
+    Raises:
+        SettingsError: something else is there.
+    """
     next_step = "a server takes several --model-repository folders: give this one its own"
     return holds_earlier(out, RECORD, _OTHERS, SettingsError, what="a Triton repository", next_step=next_step)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +14,6 @@ import onnxruntime
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.session import CPU, CUDA
 from sp_edge.engines.plans import plans_of
-from sp_edge.engines.sidecar import FLAVOURS
 from sp_edge.errors import BackendError, MissingExtraError, PlanError, SettingsError
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.backends.cuda import open_cuda
@@ -25,8 +24,9 @@ from sp_edge_runtime.backends.tensorrt_runtime import open_tensorrt
 
 DEVICES = ("auto", "cpu", "cuda", "0", "tensorrt", "openvino")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-# Not `-m`, which would look for every module in the working folder first.
-_PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from sp_edge.cli import main; main()"
+# All that is known here of export, which is above: the job that this takes, and that it ends with 0 once engines are there.
+# The process looks for modules where this one does, and nowhere else; `-m` would look in the working folder first.
+_BUILDER = "import sys; sys.path[:] = sys.argv[2:]; from sp_edge_export.engines.beside import main; main(sys.argv[1])"
 
 
 def open_backend(
@@ -156,16 +156,6 @@ def _building(bundle: Bundle, precision: str | None, engines: Path | None) -> Ba
     with suppress(PlanError):
         return open_engine()
     open_cuda().close()  # what the engine will need besides; now, and not after minutes of building
-    command = [sys.executable, "-c", _PROGRAM, "export", str(bundle.path), "--format", "engine"]
-    command += ["--precision", precision or bundle.manifest.precision]
-    command += ["--engines", str(engines)] if engines else []
-    command += [] if _importable(FLAVOURS[0]) else ["--target", "rtx"]
+    job = {"bundle": str(bundle.path), "precision": precision, "folder": str(engines) if engines else None}
+    command = [sys.executable, "-c", _BUILDER, json.dumps(job), *sys.path]
     return HandOver(_first(_without_tensorrt(bundle, precision)), command, open_engine)
-
-
-def _importable(module: str) -> bool:
-    try:
-        importlib.import_module(module)
-    except ImportError:
-        return False
-    return True

@@ -16,7 +16,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.session import CPU, CUDA
 from sp_edge.cli import cli
 from sp_edge.engines.device import Device
-from sp_edge.engines.plans import folder_of
+from sp_edge.engines.plans import folder_of, plans_of
 from sp_edge.errors import BackendError, BundleError, MissingExtraError, PlanError, SettingsError
 from sp_edge_runtime.backends import devices, tensorrt_runtime
 from sp_edge_runtime.backends.cuda_pycuda import PycudaDriver
@@ -261,20 +261,14 @@ class TestBuilding:
         with open_backend(bundle, "tensorrt", engines=tmp_path / "plans", build_engine=True) as backend:
             assert backend.description.startswith("ONNX Runtime")
         ((_, command),) = made
-        assert (command[0], command[3]) == (sys.executable, "export")
-        assert subprocess.run([*command[:4], "--help"], capture_output=True, check=True).stdout.startswith(
-            b"Usage: sp-edge export"
-        )
-        # Exactly what the command line takes, so that a renamed option is found here.
-        context = cli.commands["export"].make_context("export", command[4:])
-        given = {name: context.params[name] for name in ("source", "form", "precision", "engines", "target")}
-        assert given == {
-            "source": bundle.path,
-            "form": "engine",
-            "precision": "fp32",
-            "engines": tmp_path / "plans",
-            "target": "tensorrt",
-        }
+        # The one tie to export is a string, which no checker of imports sees: so it is run.
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "Traceback" not in ran.stderr
+        assert "sp_edge.cli" not in " ".join(command[:4])
+        if ran.returncode:
+            assert ran.stderr.startswith("error: cannot build an engine"), "no TensorRT here"
+        else:
+            assert len(plans_of(bundle, tmp_path / "plans")) == 3
 
     def test_nothing_is_built_where_the_engine_could_not_run(self, bundle: Bundle) -> None:
         for device in ("auto", "tensorrt"):
