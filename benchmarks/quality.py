@@ -30,7 +30,6 @@ import compose
 import emoji
 from digits import digits
 from load import SETS, load_set
-from photos import windows
 from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bank.bank import thumbnail
 from sp_edge.bank.quality import COPY, difference, judge
@@ -41,6 +40,7 @@ from sp_edge.settings.settings import Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.classifier import episode_scores
 from sp_edge.training.evaluate import encode
+from windows import windows
 
 CLASSES, PER_CLASS = 40, 5  # of each set
 WINDOWS, PHOTO = 20, 224  # of each photograph, and their side

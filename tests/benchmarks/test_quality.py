@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-import photos
+import windows
 from sp_edge.data import scenes
 
 
@@ -46,7 +46,7 @@ def test_what_is_refused_is_counted(quality: ModuleType) -> None:
 
 def test_windows_of_photographs_are_square_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     photo = RNG.integers(0, 256, (80, 120, 3), dtype=np.uint8)
-    monkeypatch.setattr(photos, "photographs", lambda _cache: [photo, photo])
-    found = photos.windows(5, 60)
+    monkeypatch.setattr(windows, "photographs", lambda _cache: [photo, photo])
+    found = windows.windows(5, 60)
     assert [[window.shape for window in own] for own in found] == [[(60, 60, 3)] * 5] * 2
     assert len({window.tobytes() for own in found for window in own}) == 10
