@@ -7,7 +7,7 @@ import platform
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,6 @@ class Device:
             capability, name, cuda = gpu.compute_capability, gpu.name, gpu.cuda
         system, machine = platform.system(), platform.machine()
         return cls(flavour, version, capability, name, driver_version(), cuda, l4t_release(), system, machine)
-
-    def to_json(self) -> dict[str, str | None]:
-        """As a sidecar records it."""
-        return asdict(self)
 
 
 def find_gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Gpu:

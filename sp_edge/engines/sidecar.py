@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
+
+import msgspec
 
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import GRAPHS, INPUTS, OUTPUTS, PRECISIONS
@@ -14,7 +16,7 @@ from sp_edge.engines.device import Device
 from sp_edge.errors import PlanError
 
 KIND = "sp-edge engine"
-SCHEMA = 3
+SCHEMA = 4
 TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 FLAVOURS = tuple(TITLES)
 MAX_BATCH = 1024
@@ -22,7 +24,6 @@ _PORTABLE = 8.0  # least compute capability of an engine that TensorRT-RTX build
 DTYPES = ("bool", "float16", "float32", "int32", "int64", "int8", "uint8")
 
 Shape = tuple[int, ...]
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -146,33 +147,7 @@ class Sidecar:
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        return {
-            "kind": KIND,
-            "schema": SCHEMA,
-            "sp_edge": self.sp_edge,
-            "bundle": self.bundle,
-            "graph": self.graph,
-            "precision": self.precision,
-            "plan": {"sha256": self.plan_sha256, "bytes": self.plan_bytes},
-            "onnx": {"file": self.onnx_file, "sha256": self.onnx_sha256},
-            "device": self.device.to_json(),
-            "targets": list(self.targets),
-            "inputs": [asdict(tensor) for tensor in self.inputs],
-            "outputs": [asdict(tensor) for tensor in self.outputs],
-            "layers": dict(self.layers),
-            "kernels": None if self.kernels is None else dict(self.kernels),
-            "builder": {
-                "max_batch": self.max_batch,
-                "workspace_gib": self.workspace,
-                "optimization_level": self.optimization_level,
-            },
-            "preprocess": dict(self.preprocess),
-            "calibration": self.calibration,
-            "measured": {
-                "latency": None if self.latency is None else asdict(self.latency),
-                "parity": None if self.parity is None else asdict(self.parity),
-            },
-        }
+        return {"kind": KIND, "schema": SCHEMA, **asdict(self)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Sidecar:
@@ -189,35 +164,12 @@ class Sidecar:
                 next_step="build the engine again",
             )
         try:
-            plan, onnx, builder, measured = (_a(dict, value[key]) for key in ("plan", "onnx", "builder", "measured"))
-            return cls(
-                sp_edge=_a(str, value["sp_edge"]),
-                bundle=_a(str, value["bundle"]),
-                graph=_a(str, value["graph"]),
-                precision=_a(str, value["precision"]),
-                plan_sha256=_a(str, plan["sha256"]),
-                plan_bytes=_a(int, plan["bytes"]),
-                onnx_file=_a(str, onnx["file"]),
-                onnx_sha256=_a(str, onnx["sha256"]),
-                device=_device(_a(dict, value["device"])),
-                targets=tuple(_a(str, target) for target in _a(list, value["targets"])),
-                inputs=tuple(_tensor(_a(dict, tensor)) for tensor in _a(list, value["inputs"])),
-                outputs=tuple(_tensor(_a(dict, tensor)) for tensor in _a(list, value["outputs"])),
-                layers=_counts(_a(dict, value["layers"])),
-                kernels=_optional(_counts, value["kernels"]),
-                max_batch=_a(int, builder["max_batch"]),
-                workspace=_number(builder["workspace_gib"]),
-                optimization_level=_a(int, builder["optimization_level"]),
-                preprocess=_a(dict, value["preprocess"]),
-                calibration=_text(value["calibration"]),
-                latency=_optional(_latency, measured["latency"]),
-                parity=_optional(_parity, measured["parity"]),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError) as cause:
+            return msgspec.convert({key: part for key, part in value.items() if key not in ("kind", "schema")}, cls)
+        except msgspec.ValidationError as cause:
             raise PlanError(
                 "an engine's sidecar is incomplete",
                 expected=f"schema {SCHEMA}",
-                got=f"{type(cause).__name__}: {str(cause)[:200]}",
+                got=str(cause)[:200],
                 next_step="build the engine again",
             ) from cause
 
@@ -261,60 +213,3 @@ def _is_sound(tensor: Tensor, max_batch: int, *, profiled: bool) -> bool:
     if tensor.dtype not in DTYPES or batch != (1 if max_batch == 1 else -1) or not all(0 < side < 2**31 for side in rest):
         return False
     return tensor.profile == (tuple((n, *rest) for n in (1, max_batch, max_batch)) if profiled else None)
-
-
-def _a(kind: type[_T], value: object) -> _T:
-    """`value`, if it is of that very type: a bool is no int."""
-    if type(value) is not kind:
-        raise TypeError(f"{kind.__name__} expected, {type(value).__name__} there")
-    return value
-
-
-def _number(value: object) -> float:
-    return float(_a(int, value) if type(value) is int else _a(float, value))
-
-
-def _optional(read: Callable[[dict[str, Any]], _T], value: object) -> _T | None:
-    return None if value is None else read(_a(dict, value))
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else _a(str, value)
-
-
-def _counts(value: dict[str, Any]) -> dict[str, int]:
-    return {name: _a(int, count) for name, count in value.items()}
-
-
-def _latency(value: dict[str, Any]) -> Latency:
-    return Latency(_number(value["median_ms"]), _number(value["least_ms"]), _a(int, value["batch"]), _a(int, value["runs"]))
-
-
-def _parity(value: dict[str, Any]) -> Parity:
-    return Parity(_number(value["cosine_mean"]), _number(value["cosine_min"]), _a(int, value["pictures"]))
-
-
-def _device(value: dict[str, Any]) -> Device:
-    return Device(
-        flavour=_a(str, value["flavour"]),
-        version=_a(str, value["version"]),
-        compute_capability=_text(value["compute_capability"]),
-        gpu=_text(value["gpu"]),
-        driver=_text(value["driver"]),
-        cuda=_text(value["cuda"]),
-        l4t=_text(value["l4t"]),
-        system=_a(str, value["system"]),
-        machine=_a(str, value["machine"]),
-    )
-
-
-def _tensor(value: dict[str, Any]) -> Tensor:
-    profile = None
-    if value["profile"] is not None:
-        least, best, largest = map(_shape, _a(list, value["profile"]))
-        profile = (least, best, largest)
-    return Tensor(_a(str, value["name"]), _a(str, value["dtype"]), _shape(value["shape"]), profile)
-
-
-def _shape(value: object) -> Shape:
-    return tuple(_a(int, side) for side in _a(list, value))
