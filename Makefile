@@ -1,4 +1,5 @@
 # A fresh machine needs `make demo` and `make test`; `make check` is what a change must pass besides.
+# The tests take every core, up to four, and one thread each.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/sp-edge demo
 
 test: $(STAMP)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ MAX_PIXELS = 178_956_970  # Pillow's own limit
 REDUCING_GAP = 1.4  # from 2.8 times the size on; a smaller one takes the cosine of features below 0.999
 # As manifests record it: another one gives other features.
 FILTER = f"bilinear, antialiased, halved from {2 * REDUCING_GAP:g} times the size, reducing gap {REDUCING_GAP:g}"
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
 # Without this list Pillow tries every format it knows, and hands what looks like EPS to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 _filters = threading.Lock()

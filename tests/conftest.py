@@ -14,6 +14,8 @@ import toy
 
 if TYPE_CHECKING:
     from sp_edge.text import MiniLM
+from sp_edge.data import cache
+from sp_edge_runtime.backends import openvino_runtime
 from sp_edge_runtime.sources.opencv import opencv
 
 
@@ -30,7 +32,7 @@ def picture_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where pictures are kept prepared unless a test says otherwise: not among the developer's own."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sp_edge.data.cache.default_folder", lambda: folder)
+        patch.setattr(cache, "default_folder", lambda: folder)
         yield folder
 
 
@@ -39,7 +41,7 @@ def compiled_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where OpenVINO keeps compiled graphs unless a test says otherwise."""
     folder = tmp_path_factory.mktemp("compiled")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sp_edge_runtime.backends.openvino_runtime.cache_folder", lambda name, error, *, next_step: folder / name)
+        patch.setattr(openvino_runtime, "cache_folder", lambda name, error, *, next_step: folder / name)
         yield folder
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import tensorrt_stand_in
+import tensorrt_builder
 import toy
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.cli import cli
@@ -32,10 +32,10 @@ main()
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where tests/tensorrt_stand_in.py is called tensorrt."""
+    """Where tests/tensorrt_builder.py is called tensorrt."""
     place = tmp_path / "modules"
     place.mkdir()
-    shutil.copy(tensorrt_stand_in.__file__, place / "tensorrt.py")
+    shutil.copy(tensorrt_builder.__file__, place / "tensorrt.py")
     monkeypatch.syspath_prepend(place)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     return place

@@ -12,8 +12,9 @@ import pytest
 import toy
 import toy_plans
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.cli import formats
+from sp_edge.cli import formats, ship
 from sp_edge.cli.ship import export
+from sp_edge.engines import plans
 from sp_edge.engines.device import Device
 from sp_edge_export.engines import policy
 from sp_edge_runtime.recognizer import Recognizer
@@ -49,7 +50,7 @@ def test_pictures_are_of_no_use_to_fp32(call: Call, tmp_path: Path) -> None:
 def test_force_is_for_int8_alone(
     call: Call, toy_bundle: Path, precision: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sp_edge.cli.ship.FORMATS", {"engine": lambda *_: lambda *_: pytest.fail("made")})
+    monkeypatch.setattr(ship, "FORMATS", {"engine": lambda *_: lambda *_: pytest.fail("made")})
     code, _, err = call("export", toy_bundle, "--format", "engine", "--force", *precision)
     assert code == 2
     assert f"--force does nothing with --precision {precision[1] if precision else 'fp32'}" in err
@@ -73,7 +74,7 @@ def test_what_makes_graphs_does_nothing_with_a_bundle(
     call: Call, toy_bundle: Path, option: tuple[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "FORMATS", {})
-    monkeypatch.setattr("sp_edge.cli.ship.FORMATS", {"engine": lambda *_: lambda *_: pytest.fail("made")})
+    monkeypatch.setattr(ship, "FORMATS", {"engine": lambda *_: lambda *_: pytest.fail("made")})
     code, _, err = call("export", toy_bundle, "--format", "engine", *option)
     assert code == 2
     assert f"{option[0]} does nothing with a bundle" in err
@@ -89,7 +90,7 @@ def test_a_format_gets_the_bundle_and_the_options(
     def prepare(options: dict[str, object], _where: Path) -> formats.Make:
         return lambda bundle, chosen: made.append((bundle.path, chosen, options["batch"]))
 
-    monkeypatch.setattr("sp_edge.cli.ship.FORMATS", {"engine": prepare})
+    monkeypatch.setattr(ship, "FORMATS", {"engine": prepare})
     code, _, err = call("export", toy_bundle, "--format", "engine", "--batch", 4, *given)
     assert code == 0, err
     assert made == [(toy_bundle, precision, 4)]
@@ -132,7 +133,7 @@ def test_the_command_of_the_repository_writes_the_next_head_alone(call: Call, ta
 def test_a_repository_with_plans(call: Call, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Device, "here", lambda *_: toy_plans.DEVICE)
     monkeypatch.setattr(policy, "load_tensorrt", lambda _: SimpleNamespace(__version__="10.3.0"))
-    monkeypatch.setattr("sp_edge.engines.plans.default_folder", lambda: tmp_path / "engines")
+    monkeypatch.setattr(plans, "default_folder", lambda: tmp_path / "engines")
     arguments = ("export", taught, "--format", "triton", "--plans", "--folder", tmp_path / "repository")
     code, _, err = call(*arguments)
     assert code == 2

@@ -14,6 +14,7 @@ from sp_edge.cli.common import run
 from sp_edge.model import build_network
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import Settings
+from sp_edge.text import table as text_table
 from sp_edge.training.checkpoint import Checkpoint
 
 Call = Callable[..., tuple[int, str, str]]
@@ -32,7 +33,7 @@ class Hand:
 def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """`call('ant')` gives exit code, output and errors of the command in a folder with one run, whose table knows 'ant'."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sp_edge.text.table.MiniLM", Hand)
+    monkeypatch.setattr(text_table, "MiniLM", Hand)
     settings = Settings.from_mapping({"model": {"backbone": "visformer_mini", "image_size": 64, "layer": "3-1"}})
     table = PromptTable(SPEC, ("ant",), np.array([[3, 4]], np.float32))
     Checkpoint(build_network(settings.model, 2), settings, table, "tuned", {"train": ("ant",)}).save(

@@ -595,6 +595,7 @@ def test_every_extension_can_be_read(tmp_path: Path) -> None:
         Image.fromarray(noise(4, 5)).save(path)
         assert load_image(path).shape == (4, 5, 3)
     assert len(image_files(tmp_path)) == len(EXTENSIONS)
+    assert {".jfif", ".jpe"} < EXTENSIONS, "browsers save JPEG under them"
 
 
 def test_pictures_that_were_prepared_in_another_way_are_refused() -> None:

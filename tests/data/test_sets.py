@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sp_edge.data import scenes as data_scenes
 from sp_edge.data import sets
 from sp_edge.data.scenes import SPLIT_SIZES, draw_split
 from sp_edge.errors import DataError, ImageError
@@ -142,7 +143,7 @@ def test_scenes_are_drawn_at_the_networks_size_with_the_runs_seed() -> None:
 
 def test_scenes_count_by_split(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int]] = []
-    monkeypatch.setattr("sp_edge.data.scenes.draw_split", lambda split, *, per_class, **_: asked.append((split, per_class)))
+    monkeypatch.setattr(data_scenes, "draw_split", lambda split, *, per_class, **_: asked.append((split, per_class)))
     for split in ("train", "val", "test"):
         sets.load_split(scenes(per_class=7, test_per_class=3), split)
     assert asked == [("train", 7), ("val", 3), ("test", 3)]

@@ -21,6 +21,7 @@ from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import DataSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge_export import export as export_module
 from sp_edge_export.export import ExportOptions, export
 from sp_edge_runtime.recognizer import Recognizer
 
@@ -124,8 +125,8 @@ def traced(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (image_size, prompt_dim) == (64, TEXT.dim)
         return {g: Path(shutil.copy(bundle.graph(g, "fp32"), folder / f"{g}.onnx")) for g in ("query", "support")}
 
-    monkeypatch.setattr("sp_edge_export.export.export_graphs", copy)
-    monkeypatch.setattr("sp_edge_export.export.has_norms_before", lambda _network: False)
+    monkeypatch.setattr(export_module, "export_graphs", copy)
+    monkeypatch.setattr(export_module, "has_norms_before", lambda _network: False)
 
 
 @pytest.fixture

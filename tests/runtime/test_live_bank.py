@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import toy
+from sp_edge.bank import head as bank_head
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.file import KEPT, BankFile
 from sp_edge.bundle.bundle import Bundle
@@ -147,7 +148,7 @@ def test_a_bank_is_saved_to_a_file(toy_bundle: Path, path: Path, bundle: Bundle)
 def test_a_change_that_the_classifier_cannot_take_is_not_written(
     toy_bundle: Path, path: Path, bundle: Bundle, kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sp_edge.bank.head.MOST_FITTED", 2)
+    monkeypatch.setattr(bank_head, "MOST_FITTED", 2)
     with Recognizer.load(toy_bundle, bank=path if kept == "file" else None, device="cpu", classifier="lr") as recognizer:
         recognizer.enroll("red", red())
         recognizer.enroll("green", [toy.picture("green")])
@@ -168,7 +169,7 @@ def test_what_the_classifier_cannot_take_is_not_taken_back_to(
     for name in toy.COLOURS:
         other.enroll(name, [toy.picture(name)])
     other.forget("blue")
-    monkeypatch.setattr("sp_edge.bank.head.MOST_FITTED", 2)
+    monkeypatch.setattr(bank_head, "MOST_FITTED", 2)
     with Recognizer.load(toy_bundle, bank=path, device="cpu", classifier="lr") as recognizer:
         before = path.read_bytes()
         with pytest.raises(SettingsError, match="too many classes"):

@@ -30,13 +30,13 @@ class Hand:
 
 @pytest.fixture
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sp_edge.text.table.MiniLM", Hand)
+    monkeypatch.setattr(module, "MiniLM", Hand)
 
 
 @pytest.fixture
 def loaded(minilm: MiniLM, monkeypatch: pytest.MonkeyPatch) -> MiniLM:
     """Spares each test the seconds that loading takes."""
-    monkeypatch.setattr("sp_edge.text.table.MiniLM", lambda: minilm)
+    monkeypatch.setattr(module, "MiniLM", lambda: minilm)
     return minilm
 
 
@@ -163,7 +163,7 @@ def test_a_table_made_elsewhere_stays_as_it_is_and_says_who_made_it(tmp_path: Pa
     made = prompt_table(["ant", "bee"], TextSettings(norm=5), descriptions={"bee": ["small"]})
     made.save(tmp_path / "t.safetensors")
     settings = TextSettings("file", str(tmp_path / "t.safetensors"))
-    monkeypatch.setattr("sp_edge.text.table.MiniLM", lambda: pytest.fail("loaded"))
+    monkeypatch.setattr(module, "MiniLM", lambda: pytest.fail("loaded"))
     table = prompt_table(["bee"], settings)
     assert (table.text, table.names, table.descriptions) == (made.text, ("bee",), {"bee": ("small",)})
     np.testing.assert_array_equal(table.vectors, [made.vector("bee")])
@@ -172,7 +172,7 @@ def test_a_table_made_elsewhere_stays_as_it_is_and_says_who_made_it(tmp_path: Pa
     assert extend_table(unseen, ["ant"], settings).text == made.text, "as an imported checkpoint begins"
     with pytest.raises(PromptError, match="no vectors for 1 of 1"):
         extend_table(table, ["cat"], settings)
-    monkeypatch.setattr("sp_edge.text.table.MiniLM", Hand)
+    monkeypatch.setattr(module, "MiniLM", Hand)
     np.testing.assert_allclose(extend_table(table, ["cat"]).vector("cat"), [3, 4]), "by the encoder itself"
     with pytest.raises(PromptError, match="need a text encoder"):
         prompt_table(["bee"], settings, descriptions={"bee": ["small"]})
@@ -240,7 +240,7 @@ def test_a_table_gets_what_it_lacks_made_in_its_own_way(loaded: MiniLM) -> None:
 
 def test_where_nothing_is_missing_no_encoder_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     table = PromptTable(TextSpec("of another world", "0", "-", 1.0, 2), ("red fox",), np.ones((1, 2), np.float32))
-    monkeypatch.setattr("sp_edge.text.table.MiniLM", lambda: pytest.fail("loaded"))
+    monkeypatch.setattr(module, "MiniLM", lambda: pytest.fail("loaded"))
     assert extend_table(table, ["red_fox"]) is table
     assert extend_table(table, []) is table
 

@@ -19,6 +19,7 @@ from sp_edge.errors import CheckpointError, DataError, SettingsError
 from sp_edge.settings.settings import Settings
 from sp_edge.training import loop
 from sp_edge.training import run as run_module
+from sp_edge.training import tune as training_tune
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import WITH, WITHOUT, Evaluation
 from sp_edge.training.pointwise import PointwiseConv2d
@@ -379,7 +380,7 @@ def test_each_part_of_the_network_is_tuned_at_its_own_rate(
         given.append(({group.lr: {names[id(value)] for value in group.parameters} for group in groups}, options["schedule"]))
         return loop.StageLog(1, 1.0, 0.5, 0.5)
 
-    monkeypatch.setattr("sp_edge.training.tune.run_stage", run_stage)
+    monkeypatch.setattr(training_tune, "run_stage", run_stage)
     tune = {"lr": 1.0, "prompt_lr": 2.0, "channel_lr": 3.0, "schedule": "constant", "warm_up": 0.5, "steps": 7}
     network = go(quick(tune=tune, pretrain={"steps": 1}), tmp_path / "run").network
     [(groups, schedule)] = given

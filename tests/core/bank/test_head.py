@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
+from sp_edge.bank import head as bank_head
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
@@ -106,7 +107,7 @@ def test_one_class_and_none(bundle: Bundle, classifier: str) -> None:
 def test_what_cannot_be_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="unknown classifier"):
         head_of(bundle, Bank.empty(bundle), classifier="svm")
-    monkeypatch.setattr("sp_edge.bank.head.MOST_FITTED", 1)
+    monkeypatch.setattr(bank_head, "MOST_FITTED", 1)
     with pytest.raises(SettingsError, match="too many classes"):
         head_of(bundle, bank_of(bundle, some(0, classes=2)), classifier="lr")
 

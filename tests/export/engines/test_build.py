@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 import sp_edge
-import tensorrt_stand_in
+import tensorrt_builder
 import toy
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import Manifest, file_entries, write_manifest
@@ -30,6 +30,7 @@ from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.pictures import Pictures
 from sp_edge_calibration.ranges import tensor_ranges
+from sp_edge_export import export as export_module
 from sp_edge_export.engines import build as engine_build
 from sp_edge_export.engines.build import build_plan
 from sp_edge_export.engines.engine import EngineOptions
@@ -71,8 +72,8 @@ def bundles(
 
     options = ExportOptions("int8", max_drop=1, calibration=pictures)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sp_edge_export.export.export_graphs", copy)
-        patch.setattr("sp_edge_export.export.has_norms_before", lambda _network: False)
+        patch.setattr(export_module, "export_graphs", copy)
+        patch.setattr(export_module, "has_norms_before", lambda _network: False)
         int8 = export(checkpoint, tmp_path_factory.mktemp("int8") / "b", options)
     return {"fp32": bundle, "fp16": bundle, "int8": int8}
 
@@ -250,10 +251,10 @@ ORIN = Device("tensorrt", "10.3.0", "8.7", "Orin", "540.4.0", "12.6", "36.4.3", 
 @pytest.fixture
 def orin(monkeypatch: pytest.MonkeyPatch, toy_bundle: Path, tmp_path: Path) -> Any:
     """Builds the toy's query graph with the stand-in as if this were an Orin with 4 GiB free; gives the plan."""
-    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt_stand_in)
+    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt_builder)
     monkeypatch.setattr(engine_build.Device, "here", lambda *_: ORIN)
     monkeypatch.setattr(engine_build, "free_gpu_memory", lambda: 4 << 30)
-    monkeypatch.setattr(tensorrt_stand_in, "taken", [])
+    monkeypatch.setattr(tensorrt_builder, "taken", [])
     bundle = Bundle.load(toy_bundle)
     return lambda max_batch=1, **changes: build(bundle, "query", "fp32", max_batch, tmp_path, **changes)
 
@@ -261,7 +262,7 @@ def orin(monkeypatch: pytest.MonkeyPatch, toy_bundle: Path, tmp_path: Path) -> A
 def test_what_was_measured_serves_the_next_build(orin: Any, tmp_path: Path) -> None:
     assert orin().sidecar.kernels == {"float32": 1}
     orin(max_batch=8)
-    assert tensorrt_stand_in.taken == [b"", b"measured "]
+    assert tensorrt_builder.taken == [b"", b"measured "]
     assert [p.name for p in (tmp_path / "timing").iterdir()] == ["tensorrt-10.3.0.sm87-orin.cache"]
 
 
@@ -275,7 +276,7 @@ def test_a_damaged_timing_cache_is_discarded_with_a_word(
     file.write_bytes(content)
     orin(max_batch=8)
     assert [words for words in log.messages if "damaged" in words]
-    assert tensorrt_stand_in.taken == [b"", b""]
+    assert tensorrt_builder.taken == [b"", b""]
     assert file.read_bytes() == sound
 
 
@@ -283,15 +284,15 @@ def test_a_timing_cache_that_tensorrt_refuses(
     orin: Any, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     orin()
-    monkeypatch.setitem(tensorrt_stand_in.TAKES, "cache", False)
+    monkeypatch.setitem(tensorrt_builder.TAKES, "cache", False)
     orin(max_batch=8)
     assert log.messages == ["TensorRT does not take the timing cache tensorrt-10.3.0.sm87-orin.cache, so all is measured anew"]
-    assert tensorrt_stand_in.taken == [b"", b"measured ", b""]
+    assert tensorrt_builder.taken == [b"", b"measured ", b""]
 
 
 def test_the_built_engine_must_have_the_precision(orin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     layers = {"Layers": [{"Outputs": [{"Format/Datatype": "Half"}]}]}
-    monkeypatch.setattr(tensorrt_stand_in, "INSPECTED", json.dumps(layers))
+    monkeypatch.setattr(tensorrt_builder, "INSPECTED", json.dumps(layers))
     with pytest.raises(ExportError, match="the engine is not the fp32 that was asked for") as raised:
         orin()
     assert raised.value.got == "1 in float16"
@@ -299,12 +300,12 @@ def test_the_built_engine_must_have_the_precision(orin: Any, monkeypatch: pytest
 
 
 def test_an_engine_that_says_nothing_of_its_layers_is_taken(orin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_stand_in, "INSPECTED", '{"Layers": ["conv", "softmax"]}')
+    monkeypatch.setattr(tensorrt_builder, "INSPECTED", '{"Layers": ["conv", "softmax"]}')
     assert orin().sidecar.kernels is None
 
 
 def test_an_engine_that_does_not_open_where_it_was_built(orin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tensorrt_stand_in.TAKES, "engine", False)
+    monkeypatch.setitem(tensorrt_builder.TAKES, "engine", False)
     with pytest.raises(ExportError, match="cannot open the engine that it built"):
         orin()
 
@@ -320,7 +321,7 @@ def test_a_newer_driver_asks_for_no_new_build_and_new_settings_do(orin: Any, mon
     orin()
     monkeypatch.setattr(engine_build.Device, "here", lambda *_: replace(ORIN, driver="580.0", cuda="13.0"))
     orin()
-    assert len(tensorrt_stand_in.taken) == 1
+    assert len(tensorrt_builder.taken) == 1
     monkeypatch.setattr(engine_build.Device, "here", lambda *_: replace(ORIN, l4t="36.5.0"))
     orin()
-    assert len(tensorrt_stand_in.taken) == 2
+    assert len(tensorrt_builder.taken) == 2

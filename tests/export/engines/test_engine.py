@@ -18,7 +18,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-import tensorrt_stand_in
+import tensorrt_builder
 import toy
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import file_entries
@@ -39,10 +39,10 @@ def found(folder: Path) -> list[str]:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """`stand_in('hangs')` makes builders import tests/tensorrt_stand_in.py in that mode; gives where it leaves its notes."""
+    """`stand_in('hangs')` makes builders import tests/tensorrt_builder.py in that mode; gives where it leaves its notes."""
     place = tmp_path / "modules"
     place.mkdir()
-    shutil.copy(tensorrt_stand_in.__file__, place / "tensorrt.py")
+    shutil.copy(tensorrt_builder.__file__, place / "tensorrt.py")
     monkeypatch.syspath_prepend(place)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     notes = tmp_path / "notes"

@@ -26,6 +26,7 @@ from sp_edge.matching.decide import unit
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import TextSettings
 from sp_edge.text import CLIP, SBERT, MiniLM, TextEncoder, clip, prompt_table, sentence
+from sp_edge.text import table as text_table
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.export import ExportOptions, export
 from sp_edge_export.text import encoder as module
@@ -139,7 +140,7 @@ def test_minilm_gives_the_encoders_vectors(exported: tuple[Path, TextPart], mini
 def test_the_prompt_is_as_it_enters_the_projectors(exported: tuple[Path, TextPart], minilm: MiniLM) -> None:
     folder, part, _ = exported
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sp_edge.text.table.MiniLM", lambda: minilm)
+        patch.setattr(text_table, "MiniLM", lambda: minilm)
         described = {"unicycle": ["A vehicle with one wheel.", "Pedals, a saddle, no handlebar."]}
         expected = prompt_table(["red fox", "unicycle"], TextSettings(), descriptions=described)
     found = device.TextEncoder(folder, part, expected.text).table(["red fox", "unicycle"], described)
@@ -232,7 +233,7 @@ def test_a_module_that_fixes_the_length_does_not_pass(tmp_path: Path) -> None:
 
 
 def test_what_is_asked_for(minilm: MiniLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sp_edge.text.table.MiniLM", lambda: minilm)
+    monkeypatch.setattr(text_table, "MiniLM", lambda: minilm)
     good = table_of(minilm).text
     for choice in ("auto", "fp32", "int8"):
         assert choose_encoder(good, choice) is minilm
@@ -259,7 +260,7 @@ def test_what_cannot_be_exported_is_an_error_or_said(
     error: type[Exception],
     words: str,
 ) -> None:
-    monkeypatch.setattr("sp_edge.text.table.MiniLM", lambda: minilm)
+    monkeypatch.setattr(text_table, "MiniLM", lambda: minilm)
     spec = dataclasses.replace(table_of(minilm).text, **change)
     with pytest.raises(error, match=words):
         choose_encoder(spec, "int8")
@@ -289,7 +290,7 @@ def test_a_bundle_carries_it_or_is_not_written(
         def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             return super().forward(ids, mask)[:, :16]
 
-    monkeypatch.setattr("sp_edge_export.text.encoder.open_encoder", lambda _name: Short())
+    monkeypatch.setattr(module, "open_encoder", lambda _name: Short())
     monkeypatch.setattr(module, "Sentences", ShortGraph)
     bundle = export(checkpoint, tmp_path / "b", ExportOptions())
     part = bundle.manifest.text_encoder

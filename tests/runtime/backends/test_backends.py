@@ -21,7 +21,7 @@ from sp_edge_runtime.backends.hand_over import HandOver
 from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from sp_edge_runtime.backends.openvino_runtime import OpenVinoBackend, import_openvino
 from sp_edge_runtime.backends.tensorrt_runtime import TensorRtBackend
-from stand_in_tensorrt import StandIn, put_plans
+from tensorrt_on_the_host import StandIn, put_plans
 from threads import at_once
 
 Opened = tuple[Backend, HostDriver | None]

@@ -23,7 +23,7 @@ from sp_edge_runtime.backends.cuda_pycuda import PycudaDriver
 from sp_edge_runtime.backends.cuda_python import CudaPythonDriver
 from sp_edge_runtime.backends.devices import DEVICES, PRECISIONS, open_backend
 from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
-from stand_in_tensorrt import StandIn, put_plans
+from tensorrt_on_the_host import StandIn, put_plans
 
 VERSION = ".".join(onnxruntime.__version__.split(".")[:2])
 

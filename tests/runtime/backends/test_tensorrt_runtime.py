@@ -18,7 +18,7 @@ from sp_edge.engines.plans import plans_of, sidecar_of
 from sp_edge.errors import BackendError, BundleError, MissingExtraError, PlanError
 from sp_edge_runtime.backends import tensorrt_runtime
 from sp_edge_runtime.backends.tensorrt_runtime import TensorRtBackend, open_tensorrt
-from stand_in_tensorrt import StandIn, plan_of, put_plans
+from tensorrt_on_the_host import StandIn, plan_of, put_plans
 from threads import at_once
 from toy_plans import put
 

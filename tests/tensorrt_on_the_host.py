@@ -1,4 +1,4 @@
-"""Stands in for the module tensorrt: the names that 10.3 has, over an engine that runs the ONNX graph on the host.
+"""Stands in for TensorRT as the runtime uses it: reads a plan and runs it, by ONNX Runtime on the host.
 
 A plan is a line of JSON and the graph. The execution context is as particular as the real one: shapes within the profile,
 every address set, one run after each change of shapes before a capture, and no launch of a graph after another change.

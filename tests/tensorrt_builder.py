@@ -1,4 +1,4 @@
-"""Stands in for the module `tensorrt` where a test needs a GPU, or a builder that misbehaves; it takes the toy's graphs.
+"""Stands in for TensorRT as export uses it: a builder of toy graphs that needs no GPU, and misbehaves where a test asks for it.
 
 What it does differs by the environment's STAND_IN: '' builds; 'killed', 'crashes', 'hangs', 'nothing', 'chatty', 'no start',
 'memory' and 'modules' say how `build_serialized_network` or the builder's start goes.
