@@ -52,10 +52,7 @@ class LiveBank:
             BankError: the file cannot be used, or was made with another bundle.
         """
         file = BankFile(path, bundle)
-        live = cls(file.read(), file)
-        if live._seen is None:
-            _log.info("no bank at %s yet: nothing has been taught", path)
-        return live
+        return cls(file.read(), file)
 
     @property
     def bank(self) -> Bank:

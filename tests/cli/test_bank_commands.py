@@ -169,13 +169,3 @@ def test_a_bank_that_is_not_there(taught: Path, call: Call, command: str) -> Non
     assert not (taught / "typo.spbank").exists()
     if command not in ("export",):
         assert "only the bundle" in call("bank", command, BUNDLE, "more", *more)[2]
-
-
-def test_a_stream_begins_before_anything_is_taught(taught: Path, call: Call, toy_pictures: Path) -> None:
-    code, out, err = call("stream", toy_pictures, "--bank", "later.spbank")
-    assert code == 0
-    assert "no bank at later.spbank yet: nothing has been taught" in err
-    assert out.split(" (")[0] == "frame 0: unknown"
-    assert not (taught / "later.spbank").exists()
-    code, _, err = call("classify", toy_pictures, "--bank", "later.spbank")
-    assert (code, "no bank at later.spbank" in err) == (2, True)

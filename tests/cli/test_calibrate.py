@@ -43,7 +43,7 @@ def test_calibrate_shows_a_table_and_writes_a_report(call: Call, bundle: Path, p
     before = sorted(tmp_path.rglob("*"))
     code, out, err = call("calibrate", bundle, "--data", photos)
     assert code == 0, err
-    assert "18 calibration pictures are few" in out
+    assert "18 calibration pictures are few" in err
     lines = out.splitlines()
     assert any(line.startswith("layer1") and len(line.split()) == 6 for line in lines)
     assert any(line.split() == ["blue", "6", "100.0", "100.0"] for line in lines)

@@ -63,7 +63,7 @@ def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, eac
     code, out, err = call("train", "--data", "digits", "--imgsz", 64, *options)
     assert code == 0, err
     assert out.splitlines()[0] == f"run: {RUN}"
-    assert "120 pictures of 5 base classes" in out
+    assert "120 pictures of 5 base classes" in err
     assert "120 pictures of 5 novel classes, 5-way, 20 episodes" in out
     rows = [line.split("  ")[0] for line in out.splitlines()[-6:-2]]
     assert rows == ["with prompts", "without prompts", "difference", "A paper, with prompts"]
