@@ -60,11 +60,8 @@ def _from_bundle(path: Path) -> tuple[onnx.ModelProto, Preprocess, NDArray[np.ui
     from sp_edge_calibration.graph import parse_graph
 
     bundle = Bundle.load(path)
-    return (
-        parse_graph(bundle.read_graph("query", "fp32"), "the query graph"),
-        bundle.manifest.preprocess,
-        bundle.golden().images,
-    )
+    query = parse_graph(bundle.read_graph("query", "fp32"), bundle.graph("query", "fp32").name)
+    return query, bundle.manifest.preprocess, bundle.golden().images
 
 
 def _from_checkpoint(path: Path) -> tuple[onnx.ModelProto, Preprocess, NDArray[np.uint8]]:
