@@ -19,6 +19,7 @@ REQUIRES = (
     "torch>=2.6; extra == 'train'",
     'timm>=1.0.20; extra == "train"',
     "onnx>=1.17; extra == 'export'",
+    "av>=17; extra == 'camera'",
     "opencv-python-headless>=4.9; extra == 'camera'",
     "tensorrt>=10.3; extra == 'tensorrt'",
 )
@@ -41,6 +42,7 @@ JETSON_MODULES = {
     "onnxruntime": "1.20.1 CPUExecutionProvider",
     "tensorrt": "10.3.0",
     "cuda.bindings.driver": "cuda.bindings.driver",
+    "av": "17.1.0",
     "cv2": "4.8.0\n  Video I/O:\n    GStreamer:                   YES (1.20.3)\n",
     "gi": "3.42.1",
 }

@@ -16,7 +16,8 @@ import sp_edge_runtime
 modules = [m.name for m in pkgutil.walk_packages(sp_edge_runtime.__path__, "sp_edge_runtime.")]
 for name in modules:
     importlib.import_module(name)
-assert "cv2" not in sys.modules, "OpenCV is for cameras and videos alone"
+assert "cv2" not in sys.modules, "OpenCV is for cameras alone"
+assert "av" not in sys.modules, "PyAV is for videos and network streams alone"
 
 from sp_edge.preprocess import load_image
 from sp_edge_runtime.recognizer import Recognizer

@@ -1,4 +1,4 @@
-"""Probes of cameras, and of what reads them: OpenCV, GStreamer, PyGObject."""
+"""Probes of cameras, and of what reads them: PyAV, OpenCV, GStreamer, PyGObject."""
 
 from __future__ import annotations
 
@@ -8,14 +8,34 @@ from pathlib import Path
 
 from sp_edge.engines.device import read_text
 from sp_edge_runtime.doctor.finding import MISSING, OK, WARN, Finding, Host, LoadError
+from sp_edge_runtime.doctor.packages import least, numbers
 from sp_edge_runtime.sources.opencv import stable_device
 
 _GST = "sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
 _GI = "sudo apt-get install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good"
 
 
+def pyav(host: Host) -> Iterator[Finding]:
+    """PyAV, which reads video files and network streams."""
+    wanted = least(host, "av")
+    remedy = f"pip install 'av>={wanted}'"
+    try:
+        version = host.load("av", "m.__version__")
+    except LoadError as error:
+        yield Finding("PyAV", MISSING, f"installed, but does not load: {error}", "pip install --force-reinstall av")
+        return
+    if version is None:
+        # On a Jetson the extra would put pip's OpenCV before JetPack's.
+        whole = remedy if host.l4t else "pip install 'sp-edge[camera]'"
+        yield Finding("PyAV", MISSING, "not installed; pictures and USB cameras work without it", whole)
+    elif numbers(version) < numbers(wanted):
+        yield Finding("PyAV", MISSING, f"{version}, older than {wanted}", remedy)
+    else:
+        yield Finding("PyAV", OK, version)
+
+
 def opencv(host: Host) -> Iterator[Finding]:
-    """OpenCV, and whether it was built with GStreamer, which a CSI camera needs."""
+    """OpenCV, which reads USB cameras, and whether it was built with GStreamer, which a CSI camera needs."""
     try:
         said = host.load("cv2", "m.__version__ + chr(10) + m.getBuildInformation()")
     except LoadError as error:
@@ -26,7 +46,7 @@ def opencv(host: Host) -> Iterator[Finding]:
         return
     if said is None:
         remedy = "sudo apt-get install nvidia-opencv" if host.l4t else "pip install 'sp-edge[camera]'"
-        yield Finding("OpenCV", MISSING, "not installed; pictures and folders work without it", remedy)
+        yield Finding("OpenCV", MISSING, "not installed; files and network streams work without it", remedy)
         return
     version = said.split("\n", 1)[0]
     if re.search(r"GStreamer:\s*YES", said):
@@ -35,7 +55,7 @@ def opencv(host: Host) -> Iterator[Finding]:
         remedy = "pip uninstall opencv-python opencv-python-headless; sudo apt-get install nvidia-opencv"
         yield Finding("OpenCV", WARN, f"{version} without GStreamer: no CSI camera through it", remedy)
     else:
-        yield Finding("OpenCV", OK, f"{version} without GStreamer; USB cameras, videos and RTSP work")
+        yield Finding("OpenCV", OK, f"{version} without GStreamer; USB cameras work")
 
 
 def gstreamer(host: Host) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from sp_edge_runtime.doctor.cameras import cameras, gstreamer, opencv, pygobject
+from sp_edge_runtime.doctor.cameras import cameras, gstreamer, opencv, pyav, pygobject
 from sp_edge_runtime.doctor.finding import MISSING, Finding, Host
 from sp_edge_runtime.doctor.machine import disk, gpu, jetson, memory, power, python
 from sp_edge_runtime.doctor.packages import cuda_bindings, extras, onnxruntime, packages, tensorrt
@@ -24,6 +24,7 @@ def examine(host: Host | None = None) -> list[Finding]:
         memory,
         disk,
         power,
+        pyav,
         opencv,
         gstreamer,
         pygobject,

@@ -164,6 +164,11 @@ def _requirements(host: Host) -> Iterator[tuple[str, str, str]]:
         yield found[1], found[2] or "0", extra[1] if extra else ""
 
 
+def least(host: Host, name: str) -> str:
+    """The least version of a package that sp-edge asks for; '0' where it asks for any."""
+    return next((version for package, version, _ in _requirements(host) if package == name), "0")
+
+
 def numbers(version: str) -> tuple[int, ...]:
     """(1, 26, 4) of '1.26.4', without what stands behind the numbers."""
     found = re.match(r"\d+(?:\.\d+)*", version)

@@ -3,8 +3,8 @@
 A driver that hangs cannot be interrupted, and one that crashes takes its process along: so it gets one that can be killed.
 The request is a JSON line on standard input, not an argument: those are readable by every user of the machine. Answers are JSON
 objects behind their length (4 bytes, big-endian): {"ready"} when the libraries are loaded, {"opened": fps or null}, {"frame":
-number, "time", "captured", "shape": [H, W]} with H x W x 3 bytes of RGB behind it, {"ended"} or {"error"}. When standard input
-ends, so does the process.
+number, "time", "captured", "damaged", "shape": [H, W]} with H x W x 3 bytes of RGB behind it, {"alive"} for a frame that is
+left out, {"ended"} or {"error"}. When standard input ends, so does the process.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from sp_edge_runtime.sources.request import Captured, CaptureRequest
 LENGTH = struct.Struct(">I")
 
 
-def capture(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
+def capture(request: CaptureRequest) -> tuple[float | None, Iterator[Captured | None]]:
     """Opens a source: its claimed frames a second and its frames, which end when the source says that it is over.
+
+    None stands for a frame that the stride leaves out: a sign of life.
 
     Raises:
         SourceError: it cannot be opened, or at a frame, it was lost.
@@ -42,9 +44,13 @@ def capture(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
         from sp_edge_runtime.sources.gstreamer import capture_pipeline
 
         return capture_pipeline(request)
-    from sp_edge_runtime.sources.opencv import capture_opencv
+    if request.kind == "stream":
+        from sp_edge_runtime.sources.network import capture_network
 
-    return capture_opencv(request)
+        return capture_network(request)
+    from sp_edge_runtime.sources.opencv import capture_device
+
+    return capture_device(request)
 
 
 def main() -> None:
@@ -58,10 +64,13 @@ def main() -> None:
         fps, frames = capture(request)
         _send(channel, {"opened": fps})
         with closing(frames):  # type: ignore[type-var]
-            for number, seconds, captured, image_rgb in frames:
-                height, width = image_rgb.shape[:2]
-                _send(channel, {"frame": number, "time": seconds, "captured": captured, "shape": [height, width]})
-                _write(channel, np.ascontiguousarray(image_rgb).data.cast("B"))
+            for frame in frames:
+                if frame is None:
+                    _send(channel, {"alive": True})
+                    continue
+                told = {"frame": frame.number, "time": frame.time, "captured": frame.captured, "damaged": frame.damaged}
+                _send(channel, {**told, "shape": frame.image_rgb.shape[:2]})
+                _write(channel, np.ascontiguousarray(frame.image_rgb).data.cast("B"))
         _send(channel, {"ended": True})
     except BrokenPipeError:
         pass  # the parent has no more use for frames

@@ -87,6 +87,7 @@ class Source(ABC):
         stale: frames that were older than a stream's `max_staleness` when their result was there, so far.
         restarts: how often a live source was lost, so far.
         unreadable: pictures that could not be read, so far: path -> why.
+        damaged: frames that were left out because not all of them arrived or decoded, so far.
     """
 
     def __init__(self, name: str, *, live: bool = False, timed: bool = True, fps: float | None = None) -> None:
@@ -94,7 +95,7 @@ class Source(ABC):
         self.live = live
         self.timed = timed
         self.fps = fps
-        self.dropped = self.stale = self.restarts = 0
+        self.dropped = self.stale = self.restarts = self.damaged = 0
         self.unreadable: dict[str, str] = {}
         self._closed = threading.Event()
 

@@ -42,7 +42,7 @@ def csi_pipeline(sensor: int, size_wh: tuple[int, int], rate: float, flip: Flip 
     )
 
 
-def capture_pipeline(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
+def capture_pipeline(request: CaptureRequest) -> tuple[float | None, Iterator[Captured | None]]:
     """Opens a pipeline that ends in an appsink; see `capture`."""
     try:
         cv2 = opencv("a GStreamer pipeline")
@@ -58,7 +58,7 @@ def capture_pipeline(request: CaptureRequest) -> tuple[float | None, Iterator[Ca
     return capture_from(opened, cv2, request)
 
 
-def _through_pygobject(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
+def _through_pygobject(request: CaptureRequest) -> tuple[float | None, Iterator[Captured | None]]:
     gst = _gst()
     text = _SINK.sub(_TRUE.format(""), request.address)
     try:
@@ -104,7 +104,7 @@ def _elements(pipeline: Any) -> list[Any]:
     return elements
 
 
-def _frames(gst: Any, pipeline: Any, sink: Any, request: CaptureRequest) -> Iterator[Captured]:
+def _frames(gst: Any, pipeline: Any, sink: Any, request: CaptureRequest) -> Iterator[Captured | None]:
     number, bus = 0, pipeline.get_bus()
     failures = gst.MessageType.ERROR
     try:
@@ -129,6 +129,8 @@ def _frames(gst: Any, pipeline: Any, sink: Any, request: CaptureRequest) -> Iter
             seconds, captured = time.time(), time.monotonic()
             if number % request.stride == 0:
                 yield Captured(number, seconds, captured, _rgb(sample))
+            else:
+                yield None
             number += 1
     finally:
         pipeline.set_state(gst.State.NULL)

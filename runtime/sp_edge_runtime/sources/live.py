@@ -24,6 +24,7 @@ class Feed(Protocol):
     """One attempt at a live source, as `CaptureProcess` is one."""
 
     fps: float | None
+    damaged: int
 
     def open(self) -> None:
         """Waits until the source is open; raises SourceError where it is not to be had."""
@@ -202,8 +203,9 @@ class LiveSource(Source):
             if self._closed.is_set():
                 return
             feed.open()
-            first, began = self._next_id, None
+            first, began, damaged = self._next_id, None, self.damaged
             while not self._closed.is_set() and (frame := feed.read()) is not None:
+                self.damaged = damaged + feed.damaged
                 began = frame.captured if began is None else began
                 if frame.captured - began > STEADY:
                     self._backoff.reset()

@@ -20,12 +20,8 @@ from sp_edge.errors import MissingExtraError, SettingsError, SourceError
 from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.request import Captured, CaptureRequest
 
-# It prints nothing; asks RTSP for TCP, over which nothing is lost; and takes half a packet, with which a recording breaks off,
-# for none, instead of a frame whose lower part is grey.
-FFMPEG = {"OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_FFMPEG_CAPTURE_OPTIONS": "rtsp_flags;prefer_tcp|fflags;discardcorrupt"}
 RETRY = 0.01  # seconds between attempts to read a camera that gave no frame
 BY_ID = Path("/dev/v4l/by-id")
-MOST_STRETCH = 4.0  # a pixel's longer side by its shorter; a claim beyond it cannot be
 _redirecting = threading.Lock()  # of two at once the second would keep the first's nowhere
 
 
@@ -39,9 +35,7 @@ def opencv(purpose: str) -> Any:
         MissingExtraError: not installed.
         SourceError: installed, but one of its libraries is missing.
     """
-    # What FFmpeg inside OpenCV goes by; an application's own choice stands.
-    for name, value in FFMPEG.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg inside it is silent, unless an application chose otherwise
     try:
         cv2 = importlib.import_module("cv2")
     except ModuleNotFoundError as cause:
@@ -79,32 +73,6 @@ def quiet() -> Iterator[None]:
             os.close(kept)
 
 
-class Complaints:
-    """What FFmpeg inside OpenCV says to the process's stderr, which it takes away: for a process that only captures, before it
-    uses FFmpeg.
-
-    From 4.13 on, OpenCV hands on a frame that it could not convert as if it could: the memory that it found, or an older frame.
-    So it does with every interlaced one, and FFmpeg's complaint is all that tells.
-    """
-
-    def __init__(self) -> None:
-        # With one of these OpenCV prints to stdout, when it has enough; without, FFmpeg prints errors to stderr, at once.
-        for name in ("OPENCV_FFMPEG_LOGLEVEL", "OPENCV_FFMPEG_DEBUG"):
-            os.environ.pop(name, None)
-        self._said, writer = os.pipe()
-        for end in (self._said, writer):
-            os.set_blocking(end, False)  # FFmpeg never waits for its reader
-        os.dup2(writer, 2)
-        os.close(writer)
-
-    def interlaced(self) -> bool:
-        """Whether, since the last call, a frame could not be converted because it is interlaced."""
-        try:
-            return b"Cannot convert interlaced" in os.read(self._said, 1 << 16)
-        except BlockingIOError:
-            return False
-
-
 def has_gstreamer(cv2: Any) -> bool:
     """Whether this OpenCV was built with GStreamer, as JetPack's was and pip's was not."""
     return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
@@ -123,7 +91,7 @@ def stable_device(device: str, by_id: Path = BY_ID) -> str:
 
 
 def retrieve_rgb(capture: Any, cv2: Any) -> NDArray[np.uint8] | None:
-    """The frame that a cv2.VideoCapture grabbed as uint8 (H, W, 3) RGB with square pixels; None where it does not decode.
+    """The frame that a cv2.VideoCapture grabbed as uint8 (H, W, 3) RGB; None where it does not decode.
 
     Raises:
         SourceError: the frame is not uint8 (H, W, 3).
@@ -134,51 +102,26 @@ def retrieve_rgb(capture: Any, cv2: Any) -> NDArray[np.uint8] | None:
     if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
         got = f"{image_bgr.dtype} {image_bgr.shape}"
         raise SourceError("the frames have a form that is not supported", expected="uint8 (H, W, 3)", got=got)
-    return np.asarray(cv2.cvtColor(_with_square_pixels(image_bgr, capture, cv2), cv2.COLOR_BGR2RGB))
+    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
 
 
-def _with_square_pixels(image_bgr: NDArray[np.uint8], capture: Any, cv2: Any) -> NDArray[np.uint8]:
-    """The image as players show it: some cameras record fewer columns than there are to be seen."""
-    wide, high = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
-    if wide == high or wide <= 0 or high <= 0 or not 1 / MOST_STRETCH <= wide / high <= MOST_STRETCH:
-        return image_bgr
-    # OpenCV has turned the image already, if it is to be turned, but not its pixels' shape.
-    if capture.get(cv2.CAP_PROP_ORIENTATION_AUTO) and capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90:
-        wide, high = high, wide
-    height, width = image_bgr.shape[:2]
-    return np.asarray(cv2.resize(image_bgr, (max(1, round(width * wide / high)), height)))
+def capture_device(request: CaptureRequest) -> tuple[float | None, Iterator[Captured | None]]:
+    """Opens a USB camera; see `capture`."""
+    cv2 = opencv("a camera")
+    return capture_from(_open_device(cv2, request), cv2, request)
 
 
-def claimed_fps(capture: Any, cv2: Any) -> float | None:
-    """Frames a second as a camera or video claims them; None for a claim that cannot be."""
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    return rate if 0 < rate <= 1000 else None
-
-
-def capture_opencv(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
-    """Opens a camera or a network stream; see `capture`. Of a stream, it takes the process's stderr."""
-    cv2 = opencv("a camera or stream")
-    complaints = Complaints() if request.kind == "stream" else None
-    opened = _open_device(cv2, request) if request.kind == "device" else _open_stream(cv2, request)
-    return capture_from(opened, cv2, request, complaints)
-
-
-def capture_from(
-    capture: Any, cv2: Any, request: CaptureRequest, complaints: Complaints | None = None
-) -> tuple[float | None, Iterator[Captured]]:
+def capture_from(capture: Any, cv2: Any, request: CaptureRequest) -> tuple[float | None, Iterator[Captured | None]]:
     """The frames of an open cv2.VideoCapture, which belongs to them from now on."""
-    return claimed_fps(capture, cv2), _frames(capture, cv2, request, complaints)
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    return rate if 0 < rate <= 1000 else None, _frames(capture, cv2, request)
 
 
-def _frames(capture: Any, cv2: Any, request: CaptureRequest, complaints: Complaints | None) -> Iterator[Captured]:
+def _frames(capture: Any, cv2: Any, request: CaptureRequest) -> Iterator[Captured | None]:
     number, latest = 0, time.monotonic()
     try:
         while True:
             if not capture.grab():
-                if request.kind == "stream":
-                    if 0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) <= number + 1:  # a claim that may be one too many
-                        return  # a video served over HTTP, which has been shown whole
-                    raise SourceError(f"{redact(request.address)} broke off", expected="further frames")
                 if time.monotonic() - latest > request.timeout:
                     raise SourceError(
                         f"{redact(request.address)} gives no frames", expected=f"one within {request.timeout:g} s"
@@ -186,14 +129,9 @@ def _frames(capture: Any, cv2: Any, request: CaptureRequest, complaints: Complai
                 time.sleep(RETRY)  # a camera's hiccup
                 continue
             seconds, latest = time.time(), time.monotonic()
-            if number % request.stride == 0 and (image_rgb := retrieve_rgb(capture, cv2)) is not None:
-                if complaints and complaints.interlaced():
-                    raise SettingsError(
-                        f"{redact(request.address)} is interlaced, of which this OpenCV makes no pictures",
-                        expected="progressive frames, or OpenCV before 4.13",
-                        got=f"OpenCV {cv2.__version__}",
-                        next_step="set the camera to progressive, or read it through a pipeline: '... ! deinterlace ! appsink'",
-                    )
+            if number % request.stride:
+                yield None
+            elif (image_rgb := retrieve_rgb(capture, cv2)) is not None:
                 yield Captured(number, seconds, latest, image_rgb)
             number += 1
     finally:
@@ -231,20 +169,5 @@ def _open_device(cv2: Any, request: CaptureRequest) -> Any:
             expected=", ".join(f"{value:g}" for value in asked.values()),
             got=", ".join(f"{value:g}" for value in got.values()),
             next_step=f"v4l2-ctl --device {device} --list-formats-ext shows what it offers",
-        )
-    return capture
-
-
-def _open_stream(cv2: Any, request: CaptureRequest) -> Any:
-    # Without these FFmpeg waits for an absent host for half a minute, and for a silent one for ever.
-    wait = int(request.timeout * 1000)
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, wait, cv2.CAP_PROP_READ_TIMEOUT_MSEC, wait]
-    capture = cv2.VideoCapture(request.address, cv2.CAP_FFMPEG, limits)
-    if not capture.isOpened():
-        capture.release()
-        raise SourceError(
-            f"cannot open {redact(request.address)}",
-            expected="a stream that delivers",
-            next_step="check address, user name and password with ffplay",
         )
     return capture

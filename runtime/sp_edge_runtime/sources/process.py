@@ -47,6 +47,10 @@ class CaptureProcess:
     Args:
         request: what to capture. Its timeout is the watchdog's: without a frame for so long, `read` raises.
 
+    Attributes:
+        fps: frames a second as the source claims them; None where it claims nothing, and before `open`.
+        damaged: frames that the capture left out because not all of them arrived, so far.
+
     Raises:
         SourceError: the process cannot be started.
     """
@@ -55,6 +59,7 @@ class CaptureProcess:
         self._name = redact(request.address)
         self._timeout = request.timeout
         self.fps: float | None = None
+        self.damaged = 0
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 [sys.executable, "-c", _PROGRAM, *sys.path],
@@ -92,9 +97,11 @@ class CaptureProcess:
         Raises:
             SourceError: it failed, or there was no frame in time.
         """
-        message = self._message(self._timeout + 0.5, "frame", "ended")
+        while "alive" in (message := self._message(self._timeout + 0.5, "frame", "alive", "ended")):
+            pass  # each is a sign of life
         if "ended" in message:
             return None
+        self.damaged = message["damaged"]
         height, width = message["shape"]
         if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
             raise SourceError(f"{self._name} gives frames that cannot be used", got=f"{width}x{height} pixels")

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sp_edge.errors import SourceError
 from sp_edge.preprocess import EXTENSIONS
+from sp_edge_runtime.sources.decode import Decoder
 from sp_edge_runtime.sources.frames import Source, VideoFrame, flipped
-from sp_edge_runtime.sources.opencv import claimed_fps, opencv, quiet, retrieve_rgb
 from sp_edge_runtime.sources.options import SourceOptions
-from sp_edge_runtime.sources.process import CaptureFailedError, CaptureProcess
-from sp_edge_runtime.sources.request import CaptureRequest
-
-STILL = 25  # frames that look the same before the video is taken for one that OpenCV does not show
+from sp_edge_runtime.sources.pyav import Extent, claimed_fps, pyav, video_of
 
 
 class VideoFileSource(Source):
-    """A video file.
+    """A video file, decoded by FFmpeg through PyAV.
 
     Args:
         path: of the file.
@@ -29,100 +25,125 @@ class VideoFileSource(Source):
             again.
 
     Raises:
-        SourceError: OpenCV cannot read it, or it holds no frame, or it is interlaced and this OpenCV shows no such video.
-        MissingExtraError: OpenCV is not installed.
+        SourceError: FFmpeg cannot read it, or it holds no frame.
+        MissingExtraError: PyAV is not installed.
     """
 
     def __init__(self, path: Path, options: SourceOptions = SourceOptions()) -> None:
         super().__init__(str(path))
-        self._cv2 = opencv("a video")
+        self._av = pyav("a video")
         self._path = path
         self._options = options
-        capture = self._open()
-        try:
-            if not capture.grab():
+        with self._open() as container:
+            stream = video_of(container)
+            self.fps = claimed_fps(stream)
+            if next(_decoded(container, Decoder(stream, self.name, live=True)), None) is None:
                 raise SourceError(f"the video {path} ends before its first frame", expected="at least one frame")
-            self.fps = claimed_fps(capture, self._cv2)
-            still = _stands_still(capture)
-        finally:
-            capture.release()
-        if still:
-            self._refuse_interlaced()
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        """The frames from the file's first on; one that does not decode raises SourceError."""
+        """The frames from the file's first on, without damaged ones.
+
+        Raises:
+            SourceError: after the last frame, where the file breaks off or frames were left out.
+        """
         number = 0
         while True:
-            first, capture = number, self._open()
-            position: float | None = None
-            try:
-                while not self._closed.is_set() and capture.grab():
-                    position = self._position(capture, position)
-                    if (number - first) % self._options.vid_stride == 0:
-                        yield self._frame(capture, number, position)
-                    number += 1
-            finally:
-                capture.release()
-            if self._closed.is_set() or not self._options.loop:
+            first = number
+            for frame in self._lap(first):
+                number += 1
+                if self._closed.is_set():
+                    return
+                if frame is not None:
+                    yield frame
+            if not self._options.loop:
                 return
             if number == first:
                 raise SourceError(f"the video {self.name} has no frames any more", expected="at least one frame")
 
-    def _position(self, capture: Any, before: float | None) -> float:
-        """Seconds into the video, where it was `before` at the frame before; None for the first.
-
-        A frame without a time of its own, for which OpenCV says 0, follows at the video's rate: so all of raw H.264, and the
-        last ones of an AVI.
-        """
-        position: float = capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
-        if before is None or position > 0:
-            return position
-        return before + (1 / self.fps if self.fps else 0.0)
-
-    def _frame(self, capture: Any, number: int, position: float) -> VideoFrame:
-        image_rgb = retrieve_rgb(capture, self._cv2)
-        if image_rgb is None:
-            raise SourceError(f"frame {number} of {self.name} is damaged", expected="a frame that decodes")
-        return VideoFrame(flipped(image_rgb, self._options.flip), number, position)
-
-    def _refuse_interlaced(self) -> None:
-        """Raises where OpenCV repeats what lay in memory instead of converting frames, as a process of its own finds."""
-        process = CaptureProcess(CaptureRequest("stream", str(self._path.absolute())))
-        try:
-            process.open()
-            process.read()
-        except CaptureFailedError as failure:
-            if failure.fatal:
+    def _lap(self, first: int) -> Iterator[VideoFrame | None]:
+        """One run through the file, whose frames are numbered from `first` on; None for one that the stride leaves out."""
+        with self._open() as container:
+            stream = video_of(container)
+            decoder, extent, clock = Decoder(stream, self.name), Extent(container, stream), _Clock(container, self.fps)
+            read = 0
+            for frame in _decoded(container, decoder, extent.add, clock.add):
+                seconds = clock.seconds(frame)
+                if read % self._options.vid_stride:
+                    yield None
+                else:
+                    yield VideoFrame(flipped(decoder.rgb(frame), self._options.flip), first + read + decoder.damaged, seconds)
+                read += 1
+            self.damaged += decoder.damaged
+            if decoder.damaged or extent.missing:
                 raise SourceError(
-                    f"the video {self.name} is interlaced, of which this OpenCV makes no pictures",
-                    expected=failure.expected,
-                    got=failure.got,
-                    next_step=f"ffmpeg -i {shlex.quote(str(self._path))} -vf yadif -pix_fmt yuv420p readable.mp4",
-                ) from failure
-        except SourceError:
-            pass  # it does not read there, but it does here
-        finally:
-            process.release()
+                    f"the video {self.name} is damaged or breaks off",
+                    expected=extent.claim or "frames that are whole",
+                    got=f"{read} frames" + (f", {decoder.damaged} damaged ones left out" if decoder.damaged else ""),
+                    next_step="the results up to here are kept; record or copy it again",
+                )
 
     def _open(self) -> Any:
-        with quiet():
-            capture = self._cv2.VideoCapture(str(self._path))
-        if not capture.isOpened():
-            capture.release()
-            raise SourceError(
-                f"{self._path} is no video that OpenCV can read",
-                expected=f"a video, or a picture ({', '.join(sorted(EXTENSIONS))})",
-                next_step=f"ffmpeg -i {shlex.quote(str(self._path))} -pix_fmt yuv420p readable.mp4",
-            )
-        return capture
+        try:
+            # An absolute path, so that no colon makes an address of it.
+            container = self._av.open(str(self._path.absolute()))
+        except (self._av.FFmpegError, ValueError) as cause:
+            raise self._no_video(str(cause)) from cause
+        if video_of(container) is None:
+            container.close()
+            raise self._no_video("no pictures in it")
+        return container
+
+    def _no_video(self, got: str) -> SourceError:
+        return SourceError(
+            f"{self._path} is no video that FFmpeg can read",
+            expected=f"a video, or a picture ({', '.join(sorted(EXTENSIONS))})",
+            got=got.replace(str(self._path.absolute()), str(self._path)),
+            next_step=f"ffmpeg -i {shlex.quote(str(self._path))} -pix_fmt yuv420p readable.mp4",
+        )
 
 
-def _stands_still(capture: Any) -> bool:
-    """Whether the first frames, of which the first is grabbed, are the same to the bit; what a camera films never is."""
-    first = capture.retrieve()[1]
-    for _ in range(STILL - 1):
-        if not capture.grab():
-            break
-        if not np.array_equal(first, capture.retrieve()[1]):
-            return False
-    return True
+def _decoded(container: Any, decoder: Decoder, *told: Callable[[Any], None]) -> Iterator[Any]:
+    """The frames of a container's video, which ends where it cannot be read; `told` hear of each packet of every stream."""
+    packets, video = container.demux(), video_of(container)
+    while True:
+        try:
+            packet = next(packets, None)
+        except pyav("a video").FFmpegError:
+            decoder.damaged += 1
+            return
+        if packet is None:
+            return
+        for tell in told:
+            tell(packet)
+        if packet.stream is video:
+            yield from (frame for frame, _ in decoder.frames(packet))
+
+
+class _Clock:
+    """Seconds into a file at which its frames are shown, from the first one on.
+
+    A frame without a time of its own, as all of raw H.264, follows at the video's rate. An AVI knows only in what order its
+    frames are decoded, and when the first, second, third one is shown.
+    """
+
+    def __init__(self, container: Any, fps: float | None) -> None:
+        self._decoding: deque[Any] | None = deque() if container.format.name == "avi" else None
+        self._interval = 1 / fps if fps else 0.0
+        self._began: float | None = None
+        self._latest: float | None = None
+
+    def add(self, packet: Any) -> None:
+        """Hears of a packet before its frames come."""
+        if self._decoding is not None and packet.size and packet.dts is not None and packet.stream.type == "video":
+            self._decoding.append(packet.dts * packet.time_base)
+
+    def seconds(self, frame: Any) -> float:
+        """Of the next frame."""
+        at: float | None = frame.time
+        if self._decoding is not None:
+            at = float(self._decoding.popleft()) if self._decoding else None
+        if at is None:
+            at = 0.0 if self._latest is None else self._latest + self._interval
+        self._latest = at
+        self._began = at if self._began is None else self._began
+        return at - self._began

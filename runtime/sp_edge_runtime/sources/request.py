@@ -50,9 +50,18 @@ class CaptureRequest:
 
 
 class Captured(NamedTuple):
-    """A captured frame: its number, its time of day and monotonic time, and uint8 (H, W, 3) RGB."""
+    """A captured frame.
+
+    Attributes:
+        number: of the frame in its source, from 0; those that are left out count too.
+        time: of day when it was captured, `time.time`.
+        captured: the same in seconds of `time.monotonic`.
+        image_rgb: uint8 (H, W, 3) RGB.
+        damaged: frames that were left out because not all of them arrived, so far.
+    """
 
     number: int
     time: float
     captured: float
     image_rgb: NDArray[np.uint8]
+    damaged: int = 0

@@ -33,13 +33,13 @@ def parse_test(address: str) -> dict[str, int]:
     return {name: int(value) for name, value in pairs}
 
 
-def capture_test(request: CaptureRequest) -> tuple[float | None, Iterator[Captured]]:
+def capture_test(request: CaptureRequest) -> tuple[float | None, Iterator[Captured | None]]:
     """The scenes as a capture; a rate of 25 and 640x480 pixels where nothing else was asked for."""
     rate = request.rate or RATE
     return rate, _frames(request, rate, parse_test(request.address))
 
 
-def _frames(request: CaptureRequest, rate: float, faults: dict[str, int]) -> Iterator[Captured]:
+def _frames(request: CaptureRequest, rate: float, faults: dict[str, int]) -> Iterator[Captured | None]:
     began = time.monotonic()
     for number in itertools.count():
         if number == faults.get("end"):
@@ -52,3 +52,5 @@ def _frames(request: CaptureRequest, rate: float, faults: dict[str, int]) -> Ite
         seconds, captured = time.time(), time.monotonic()
         if number % request.stride == 0:
             yield Captured(number, seconds, captured, scene(number, request.size_wh or SIZE_WH))
+        else:
+            yield None

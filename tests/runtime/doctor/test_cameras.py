@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import toy_host
-from sp_edge_runtime.doctor.cameras import cameras, gstreamer, opencv, pygobject
+from sp_edge_runtime.doctor.cameras import cameras, gstreamer, opencv, pyav, pygobject
 from sp_edge_runtime.doctor.finding import MISSING, OK, WARN
 
 WITH = "4.8.0\n  Video I/O:\n    DC1394:                      NO\n    GStreamer:                   YES (1.20.3)\n"
@@ -29,6 +29,24 @@ def test_opencv(tmp_path: Path, said: str | Exception | None, desktop: str, jets
     assert found.state == jetson
     assert ("nvidia-opencv" in found.remedy) == (jetson != OK)
     assert "pip install" not in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "words"),
+    [
+        ("17.1.0", OK, "17.1.0"),
+        ("14.4.0", MISSING, "14.4.0, older than 17"),
+        (None, MISSING, "not installed"),
+        (ImportError("libavcodec.so.62"), MISSING, "does not load: libavcodec.so.62"),
+    ],
+)
+def test_pyav(tmp_path: Path, said: str | Exception | None, state: str, words: str) -> None:
+    (found,) = pyav(toy_host.host(tmp_path / "desktop", modules={"av": said}))  # type: ignore[dict-item]
+    assert (found.state, words in found.found) == (state, True)
+    (found,) = pyav(toy_host.jetson(tmp_path / "jetson", modules={"av": said}))
+    assert found.state == state
+    # The extra would put pip's OpenCV, which has no GStreamer, before JetPack's.
+    assert "sp-edge[camera]" not in found.remedy
 
 
 def test_gstreamer_has_the_csi_cameras_source(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_a_whole_jetson_has_nothing_to_mend(tmp_path: Path) -> None:
     assert is_well(findings)
     names = [found.name for found in findings]
     assert {"Python", "Jetson", "numpy", "ONNX Runtime", "GPU", "TensorRT", "CUDA bindings"} <= set(names)
-    assert {"memory", "disk", "power mode", "OpenCV", "GStreamer", "PyGObject", "camera /dev/video0"} <= set(names)
+    assert {"memory", "disk", "power mode", "PyAV", "OpenCV", "GStreamer", "PyGObject", "camera /dev/video0"} <= set(names)
     wrong = {found.name for found in findings if found.state != OK}
     assert wrong == {"extra train", "extra export"}  # which a Jetson is to leave out
 

@@ -23,6 +23,7 @@ class FakeFeed:
     def __init__(self, *items: object, fails: Exception | None = None) -> None:
         self.items: queue.Queue[object] = queue.Queue()
         self.fps: float | None = 25.0
+        self.damaged = 0
         self.released = threading.Event()
         self.idle = threading.Event()
         self.fails = fails

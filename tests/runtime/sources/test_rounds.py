@@ -29,7 +29,7 @@ class Given(Source):
 class Feed:
     """Frames, and then what a test wants: the end, a failure, or silence until it is closed."""
 
-    fps = None
+    fps, damaged = None, 0
 
     def __init__(self, count: int, then: Exception | None = None, silent: bool = False) -> None:
         self.numbers = iter(range(count))

@@ -161,7 +161,7 @@ def test_two_channels_of_one_recorder_have_names_of_their_own(recognizer: Recogn
     """What tells them apart stands behind '?', where a password may be, and is hidden."""
 
     class Feed:
-        fps = None
+        fps, damaged = None, 0
 
         def __init__(self, name: str) -> None:
             self.frames = [frame(name)]

@@ -1,0 +1,179 @@
+"""Pictures over HTTP: each as soon as it is there, never one that was cut; a still picture is asked for again."""
+
+import io
+import itertools
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sp_edge.errors import SourceError
+from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.sources.mjpeg import Parts, capture_pictures, jpeg_end
+from sp_edge_runtime.sources.request import CaptureRequest
+
+Answer = Callable[[socket.socket, bytes], None]
+
+
+def jpeg(value: int, *, thumbnail: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    noise = np.random.default_rng(value).integers(0, 20, (48, 64, 3), np.uint8)
+    Image.fromarray(noise + np.uint8(value)).save(out, "JPEG", quality=90)
+    content = out.getvalue()
+    if thumbnail:
+        content = content[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + content[2:]
+    return content
+
+
+FRAMES = [jpeg(value) for value in (20, 80, 140, 200)]
+OK = b"HTTP/1.1 200 OK\r\n"
+MULTIPART = OK + b"Content-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
+
+
+def part(content: bytes, *, length: bool = True) -> bytes:
+    told = b"Content-Length: %d\r\n" % len(content) if length else b""
+    return b"--frame\r\nContent-Type: image/jpeg\r\n" + told + b"\r\n" + content + b"\r\n"
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answer], str]]:
+    """Starts a camera: each question's connection is handed to the function, with what was asked."""
+    ends: list[Callable[[], None]] = []
+
+    def start(answer: Answer) -> str:
+        listening = socket.create_server(("127.0.0.1", 0))
+
+        def work() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection, suppress(OSError):
+                    answer(connection, connection.recv(4096))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+
+        def end() -> None:
+            listening.shutdown(socket.SHUT_RDWR)
+            listening.close()
+            thread.join()
+
+        ends.append(end)
+        return f"http://127.0.0.1:{listening.getsockname()[1]}/cam"
+
+    yield start
+    for end in ends:
+        end()
+
+
+def captured(address: str, **options: object) -> Iterator[object]:
+    opened = capture_pictures(CaptureRequest("stream", address, timeout=5.0, **options))  # type: ignore[arg-type]
+    assert opened is not None
+    return opened[1]
+
+
+def level(frame: object) -> int:
+    """Which of the pictures it is, by its brightness."""
+    return int(np.abs(np.array([20, 80, 140, 200]) + 9.5 - frame.image_rgb.mean()).argmin())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_picture_is_handed_on_before_the_next_one_comes(length: bool, serve: Callable[[Answer], str]) -> None:
+    seen = threading.Semaphore(0)
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(MULTIPART)
+        for content in FRAMES:
+            connection.sendall(part(content, length=length))
+            assert seen.acquire(timeout=10)  # else the reader waits for what comes after the picture
+
+    frames = captured(serve(answer))
+    for number in range(len(FRAMES)):
+        frame = next(frames)
+        assert level(frame) == number
+        seen.release()
+    with pytest.raises(SourceError, match="broke off"):
+        next(frames)
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_picture_that_was_cut_is_left_out_and_counted(length: bool, serve: Callable[[Answer], str]) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
+        cut = FRAMES[1][: len(FRAMES[1]) // 2]
+        connection.sendall(MULTIPART + b"".join(part(one, length=length) for one in (FRAMES[0], cut, *FRAMES[2:])))
+
+    frames = list(itertools.islice(captured(serve(answer)), 3))
+    assert [level(frame) for frame in frames] == [0, 2, 3]
+    assert [(frame.number, frame.damaged) for frame in frames] == [(0, 0), (2, 1), (3, 1)]  # type: ignore[attr-defined]
+
+
+def test_a_still_picture_is_asked_for_again(serve: Callable[[Answer], str]) -> None:
+    contents = iter(FRAMES)
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        content = next(contents)
+        connection.sendall(OK + b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
+
+    with open_source(serve(answer)) as source:
+        assert [level(frame) for frame in itertools.islice(source, 3)] == [0, 1, 2]
+        assert source.restarts == 0
+
+
+def test_what_the_stride_leaves_out_is_a_sign_of_life(serve: Callable[[Answer], str]) -> None:
+    frames = captured(serve(lambda c, _: c.sendall(MULTIPART + b"".join(map(part, FRAMES)))), stride=3)
+    assert [frame and frame.number for frame in itertools.islice(frames, 4)] == [0, None, None, 3]  # type: ignore[attr-defined]
+
+
+def test_user_and_password_are_sent_when_they_are_asked_for(serve: Callable[[Answer], str]) -> None:
+    asked: list[bytes] = []
+
+    def answer(connection: socket.socket, question: bytes) -> None:
+        asked.append(question)
+        if b"Authorization: Basic dXNlcjpwQHNz" in question:  # user:p@ss
+            connection.sendall(MULTIPART + part(FRAMES[0]))
+        else:
+            connection.sendall(b'HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm="cam"\r\nContent-Length: 0\r\n\r\n')
+
+    address = serve(answer).replace("http://", "http://user:p%40ss@")
+    assert level(next(captured(address))) == 0
+    assert b"Authorization" not in asked[0]
+
+
+def test_an_answer_that_is_an_error(serve: Callable[[Answer], str]) -> None:
+    address = serve(lambda c, _: c.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")) + "?token=secret"
+    with pytest.raises(SourceError, match="cannot open") as caught:
+        captured(address)
+    assert "HTTP 404" in caught.value.got
+    assert "secret" not in str(caught.value)
+
+
+def test_what_is_no_picture_is_for_ffmpeg(serve: Callable[[Answer], str]) -> None:
+    address = serve(lambda c, _: c.sendall(OK + b"Content-Type: video/mp4\r\nContent-Length: 0\r\n\r\n"))
+    assert capture_pictures(CaptureRequest("stream", address)) is None
+
+
+@pytest.mark.parametrize("boundary", ["frame", "--frame", None])
+def test_boundaries_as_cameras_write_them(boundary: str | None) -> None:
+    content = io.BytesIO(b"\r\n" + b"".join(part(one, length=False) for one in FRAMES) + b"--frame--\r\n")
+    assert list(Parts(lambda _: content.read(7), boundary)) == FRAMES
+
+
+def test_an_answer_without_an_end_is_not_read_for_ever() -> None:
+    with pytest.raises(ValueError, match="no picture between"):
+        next(Parts(lambda _: b"nothing\n" * 100, "frame"))
+
+
+def test_where_a_jpeg_ends() -> None:
+    small = jpeg(200)
+    whole = jpeg(20, thumbnail=small)
+    assert jpeg_end(whole) == len(whole)
+    assert jpeg_end(whole + jpeg(80)) == len(whole)
+    assert jpeg_end(whole[:-1]) is None
+    assert jpeg_end(whole[:-40] + jpeg(80)) == len(whole) - 40
+    assert jpeg_end(b"") is jpeg_end(b"\xff\xd8\xff") is jpeg_end(b"no") is None
