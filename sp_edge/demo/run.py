@@ -41,7 +41,9 @@ from sp_edge_runtime.sinks.json_lines import JsonLinesSink
 from sp_edge_runtime.sinks.overlay import annotate
 from sp_edge_runtime.sinks.video import VideoSink
 from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.result import FrameResult, Sink, StreamEvent
+from sp_edge_runtime.streams.smoothing import Smoothing
 from sp_edge_runtime.streams.stream import run_stream
 
 _log = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ def run_demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
     with clock("export"):
         bundle = export(sp, run / runs.BUNDLE, ExportOptions())
     with Recognizer.load(bundle.path) as recognizer:
-        with clock("enrol"):
+        with clock("enroll"):
             taught = teach(recognizer, novel, out / "taught", run / runs.BANK)
         with clock("stream"):
             frames, watched = watch(recognizer, novel.class_names, out, frames=12 if quick else 50)
@@ -169,12 +171,12 @@ def teach(recognizer: Recognizer, novel: PictureSet, folder: Path, bank: Path) -
         recognizer.enroll(name, [image])
         taught.append(TaughtClass(name, image))
         _log.info(f"taught '{name}' from {file}")
-    recognizer.bank.save(bank)
+    recognizer.save(bank)
     return taught
 
 
 def watch(recognizer: Recognizer, names: Sequence[str], out: Path, *, frames: int) -> tuple[list[FrameResult], dict[str, Any]]:
-    """Draws a video in which the taught objects pass among others, and recognises every frame of the file."""
+    """Draws a video in which the taught objects pass among others, and recognizes every frame of the file."""
     looks = {c.name: c for c in scenes.split_classes()["test"]}
     others = [name for name in names if name not in recognizer.bank.names]
     strangers = [others[i] for i in _some(len(others), 3)]
@@ -191,7 +193,7 @@ def watch(recognizer: Recognizer, names: Sequence[str], out: Path, *, frames: in
     (out / RESULTS).unlink(missing_ok=True)  # an earlier demo's
     with open_source(str(out / "camera.mp4")) as source:
         sinks: list[Sink] = [JsonLinesSink(out / RESULTS), VideoSink(out / VIDEO, FPS), keep]
-        summary = run_stream(recognizer, source, sinks)
+        summary = run_stream(recognizer, source, sinks, StreamOptions(smoothing=Smoothing(0)))  # the figures are of each frame
     labels = [result.prediction.label for result in keep.results]
     known = [t in recognizer.bank.names for t in truth]
     watched = {

@@ -25,8 +25,10 @@ def clean_name(name: str) -> str:
     """The one spelling of a class name: NFC Unicode, single spaces, no underscores.
 
     Raises:
-        PromptError: empty, longer than 512 characters, or with control characters.
+        PromptError: no text, empty, longer than 512 characters, or with control characters.
     """
+    if not isinstance(name, str):
+        raise PromptError("a class name is text", expected="such as 'coffee mug'", got=repr(name)[:80])
     spaced = " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
     if all(unicodedata.category(c) in ("Cf", "Zs") for c in spaced):  # empty, or nothing but joiners and direction marks
         raise PromptError("a class needs a name", expected="at least one visible character", got=repr(name))

@@ -478,6 +478,14 @@ def test_anything_else_is_refused_at_once(taught: Recognizer, given: Any) -> Non
     assert taught.bank is before
 
 
+@pytest.mark.parametrize("name", [None, 5, ["red"], b"red"])
+def test_a_name_that_is_no_text_is_refused(taught: Recognizer, name: Any) -> None:
+    with pytest.raises(PromptError, match="a class name is text"):
+        taught.enroll(name, [toy.picture("red")])
+    with pytest.raises(PromptError, match="a class name is text"):
+        taught.forget(name)
+
+
 def test_many_pictures_go_through_the_network_in_parts(taught: Recognizer) -> None:
     images = [toy.picture(name) for name in toy.COLOURS] * QUERIES
     assert [p.label for p in taught.classify(images)] == list(toy.COLOURS) * QUERIES
