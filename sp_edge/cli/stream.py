@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -23,7 +24,6 @@ from sp_edge_runtime.streams.smoothing import Smoothing
 
 if TYPE_CHECKING:
     from sp_edge_runtime.sinks.publisher import Published
-    from sp_edge_runtime.sources.frames import Source
     from sp_edge_runtime.streams.result import Sink
     from sp_edge_runtime.streams.summary import StreamSummary
 
@@ -152,7 +152,7 @@ def stream(
         if output is not None:
             from sp_edge_runtime.sinks.video import VideoSink
 
-            add(VideoSink(Path(output), _fps(sources[0], opening, options)))
+            add(VideoSink(Path(output), min(sources[0].fps or 25.0, options.max_fps or math.inf)))
         if window:
             from sp_edge_runtime.sinks.window import WindowSink
 
@@ -194,12 +194,6 @@ def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[s
             next_step=f"--out {last} to write over it; as a source, put it before a camera or a folder, or name an --out",
         )
     return list(texts), None
-
-
-def _fps(source: Source, opening: SourceOptions, options: StreamOptions) -> float:
-    """Frames a second at which an annotated video plays."""
-    fps = (source.fps or 25.0) / (1 if source.live else opening.vid_stride)
-    return min(fps, options.max_fps or fps)
 
 
 def _report(summary: StreamSummary) -> None:
