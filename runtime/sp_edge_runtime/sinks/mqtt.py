@@ -12,9 +12,14 @@ from sp_edge.errors import MissingExtraError, SettingsError
 from sp_edge_runtime.sinks.publisher import TIMEOUT, Published, Publisher, Topic, split_address
 from sp_edge_runtime.sources.live import Backoff
 
+ONLINE, OFFLINE = b"online", b"offline"
+
 
 class MqttSink(Publisher):
     """Publishes to an MQTT broker: frames under TOPIC/frames with quality of service 0, events under TOPIC/events with 1.
+
+    TOPIC/status is 'online' or 'offline', retained for who comes later. The broker itself says 'offline' of a publisher that
+    was killed, lost its power or its network: that is the client's will.
 
     Args:
         address: mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS; the topic is 'sp-edge' by default.
@@ -35,7 +40,7 @@ class MqttSink(Publisher):
             from paho.mqtt import client, enums
         except ModuleNotFoundError as cause:
             raise MissingExtraError("publishing over MQTT needs a client", package="paho-mqtt", extra="mqtt") from cause
-        self._url, self._topic = url, topic
+        self._url, self._topic, self._status = url, topic, f"{topic}/status"
         self._new_client = partial(client.Client, enums.CallbackAPIVersion.VERSION2)
         self._client: Any = None
         super().__init__(address, published, backoff)
@@ -54,6 +59,8 @@ class MqttSink(Publisher):
         """Leaves the broker and ends the client's thread. A new client begins with nothing that an old one had left."""
         client, self._client = self._client, None
         if client:
+            if client.is_connected():  # of who takes leave, the will is forgotten
+                client.publish(self._status, OFFLINE, retain=True)
             client.disconnect()
             client.loop_stop()
 
@@ -67,6 +74,7 @@ class MqttSink(Publisher):
         client = self._client = self._new_client()
         client.on_connect = answered
         client.connect_timeout = TIMEOUT
+        client.will_set(self._status, OFFLINE, qos=1, retain=True)
         secure = self._url.scheme == "mqtts"
         if self._url.username is not None:
             client.username_pw_set(unquote(self._url.username), unquote(self._url.password or ""))
@@ -78,3 +86,4 @@ class MqttSink(Publisher):
             raise OSError("the broker does not answer")
         if answers[0].is_failure:
             raise OSError(f"the broker answers: {answers[0]}")
+        client.publish(self._status, ONLINE, qos=1, retain=True)
