@@ -29,7 +29,12 @@ def matrix_of(frame: Any) -> int:
     """The code point of a frame's colour matrix: its own, or what players assume for its size."""
     if frame.colorspace in (RGB, *MATRICES):
         return int(frame.colorspace)
-    return BT709 if frame.height > SD_HEIGHT or frame.width > SD_WIDTH else SMPTE170M
+    return BT709 if is_hd(frame.width, frame.height) else SMPTE170M
+
+
+def is_hd(width: int, height: int) -> bool:
+    """Whether players take a video of this size, pixels, for HD where it does not say which matrix it has."""
+    return height > SD_HEIGHT or width > SD_WIDTH
 
 
 def is_hdr(frame: Any) -> bool:
