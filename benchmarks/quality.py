@@ -31,7 +31,7 @@ import emoji
 from digits import digits
 from load import SETS, load_set
 from sp_edge.accuracy import Accuracy, Difference
-from sp_edge.bank.bank import thumbnail
+from sp_edge.bank.crops import thumbnail
 from sp_edge.bank.quality import COPY, difference, judge
 from sp_edge.columns import table
 from sp_edge.data.episodes import Episode, Features

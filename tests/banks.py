@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from sp_edge.bank.bank import PARTS, THUMBNAIL, Bank
+from sp_edge.bank.bank import PARTS, Bank
+from sp_edge.bank.crops import encode_crop
 from sp_edge.bundle.bundle import Bundle
 
-T, D = 4, 6
+T, D, SIDE = 4, 6, 32
 
 
-def shots(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Support features, query features and thumbnails of `count` shots."""
+def shots(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
+    """Support features, query features and crops of `count` shots."""
     rng = np.random.default_rng(seed)
     support, query = (rng.normal(size=(2, count, D)) * 3).astype(np.float32)
-    return support, query, rng.integers(0, 256, (count, THUMBNAIL, THUMBNAIL, 3), dtype=np.uint8)
+    return support, query, [encode_crop(picture) for picture in rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)]
 
 
 def prompt(seed: int) -> np.ndarray:
@@ -30,7 +31,7 @@ def taught(bundle: Bundle) -> Bank:
 
 
 def same(one: Bank, other: Bank) -> None:
-    for field in ("fingerprint", "names", "version", "bundle_strength", "descriptions"):
+    for field in ("fingerprint", "names", "version", "bundle_strength", "text", "descriptions"):
         assert getattr(one, field) == getattr(other, field)
     for part in PARTS:
         assert getattr(one, part).dtype == getattr(other, part).dtype

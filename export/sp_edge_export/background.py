@@ -8,7 +8,8 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bank.bank import THUMBNAIL, Bank
+from sp_edge.bank.bank import Bank
+from sp_edge.bank.crops import crops_of
 from sp_edge.bank.head import Head
 from sp_edge.data import sets
 from sp_edge.data.episodes import Features
@@ -18,7 +19,7 @@ from sp_edge.matching import logistic
 from sp_edge.matching.decide import class_sums, unit
 from sp_edge.matching.metric import deviations, whitening
 from sp_edge.matching.unknown import Calibration
-from sp_edge.prompts.table import PromptTable
+from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import class_prompts, encode
 
@@ -184,7 +185,7 @@ def _cast(query: NDArray[np.float32], world: list[Rows], rng: np.random.Generato
 
 
 def simulated_bank(features: Features, shots: list[Rows], strength: float) -> Bank:
-    """A bank of these shots, as a device would hold it, but for names and prompts."""
+    """A bank of these shots, as a device would hold it, but for names, prompts and pictures."""
     rows = np.concatenate(shots)
     return Bank(
         fingerprint="",
@@ -195,8 +196,9 @@ def simulated_bank(features: Features, shots: list[Rows], strength: float) -> Ba
         support=features.support[rows],
         query=features.query[rows],
         owners=np.repeat(np.arange(len(shots)), [len(own) for own in shots]),
-        thumbnails=np.zeros((len(rows), THUMBNAIL, THUMBNAIL, 3), np.uint8),
+        crops=crops_of([b""] * len(rows)),
         bundle_strength=strength,
+        text=TextSpec("", "", "{name}", 1.0, 1),
     )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bank.advice import Report, review
-from sp_edge.bank.bank import Bank, thumbnail
+from sp_edge.bank.bank import Bank
+from sp_edge.bank.crops import encode_crop, thumbnails
 from sp_edge.bank.file import BankFile
 from sp_edge.bank.head import Head
 from sp_edge.bank.quality import Problem, problems
@@ -277,17 +278,15 @@ class Recognizer:
         if not np.isfinite(vector).all():
             raise PromptError(f"the prompt of '{name}' does not fit", expected="finite numbers", got="others")
         flip = bool(self.bundle.manifest.training.get("settings", {}).get("augment", {}).get("flip", False))
-        prepared, thumbnails = [], []
-        for image in pictures_rgb(images):
-            prepared.append(make_views(self.bundle.manifest.preprocess(image), views, flip=flip))
-            thumbnails.append(thumbnail(image))
+        preprocess = self.bundle.manifest.preprocess
+        prepared = [make_views(preprocess(image), views, flip=flip) for image in pictures_rgb(images)]
         if not prepared:
             raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
         support, query = (
             features.reshape(len(prepared), views, -1).mean(axis=1)
             for features in self._features.shots(np.concatenate(prepared), vector)
         )
-        shots = (support, query, np.stack(thumbnails))
+        shots = (support, query, [encode_crop(shown[0]) for shown in prepared])
         familiarity, said = self.familiarity(vector), found.description
         return lambda bank: bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
 
@@ -300,7 +299,8 @@ class Recognizer:
             ImageError: one is no picture.
         """
         bank, clean = self.bank, clean_name(name)
-        return problems(list(pictures_rgb(images)), bank.thumbnails[bank.owners == bank.rows.get(clean, -1)])
+        known = thumbnails(bank.crops[bank.owners == bank.rows.get(clean, -1)])
+        return problems(list(pictures_rgb(images)), self.bundle.manifest.preprocess, known)
 
     def advice(self) -> Report:
         """What the taught shots say about the bank: see `sp_edge.bank.advice.review`."""

@@ -1,7 +1,12 @@
-"""The file with the classes that a device was taught: names, prompts, every shot's features, thumbnails, thresholds."""
+"""The classes that a device was taught: names, prompts, thresholds, and every shot's features and picture.
+
+A file's key that this version does not know is left alone, so that later versions may add notes; what would change the meaning
+of the others raises the schema.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,27 +15,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from sp_edge.bank.crops import Crops, crops_of, pack, unpack
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
 from sp_edge.files import load_tensors, save_tensors
 from sp_edge.matching.decide import share, unit
 from sp_edge.matching.label import UNKNOWN
 from sp_edge.prompts.descriptions import clean_sentence
-from sp_edge.prompts.table import clean_name, descriptions_from_json
+from sp_edge.prompts.table import TextSpec, clean_name, descriptions_from_json
 
-SCHEMA = 4
-THUMBNAIL = 64
+SCHEMA = 5
 CLASS_PARTS = ("prompts", "thresholds", "strengths")  # the arrays with a row a class
-SHOT_PARTS = ("support", "query", "owners", "thumbnails")  # the arrays with a row a shot
+SHOT_PARTS = ("support", "query", "owners", "crops")  # the arrays with a row a shot
 PARTS = CLASS_PARTS + SHOT_PARTS
-
-
-def thumbnail(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A shot as a person recognises it: uint8 (H, W, 3) RGB -> (64, 64, 3)."""
-    size = (THUMBNAIL, THUMBNAIL)
-    return np.asarray(Image.fromarray(image_rgb).resize(size, Image.Resampling.BILINEAR, reducing_gap=2))
+_IN_A_FILE = (*CLASS_PARTS, "support", "query", "owners", "crops", "crop_ends")
 
 
 def _threshold(value: float | None) -> np.float32:
@@ -87,8 +86,9 @@ class Bank:
         support: float32 (M, D) raw features of the shots, as the support graph gave them.
         query: float32 (M, D) raw features of the same shots without the prompt, as the query graph would give them.
         owners: int64 (M,) class of each shot.
-        thumbnails: uint8 (M, 64, 64, 3) RGB.
+        crops: (M,) bytes, the pictures that the network saw, as JPEG (`bank.crops`); another network is taught from them.
         bundle_strength: s of the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
+        text: how the bundle's prompts are made.
         version: counts the changes.
         descriptions: of some of the names, the sentences that their prompts were made of.
     """
@@ -101,8 +101,9 @@ class Bank:
     support: NDArray[np.float32]
     query: NDArray[np.float32]
     owners: NDArray[np.int64]
-    thumbnails: NDArray[np.uint8]
+    crops: Crops
     bundle_strength: float
+    text: TextSpec
     version: int = 0
     descriptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -115,7 +116,7 @@ class Bank:
             "support": (self.support, np.float32, (*shots, *self.support.shape[1:]), 2),
             "query": (self.query, np.float32, self.support.shape, 2),
             "owners": (self.owners, np.int64, shots, 1),
-            "thumbnails": (self.thumbnails, np.uint8, (*shots, THUMBNAIL, THUMBNAIL, 3), 4),
+            "crops": (self.crops, np.object_, shots, 1),
         }
         for name, (value, dtype, shape, ndim) in forms.items():
             if value.dtype != dtype or value.shape != shape or value.ndim != ndim:
@@ -152,8 +153,9 @@ class Bank:
             support=none,
             query=none,
             owners=np.zeros(0, np.int64),
-            thumbnails=np.zeros((0, THUMBNAIL, THUMBNAIL, 3), np.uint8),
+            crops=crops_of(()),
             bundle_strength=bundle.manifest.strength,
+            text=bundle.manifest.text,
         )
 
     @cached_property
@@ -190,7 +192,7 @@ class Bank:
         prompt: NDArray[np.float32],
         support: NDArray[np.float32],
         query: NDArray[np.float32],
-        thumbnails: NDArray[np.uint8],
+        crops: Sequence[bytes],
         *,
         threshold: float | None = None,
         strength: float | None = None,
@@ -204,7 +206,7 @@ class Bank:
             prompt: float32 (T,) with which the shots were encoded; a known class must have the same.
             support: float32 (K, D), from the support graph with that prompt.
             query: float32 (K, D), of the same shots without it.
-            thumbnails: uint8 (K, 64, 64, 3) RGB.
+            crops: K pictures that the network saw, as `bank.crops.encode_crop` gives them.
             threshold: of a new class, as `with_threshold` sets it; a known class keeps its own.
             strength: of the class's prompt with all its shots, as `with_strength` sets it. By default a known class keeps
                 its own, and a new one has the bundle's times the prompt's familiarity.
@@ -219,12 +221,12 @@ class Bank:
         """
         clean = clean_name(name)
         k, dim = support.shape[:1], self.support.shape[1:]
-        shapes = [self.prompts.shape[1:], k + dim, k + dim, k + self.thumbnails.shape[1:]]
-        got = [prompt.shape, support.shape, query.shape, thumbnails.shape]
+        shapes = [self.prompts.shape[1:], k + dim, k + dim, k]
+        got = [prompt.shape, support.shape, query.shape, (len(crops),)]
         if 0 in k or got != shapes:
             raise BankError(
                 f"the shots of '{clean}' do not fit the bank",
-                expected=f"at least one shot; prompt, support, query and thumbnails of {shapes}",
+                expected=f"at least one shot; prompt, support, query and crops of {shapes}",
                 got=str(got),
             )
         if clean in self.rows:
@@ -252,7 +254,7 @@ class Bank:
             support=np.concatenate([self.support, support]),
             query=np.concatenate([self.query, query]),
             owners=np.concatenate([self.owners, np.full(len(support), index)]),
-            thumbnails=np.concatenate([self.thumbnails, thumbnails]),
+            crops=np.concatenate([self.crops, crops_of(crops)]),
             version=self.version + 1,
         )
 
@@ -314,9 +316,13 @@ class Bank:
                 next_step="export a checkpoint whose model.prompt_strength is above 0",
             )
 
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """The parts by name, as a file holds them: the crops one after the other, and where each ends."""
+        packed, ends = pack(self.crops)
+        return {part: getattr(self, part) for part in PARTS} | {"crops": packed, "crop_ends": ends}
+
     def save(self, path: Path) -> None:
         """Writes the bank as one safetensors file, atomically."""
-        tensors = {part: getattr(self, part) for part in PARTS}
         described = {
             "kind": "bank",
             "schema": SCHEMA,
@@ -324,8 +330,10 @@ class Bank:
             "names": self.names,
             "descriptions": self.descriptions,
             "version": self.version,
+            "bundle_strength": self.bundle_strength,
+            "text": self.text.to_json(),
         }
-        save_tensors(path, tensors, described)
+        save_tensors(path, self.tensors(), described)
 
     @classmethod
     def load(cls, path: Path, bundle: Bundle) -> Bank:
@@ -334,8 +342,29 @@ class Bank:
         Raises:
             BankError: damaged, not a bank, of another schema, or made with another bundle.
         """
+        bank = cls.read(path)
+        if bank.fingerprint != bundle.fingerprint:
+            raise BankError(
+                f"{path} was made with another bundle",
+                expected=f"bundle {bundle.fingerprint[:12]}",
+                got=f"bundle {bank.fingerprint[:12]}",
+                next_step=f"sp-edge bank renew {shlex.quote(str(bundle.path))} --bank {shlex.quote(str(path))} teaches its "
+                "classes again, from the pictures that it keeps",
+            )
+        if bank.support.shape[1] != bundle.manifest.feature_dim or bank.prompts.shape[1] != bundle.manifest.text.dim:
+            raise BankError(f"{path} does not fit the bundle", expected=f"features of {bundle.manifest.feature_dim}")
+        return bank
+
+    @classmethod
+    def read(cls, path: Path) -> Bank:
+        """Reads what `save` wrote, whichever bundle it was made with.
+
+        Raises:
+            BankError: damaged, not a bank, or of another schema.
+        """
         tensors, described = load_tensors(path, BankError)
-        names, version = described.get("names"), described.get("version")
+        names, version, strength = (described.get(key) for key in ("names", "version", "bundle_strength"))
+        fingerprint = described.get("fingerprint")
         if described.get("kind") != "bank":
             raise BankError(f"{path} is not a bank", expected="a file that `sp-edge enroll` wrote")
         if described.get("schema") != SCHEMA:
@@ -343,32 +372,29 @@ class Bank:
                 f"{path} has another schema",
                 expected=str(SCHEMA),
                 got=repr(described.get("schema"))[:80],
-                next_step="enrol its classes again, from their pictures, into a new file",
+                next_step="move it away and enrol its classes again, from their pictures, which it does not keep",
             )
-        if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or not isinstance(version, int):
-            raise BankError(f"{path} is not a bank", expected="names and a version")
+        if (
+            not (isinstance(names, list) and all(isinstance(name, str) for name in names))
+            or not (isinstance(version, int) and isinstance(fingerprint, str))
+            or not (isinstance(strength, int | float) and 0 <= strength <= 1)
+        ):
+            raise BankError(f"{path} is not a bank", expected="names, a version, a fingerprint, a strength of 0 to 1")
+        missing = set(_IN_A_FILE) - set(tensors)
+        if missing:
+            raise BankError(f"{path} is not a bank", expected=", ".join(_IN_A_FILE), got=f"no {', '.join(sorted(missing))}")
         try:
             descriptions = descriptions_from_json(described.get("descriptions"))
+            text = TextSpec.from_json(described.get("text"))
         except PromptError as cause:
-            raise BankError(f"{path} is not a bank", expected="sentences for some of its names", got=cause.got) from cause
-        if set(tensors) != set(PARTS):
-            raise BankError(f"{path} is not a bank", expected=", ".join(sorted(PARTS)), got=", ".join(sorted(tensors)))
-        if described.get("fingerprint") != bundle.fingerprint:
-            raise BankError(
-                f"{path} was made with another bundle",
-                expected=f"bundle {bundle.fingerprint[:12]}",
-                got=f"bundle {str(described.get('fingerprint'))[:12]}",
-                next_step="its features do not compare with this bundle's: enrol its classes again, from their pictures",
-            )
-        strength = bundle.manifest.strength  # part of the support graph, so of the fingerprint
-        bank = cls(
-            fingerprint=bundle.fingerprint,
+            raise BankError(f"{path} is not a bank", expected=cause.expected, got=cause.got) from cause
+        return cls(
+            fingerprint=fingerprint,
             names=tuple(names),
             version=version,
-            bundle_strength=strength,
+            bundle_strength=float(strength),
+            text=text,
             descriptions=descriptions,
-            **tensors,
+            crops=unpack(tensors["crops"], tensors["crop_ends"]),
+            **{part: tensors[part] for part in PARTS if part != "crops"},
         )
-        if bank.support.shape[1] != bundle.manifest.feature_dim or bank.prompts.shape[1] != bundle.manifest.text.dim:
-            raise BankError(f"{path} does not fit the bundle", expected=f"features of {bundle.manifest.feature_dim}")
-        return bank

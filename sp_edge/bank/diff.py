@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -51,8 +50,8 @@ class ClassChange:
 def diff(old: Bank, new: Bank) -> tuple[ClassChange, ...]:
     """What is different in `new`, in the order of its classes, then what it lacks; nothing where both banks hold the same.
 
-    The order of classes and shots does not count, nor the version. Shots are told apart by their thumbnails: the features of
-    one picture differ in their last digits from one device to the next.
+    The order of classes and shots does not count, nor the version. Shots are told apart by their pictures: the features of one
+    differ in their last digits from one device to the next.
     """
     before, after = shots_of(old), shots_of(new)
     changes = []
@@ -79,21 +78,17 @@ def diff(old: Bank, new: Bank) -> tuple[ClassChange, ...]:
 
 
 def shots_of(bank: Bank) -> dict[str, Counter[bytes]]:
-    """How often each class has each shot, which is known by a digest of its thumbnail."""
+    """How often each class has each shot, which is known by its picture."""
     found: dict[str, Counter[bytes]] = {name: Counter() for name in bank.names}
-    for owner, small in zip(bank.owners.tolist(), bank.thumbnails, strict=True):
-        found[bank.names[owner]][shot_key(small)] += 1
+    for owner, crop in zip(bank.owners.tolist(), bank.crops, strict=True):
+        found[bank.names[owner]][crop] += 1
     return found
-
-
-def shot_key(small: NDArray[np.uint8]) -> bytes:
-    """A digest of a thumbnail, uint8 (64, 64, 3)."""
-    return hashlib.sha256(small.tobytes()).digest()
 
 
 def same_prompt(name: str, one: Bank, other: Bank) -> bool:
     """Whether a class that both banks have was taught with one prompt."""
-    return bool(np.allclose(one.prompts[one.rows[name]], other.prompts[other.rows[name]], atol=SAME_PROMPT))
+    prompt, another = one.prompts[one.rows[name]], other.prompts[other.rows[name]]
+    return prompt.shape == another.shape and bool(np.allclose(prompt, another, atol=SAME_PROMPT))
 
 
 def _of(name: str, bank: Bank, values: NDArray[Any]) -> float | None:

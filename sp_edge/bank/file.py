@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sp_edge.bank.bank import PARTS, Bank
+from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
 from sp_edge.files import atomic_file, locked, written_at
@@ -171,8 +171,8 @@ def digest(bank: Bank) -> str:
     """Hex digest of what a bank holds, its version number left out."""
     descriptions = [bank.descriptions.get(name, ()) for name in bank.names]
     content = hashlib.sha256(repr((bank.fingerprint, bank.names, descriptions)).encode())
-    for part in PARTS:
-        content.update(getattr(bank, part).tobytes())
+    for values in bank.tensors().values():
+        content.update(values.tobytes())
     return content.hexdigest()
 
 

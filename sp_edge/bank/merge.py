@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bank.bank import CLASS_PARTS, SHOT_PARTS, Bank
-from sp_edge.bank.diff import SAME_PROMPT, same_prompt, shot_key, shots_of
+from sp_edge.bank.diff import SAME_PROMPT, same_prompt, shots_of
 from sp_edge.errors import BankError
 
 Prefer = Literal["ours", "theirs"]
@@ -38,7 +38,7 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
             "the banks were made with two bundles",
             expected=f"bundle {ours.fingerprint[:12]}",
             got=f"bundle {theirs.fingerprint[:12]}",
-            next_step="enrol the other's classes again, from their pictures",
+            next_step="teach the other's classes again with this bundle: sp-edge bank renew BUNDLE --bank OTHER",
         )
     shared = [name for name in ours.names if name in theirs.rows]
     other_prompt = {name for name in shared if not same_prompt(name, ours, theirs)}
@@ -70,11 +70,11 @@ def _missing(ours: Bank, theirs: Bank, *, whole: set[str], none: set[str]) -> ND
     """Which of their shots to take: all of the classes in `whole`, else none of those in `none`, and those we lack."""
     have = shots_of(ours)
     taken = []
-    for owner, small in zip(theirs.owners.tolist(), theirs.thumbnails, strict=True):
-        name, key = theirs.names[owner], shot_key(small)
+    for owner, crop in zip(theirs.owners.tolist(), theirs.crops, strict=True):
+        name = theirs.names[owner]
         left = have.get(name, Counter())
-        known = left[key] > 0 and name not in whole
-        left[key] -= known
+        known = left[crop] > 0 and name not in whole
+        left[crop] -= known
         taken.append(name in whole or not (known or name in none))
     return np.array(taken, bool)
 

@@ -1,4 +1,4 @@
-"""Writes a bank as files that a person can look at: thumbnails in a folder a class, a JSON description, a page."""
+"""Writes a bank as files that a person can look at: pictures in a folder a class, a JSON description, a page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
 
 from sp_edge.bank.bank import Bank
 from sp_edge.errors import BankError
@@ -47,7 +46,7 @@ def describe(bank: Bank) -> dict[str, Any]:
 
 
 def export_bank(bank: Bank, folder: Path) -> None:
-    """Writes the thumbnails as PNG files into a folder a class, `bank.json`, and `index.html`, which shows them.
+    """Writes the shots' pictures as JPEG files into a folder a class, `bank.json`, and `index.html`, which shows them.
 
     Features and prompts are left out: what is written cannot be made a bank again.
 
@@ -64,9 +63,9 @@ def export_bank(bank: Bank, folder: Path) -> None:
         for number, entry in enumerate(described["classes"]):
             place = f"{number:04} {_readable(entry['name'])}".strip()
             (temporary / place).mkdir()
-            entry["pictures"] = [f"{place}/{shot}.png" for shot in range(entry["shots"])]
-            for picture, small in zip(entry["pictures"], bank.thumbnails[bank.owners == number], strict=True):
-                Image.fromarray(small).save(temporary / picture)
+            entry["pictures"] = [f"{place}/{shot}.jpg" for shot in range(entry["shots"])]
+            for picture, crop in zip(entry["pictures"], bank.crops[bank.owners == number], strict=True):
+                (temporary / picture).write_bytes(crop)
         write_json(temporary / DESCRIPTION, described)
         write_bytes(temporary / PAGE, _page(described).encode())
 
@@ -87,7 +86,8 @@ def _page(described: dict[str, Any]) -> str:
         sections.append(f"<h2>{html.escape(entry['name'])}</h2>{said}<p>{numbers}</p><p>{pictures}</p>")
     head = (
         '<!doctype html><meta charset="utf-8"><title>Taught classes</title>'
-        "<style>body{font-family:sans-serif;margin:2em}img{margin:0 4px 4px 0}h2{margin-bottom:0}p{margin:4px 0}</style>"
+        "<style>body{font-family:sans-serif;margin:2em}img{height:96px;margin:0 4px 4px 0}"
+        "h2{margin-bottom:0}p{margin:4px 0}</style>"
     )
     counted = f"{len(described['classes'])} classes, version {described['version']}, bundle {described['fingerprint'][:12]}"
     return f"{head}<h1>Taught classes</h1><p>{counted}</p>{''.join(sections)}\n"

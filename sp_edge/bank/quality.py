@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sp_edge.bank.bank import thumbnail
-from sp_edge.preprocess import check_picture
+from sp_edge.bank.crops import encode_crop, thumbnails
+from sp_edge.preprocess import Preprocess, check_picture
 
 SIDE = 64  # pixels at which pictures are judged, like the thumbnails
 DARK = 60.0  # the brightest hundredth of a dark picture stays below, of 255
@@ -128,12 +128,13 @@ def _window_sums(images: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     return images
 
 
-def problems(images: Sequence[NDArray[np.uint8]], known: NDArray[np.uint8]) -> list[Problem]:
-    """What speaks against shots of a class, at most one problem each.
+def problems(images: Sequence[NDArray[np.uint8]], preprocess: Preprocess, known: NDArray[np.uint8]) -> list[Problem]:
+    """What speaks against shots of a class, at most one problem each. Copies are looked for in what the network sees.
 
     Args:
         images: uint8 (H, W, 3) RGB each, of any size.
-        known: uint8 (n, 64, 64, 3) RGB thumbnails of the shots that the class has.
+        preprocess: gives what the network sees of them.
+        known: uint8 (n, 64, 64, 3) RGB thumbnails of the shots that the class has, as `bank.crops.thumbnails` gives them.
 
     Raises:
         ImageError: one is no such array.
@@ -142,7 +143,7 @@ def problems(images: Sequence[NDArray[np.uint8]], known: NDArray[np.uint8]) -> l
     seen, places = list(known), [f"shot {number} of the class" for number in range(len(known))]
     for shot, image in enumerate(images):
         problem = judge(image)
-        small = thumbnail(image)
+        (small,) = thumbnails([encode_crop(preprocess(image))])  # as the bank would have it
         if problem is None and seen:
             differences = difference(small, np.stack(seen))
             nearest = int(differences.argmin())

@@ -214,7 +214,7 @@ def show_diff(context: click.Context, arguments: tuple[Path, ...], json_file: Pa
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] FOLDER")
 @bank_option
 def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
-    """Write the shots' thumbnails and a page to look at into a folder.
+    """Write the shots' pictures and a page to look at into a folder.
 
     That is index.html, with bank.json beside it. FOLDER is new, empty, or an earlier export.
     """

@@ -151,8 +151,8 @@ def test_diff(taught: Path, call: Call) -> None:
 
 def test_export(taught: Path, call: Call) -> None:
     assert call("bank", "export", "looks") == (0, "bank: looks/index.html\n", "")
-    assert sorted(str(p.relative_to(taught / "looks")) for p in (taught / "looks").rglob("*.png")) == [
-        *("0000 red/0.png", "0001 green/0.png", "0002 blue/0.png"),
+    assert sorted(str(p.relative_to(taught / "looks")) for p in (taught / "looks").rglob("*.jpg")) == [
+        *("0000 red/0.jpg", "0001 green/0.jpg", "0002 blue/0.jpg"),
     ]
     code, _, err = call("bank", "export", "runs")
     assert (code, "in the way" in err) == (2, True)

@@ -235,7 +235,7 @@ def test_a_file_that_cannot_be_used_is_reported_once_and_the_old_bank_goes_on(
     assert record.levelno == logging.WARNING
     assert str(path) in record.getMessage()
     if harm == "foreign":
-        assert "enrol its classes again" in record.getMessage()
+        assert "sp-edge bank renew" in record.getMessage()
     if harm == "folder":
         path.rmdir()
     path.unlink(missing_ok=True)

@@ -269,8 +269,7 @@ print("ready", flush=True)
 while True:
     seed += 1
     part = np.full((1, 6), seed, np.float32)
-    thumbnails = np.full((1, 64, 64, 3), seed % 256, np.uint8)
-    file.change(lambda bank: bank.add("a", np.ones(4, np.float32), part, part, thumbnails, threshold=0.5))
+    file.change(lambda bank: bank.add("a", np.ones(4, np.float32), part, part, [b"crop %d" % seed], threshold=0.5))
 """
 
 

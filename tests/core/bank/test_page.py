@@ -11,6 +11,7 @@ from PIL import Image
 
 from banks import prompt, shots, taught
 from sp_edge.bank.bank import Bank
+from sp_edge.bank.crops import decode_crop
 from sp_edge.bank.page import describe, export_bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
@@ -46,17 +47,17 @@ def test_an_export_shows_every_shot(bundle: Bundle, tmp_path: Path) -> None:
     export_bank(bank, tmp_path / "out")
     read = json.loads((tmp_path / "out" / "bank.json").read_text("utf-8"))
     assert [c["pictures"] for c in read["classes"]] == [
-        ["0000 red fox/0.png", "0000 red fox/1.png"],
-        ["0001 polar bear/0.png"],
-        [f"0002 café/{n}.png" for n in range(4)],
+        ["0000 red fox/0.jpg", "0000 red fox/1.jpg"],
+        ["0001 polar bear/0.jpg"],
+        [f"0002 café/{n}.jpg" for n in range(4)],
     ]
     page = Pictures()
     page.feed((tmp_path / "out" / "index.html").read_text("utf-8"))
     assert page.sources == [picture for c in read["classes"] for picture in c["pictures"]]
     assert {"red fox", "polar bear", "café", "Black, in a <cup>."} <= set(page.text)
     for c, number in zip(read["classes"], range(3), strict=True):
-        for picture, small in zip(c["pictures"], bank.thumbnails[bank.owners == number], strict=True):
-            np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / picture)), small)
+        for picture, crop in zip(c["pictures"], bank.crops[bank.owners == number], strict=True):
+            np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / picture)), decode_crop(crop))
 
 
 def test_names_that_are_no_names_of_folders(bundle: Bundle, tmp_path: Path) -> None:
