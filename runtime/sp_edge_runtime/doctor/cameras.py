@@ -9,7 +9,7 @@ from pathlib import Path
 from sp_edge.engines.device import read_text
 from sp_edge_runtime.doctor.finding import MISSING, OK, WARN, Finding, Host, LoadError
 from sp_edge_runtime.doctor.packages import least, numbers
-from sp_edge_runtime.sources.opencv import stable_device
+from sp_edge_runtime.sources.usb import stable_device
 
 _GST = "sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
 _GI = "sudo apt-get install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good"

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from sp_edge.errors import InputError, SettingsError, SourceError
 from sp_edge_runtime.sources.opencv import capture_from, has_gstreamer, opencv
-from sp_edge_runtime.sources.options import Flip
 from sp_edge_runtime.sources.request import Captured, CaptureRequest
 
 # A pixel's bytes, one a letter.
@@ -25,21 +24,6 @@ _TRUE = "! identity drop-buffer-flags=corrupted ! videoconvert ! videoflip video
 _CAPS = "video/x-raw,pixel-aspect-ratio=1/1,format="
 # What that asks of the pipeline, for whose errors name elements that the user did not write.
 _NEEDS = "appsink takes raw video outside NVMM (nvvidconv copies it), through videoflip of gstreamer1.0-plugins-good"
-
-
-def csi_pipeline(sensor: int, size_wh: tuple[int, int], rate: float, flip: Flip = "none") -> str:
-    """The pipeline of a CSI camera on a Jetson: argus captures, the hardware turns, the newest frame alone is kept."""
-    width, height = size_wh
-    method = {"none": 0, "rotate-270": 1, "rotate-180": 2, "rotate-90": 3, "horizontal": 4, "vertical": 6}[flip]
-    if method in (1, 3):
-        width, height = height, width
-    numerator, denominator = rate.as_integer_ratio()
-    return (
-        f"nvarguscamerasrc sensor-id={sensor} ! "
-        f"video/x-raw(memory:NVMM),width={size_wh[0]},height={size_wh[1]},framerate={numerator}/{denominator} ! "
-        f"nvvidconv flip-method={method} ! video/x-raw,format=BGRx,width={width},height={height} ! "
-        "appsink drop=1 max-buffers=1 sync=false"
-    )
 
 
 def capture_pipeline(request: CaptureRequest) -> tuple[float | None, Iterator[Captured | None]]:

@@ -21,7 +21,6 @@ from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.request import Captured, CaptureRequest
 
 RETRY = 0.01  # seconds between attempts to read a camera that gave no frame
-BY_ID = Path("/dev/v4l/by-id")
 _redirecting = threading.Lock()  # of two at once the second would keep the first's nowhere
 
 
@@ -76,18 +75,6 @@ def quiet() -> Iterator[None]:
 def has_gstreamer(cv2: Any) -> bool:
     """Whether this OpenCV was built with GStreamer, as JetPack's was and pip's was not."""
     return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
-
-
-def stable_device(device: str, by_id: Path = BY_ID) -> str:
-    """The name under /dev/v4l/by-id of a camera such as '/dev/video0', which it keeps when it is plugged in again.
-
-    The device itself where it has no such name.
-    """
-    with suppress(OSError):
-        for link in sorted(by_id.iterdir()):
-            if link.resolve() == Path(device).resolve():
-                return str(link)
-    return device
 
 
 def retrieve_rgb(capture: Any, cv2: Any) -> NDArray[np.uint8] | None:

@@ -1,6 +1,5 @@
 import functools
 import http.server
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sp_edge.errors import SettingsError, SourceError
-from sp_edge_runtime.sources.address import source_kind
 from sp_edge_runtime.sources.camera import open_source
-from sp_edge_runtime.sources.gstreamer import csi_pipeline
 from sp_edge_runtime.sources.live import LiveSource
-from sp_edge_runtime.sources.opencv import stable_device
 from sp_edge_runtime.sources.options import SourceOptions
-from sp_edge_runtime.sources.pictures import PictureSource
-from sp_edge_runtime.sources.recorded import VideoFileSource
 from sp_edge_runtime.sources.scenes import PERIOD, scene
 
 
@@ -107,26 +101,6 @@ def test_flips(flip: str, expected: list[list[int]], tmp_path: Path) -> None:
         assert next(iter(source)).image_rgb[..., 1].tolist() == expected
 
 
-def test_the_pipeline_of_a_csi_camera() -> None:
-    text = csi_pipeline(1, (1280, 720), 29.5, "rotate-90")
-    assert "nvarguscamerasrc sensor-id=1 !" in text
-    assert "video/x-raw(memory:NVMM),width=1280,height=720,framerate=59/2 !" in text
-    assert "flip-method=3 ! video/x-raw,format=BGRx,width=720,height=1280 !" in text
-    assert text.endswith("appsink drop=1 max-buffers=1 sync=false")
-    assert source_kind(text) == "gstreamer"
-
-
-def test_a_usb_camera_keeps_its_name_when_it_is_plugged_in_again(tmp_path: Path) -> None:
-    by_id = tmp_path / "by-id"
-    assert stable_device("/dev/video0", by_id) == "/dev/video0"
-    by_id.mkdir()
-    for number in range(2):
-        (tmp_path / f"video{number}").touch()
-        (by_id / f"usb-camera{number}").symlink_to(f"../video{number}")
-    assert stable_device(str(tmp_path / "video1"), by_id) == str(by_id / "usb-camera1")
-    assert stable_device(str(tmp_path / "video7"), by_id) == str(tmp_path / "video7")
-
-
 @pytest.mark.parametrize("text", ["0", "rtsp://admin:secret@127.0.0.1:9/live"])
 def test_a_live_source_cannot_loop(text: str) -> None:
     with pytest.raises(SettingsError, match="cannot loop") as caught:
@@ -134,67 +108,10 @@ def test_a_live_source_cannot_loop(text: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_folder(toy_pictures: Path) -> None:
-    with open_source(str(toy_pictures)) as source:
-        assert isinstance(source, PictureSource)
-        assert (source.live, source.fps, source.name, source.dropped) == (False, None, str(toy_pictures), 0)
-        assert [frame.frame_id for frame in source] == [0, 1, 2]
-
-
-def test_one_picture(toy_pictures: Path) -> None:
-    with open_source(str(toy_pictures / "1 green.png")) as source:
-        frames = list(source)
-    assert len(frames) == 1
-    assert frames[0].image_rgb.mean(axis=(0, 1)).argmax() == 1
-
-
-def test_a_glob_takes_its_pictures_sorted(toy_pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_source(f"{toy_pictures}/*") as source:
-        assert [frame.image_rgb.mean(axis=(0, 1)).argmax() for frame in source] == [0, 1, 2]
-    monkeypatch.chdir(toy_pictures.parent)
-    with open_source(f"{toy_pictures.name}/**/[12]*.png") as source:
-        assert [frame.image_rgb.mean(axis=(0, 1)).argmax() for frame in source] == [1, 2]
-
-
-def test_a_file_whose_name_looks_like_a_glob_or_a_camera(
-    toy_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copy(toy_pictures / "0 red.png", tmp_path / "[1]*.png")
-    shutil.copytree(toy_pictures, tmp_path / "0")
-    monkeypatch.chdir(tmp_path)
-    with open_source("[1]*.png") as source:
-        assert len(list(source)) == 1
-    for text in ("./0", Path("0")):
-        with open_source(text) as source:
-            assert len(list(source)) == 3
-
-
-def test_a_video(toy_video: Path) -> None:
-    with open_source(toy_video, SourceOptions(vid_stride=4)) as source:
-        assert isinstance(source, VideoFileSource)
-        assert [frame.frame_id for frame in source] == [0, 4, 8]
-
-
-def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no source at"):
-        open_source(str(tmp_path / "nothing.mp4"))
-    with pytest.raises(SourceError, match="no pictures in"):
-        open_source(str(tmp_path))
-    (tmp_path / "notes.txt").write_text("hello")
-    for text in (tmp_path, tmp_path / "*", tmp_path / "*.png"):
-        with pytest.raises(SourceError, match="no pictures in"):
-            open_source(str(text))
-
-
 @pytest.mark.parametrize("source", [None, 0, b"0", ["0"]])
 def test_what_is_no_text(source: Any) -> None:
     with pytest.raises(SourceError, match="this is no source"):
         open_source(source)
-
-
-def test_a_name_that_is_too_long() -> None:
-    with pytest.raises(SourceError, match="cannot look up"):
-        open_source("x" * 5000)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
