@@ -199,7 +199,10 @@ def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[s
 def _report(summary: StreamSummary) -> None:
     stale = f", {summary.stale} too old" if summary.stale else ""
     lost = f", {summary.restarts} times lost" if summary.restarts else ""
-    click.echo(f"{summary.frames} frames, {summary.dropped} dropped{stale}{lost}, {summary.fps:.1f} a second", err=True)
+    damaged = f", {summary.damaged} damaged" if summary.damaged else ""
+    click.echo(
+        f"{summary.frames} frames, {summary.dropped} dropped{stale}{damaged}{lost}, {summary.fps:.1f} a second", err=True
+    )
     for delivery in summary.deliveries:
         error = f" ({delivery.error})" if delivery.error else ""
         click.echo(f"{delivery.place}: {delivery.sent} sent, {delivery.dropped} dropped{error}", err=True)

@@ -146,7 +146,7 @@ def run_stream(
     """
     times = {stage: Times() for stage in STAGES}
     sources = [source] if isinstance(source, Source) else list(source)
-    before = [(one.dropped, one.stale, one.restarts) for one in sources]
+    before = _counted(sources)
     began = time.perf_counter()
 
     def tell(event: StreamEvent) -> None:
@@ -172,16 +172,17 @@ def run_stream(
         except KeyboardInterrupt:
             pass  # how a person ends a stream
     frames, seconds = times["sinks"].count, time.perf_counter() - began
-    after = [(one.dropped, one.stale, one.restarts) for one in sources]
-    dropped, stale, restarts = (sum(b[i] - a[i] for a, b in zip(before, after, strict=True)) for i in range(3))
     return StreamSummary(
         frames=frames,
-        dropped=dropped,
-        stale=stale,
-        restarts=restarts,
+        **{name: count - before[name] for name, count in _counted(sources).items()},
         seconds=seconds,
         fps=frames / seconds,
         stages={stage: taken.summary() for stage, taken in times.items() if taken.count},
         unreadable={path: why for one in sources for path, why in one.unreadable.items()},
         deliveries=[sink.delivery() for sink in sinks if hasattr(sink, "delivery")],
     )
+
+
+def _counted(sources: Sequence[Source]) -> dict[str, int]:
+    """What the sources count, together."""
+    return {name: sum(getattr(one, name) for one in sources) for name in ("dropped", "stale", "restarts", "damaged")}

@@ -46,6 +46,7 @@ class StreamSummary:
         dropped: how many live sources captured and never handed on, because newer ones had come.
         stale: how many were older than `max_staleness` when their result was there.
         restarts: how often live sources were lost.
+        damaged: how many were left out, because not all of them arrived or decoded.
         seconds: from start to end.
         fps: recognized frames a second.
         stages: 'capture', 'preprocess', 'inference', 'postprocess', 'sinks'; empty without frames.
@@ -57,6 +58,7 @@ class StreamSummary:
     dropped: int
     stale: int
     restarts: int
+    damaged: int
     seconds: float
     fps: float
     stages: Mapping[str, StageTime]

@@ -287,11 +287,12 @@ def test_one_sink_that_fails_leaves_none_open(recognizer: Recognizer) -> None:
     assert [sink.closed for sink in sinks] == [1, 1, 1]
 
 
-def test_dropped_counts_this_stream_alone(recognizer: Recognizer) -> None:
+@pytest.mark.parametrize("name", ["dropped", "stale", "restarts", "damaged"])
+def test_what_a_source_counts_is_of_this_stream_alone(recognizer: Recognizer, name: str) -> None:
     source = Given(live=True)
-    source.items = (frame("red"), lambda: setattr(source, "dropped", 9), frame("red"))
-    source.dropped = 5
-    assert run_stream(recognizer, source, []).dropped == 4
+    source.items = (frame("red"), lambda: setattr(source, name, 9), frame("red"))
+    setattr(source, name, 5)
+    assert getattr(run_stream(recognizer, source, []), name) == 4
 
 
 def test_a_class_is_recognised_from_the_frame_after_it_was_taught(toy_bundle: Path) -> None:
