@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 from sp_edge.data import cache
 from sp_edge_runtime.backends import openvino_runtime
 from sp_edge_runtime.sources.opencv import opencv
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what imports have made: looking at it after each training took two fifths of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
