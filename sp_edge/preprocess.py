@@ -108,8 +108,8 @@ class Preprocess:
         if different:
             raise BundleError(
                 "the bundle prepares pictures in another way than this version of sp-edge",
-                expected=", ".join(f"{key}: {ours.get(key)}" for key in different),
-                got=", ".join(f"{key}: {value.get(key)}" for key in different)[:200],
+                expected=", ".join(f"{key}: {ours.get(key)!r}" for key in different),
+                got=", ".join(f"{key}: {value.get(key)!r}" for key in different)[:200],
                 next_step="export it again",
             )
         return found

@@ -182,6 +182,7 @@ def make_bundle(
     precisions: Sequence[str] = ("fp32",),
     threshold: float = 0.5,
     strength: float = 1.0,
+    mirrored: bool = False,
     text_encoder: bool = False,
     familiarity: Familiarity | None = None,
 ) -> Path:
@@ -213,6 +214,7 @@ def make_bundle(
         feature_dim=DIM,
         text=TEXT,
         calibration=calibration(threshold),
+        mirrored=mirrored,
         strength=strength,
         training={},
         stages=(),

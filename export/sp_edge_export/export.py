@@ -157,6 +157,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
         feature_dim=checkpoint.network.feature_dim,
         text=prompts.text,
         calibration=calibration,
+        mirrored=settings.augment.flip and settings.augment.policy != "none",
         strength=checkpoint.network.strength,
         training={"settings": settings.to_json(), "record": dict(checkpoint.record)},
         stages=tuple(gate.stages),

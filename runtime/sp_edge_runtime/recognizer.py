@@ -277,9 +277,8 @@ class Recognizer:
             raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
         if not np.isfinite(vector).all():
             raise PromptError(f"the prompt of '{name}' does not fit", expected="finite numbers", got="others")
-        flip = bool(self.bundle.manifest.training.get("settings", {}).get("augment", {}).get("flip", False))
-        preprocess = self.bundle.manifest.preprocess
-        prepared = [make_views(preprocess(image), views, flip=flip) for image in pictures_rgb(images)]
+        manifest = self.bundle.manifest
+        prepared = [make_views(manifest.preprocess(image), views, flip=manifest.mirrored) for image in pictures_rgb(images)]
         if not prepared:
             raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
         support, query = (

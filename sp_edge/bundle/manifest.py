@@ -46,6 +46,7 @@ class Manifest:
         feature_dim: D, length of a feature.
         text: how class names become prompts.
         calibration: how cosines become confidences and 'unknown'; fitted at export.
+        mirrored: whether training mirrored pictures, so that a mirrored view of a shot is a view of the same thing.
         strength: s, 0 to 1, of the prompts in the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
         training: provenance and accuracy, as the checkpoint recorded them.
         stages: what export measured of each step against the one before.
@@ -60,6 +61,7 @@ class Manifest:
     feature_dim: int
     text: TextSpec
     calibration: Calibration
+    mirrored: bool
     strength: float
     training: Mapping[str, Any]
     stages: tuple[Mapping[str, Any], ...]
@@ -92,6 +94,7 @@ class Manifest:
             "feature_dim": dim,
             "text": self.text.to_json(),
             "text_encoder": None if self.text_encoder is None else self.text_encoder.to_json(),
+            "mirrored": self.mirrored,
             "matching": {"strength": self.strength, "calibration": self.calibration.to_json()},
             "training": dict(self.training),
             "stages": [dict(stage) for stage in self.stages],
@@ -124,6 +127,7 @@ class Manifest:
                 feature_dim=int(value["feature_dim"]),
                 text=TextSpec.from_json(value["text"]),
                 calibration=Calibration.from_json(value["matching"]["calibration"]),
+                mirrored=value["mirrored"],
                 strength=float(value["matching"]["strength"]),
                 training=dict(value["training"]),
                 stages=tuple(dict(stage) for stage in value["stages"]),
@@ -159,6 +163,13 @@ class Manifest:
         missing = {PROMPTS, GOLDEN, BACKGROUND, *(self.text_encoder.files if self.text_encoder else ())} - set(self.files)
         if missing:
             raise BundleError("the manifest does not list every part", expected=", ".join(sorted(missing)), got="not listed")
+        if not isinstance(self.mirrored, bool):
+            raise BundleError(
+                "the manifest does not say whether a view may be mirrored",
+                expected="mirrored: true or false",
+                got=repr(self.mirrored)[:80],
+                next_step="export it again with this version of sp-edge",
+            )
         if not (self.feature_dim > 0 and 0 <= self.strength <= 1):
             raise BundleError(
                 "the manifest's numbers are out of range",

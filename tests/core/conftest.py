@@ -62,6 +62,7 @@ def build_bundle(
         feature_dim=FEATURE_DIM,
         text=text,
         calibration=Calibration(-1.0, 2.0, 1.5, 0.25, 0.5, 0.75, 0.1, 0.2),
+        mirrored=True,
         strength=0.8,
         training={"source": "scenes", "accuracy": {"test": 0.5}},
         stages=({"stage": "onnx", "cosine": 1.0},),

@@ -601,9 +601,10 @@ def test_every_extension_can_be_read(tmp_path: Path) -> None:
 def test_pictures_that_were_prepared_in_another_way_are_refused() -> None:
     recorded = Preprocess(96, 1.25).to_json()
     assert Preprocess.from_json(recorded) == Preprocess(96, 1.25)
-    for key, other in {"filter": "nearest", "crop": "left", "layout": "NCHW", "colour": "BGR", "dtype": "float32"}.items():
+    for key, other in {"filter": "\ud800", "crop": "left", "layout": "NCHW", "colour": "BGR", "dtype": "float32"}.items():
         with pytest.raises(BundleError, match="in another way") as raised:
             Preprocess.from_json({**recorded, key: other})
-        assert (raised.value.expected, raised.value.got) == (f"{key}: {recorded[key]}", f"{key}: {other}")
+        assert (raised.value.expected, raised.value.got) == (f"{key}: {recorded[key]!r}", f"{key}: {other!r}")
+        str(raised.value).encode()  # also half a character, which a terminal would refuse
     with pytest.raises(BundleError, match="in another way"):
         Preprocess.from_json({**recorded, "sharpen": 0.5})

@@ -604,3 +604,13 @@ def test_views_are_averaged(recognizer: Recognizer) -> None:
     assert recognizer.bank.shots("red") == 2
     with pytest.raises(SettingsError, match="number of views"):
         recognizer.enroll("red", [image], views=0)
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_views_are_mirrored_where_the_manifest_says_so(tmp_path: Path, mirrored: bool) -> None:
+    left = np.zeros((toy.SIDE, toy.SIDE, 3), np.uint8)
+    left[:, : toy.SIDE // 2] = 200
+    with Recognizer.load(toy.make_bundle(tmp_path / "model.spedge", mirrored=mirrored), device="cpu") as recognizer:
+        recognizer.enroll("red", [left], views=20)
+        expected = toy.features(views(recognizer.bundle.manifest.preprocess(left), 20, flip=mirrored)).mean(axis=0)
+        np.testing.assert_allclose(recognizer.bank.query[0], expected, atol=1e-5)

@@ -64,6 +64,7 @@ def test_a_bundle_loads_with_all_that_export_wrote(bundle_path: Path) -> None:
     assert bundle.manifest.calibration == Calibration(-1.0, 2.0, 1.5, 0.25, 0.5, 0.75, 0.1, 0.2)
     assert bundle.manifest.feature_dim == 6
     assert bundle.manifest.strength == 0.8
+    assert bundle.manifest.mirrored is True
     assert bundle.prompts.names == ("red fox", "polar bear", "café")
     assert bundle.graph("query") == bundle_path / "query.onnx"
     assert bundle.graph("support", "fp32") == bundle_path / "support.onnx"
@@ -297,6 +298,9 @@ def test_every_part_must_be_listed(bundle_path: Path, part: str) -> None:
         lambda m: m["matching"].update(strength="nan"),
         lambda m: m["matching"].pop("strength"),
         lambda m: m.update(feature_dim=0),
+        lambda m: m.update(mirrored=1),
+        lambda m: m.update(mirrored="false"),
+        lambda m: m.pop("mirrored"),
         lambda m: m["preprocess"].update(image_size=0),
         lambda m: m["preprocess"].update(resize_ratio=5),
         lambda m: m["preprocess"].update(resize_ratio=10**400),
