@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sp_edge.matching.label import UNKNOWN as UNKNOWN_LABEL
+from sp_edge_runtime.sinks.fonts import Font, font, legible
 from sp_edge_runtime.streams.smoothing import Smoothed
 
 if TYPE_CHECKING:
@@ -78,27 +78,18 @@ def _line(
 ) -> None:
     """A name at the left end of a span and a percentage at its right end, around the height `middle`, all in pixels."""
     percent = f"{share:.0%}"
-    left = span[1] - _font(sizes[1]).getlength(percent)
-    draw.text((left, middle), percent, colours[1], _font(sizes[1]), anchor="lm")
-    draw.text(
-        (span[0], middle), _shortened(name, _font(sizes[0]), left - 2 * span[0]), colours[0], _font(sizes[0]), anchor="lm"
-    )
+    left = span[1] - font(sizes[1]).getlength(percent)
+    draw.text((left, middle), percent, colours[1], font(sizes[1]), anchor="lm")
+    text, face = legible(name)
+    letters = font(sizes[0], face)
+    draw.text((span[0], middle), _shortened(text, letters, left - 2 * span[0]), colours[0], letters, anchor="lm")
 
 
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    try:
-        # Where it is installed, as on Ubuntu and JetPack: Pillow's own font knows ASCII alone and draws boxes for the rest.
-        return ImageFont.truetype("DejaVuSans.ttf", size)
-    except OSError:
-        return ImageFont.load_default(size=size)
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def _shortened(text: str, letters: Font, width: float) -> str:
     """As much of the text as is no wider than `width` pixels, with an ellipsis where some is missing."""
-    if font.getlength(text) <= width:
+    if letters.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
+    while text and letters.getlength(text + "…") > width:
         text = text[:-1]
     return text.rstrip() + "…"
 

@@ -67,7 +67,7 @@ def test_the_bar_is_as_long_as_the_confidence(confidence: float) -> None:
 
 
 def test_a_long_name_ends_before_the_percentage() -> None:
-    font = overlay._font(12)
+    font = overlay.font(12)
     short = overlay._shortened("w" * 500, font, 100)
     assert short.endswith("…")
     assert font.getlength(short) <= 100
@@ -108,3 +108,9 @@ def test_the_smoothed_label_is_shown_instead() -> None:
     assert not has(known, overlay.UNKNOWN)
     same = prediction()
     np.testing.assert_array_equal(annotate(image, same, Smoothed(same.label, same.confidence)), annotate(image, same))
+
+
+def test_names_in_any_script_are_told_apart() -> None:
+    image = np.zeros((240, 320, 3), np.uint8)
+    drawn = [annotate(image, prediction(names=(name, "dog"), cosines=COSINES[:2])) for name in ("猫", "犬")]
+    assert (drawn[0] != drawn[1]).any()
