@@ -13,6 +13,7 @@ __all__ = [
     "Prediction",
     "Prompt",
     "Recognizer",
+    "Renewal",
     "Sink",
     "Smoothed",
     "Smoothing",
@@ -24,6 +25,7 @@ __all__ = [
     "StreamSummary",
     "VideoFrame",
     "open_source",
+    "renew",
     "run_stream",
 ]
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from sp_edge_runtime.naming import Prompt
     from sp_edge_runtime.prediction import Prediction
     from sp_edge_runtime.recognizer import Recognizer
+    from sp_edge_runtime.renewal import Renewal, renew
     from sp_edge_runtime.sources.camera import open_source
     from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFrame
     from sp_edge_runtime.sources.options import SourceOptions
@@ -46,6 +49,7 @@ else:
         "sp_edge_runtime.naming": ("Prompt",),
         "sp_edge_runtime.prediction": ("Prediction",),
         "sp_edge_runtime.recognizer": ("Recognizer",),
+        "sp_edge_runtime.renewal": ("Renewal", "renew"),
         "sp_edge_runtime.sources.camera": ("open_source",),
         "sp_edge_runtime.sources.frames": ("Source", "State", "StateChange", "VideoFrame"),
         "sp_edge_runtime.sources.options": ("SourceOptions",),

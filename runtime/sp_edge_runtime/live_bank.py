@@ -108,7 +108,7 @@ class LiveBank:
         with self._changing:
             if self._file is not None:
                 made: list[tuple[Bank, Any]] = []
-                self._file.undo(lambda bank: made.append(self._prepared(bank)))
+                self._file.undo(lambda bank: made.append(self._prepared(self._own(bank))))
                 self._ready, self._seen = made[0], UNSEEN
             elif self._earlier:
                 self._ready = self._prepared(replace(self._earlier[-1], version=self.bank.version + 1))
@@ -154,6 +154,15 @@ class LiveBank:
     def _look_often(self, seconds: float) -> None:
         while not self._stop.wait(seconds):
             self.look()
+
+    def _own(self, bank: Bank) -> Bank:
+        """A bank that was of this bundle before; what was before a renewal cannot be taken up here."""
+        if bank.fingerprint != self.bank.fingerprint:
+            raise BankError(
+                "the last change taught the bank again with this bundle, and what was before is of another",
+                next_step="stop here, then sp-edge bank undo, and go on with the other bundle",
+            )
+        return bank
 
     def _prepared(self, bank: Bank) -> tuple[Bank, Any]:
         return bank, self._prepare(bank)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge.accuracy import Share
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
 from sp_edge.matching.decide import Floats, class_sums, unit
@@ -117,6 +118,28 @@ def review(bank: Bank, head: Head) -> Report:
     accuracy = float(right[several].mean()) if several.any() else None
     believed = float(reached[several].mean()) if several.any() else None
     return Report(int(several.sum()), accuracy, believed, confusions, strays, _advice(bank, counts, confusions, strays))
+
+
+def left_out(bank: Bank) -> Share | None:
+    """How many shots are nearest to their own class by cosine, each left out of its prototype; None if every class has one.
+
+    It needs no bundle, so that banks of two bundles can be compared; `review` judges in the metric that recognizes.
+    """
+    counts = np.bincount(bank.owners, minlength=len(bank.names))
+    rows = np.flatnonzero(counts[bank.owners] > 1)
+    if not len(rows):
+        return None
+    sums = class_sums(bank.examples, bank.owners, len(counts))
+    right = 0
+    for start in range(0, len(rows), BLOCK):
+        some = rows[start : start + BLOCK]
+        owners = bank.owners[some]
+        seen = unit(bank.query[some])
+        own = (seen * unit(sums[owners] - bank.examples[some])).sum(axis=1)
+        others = seen @ bank.prototypes.T
+        others[np.arange(len(some)), owners] = -np.inf
+        right += int((own > others.max(axis=1)).sum())
+    return Share(right, len(rows))
 
 
 def _own(bank: Bank, head: Head, counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -52,7 +52,7 @@ class BankFile:
         Raises:
             BankError: damaged, not a bank, or made with another bundle.
         """
-        return self._load(self.path) if self.path.exists() else Bank.empty(self.bundle)
+        return Bank.load(self.path, self.bundle) if self.path.exists() else Bank.empty(self.bundle)
 
     def stamp(self) -> Stamp | None:
         """What tells two versions of the file apart without reading them; None where there is no file.
@@ -82,7 +82,7 @@ class BankFile:
         """
         with locked(self.path) as place:
             exists = place.exists()
-            before = self._load(place) if exists else absent or Bank.empty(self.bundle)
+            before = Bank.load(place, self.bundle) if exists else absent or Bank.empty(self.bundle)
             after = change(before)
             changed = digest(after)
             if exists and changed == digest(before):
@@ -90,6 +90,26 @@ class BankFile:
             _keep(place, before if not exists else None, changed)
             after.save(place)
         return after
+
+    def renew(self, renewed: Callable[[Bank], Bank]) -> tuple[Bank, Bank]:
+        """Puts what `renewed` makes of the file's bank, whichever bundle that is of, in its place; `undo` takes it back.
+
+        Args:
+            renewed: gives a bank of this bundle; it is called with the file locked.
+
+        Returns:
+            The bank as it was, and as the file holds it now.
+
+        Raises:
+            BankError: the file is no bank, or what `renewed` raises; the file is as it was.
+            OSError: the file cannot be written.
+        """
+        with locked(self.path) as place:
+            before = Bank.read(place)
+            after = renewed(before)
+            _keep(place, None, digest(after))
+            after.save(place)
+        return before, after
 
     def undo(self, accept: Callable[[Bank], object] = lambda bank: None) -> tuple[Bank, Bank]:
         """Takes the last change back.
@@ -99,13 +119,13 @@ class BankFile:
 
         Returns:
             The bank as it was until now, and as the file holds it from now on: with what it held before that change, and
-            the next version number, as numbers never go back.
+            the next version number, as numbers never go back. After a renewal either may be of another bundle.
 
         Raises:
-            BankError: there is no such change, the file was replaced by another program since, or it cannot be used.
+            BankError: there is no such change, the file was replaced by another program since, or it is no bank.
         """
         with locked(self.path) as place:
-            now = self._load(place)
+            now = Bank.read(place)
             state, every = digest(now), _kept(place)
             number = next((kept.number for kept in every if kept.after == state), None)
             if number is None:
@@ -115,7 +135,7 @@ class BankFile:
                     got="a file that was copied here, or all has been taken back",
                 )
             undone = [kept for kept in every if kept.number >= number]
-            earlier = replace(Bank.load(undone[-1].path, self.bundle), version=now.version + 1)
+            earlier = replace(Bank.read(undone[-1].path), version=now.version + 1)
             accept(earlier)
             earlier.save(place)
             for kept in undone:
@@ -124,14 +144,11 @@ class BankFile:
 
     def undoable(self) -> int:
         """How many changes can be taken back, one after the other."""
-        count, state = 0, digest(self.read())
+        count, state = 0, digest(Bank.read(self.path) if self.path.exists() else Bank.empty(self.bundle))
         for kept in _kept(written_at(self.path) or self.path):
             if kept.after == state:
-                count, state = count + 1, digest(Bank.load(kept.path, self.bundle))
+                count, state = count + 1, digest(Bank.read(kept.path))
         return count
-
-    def _load(self, place: Path) -> Bank:
-        return Bank.load(place, self.bundle)
 
 
 def _folder(place: Path) -> Path:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sp_edge.cli.common import PATH, Command, Ordered, bank_beside, bank_option, existing_bank, json_option, split_bundle
+from sp_edge.cli.common import (
+    PATH,
+    Command,
+    Ordered,
+    backend_options,
+    bank_beside,
+    bank_option,
+    existing_bank,
+    json_option,
+    split_bundle,
+)
 from sp_edge.cli.trial import test
 from sp_edge.columns import table
 from sp_edge.errors import BankError, SettingsError
@@ -232,6 +242,48 @@ def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
 @bank_option
+@click.option(
+    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Further class names, from `sp-edge prompts --out`."
+)
+@json_option("what changed")
+@backend_options
+def renew(
+    arguments: tuple[Path, ...], bank_file: Path | None, extra: tuple[Path, ...], json_file: Path | None, **options: Any
+) -> None:
+    """Teach a bank's classes again with another BUNDLE.
+
+    They are taught from the pictures that the bank keeps of its shots, with names and descriptions as they are. Strengths
+    are chosen as `enroll` does, and thresholds that were set are calibrated where cosines mean something else now: both are
+    told. `sp-edge bank undo` takes it back.
+
+    \b
+    Example:
+      sp-edge bank renew new.spedge --bank shop.spbank
+    """
+    from sp_edge.files import write_json
+    from sp_edge.prompts.table import PromptTable
+    from sp_edge_runtime.renewal import renew as run
+
+    path, others = split_bundle(arguments)
+    _check_alone(others)
+    file = existing_bank(bank_file or bank_beside(path))
+    further = None
+    for table_file in extra:
+        read = PromptTable.load(table_file)
+        further = read if further is None else further.with_table(read)
+    renewal = run(file, path, prompts=further, **options)
+    for line in renewal.lines():
+        click.echo(line)
+    shots = sum(one.shots for one in renewal.classes)
+    if renewal.bundle[0] != renewal.bundle[1]:
+        click.echo(f"bank: {file} with {len(renewal.classes)} classes, {shots} shots taught again with {path}")
+    if json_file:
+        write_json(json_file, {"bank": str(file), **renewal.to_json()})
+
+
+@bank.command(cls=Command)
+@click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
+@bank_option
 def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
     """Take the last change of a bank back.
 
@@ -247,6 +299,8 @@ def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
     click.echo(
         f"{file.path}: version {now.version}, {len(now.names)} classes; {file.undoable()} more changes can be taken back"
     )
+    if now.fingerprint != file.bundle.fingerprint:
+        click.echo(f"it is of another bundle again: {now.fingerprint[:12]}, not {file.bundle.fingerprint[:12]}")
 
 
 def _file_and_others(arguments: tuple[Path, ...], bank_file: Path | None) -> tuple[BankFile, tuple[Path, ...]]:
@@ -260,9 +314,13 @@ def _file_and_others(arguments: tuple[Path, ...], bank_file: Path | None) -> tup
 
 def _file(arguments: tuple[Path, ...], bank_file: Path | None) -> BankFile:
     file, others = _file_and_others(arguments, bank_file)
+    _check_alone(others)
+    return file
+
+
+def _check_alone(others: tuple[Path, ...]) -> None:
     if others:
         raise BankError("only the bundle is an argument here", expected="[BUNDLE]", got=", ".join(map(str, others)))
-    return file
 
 
 @contextmanager

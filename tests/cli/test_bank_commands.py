@@ -169,3 +169,28 @@ def test_a_bank_that_is_not_there(taught: Path, call: Call, command: str) -> Non
     assert not (taught / "typo.spbank").exists()
     if command not in ("export",):
         assert "only the bundle" in call("bank", command, BUNDLE, "more", *more)[2]
+
+
+def test_renew(taught: Path, call: Call) -> None:
+    before = bank()
+    toy.make_bundle(Path("new.spedge"), strength=0.5)
+    assert call("bank", "set", "--name", "red", "--threshold", 0.25)[0] == 0
+    code, _, err = call("bank", "list", "new.spedge", "--bank", BANK)
+    assert (code, f"sp-edge bank renew new.spedge --bank {BANK}" in err) == (2, True), "the way out is named"
+    code, out, err = call("bank", "renew", "new.spedge", "--bank", BANK, "--device", "cpu", "--json", "renewed.json")
+    assert (code, err) == (0, "")
+    assert "'red': strength 1.000 -> 0.500, as enroll chooses it" in out
+    assert "'red': threshold 0.250 -> calibrated" in out
+    assert out.endswith(f"bank: {BANK} with 3 classes, 3 shots taught again with new.spedge\n")
+    renewed = Bank.load(BANK, Bundle.load(Path("new.spedge")))
+    assert (renewed.names, renewed.crops.tolist()) == (before.names, before.crops.tolist())
+    assert json.loads(Path("renewed.json").read_text())["bundle"]["new"] == renewed.fingerprint
+    code, out, _ = call("bank", "renew", "new.spedge", "--bank", BANK)
+    assert (code, out) == (0, "the bank is of this bundle already: nothing to renew\n")
+    code, out, _ = call("bank", "undo", "new.spedge", "--bank", BANK)
+    assert (code, "it is of another bundle again" in out) == (0, True)
+    assert bank().thresholds[0] == np.float32(0.25)
+    code, _, err = call("bank", "renew", "new.spedge", "other.spbank")
+    assert (code, "only the bundle is an argument" in err) == (2, True)
+    code, _, err = call("bank", "renew", "new.spedge", "--bank", "none.spbank")
+    assert (code, "no bank at none.spbank" in err) == (2, True)

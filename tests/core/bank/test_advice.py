@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sp_edge.bank import advice
-from sp_edge.bank.advice import review
+from sp_edge.bank.advice import left_out, review
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
@@ -79,3 +79,21 @@ def test_a_large_bank_is_judged_by_its_nearest_classes(bundle: Bundle, monkeypat
     monkeypatch.setattr(advice, "BLOCK", 2)
     bank = bank_of(bundle, {"a": [[1, 0, 0], [1, 0, 0]], "b": [[1, 0.05, 0], [1, 0.05, 0]], "c": [[0, 0, 1], [0, 0, 1]]})
     assert {(c.name, c.other) for c in report(bundle, bank).confusions} == {("a", "b"), ("b", "a")}
+
+
+def test_shots_left_out_by_hand(bundle: Bundle) -> None:
+    # The third shot of 'a' is nearer to 'b' once it is left out; the only shot of 'b' cannot be.
+    bank = bank_of(bundle, {"a": [[1, 0, 0, 0, 0, 0], [1, 0.1, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0]], "b": [[0.1, 1, 0, 0, 0, 0]]})
+    found = left_out(bank)
+    assert found is not None
+    assert (found.count, found.total) == (2, 3)
+    assert left_out(Bank.empty(bundle)) is None
+    assert left_out(bank.remove("a")) is None
+
+
+def test_leaving_out_takes_blocks_of_shots(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    bank = bank_of(bundle, {f"class {c}": random.normal(size=(3, D)).tolist() for c in range(5)})
+    whole = left_out(bank)
+    monkeypatch.setattr(advice, "BLOCK", 4)
+    assert left_out(bank) == whole
