@@ -1,4 +1,4 @@
-"""How often does enrolment refuse a good picture, and how often one that is blurred, dark, black or a copy?
+"""How often does enrollment refuse a good picture, and how often one that is blurred, dark, black or a copy?
 
     pip install --group study
     python benchmarks/quality.py --taught scenes runs/1/checkpoint.safetensors --taught emoji emoji.safetensors

@@ -2,7 +2,7 @@
 
     python benchmarks/smoothing.py demo/runs/1/model.spedge demo/camera.mp4
 
-Recognises a video with coarse noise on its frames, as from a camera in the dark whose picture was then compressed, and shows
+Recognizes a video with coarse noise on its frames, as from a camera in the dark whose picture was then compressed, and shows
 what a person would see: label changes a minute, the share of frames that show what the video shows without noise and
 smoothing, and the delay after which they do when that changes. Each row smooths the same labels.
 """

@@ -132,7 +132,7 @@ def report(samples: list[Sample], before: Sample, after: Sample) -> dict[str, An
         verdict = "grows" if slope - half > 0 else "flat"
         rows.append([name, *shown, f"{slope:+.2f} ± {half:.2f}", verdict])
     last = samples[-1]
-    print(f"{last.seconds / 60:.1f} minutes, {last.frames} frames, {last.restarts} reconnects, {last.enrolled} enrolments")
+    print(f"{last.seconds / 60:.1f} minutes, {last.frames} frames, {last.restarts} reconnects, {last.enrolled} enrollments")
     print(table(["", "before", "least", "median", "most", "after", "an hour", "verdict"], rows))
     return {"seconds": last.seconds, "frames": last.frames, "restarts": last.restarts, "enrolled": last.enrolled, **quantities}
 
@@ -141,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--minutes", type=float, default=25.0)
-    parser.add_argument("--every", type=float, default=5.0, help="seconds between samples, and between enrolments")
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between samples, and between enrollments")
     parser.add_argument("--rate", type=float, default=100.0, help="frames a second of each camera")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

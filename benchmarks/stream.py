@@ -88,7 +88,7 @@ def while_taught(recognizer: Recognizer, video: Path) -> dict[str, float]:
 
 
 def teaching(recognizer: Recognizer, runs: int) -> dict[str, float]:
-    """A shot: the query graph, the support graph, which an enrolment runs, and all of an enrolment."""
+    """A shot: the query graph, the support graph, which an enrollment runs, and all of an enrollment."""
     name, image, empty = recognizer.bundle.prompts.names[0], scene(0, SIZE_WH), Bank.empty(recognizer.bundle)
     query = {"image": recognizer.bundle.manifest.preprocess(image)[None]}
     support = {**query, "prompt": recognizer.bundle.prompts.vector(name)[None]}
@@ -147,11 +147,11 @@ def measure(bundle: Path, video: Path, options: argparse.Namespace) -> dict[str,
         matched = matching(recognizer, options.runs)
         title = f"{recognizer.bundle.manifest.preprocess.image_size} px, {recognizer.backend.description}"
     share = {count: taken / taught["network_ms"] for count, taken in matched.items()}
-    enrolment = f"{taught['enroll_over_network']:.2f}x, its graph {taught['support_graph_over_network']:.2f}x"
+    enrollment = f"{taught['enroll_over_network']:.2f}x, its graph {taught['support_graph_over_network']:.2f}x"
     goals: list[tuple[str, str, str, bool]] = [
         ("share of the network", ">= 85 %", f"{stream['network_share']:.1%}", stream["network_share"] >= 0.85),
         ("preprocessing", "<= 1 ms", f"{stream['preprocess_ms']:.2f} ms", stream["preprocess_ms"] <= 1),
-        ("enrolment of a shot", "< 2x the network", enrolment, taught["enroll_over_network"] < 2),
+        ("enrollment of a shot", "< 2x the network", enrollment, taught["enroll_over_network"] < 2),
         ("first frame labelled so", "the next", str(next_frame), next_frame == 1),
         *((f"matching {n:,} classes", "<= 10 %", f"{share[n]:.1%}", share[n] <= 0.1) for n in CLASSES if n <= 10_000),
     ]

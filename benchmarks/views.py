@@ -49,7 +49,7 @@ Array = NDArray[Any]
 
 
 def encode_views(checkpoint: Checkpoint, images: Array, prompts: Array | None, count: int) -> Features:
-    """Views of every picture, as enrolment makes them: float32 (n, V, D) without prompts, and at the network's strength."""
+    """Views of every picture, as enrollment makes them: float32 (n, V, D) without prompts, and at the network's strength."""
     flip = checkpoint.settings.augment.flip
     parts = []
     for start in trange(0, len(images), CHUNK, desc="views", leave=False, mininterval=1.0, disable=None):

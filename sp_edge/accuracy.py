@@ -63,7 +63,7 @@ def _mean_and_interval(values: Scores) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Share:
-    """How many of some pictures were, for instance, recognised rightly.
+    """How many of some pictures were, for instance, recognized rightly.
 
     An episode's score is a mean, and nearly normal over many episodes. A picture is right or wrong, often all of a few are
     right, and mean and spread would then claim certainty: the interval is the one of Wilson (JASA 22, 1927).

@@ -1,4 +1,4 @@
-"""The bank of a running recogniser, which changes while frames are recognised."""
+"""The bank of a running recognizer, which changes while frames are recognized."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Stray:
     Attributes:
         name: of its class.
         shot: its number there, from 0.
-        like: the class that it is recognised as without itself; 'unknown' where that is none.
+        like: the class that it is recognized as without itself; 'unknown' where that is none.
         similarity: to its own class's other shots, a cosine.
     """
 
@@ -85,7 +85,7 @@ class Report:
 def review(bank: Bank, head: Head) -> Report:
     """Judges a bank by its own shots.
 
-    A shot is left out of its class's prototype, and encoded without the prompt, as a picture to recognise is. It stays in the
+    A shot is left out of its class's prototype, and encoded without the prompt, as a picture to recognize is. It stays in the
     metric, which many shots share, so that figures of a small bank are a little too good. Of classes with one shot nothing can
     be left out: they are taken to be as compact as the bank's others or, where all have one, as its threshold says.
 

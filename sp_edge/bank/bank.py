@@ -372,7 +372,7 @@ class Bank:
                 f"{path} has another schema",
                 expected=str(SCHEMA),
                 got=repr(described.get("schema"))[:80],
-                next_step="move it away and enrol its classes again, from their pictures, which it does not keep",
+                next_step="move it away and enroll its classes again, from their pictures, which it does not keep",
             )
         if (
             not (isinstance(names, list) and all(isinstance(name, str) for name in names))

@@ -49,7 +49,7 @@ def decode_crop(crop: bytes) -> NDArray[np.uint8]:
 
 
 def thumbnail(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture as a person recognises it: uint8 (H, W, 3) RGB -> (64, 64, 3)."""
+    """A picture as a person recognizes it: uint8 (H, W, 3) RGB -> (64, 64, 3)."""
     size = (THUMBNAIL, THUMBNAIL)
     return np.asarray(Image.fromarray(image_rgb).resize(size, Image.Resampling.BILINEAR, reducing_gap=2))
 

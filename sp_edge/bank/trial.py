@@ -1,4 +1,4 @@
-"""How well a bank recognises pictures whose classes are known, and what it takes for what."""
+"""How well a bank recognizes pictures whose classes are known, and what it takes for what."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ class Trial:
 
 
 def trial(seen: Iterable[tuple[str, Match]], classes: Collection[str]) -> Trial:
-    """Counts what pictures were recognised as.
+    """Counts what pictures were recognized as.
 
     Args:
-        seen: of each picture its class and what it was recognised as.
+        seen: of each picture its class and what it was recognized as.
         classes: those of the bank.
 
     Raises:

@@ -48,7 +48,7 @@ _ALONE = 0.05  # strength below which a class's pictures decide practically alon
 @bank_option
 @click.option("--description", "sentences", multiple=True, help="Describe the class in a sentence; several are averaged.")
 @click.option(
-    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Further class names, from `sp-edge prompts --out`."
+    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Take names from this file of `sp-edge prompts`, too."
 )
 @click.option(
     "--strength",

@@ -1,4 +1,4 @@
-"""The command that measures a bank on labelled pictures: bank test."""
+"""The command that measures a bank on labeled pictures: bank test."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test(
     classifier: str,
     json_file: Path | None,
 ) -> None:
-    """Measure what was taught on labelled pictures, FOLDER/<class>/.
+    """Measure what was taught on labeled pictures, FOLDER/<class>/.
 
     A folder that is called as a taught class shows how often that is recognized, and what it is taken for instead. Pictures
     in any other folder should be 'unknown'; how many were accepted is counted. Take other pictures than you taught from.

@@ -63,9 +63,9 @@ class FilmFrame:
     """A frame of the stream.
 
     Attributes:
-        image: uint8 (H, W, 3) RGB, with what was recognised drawn on it.
+        image: uint8 (H, W, 3) RGB, with what was recognized drawn on it.
         second: its time in the stream.
-        label: what it was recognised as.
+        label: what it was recognized as.
     """
 
     image: Picture
@@ -75,7 +75,7 @@ class FilmFrame:
 
 @dataclass(frozen=True, eq=False)
 class TaughtClass:
-    """A class that the stream's recogniser was taught.
+    """A class that the stream's recognizer was taught.
 
     Attributes:
         name: the class's.
@@ -180,7 +180,7 @@ def _steps(story: Story) -> Html:
         f"Chose on other classes how much a prompt counts: its share is {prompts['strength']:g} beside one picture{text}.",
         f"Exported the network with prompts to ONNX ({stages}), each stage compared with the one before.",
         f"Taught the export {len(story.classes)} novel classes, each by its name and one cluttered picture.",
-        f"Recognised {made['stream']['frames']:,} frames of a video, {made['stream']['fps']:.0f} a second.",
+        f"Recognized {made['stream']['frames']:,} frames of a video, {made['stream']['fps']:.0f} a second.",
     )
     return tag("ol", *(tag("li", line) for line in lines), class_="steps")
 
@@ -221,7 +221,7 @@ def _score(episode: EpisodePictures) -> Html:
         sum(what == truth for what, truth in zip(said, episode.truth, strict=True))
         for said in (episode.with_prompts, episode.without_prompts)
     )
-    said = f"Of these {len(episode.truth)} queries, {ours} are recognised rightly with prompts and {theirs} without. "
+    said = f"Of these {len(episode.truth)} queries, {ours} are recognized rightly with prompts and {theirs} without. "
     return tag("p", said, "This is one episode to look at; the figures above are the mean of many.", class_="after")
 
 
@@ -263,7 +263,7 @@ def _stream(story: Story) -> Html:
         )
         if watched[shown]
     ]
-    counts.append((f"{watched['fps']:.0f} fps", f"recognised frames a second, {watched['frames']:,} frames in all"))
+    counts.append((f"{watched['fps']:.0f} fps", f"recognized frames a second, {watched['frames']:,} frames in all"))
     items = (tag("li", tag("span", share, class_="count"), tag("span", what, class_="quiet")) for share, what in counts)
     return tag("div", _video(story), tag("ul", *items, class_="counts"), class_="watched")
 
@@ -282,7 +282,7 @@ def _video(story: Story) -> Html:
 
 def _film(frames: Sequence[FilmFrame]) -> Html:
     shown = (
-        figure(f.image, f"{f.second:.1f} s: {f.label}", f"Frame at {f.second:.1f} seconds, recognised as {f.label}")
+        figure(f.image, f"{f.second:.1f} s: {f.label}", f"Frame at {f.second:.1f} seconds, recognized as {f.label}")
         for f in frames
     )
     return tag("div", *shown, class_="grid film")

@@ -21,7 +21,7 @@ Strength = TypeVar("Strength", float, NDArray[np.float64])
 
 @dataclass(frozen=True)
 class Match:
-    """What one query was recognised as.
+    """What one query was recognized as.
 
     Attributes:
         label: the best class's name, or 'unknown' where its similarity stays under its threshold.

@@ -23,7 +23,7 @@ Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Recognised:
+class Recognized:
     """What names and shapes show; where several settings fit, the release's default comes first.
 
     Attributes:
@@ -83,7 +83,7 @@ def _sizes(backbone: str, grids: tuple[int, ...]) -> list[int]:
     return sorted(sizes, key=lambda size: (size not in (224, 84), size))
 
 
-def recognise(weights: Weights) -> Recognised:
+def recognize(weights: Weights) -> Recognized:
     """Reads a network's form off its parameters.
 
     Raises:
@@ -102,7 +102,7 @@ def recognise(weights: Weights) -> Recognised:
     if not _sizes(backbone, grids):
         raise CheckpointError("the position embeddings fit no picture", expected="grids such as 28, 14, 7", got=str(grids))
     if not any(name.startswith("t2i") for name in weights):
-        return Recognised(backbone, grids, ("none",), None, "linear", None)
+        return Recognized(backbone, grids, ("none",), None, "linear", None)
     last = next((f"t2i.{end}weight" for end in ("4.", "2.") if f"t2i.{end}weight" in weights), "t2i.weight")
     rows, text_dim = _matrix(weights, last)
     stages = {embeddings[1][1]: 2, embeddings[2][1]: 3}
@@ -114,11 +114,11 @@ def recognise(weights: Weights) -> Recognised:
         )
     channel = any(name.startswith(("t2i2.", "se_block.")) for name in weights)
     projector = {"t2i.weight": "linear", "t2i.2.weight": "mlp", "t2i.4.weight": "mlp3"}[last]
-    return Recognised(backbone, grids, ("both", "channel") if channel else ("spatial",), stages[rows], projector, text_dim)
+    return Recognized(backbone, grids, ("both", "channel") if channel else ("spatial",), stages[rows], projector, text_dim)
 
 
 def load(network: PromptedNetwork, weights: Weights) -> None:
-    """Copies weights under the authors' names into a network of the form that `recognise` found.
+    """Copies weights under the authors' names into a network of the form that `recognize` found.
 
     Raises:
         CheckpointError: parameters are missing, too many, of another shape or kind, or not finite; all are listed.

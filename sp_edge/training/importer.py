@@ -41,16 +41,16 @@ def import_checkpoint(
         settings: of the run that it stands for.
         named: settings that were asked for expressly, such as 'model.layer'; where the file contradicts, it is refused.
         prompts: a prompt table for the network, which then says how texts were encoded. Without it the encoder is
-            recognised by its width, and the checkpoint knows no names yet; with `text.encoder = file` it knows all names of
+            recognized by its width, and the checkpoint knows no names yet; with `text.encoder = file` it knows all names of
             that file, as nothing could encode them later.
 
     Raises:
         CheckpointError: not such a file, or it does not fit together, or not the named settings.
         PromptError: the prompt table or the file of vectors cannot be used.
-        SettingsError: the recognised network needs a setting that is missing.
+        SettingsError: the recognized network needs a setting that is missing.
     """
     content, weights = read(path)
-    found = official.recognise(weights)
+    found = official.recognize(weights)
     model = found.settings(settings.model, [name.removeprefix("model.") for name in named if name.startswith("model.")])
     try:
         classes = sets.class_names(settings)
@@ -119,7 +119,7 @@ def _text(
         own = spec.encoder in NETWORKS
         encoder, file = (spec.encoder, "") if own else ("file", str(prompts))
         return replace(given, encoder=encoder, path=file, template=spec.template, norm=spec.norm, descriptions=""), table
-    text = _recognised_text(given, dim, named)
+    text = _recognized_text(given, dim, named)
     width = dim or WIDTHS.get(text.encoder)
     if width is None:
         raise SettingsError("this network knows no prompts", expected="no text.encoder = file", got=text.encoder)
@@ -136,7 +136,7 @@ def _check_width(file: Path, table: PromptTable, dim: int | None) -> None:
         raise CheckpointError(f"{file} is for another network", expected=f"vectors of {dim} numbers", got=str(table.text.dim))
 
 
-def _recognised_text(given: TextSettings, dim: int | None, named: Collection[str]) -> TextSettings:
+def _recognized_text(given: TextSettings, dim: int | None, named: Collection[str]) -> TextSettings:
     if dim is None or given.encoder in FILES:  # vectors from files may have any width
         return given
     encoders = {width: encoder for encoder, width in WIDTHS.items()}

@@ -49,7 +49,7 @@ def encoder() -> None:
 
 
 @pytest.mark.usefixtures("encoder")
-def test_from_pictures_to_a_recognised_stream(  # noqa: PLR0915 - one chain, each link of which needs the last
+def test_from_pictures_to_a_recognized_stream(  # noqa: PLR0915 - one chain, each link of which needs the last
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     monkeypatch.chdir(tmp_path)

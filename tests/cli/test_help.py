@@ -69,7 +69,7 @@ def test_commands_stand_in_the_order_of_work(tmp_path: Path) -> None:
     assert places == sorted(places)
 
 
-def test_teaching_and_recognising_need_no_torch(toy_bundle: Path, toy_pictures: Path, tmp_path: Path) -> None:
+def test_teaching_and_recognizing_need_no_torch(toy_bundle: Path, toy_pictures: Path, tmp_path: Path) -> None:
     bank = ["--bank", "classes.spbank"]
     (tmp_path / "labelled" / "red").mkdir(parents=True)
     shutil.copy(toy_pictures / "0 red.png", tmp_path / "labelled" / "red")

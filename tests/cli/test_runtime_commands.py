@@ -297,7 +297,7 @@ main()
 """
 
 
-def test_a_device_without_torch_names_teaches_and_recognises(naming_bundle: Path, tmp_path: Path, toy_pictures: Path) -> None:
+def test_a_device_without_torch_names_teaches_and_recognizes(naming_bundle: Path, tmp_path: Path, toy_pictures: Path) -> None:
     def sp_edge(*arguments: object) -> str:
         command = [sys.executable, "-W", "error", "-c", WITHOUT_TORCH, *map(str, arguments)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -411,7 +411,7 @@ def test_a_bank_of_another_bundle(taught: Path, call: Call, toy_pictures: Path) 
         code, out, err = call(*arguments, "--bank", BANK)
         assert (code, out) == (2, ""), arguments
         assert "was made with another bundle" in err
-        assert "enrol its classes again" in err
+        assert "enroll its classes again" in err
     assert BANK.read_bytes() == before
 
 

@@ -228,7 +228,7 @@ def test_the_lead_says_what_the_figures_say(
 
 def test_the_page_says_who_was_right(page: tuple[str, Page]) -> None:
     text = page[1].text
-    assert "Of these 10 queries, 9 are recognised rightly with prompts and 6 without." in text
+    assert "Of these 10 queries, 9 are recognized rightly with prompts and 6 without." in text
     assert (text.count("✓"), text.count("✗")) == (15, 5)
     assert (text.count("(right)"), text.count("(wrong)")) == (15, 5)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from restated import random_state, shapes
 from sp_edge.errors import CheckpointError, InputError
 from sp_edge.model import build_network
-from sp_edge.model.official import load, official_names, recognise
+from sp_edge.model.official import load, official_names, recognize
 from sp_edge.settings.settings import ModelSettings
 
 # One of their files: visformer_tiny with spatial and channel prompts, CLIP, 64 base classes.
@@ -64,7 +64,7 @@ def test_their_names_are_all_of_a_networks(of: dict[str, Any], model: dict[str, 
     ],
 )
 def test_names_and_shapes_show_the_network(of: dict[str, Any], shown: tuple[Any, ...]) -> None:
-    found = recognise(empty(**of))
+    found = recognize(empty(**of))
     assert (found.backbone, found.grids, found.interactions, found.stage, found.projector, found.text_dim) == shown
 
 
@@ -78,7 +78,7 @@ def test_names_and_shapes_show_the_network(of: dict[str, Any], shown: tuple[Any,
     ],
 )
 def test_the_picture_size_follows_from_the_grids(of: dict[str, Any], default: int, every: list[int]) -> None:
-    found = recognise(empty(**of))
+    found = recognize(empty(**of))
     assert found.settings(ModelSettings(image_size=32), ()).image_size == default
     assert [s for s in range(32, 300) if found.settings(ModelSettings(image_size=s), ()).image_size == s] == sorted(every)
 
@@ -90,7 +90,7 @@ def test_the_small_size_is_known_by_its_width() -> None:
         weights[f"pos_embed{stage}"] = torch.zeros(1, width, side, side)
     for name in ("t2i.weight", "t2i2.weight"):
         weights[name] = torch.zeros(768, 512)
-    found = recognise(weights)
+    found = recognize(weights)
     assert (found.backbone, found.stage) == ("visformer_small", 3)
 
 
@@ -108,15 +108,15 @@ def test_the_small_size_is_known_by_its_width() -> None:
 )
 def test_shapes_that_make_no_sense_are_refused(change: dict[str, torch.Tensor], what: str) -> None:
     with pytest.raises(CheckpointError, match=what):
-        recognise({**empty(), **change})
+        recognize({**empty(), **change})
 
 
 @pytest.mark.parametrize("name", ["pos_embed1", "pos_embed3", "t2i.weight"])
-def test_without_these_nothing_can_be_recognised(name: str) -> None:
+def test_without_these_nothing_can_be_recognized(name: str) -> None:
     weights = empty()
     del weights[name]
     with pytest.raises(CheckpointError, match=f"{name} is missing"):
-        recognise(weights)
+        recognize(weights)
 
 
 NAMES = st.sampled_from([*shapes(), "t2i.0.weight", "t2i.2.weight", "t2i.4.weight", "stem.3.weight", "log_tau", "x"])
@@ -124,10 +124,10 @@ NAMES = st.sampled_from([*shapes(), "t2i.0.weight", "t2i.2.weight", "t2i.4.weigh
 
 @given(st.dictionaries(NAMES, st.lists(st.sampled_from([0, 1, 2, 96, 192, 384, 512]), max_size=5), max_size=8))
 @settings(max_examples=60, deadline=None)
-def test_any_shapes_are_recognised_or_refused(changed: dict[str, list[int]]) -> None:
+def test_any_shapes_are_recognized_or_refused(changed: dict[str, list[int]]) -> None:
     weights = empty() | {name: torch.zeros(()).expand(shape) for name, shape in changed.items()}
     try:
-        recognise(weights).settings(ModelSettings(), ("layer", "image_size"))
+        recognize(weights).settings(ModelSettings(), ("layer", "image_size"))
     except InputError:
         return
 

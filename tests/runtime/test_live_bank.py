@@ -74,7 +74,7 @@ def test_what_a_new_bank_makes_necessary_is_done_before_it_counts(bundle: Bundle
     assert heard == [(0, 0), (1, 0), (2, 1)]
 
 
-def test_what_a_recogniser_was_taught_is_taken_back(toy_bundle: Path) -> None:
+def test_what_a_recognizer_was_taught_is_taken_back(toy_bundle: Path) -> None:
     with Recognizer.load(toy_bundle, device="cpu") as recognizer:
         recognizer.enroll("red", red())
         recognizer.enroll("green", [toy.picture("green")])
@@ -295,7 +295,7 @@ def test_a_bank_that_cannot_be_prepared_is_reported_and_the_old_one_goes_on(
     assert "too many classes" in record.getMessage()
 
 
-def test_following_ends_with_the_recogniser(toy_bundle: Path, path: Path) -> None:
+def test_following_ends_with_the_recognizer(toy_bundle: Path, path: Path) -> None:
     before = threading.active_count()
     with Recognizer.load(toy_bundle, bank=path, device="cpu", follow=True) as recognizer:
         recognizer._live.follow()

@@ -43,7 +43,7 @@ def taught(recognizer: Recognizer) -> Recognizer:
     return recognizer
 
 
-def test_recognises_what_it_was_taught(taught: Recognizer) -> None:
+def test_recognizes_what_it_was_taught(taught: Recognizer) -> None:
     for index, name in enumerate(toy.COLOURS):
         prediction = taught.classify(toy.picture(name, side=100, seed=9))
         assert (prediction.label, prediction.name, prediction.class_index) == (name, name, index)

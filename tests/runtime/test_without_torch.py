@@ -32,7 +32,7 @@ print(sorted(modules))
 )
 
 
-def test_every_module_imports_and_the_toy_bundle_recognises(toy_bundle: Path, toy_pictures: Path) -> None:
+def test_every_module_imports_and_the_toy_bundle_recognizes(toy_bundle: Path, toy_pictures: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM, str(toy_bundle), str(toy_pictures)],
         capture_output=True,

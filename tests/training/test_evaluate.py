@@ -254,7 +254,7 @@ def test_logistic_regression_learns_from_views_and_is_asked_about_pictures(pictu
     assert set(result.scores) == {WITH, WITHOUT}
 
 
-def test_pictures_of_one_class_that_are_alike_are_all_recognised(pictures: PictureSet) -> None:
+def test_pictures_of_one_class_that_are_alike_are_all_recognized(pictures: PictureSet) -> None:
     alike = PictureSet(pictures.images[pictures.labels], pictures.labels, NAMES, {"all": np.arange(48)})
     result = evaluate(network(interaction="none"), alike, None, EvalSettings(n_way=6, n_query=3, episodes=5))
     assert {setting: scores.mean() for setting, scores in result.scores[WITHOUT].items()} == {(1, "all"): 1.0, (5, "all"): 1.0}

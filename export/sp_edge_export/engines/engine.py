@@ -81,7 +81,7 @@ def plans_for(max_batch: int) -> tuple[tuple[str, int], ...]:
     """The (graph, largest batch) of all the plans that a device needs.
 
     A stream asks the query graph one picture at a time, and gets a static plan for it, and many cameras ask it for several;
-    enrolment asks the support graph alone, for one or several.
+    enrollment asks the support graph alone, for one or several.
 
     Raises:
         SettingsError: max_batch is out of range.

@@ -45,7 +45,7 @@ def write_deepstream(
         out: a free path, an empty folder, or what this function wrote.
         classifier: prototype or lr, which decides; see `sp_edge.bank.head.Head`.
         precision: of the graph; the bundle's own by default.
-        max_batch: streams that are recognised in one run.
+        max_batch: streams that are recognized in one run.
 
     Raises:
         BankError: no class was taught, or a name holds the ';' with which DeepStream separates labels.

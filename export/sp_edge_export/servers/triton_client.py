@@ -1,4 +1,4 @@
-"""Recognises pictures on a Triton server that serves an sp-edge repository: python client.py HOST:PORT PICTURE..."""
+"""Recognizes pictures on a Triton server that serves an sp-edge repository: python client.py HOST:PORT PICTURE..."""
 
 from __future__ import annotations
 

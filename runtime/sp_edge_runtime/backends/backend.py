@@ -1,4 +1,4 @@
-"""What a recogniser needs of an inference engine, and what every engine checks in the same way."""
+"""What a recognizer needs of an inference engine, and what every engine checks in the same way."""
 
 from __future__ import annotations
 

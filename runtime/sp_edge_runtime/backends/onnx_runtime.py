@@ -86,7 +86,7 @@ class OnnxRuntimeBackend(Backend):
             BackendError,
             providers=self._providers,
             threads=self._threads,
-            # Threads that wait for the next run by spinning would take the cores from decoding, preprocessing and enrolment.
+            # Threads that wait for the next run by spinning would take the cores from decoding, preprocessing and enrollment.
             settings={"session.force_spinning_stop": "1"},
             next_step="--device cpu",
         )

@@ -1,4 +1,4 @@
-"""Draws what was recognised onto the image."""
+"""Draws what was recognized onto the image."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def annotate(image_rgb: NDArray[np.uint8], prediction: Prediction, smoothed: Smo
 
     Args:
         image_rgb: uint8 (H, W, 3) RGB, any size; text is readable from 160 pixels of width on.
-        prediction: what was recognised in it.
+        prediction: what was recognized in it.
         smoothed: what to show as the label instead of the prediction's own.
 
     Returns:
-        uint8 (H, W, 3) RGB. The label of a recognised class is green, 'unknown' orange.
+        uint8 (H, W, 3) RGB. The label of a recognized class is green, 'unknown' orange.
     """
     height, width = image_rgb.shape[:2]
     size = min(max(width // 40, 11), 64)  # of the small letters, pixels

@@ -1,4 +1,4 @@
-"""Writes a stream's frames, with what was recognised drawn on them, as a video."""
+"""Writes a stream's frames, with what was recognized drawn on them, as a video."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LEAST = TICKS // 1000  # between two frames
 
 
 class VideoSink:
-    """The frames with what was recognised drawn on them, as a video of the first frame's size; others are fitted into it.
+    """The frames with what was recognized drawn on them, as a video of the first frame's size; others are fitted into it.
 
     Each frame is shown at its own time, counted from the first one's: a video of a live source lasts as long as the filming,
     whatever was skipped or dropped. Colours are BT.709 in HD and BT.601 in smaller sizes, limited range, and marked as such.

@@ -1,4 +1,4 @@
-"""Shows a stream with what is recognised, in a window."""
+"""Shows a stream with what is recognized, in a window."""
 
 from __future__ import annotations
 

@@ -546,7 +546,7 @@ def test_another_schema_is_refused_with_the_way_to_enrol_again(bundle: Bundle, t
     with pytest.raises(BankError, match="another schema") as raised:
         Bank.load(tmp_path / "bank", bundle)
     assert (raised.value.expected, raised.value.got) == (str(SCHEMA), repr(schema))
-    assert "enrol its classes again" in raised.value.next_step
+    assert "enroll its classes again" in raised.value.next_step
 
 
 def stored(bundle: Bundle, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

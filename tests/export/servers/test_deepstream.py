@@ -14,7 +14,7 @@ from sp_edge_runtime.recognizer import Recognizer
 
 
 @pytest.mark.parametrize("classifier", ["prototype", "lr"])
-def test_the_graph_decides_as_the_recogniser_does(recognizer: Recognizer, tmp_path: Path, classifier: str) -> None:
+def test_the_graph_decides_as_the_recognizer_does(recognizer: Recognizer, tmp_path: Path, classifier: str) -> None:
     write_deepstream(recognizer.bundle, recognizer.bank, tmp_path / "ds", classifier=classifier)
     noise = np.random.default_rng(0).integers(0, 256, (toy.SIDE, toy.SIDE, 3), dtype=np.uint8)
     pictures = [toy.picture("red", seed=7), toy.picture("green", seed=8), noise]

@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("classifier", ["prototype", "lr"])
-def test_the_ensemble_answers_as_the_recogniser_does(recognizer: Recognizer, out: Path, classifier: str) -> None:
+def test_the_ensemble_answers_as_the_recognizer_does(recognizer: Recognizer, out: Path, classifier: str) -> None:
     write(recognizer, out, classifier=classifier)
     noise = np.random.default_rng(0).integers(0, 256, (toy.SIDE, toy.SIDE, 3), dtype=np.uint8)
     pictures = [toy.picture("red", seed=7), toy.picture("green", seed=8), noise]

@@ -295,7 +295,7 @@ def test_what_a_source_counts_is_of_this_stream_alone(recognizer: Recognizer, na
     assert getattr(run_stream(recognizer, source, []), name) == 4
 
 
-def test_a_class_is_recognised_from_the_frame_after_it_was_taught(toy_bundle: Path) -> None:
+def test_a_class_is_recognized_from_the_frame_after_it_was_taught(toy_bundle: Path) -> None:
     with Recognizer.load(toy_bundle, device="cpu") as fresh:
 
         def teach() -> None:
