@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,13 @@ from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.request import Captured, CaptureRequest
 
 RETRY = 0.01  # seconds between attempts to read a camera that gave no frame
-_redirecting = threading.Lock()  # of two at once the second would keep the first's nowhere
 
 
 def opencv(purpose: str) -> Any:
     """The module cv2.
 
     Args:
-        purpose: what asks for it, as the error's subject: 'a camera', 'writing a video'.
+        purpose: what asks for it, as the error's subject: 'a camera', 'a window'.
 
     Raises:
         MissingExtraError: not installed.
@@ -48,28 +45,6 @@ def opencv(purpose: str) -> Any:
     with suppress(AttributeError):  # absent from some builds
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps what a library writes straight to the process's stderr from the terminal, for the moment of one call.
-
-    OpenCV announces every WebM file there, and what is no video, whatever its log level. Its results are checked, so that
-    nothing is lost.
-    """
-    if sys.stderr is None:  # a service may have none, and a file of its own may have the number
-        yield
-        return
-    with _redirecting:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        try:
-            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, no path
-                os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def has_gstreamer(cv2: Any) -> bool:

@@ -8,11 +8,14 @@ import pytest
 
 import toy
 from sp_edge.errors import MissingExtraError, SourceError
+from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sinks import video
 from sp_edge_runtime.sinks.video import VideoSink
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.frames import VideoFrame
+from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams.result import FrameResult
+from sp_edge_runtime.streams.stream import run_stream
 
 av = pytest.importorskip("av")
 
@@ -85,6 +88,17 @@ def test_frames_are_shown_at_their_own_times(result: FrameResult, tmp_path: Path
     """A camera at 4 a second of which some were dropped, whose rate is guessed as 25."""
     write(tmp_path / name, result, [1000.0, 1000.25, 1000.5, 1001.5, 1001.75])
     assert shown(tmp_path / name) == ([0, 0.25, 0.5, 1.5, 1.75], 2.0)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.webm"])
+def test_a_strided_video_plays_as_long_as_the_one_it_was_read_from(
+    recognizer: Recognizer, toy_video: Path, tmp_path: Path, name: str
+) -> None:
+    with open_source(str(toy_video), SourceOptions(vid_stride=4)) as source:
+        run_stream(recognizer, source, [VideoSink(tmp_path / name, source.fps or 25)])
+    times, seconds = shown(tmp_path / name)
+    assert times == [0, 0.4, 0.8]
+    assert seconds == pytest.approx(1.2)
 
 
 def test_frames_without_a_time_follow_at_the_rate(result: FrameResult, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 import importlib
 import os
-import sys
-import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -9,7 +7,7 @@ import pytest
 
 from sp_edge.errors import MissingExtraError, SourceError
 from sp_edge_runtime.sources.camera import open_source
-from sp_edge_runtime.sources.opencv import opencv, quiet
+from sp_edge_runtime.sources.opencv import opencv
 
 
 def test_a_camera_needs_opencv_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,32 +27,6 @@ def test_an_opencv_that_lacks_a_library(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.raises(SourceError, match=r"libGL\.so\.1"):
         opencv("a camera")
-
-
-def test_two_threads_that_are_quiet_at_once_give_the_terminal_back() -> None:
-    before = os.fstat(2)
-    inside, leave = threading.Event(), threading.Event()
-
-    def other() -> None:
-        with quiet():
-            inside.set()
-            leave.wait()
-
-    thread = threading.Thread(target=other)
-    with quiet():
-        thread.start()
-        assert not inside.wait(0.1), "the second waits for the first"
-    leave.set()
-    thread.join()
-    assert os.path.samestat(os.fstat(2), before)
-
-
-def test_a_process_without_stderr_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", None)
-    before = os.fstat(2)
-    with quiet():
-        # What has the number 2 is then some file of the application's own.
-        assert os.path.samestat(os.fstat(2), before)
 
 
 def test_a_choice_of_log_level_stands(monkeypatch: pytest.MonkeyPatch) -> None:
