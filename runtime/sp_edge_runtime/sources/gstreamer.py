@@ -20,7 +20,10 @@ FORMATS = ("RGB", "RGBx", "RGBA", "BGR", "BGRx", "BGRA")
 _SINK = re.compile(r"!\s*appsink\b")
 # What comes before every appsink. A decoder that begins between two key frames, or misses a packet, makes up what it does not
 # know, and marks it: a grey or smeared frame, which is none. A phone films upright by saying so; pixels need not be square.
-_TRUE = "! identity drop-buffer-flags=corrupted ! videoconvert ! videoflip video-direction=auto ! videoscale ! {}appsink"
+_TRUE = (
+    "! identity name=sp-edge-whole drop-buffer-flags=corrupted "
+    "! videoconvert ! videoflip video-direction=auto ! videoscale ! {}appsink"
+)
 _CAPS = "video/x-raw,pixel-aspect-ratio=1/1,format="
 # What that asks of the pipeline, for whose errors name elements that the user did not write.
 _NEEDS = "appsink takes raw video outside NVMM (nvvidconv copies it), through videoflip of gstreamer1.0-plugins-good"
@@ -111,6 +114,8 @@ def _frames(gst: Any, pipeline: Any, sink: Any, request: CaptureRequest) -> Iter
                     next_step=_hint(request),
                 )
             seconds, captured = time.time(), time.monotonic()
+            if number == 0:
+                _refuse_hdr(pipeline)
             if number % request.stride == 0:
                 yield Captured(number, seconds, captured, _rgb(sample))
             else:
@@ -118,6 +123,19 @@ def _frames(gst: Any, pipeline: Any, sink: Any, request: CaptureRequest) -> Iter
             number += 1
     finally:
         pipeline.set_state(gst.State.NULL)
+
+
+def _refuse_hdr(pipeline: Any) -> None:
+    """Raises where frames have high dynamic range: GStreamer would give their code values as if they were standard ones."""
+    caps = pipeline.get_by_name("sp-edge-whole").get_static_pad("sink").get_current_caps()
+    colorimetry = (caps.get_structure(0).get_string("colorimetry") if caps else None) or ""
+    if colorimetry.startswith("bt2100"):
+        raise SettingsError(
+            "the pipeline's video has high dynamic range",
+            expected="standard dynamic range",
+            got=colorimetry,
+            next_step="give the file or stream itself, without a pipeline: its colours are then converted",
+        )
 
 
 def _is_live(gst: Any, sink: Any) -> bool:

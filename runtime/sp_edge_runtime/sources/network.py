@@ -43,6 +43,10 @@ def _frames(av: Any, container: Any, stream: Any, request: CaptureRequest) -> It
         while True:
             try:
                 packet = next(packets)
+            except av.error.ExitError as cause:  # how PyAV says that its timeout is over
+                raise SourceError(
+                    f"{name} stopped delivering frames", expected=f"a frame within {request.timeout:g} s", got="none"
+                ) from cause
             except (av.FFmpegError, StopIteration) as cause:
                 if extent.declared and not extent.missing:
                     return  # a server that says no length of its own

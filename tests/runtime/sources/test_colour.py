@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sp_edge.errors import SourceError
 from sp_edge_runtime.sources import colour
 from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.sources.options import SourceOptions
 from videos import RATE, make, number_in, run_ffmpeg
 
 av = pytest.importorskip("av")
@@ -52,11 +54,10 @@ def in_hdr(rgb: np.ndarray, transfer: str) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
-def test_what_a_phone_films_in_hdr_has_the_colours_of_a_standard_picture(transfer: str, tmp_path: Path) -> None:
+def film(path: Path, transfer: str) -> Path:
+    """A video in HDR of the palette's colours, side by side, 32 pixels each."""
     picture = np.repeat(np.repeat(np.array([PALETTE], float), 32, axis=0), 32, axis=1)
     height, width = picture.shape[:2]
-    path = tmp_path / "phone.mp4"
     run_ffmpeg(
         *("-f", "rawvideo", "-pix_fmt", "rgb48le", "-s", f"{width}x{height}", "-r", f"{RATE:g}", "-i", "-"),
         *("-vf", "scale=out_color_matrix=bt2020:out_range=tv", "-pix_fmt", "yuv420p10le", "-c:v", "libx265"),
@@ -64,10 +65,24 @@ def test_what_a_phone_films_in_hdr_has_the_colours_of_a_standard_picture(transfe
         str(path),
         given=(in_hdr(picture, transfer) * 65535).round().astype("<u2").tobytes() * 2,
     )
-    with open_source(str(path)) as source:
+    return path
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_what_a_phone_films_in_hdr_has_the_colours_of_a_standard_picture(transfer: str, tmp_path: Path) -> None:
+    with open_source(str(film(tmp_path / "phone.mp4", transfer))) as source:
         image_rgb = next(iter(source)).image_rgb
     seen = [image_rgb[8:-8, 32 * n + 8 : 32 * n + 24].mean(axis=(0, 1)) for n in range(len(PALETTE))]
     np.testing.assert_allclose(seen, PALETTE, atol=3)  # as code values, they are off by 60
+
+
+@pytest.mark.usefixtures("pygobject")
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_a_pipeline_does_not_convert_hdr_and_says_so(transfer: str, tmp_path: Path) -> None:
+    path = film(tmp_path / "phone.mp4", transfer)
+    with pytest.raises(SourceError, match="high dynamic range") as caught:
+        open_source(f"filesrc location={path} ! decodebin ! appsink", SourceOptions(timeout=20))
+    assert "without a pipeline" in caught.value.next_step
 
 
 @pytest.mark.parametrize("transfer", [colour.PQ, colour.HLG])

@@ -4,6 +4,7 @@ import functools
 import http.server
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 from sp_edge.errors import SourceError
 from sp_edge_runtime.sources.network import WINDOW, Clock, capture_network
 from sp_edge_runtime.sources.request import CaptureRequest
+from threads import PATIENCE
 from videos import COUNT, make, number_in
 
 pytest.importorskip("av")
@@ -52,10 +54,10 @@ def test_a_packet_without_a_time_was_captured_when_it_arrived() -> None:
 
 
 class Cut(http.server.BaseHTTPRequestHandler):
-    """Serves a file, of which it sends a share."""
+    """Serves a file, of which it sends a share, and then waits for an event before it hangs up."""
 
-    def __init__(self, *args: object, content: bytes, share: float) -> None:
-        self.content, self.share = content, share
+    def __init__(self, *args: object, content: bytes, share: float, leave: threading.Event) -> None:
+        self.content, self.share, self.leave = content, share, leave
         super().__init__(*args)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
@@ -64,6 +66,8 @@ class Cut(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
         self.wfile.write(self.content[: int(len(self.content) * self.share)])
+        self.wfile.flush()
+        assert self.leave.wait(PATIENCE)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -76,15 +80,19 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 @pytest.fixture
 def serve() -> Iterator[object]:
     servers: list[tuple[Server, threading.Thread]] = []
+    leave = threading.Event()
 
-    def start(path: Path, share: float = 1.0) -> str:
-        server = Server(("127.0.0.1", 0), functools.partial(Cut, content=path.read_bytes(), share=share))
+    def start(path: Path, share: float = 1.0, *, stalls: bool = False) -> str:
+        if not stalls:
+            leave.set()
+        server = Server(("127.0.0.1", 0), functools.partial(Cut, content=path.read_bytes(), share=share, leave=leave))
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         servers.append((server, thread))
         return f"http://127.0.0.1:{server.server_port}/live"
 
     yield start
+    leave.set()
     for server, thread in servers:
         server.shutdown()
         server.server_close()
@@ -110,6 +118,20 @@ def test_a_stream_that_ends_has_broken_off(name: str, share: float, serve: objec
             numbers.append(number_in(frame.image_rgb))
     assert numbers == list(range(len(numbers)))
     assert len(numbers) > 5
+
+
+def test_a_stream_that_stalls_is_lost_at_its_timeout_and_hands_out_nothing_old(serve: object, tmp_path: Path) -> None:
+    path = make(tmp_path / "clip.mkv", *H264, "-vf", "noise=alls=20:allf=t", size_wh=(192, 128))
+    _, frames = capture_network(CaptureRequest("stream", serve(path, 0.7, stalls=True), timeout=1.0))  # type: ignore[operator]
+    numbers: list[int] = []
+    with pytest.raises(SourceError, match="stopped delivering frames") as caught:
+        for frame in frames:
+            assert frame
+            numbers.append(frame.number)
+            latest = frame.captured
+    assert caught.value.expected == "a frame within 1 s"
+    assert len(numbers) > 5
+    assert time.monotonic() - latest > 0.9  # the last one came before the wait, none after it
 
 
 def test_frames_that_the_stride_leaves_out_are_signs_of_life(serve: object, tmp_path: Path) -> None:
