@@ -79,8 +79,8 @@ def test_from_pictures_to_a_recognized_stream(  # noqa: PLR0915 - one chain, eac
     code, _, err = call("train", "--data", "digits", "--imgsz", 96, *options, "--out", RUN)
     assert code == 2
     assert "holds a run with other settings" in err
-    code, out, _ = call("train", "--data", "digits", "--imgsz", 64, *options, "--out", RUN)
-    assert (code, f"{RUN} is complete already" in out) == (0, True)
+    code, _, err = call("train", "--data", "digits", "--imgsz", 64, *options, "--out", RUN)
+    assert (code, f"{RUN} is complete already" in err) == (0, True)
     assert (RUN / "checkpoint.safetensors").read_bytes() == trained
     code, _, err = call("train", "--data", "digits", "--imgsz", 64, *options, "--out", "digits")
     assert code == 2

@@ -42,7 +42,7 @@ def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
     code, _, err = call(*again)
     assert code == 2
     assert "2 of 2 pictures would teach 'red' little or nothing" in err
-    assert "copy of shot 0 of the class (0, below 0.2)" in err
+    assert "copy of shot 0 of the class (" in err
     code, out, _ = call(*again, "--force", "--json", "report.json")
     assert code == 0
     assert json.loads((place / "report.json").read_text("utf-8"))["accuracy"] == 1
@@ -393,13 +393,7 @@ def test_a_bundle_with_a_changed_byte(taught: Path, call: Call, toy_pictures: Pa
 
 def test_a_bank_of_another_bundle(taught: Path, call: Call, toy_pictures: Path) -> None:
     other = taught / "other.spedge"
-    toy.make_bundle(other)
-    import onnx
-
-    model = onnx.load(other / "query.onnx")
-    model.doc_string = "another network"
-    onnx.save(model, other / "query.onnx")
-    toy.reseal(other)
+    toy.make_bundle(other, strength=0.5)
     before = BANK.read_bytes()
     for arguments in (
         ["enroll", other, "--name", "red", toy_pictures],
@@ -411,7 +405,7 @@ def test_a_bank_of_another_bundle(taught: Path, call: Call, toy_pictures: Path) 
         code, out, err = call(*arguments, "--bank", BANK)
         assert (code, out) == (2, ""), arguments
         assert "was made with another bundle" in err
-        assert "enroll its classes again" in err
+        assert f"next: sp-edge bank renew {other} --bank " in err
     assert BANK.read_bytes() == before
 
 

@@ -14,10 +14,13 @@ from onnx import ModelProto
 
 import toy
 from sp_edge.bank.bank import Bank
+from sp_edge.bank.crops import encode_crop
 from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
 from sp_edge_export.servers.head import head_graph
+
+CROP = encode_crop(np.zeros((toy.SIDE, toy.SIDE, 3), np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +36,7 @@ def bank_of(bundle: Bundle, shots: NDArray[np.float32], thresholds: list[float])
     bank = Bank.empty(bundle)
     for index, (shot, threshold) in enumerate(zip(shots, thresholds, strict=True)):
         prompt = np.full(toy.TEXT.dim, index, np.float32)
-        picture = np.zeros((1, 64, 64, 3), np.uint8)
-        bank = bank.add(f"class {index}", prompt, shot[None], shot[None], picture, threshold=threshold)
+        bank = bank.add(f"class {index}", prompt, shot[None], shot[None], [CROP], threshold=threshold)
     return bank
 
 
@@ -60,7 +62,7 @@ def several(bundle: Bundle, random: np.random.Generator, classes: int) -> Bank:
     bank = Bank.empty(bundle)
     for index in range(classes):
         shots = (random.normal(size=toy.DIM) + 0.5 * random.normal(size=(random.integers(1, 4), toy.DIM))).astype(np.float32)
-        prompt, pictures = np.full(toy.TEXT.dim, index, np.float32), np.zeros((len(shots), 64, 64, 3), np.uint8)
+        prompt, pictures = np.full(toy.TEXT.dim, index, np.float32), [CROP] * len(shots)
         threshold = float(random.uniform(-0.3, 0.5)) if random.random() < 0.7 else None
         bank = bank.add(f"class {index}", prompt, shots, shots, pictures, threshold=threshold)
     return bank
@@ -119,7 +121,7 @@ def test_the_number_of_classes_is_open_to_onnx_runtime(bundle: Bundle, classes: 
 def test_names_pass_in_any_script(bundle: Bundle) -> None:
     bank = bank_of(bundle, np.eye(1, toy.DIM, dtype=np.float32), [0.5])
     prompt, shot = np.ones(toy.TEXT.dim, np.float32), np.eye(1, toy.DIM, k=1, dtype=np.float32)
-    bank = bank.add("赤い 自転車", prompt, shot, shot, np.zeros((1, 64, 64, 3), np.uint8), threshold=0.5)
+    bank = bank.add("赤い 自転車", prompt, shot, shot, [CROP], threshold=0.5)
     labels, _, _ = run(head_graph(head_of(bundle, bank)), shot)
     assert labels.tolist() == [["赤い 自転車"]]
 
