@@ -21,8 +21,9 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.columns import table
 from sp_edge.errors import SpEdgeError
 from sp_edge.files import write_json
+from sp_edge.precisions import PRECISIONS
 from sp_edge_runtime.backends.backend import Backend, least_cosine
-from sp_edge_runtime.backends.devices import PRECISIONS, open_backend
+from sp_edge_runtime.backends.devices import open_backend
 
 WARM = 5
 DEVICES = ("cpu", "openvino", "cuda", "tensorrt")

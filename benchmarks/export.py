@@ -30,12 +30,13 @@ from timing import medians_ms
 from untrained import untrained
 
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.bundle.manifest import GRAPHS, PRECISIONS
+from sp_edge.bundle.manifest import GRAPHS
 from sp_edge.columns import table
 from sp_edge.data import scenes, sets
 from sp_edge.errors import SpEdgeError
 from sp_edge.files import write_json
 from sp_edge.model.network import normalise
+from sp_edge.precisions import EXPORTED
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.pictures import Pictures
 from sp_edge_export.engines.engine import EngineOptions, build_engine
@@ -93,9 +94,9 @@ def measure(name: str, checkpoint: Checkpoint, folder: Path, options: argparse.N
     bundle = export(checkpoint, folder / "model.spedge", asked)  # has the graphs of every precision
     rows = []
     for graph in GRAPHS:
-        files = {precision: bundle.graph(graph, precision) for precision in PRECISIONS}
+        files = {precision: bundle.graph(graph, precision) for precision in EXPORTED}
         times = medians_ms(runners(checkpoint, graph, files, options.threads), options.rounds, warm=2)
-        for precision in PRECISIONS:
+        for precision in EXPORTED:
             stage = next(stage for stage in bundle.manifest.stages if stage["stage"] == precision)
             verdict, plan = plan_of(bundle, graph, precision, folder / "engines", options.flavour)
             rows.append(

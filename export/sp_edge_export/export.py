@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,10 +31,10 @@ from sp_edge.bundle.manifest import (
 from sp_edge.bundle.text import TextPart
 from sp_edge.data import sets
 from sp_edge.data.episodes import Features
-from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, SettingsError
 from sp_edge.files import save_tensors
 from sp_edge.folders import atomic_folder, holds_earlier
+from sp_edge.precisions import EXPORTED, PRECISIONS
 from sp_edge.prompts.table import PromptTable
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge.training.evaluate import encode
@@ -47,12 +46,16 @@ from sp_edge_export.fold import fold, has_norms_before
 from sp_edge_export.gate import Gate, report_of
 from sp_edge_export.layers import LayerError, graph_activations, layer_errors, network_activations
 from sp_edge_export.onnx import OPSETS, export_graphs
-from sp_edge_export.precision import Converted, GraphInputs, convert_to_fp16, convert_to_int8
+from sp_edge_export.precisions import CONVERSIONS
+from sp_edge_export.precisions.conversion import Conversion, Converted
+from sp_edge_export.probe import Reference, make_probe, probe_pictures
 from sp_edge_export.text.encoder import add_text_encoder, choose_encoder
 from sp_edge_export.verify import Parity, Probe, compare, graph_features
 
 _log = logging.getLogger(__name__)
 GOLDEN_PICTURES = 8
+# On what a conversion chose its layers, as the manifest says it.
+OTHERS, GATES_OWN = "other pictures than the gate's", "the gate's own pictures"
 CARD = "README.md"
 _OTHERS = (CARD, "*.onnx", "*.safetensors", "golden", "text")
 
@@ -82,18 +85,19 @@ class ExportOptions:
     text: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.precision not in ("fp32", "fp16", "int8"):
-            raise SettingsError("unknown precision", expected="fp32, fp16 or int8", got=self.precision)
+        if self.precision not in EXPORTED:
+            raise SettingsError("unknown precision", expected=" or ".join(EXPORTED), got=self.precision)
         if not 0 <= self.max_drop <= 1:
             raise SettingsError("max-drop is out of range", expected="0 to 1", got=str(self.max_drop))
-        if self.precision == "int8" and self.calibration is None:
+        pictures = PRECISIONS[self.precision].pictures
+        if pictures == "always" and self.calibration is None:
             raise SettingsError(
-                "int8 needs calibration pictures",
+                f"{self.precision} needs calibration pictures",
                 expected="--data FOLDER with pictures like those the camera will see",
                 got="no --data",
             )
-        if self.precision == "fp32" and self.calibration is not None:
-            raise SettingsError("fp32 needs no calibration pictures", expected="no --data, or another --precision")
+        if pictures == "never" and self.calibration is not None:
+            raise SettingsError(f"{self.precision} needs no calibration pictures", expected="no --data, or another --precision")
         if self.opset not in OPSETS:
             raise SettingsError("unknown opset", expected=" or ".join(map(str, OPSETS)), got=str(self.opset))
 
@@ -123,7 +127,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     prompts = checkpoint.prompts if options.prompts is None else checkpoint.prompts.with_table(options.prompts)
     encoder = choose_encoder(prompts.text, options.text)
     pictures = probe_pictures(checkpoint)
-    probe = _probe(pictures, prompts, options.pictures)
+    probe = make_probe(pictures, prompts, options.pictures)
     before = encode(checkpoint.network, probe.images, probe.prompts if checkpoint.network.prompt is not None else None)
     gate = Gate(out, options.max_drop)
     _log.info("exporting to ONNX")
@@ -131,10 +135,11 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     graphs = {"fp32": {graph: file.name for graph, file in files.items()}}
     features = graph_features(files, probe.images, probe.prompts)
     gate.admit(compare("fp32", features, "pytorch", before, probe), partial(_against_pytorch, checkpoint, files, probe))
-    if options.precision != "fp32":
-        for made in _conversions(checkpoint, files, options, prompts, probe, features, folder):
-            graphs[made.parity.stage] = {graph: file.name for graph, file in made.files.items()}
-            gate.admit(made.parity, partial(_against_fp32, made.files, files, probe), made.record)
+    if options.precision in CONVERSIONS:
+        reference = Reference(probe, features)
+        for parity, made in _conversions(checkpoint, files, options, prompts, reference, folder):
+            graphs[parity.stage] = {graph: file.name for graph, file in made.files.items()}
+            gate.admit(parity, partial(_against_fp32, made.files, files, probe), made.record)
     _log.info("measuring what tells taught classes from others")
     within = within_classes(checkpoint, base_pictures(checkpoint))
     save_tensors(folder / BACKGROUND, {"within": within}, {})
@@ -166,60 +171,39 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     write_manifest(folder, manifest)
 
 
-def probe_pictures(checkpoint: Checkpoint) -> PictureSet:
-    """Pictures of validation classes, or of base classes where the data set has no validation split."""
-    settings = checkpoint.settings
-    if sets.has_split(settings, "val") and len(checkpoint.classes.get("val", ())) > 1:
-        return sets.load_split(settings, "val")
-    _log.warning("no validation classes: verifying, and calibrating 'unknown', on base classes, which flatters both")
-    return sets.load_split(settings, "train")
-
-
-def _probe(pictures: PictureSet, prompts: PromptTable, most: int) -> Probe:
-    """At most so many pictures: of so many classes that there are six of each, if the data set has them."""
-    rng = np.random.default_rng(0)
-    counts = np.bincount(pictures.labels, minlength=len(pictures.class_names))
-    able = rng.permutation(np.flatnonzero(counts >= 3))[: most // 6]
-    if len(able) < 2:
-        raise DataError(
-            "too few pictures to verify the export with", expected="two classes with three pictures", got=str(counts.tolist())
-        )
-    each = most // len(able)
-    rows = rng.permutation(np.concatenate([rng.permutation(np.flatnonzero(pictures.labels == c))[:each] for c in able]))
-    labels = pictures.labels[rows]
-    n_query = int(min(5, counts[able].min() - 1))
-    vectors = prompts.select(pictures.class_names)[labels]
-    return Probe(pictures.images[rows], labels, vectors, n_way=min(5, len(able)), n_query=n_query)
-
-
 def _conversions(
     checkpoint: Checkpoint,
     files: Mapping[str, Path],
     options: ExportOptions,
     prompts: PromptTable,
-    probe: Probe,
-    features: Features,
+    reference: Reference,
     folder: Path,
-) -> Iterator[Converted]:
-    """The graphs in float16 and, if asked for, in int8, each as good as it can be made once the one before was let pass."""
-    inputs, record = _conversion_inputs(checkpoint, files, options, prompts, probe, features)
-    for precision in ("fp16", "int8") if options.precision == "int8" else ("fp16",):
+) -> Iterator[tuple[Parity, Converted]]:
+    """The graphs in the precision that was asked for, and before it in the one that stands beside it.
+
+    Each is as good as it can be made, and made only once the one before was let pass. What a conversion chooses by are other
+    pictures than those that gate it, where there are enough.
+    """
+    inputs, record = _conversion_inputs(checkpoint, files, options, prompts, reference)
+    search, gate = reference.halves() or (reference, reference)
+    searched = {"on": GATES_OWN if search is gate else OTHERS, "pictures": len(search.probe.labels)}
+    for precision in filter(None, (PRECISIONS[options.precision].beside, options.precision)):
         _log.info(f"converting to {precision}")
-        targets = {graph: folder / f"{graph}.{precision}.onnx" for graph in files}
-
-        def measure(made: Mapping[str, Path], precision: str = precision) -> Parity:
-            return compare(precision, graph_features(made, probe.images, probe.prompts), "fp32", features, probe)
-
-        if precision == "fp16":
-            made = convert_to_fp16(files, targets, inputs, measure)
-        else:
-            with tempfile.TemporaryDirectory() as place:
-                variants = {"folded": files, **_unfolded(checkpoint, prompts.text.dim, Path(place), options.opset)}
-                made = convert_to_int8(variants, targets, inputs, measure, options.max_drop)
+        job = Conversion(
+            sources=files,
+            targets={graph: folder / f"{graph}.{precision}.onnx" for graph in files},
+            inputs=inputs,
+            variants=partial(_unfolded, checkpoint, prompts.text.dim, opset=options.opset),
+            search=partial(search.compare, precision),
+            max_drop=options.max_drop,
+        )
+        made = CONVERSIONS[precision](job)
         for graph, names in made.record["float32"].items():
             if names:
                 _log.info(f"{graph}: {len(names)} operators stay float32, beyond float16's range: {', '.join(names[:4])}")
-        yield dataclasses.replace(made, record={**record, **made.record})
+        parity = (gate if made.searched else reference).compare(precision, made.files)
+        details = {**record, **made.record, **({"searched": searched} if made.searched else {})}
+        yield parity, dataclasses.replace(made, record=details)
 
 
 def _conversion_inputs(
@@ -227,11 +211,10 @@ def _conversion_inputs(
     files: Mapping[str, Path],
     options: ExportOptions,
     prompts: PromptTable,
-    probe: Probe,
-    features: Features,
-) -> tuple[GraphInputs, dict[str, Any]]:
+    reference: Reference,
+) -> tuple[Mapping[str, Inputs], dict[str, Any]]:
     """What the graphs are fed with to see their ranges, and how it was chosen, for the manifest."""
-    images, vectors = probe.images[:CHOSEN], probe.prompts[:CHOSEN]
+    images, vectors = reference.probe.images[:CHOSEN], reference.probe.prompts[:CHOSEN]
     record: dict[str, Any] = {}
     if options.calibration is not None:
         size = checkpoint.settings.model.image_size
@@ -239,7 +222,7 @@ def _conversion_inputs(
             got = str(options.calibration.images.shape)
             raise DataError("the calibration pictures are of another size", expected=f"(n, {size}, {size}, 3)", got=got)
         seen = features_of(load_graph(files["query"]), {"image": options.calibration.images})
-        calibration = calibrate_with(options.calibration, seen, features.query)
+        calibration = calibrate_with(options.calibration, seen, reference.features.query)
         record["calibration"] = calibration.record
         images = calibration.images
         # Any class's prompt may meet any picture: the ranges must hold for all of them.
@@ -247,7 +230,7 @@ def _conversion_inputs(
     return {"query": {"image": images}, "support": {"image": images, "prompt": vectors}}, record
 
 
-def _unfolded(checkpoint: Checkpoint, dim: int, folder: Path, opset: int) -> dict[str, dict[str, Path]]:
+def _unfolded(checkpoint: Checkpoint, dim: int, folder: Path, *, opset: int) -> dict[str, dict[str, Path]]:
     """The graphs with BatchNorms before convolutions left where they are, if the network has such."""
     if not has_norms_before(checkpoint.network):
         return {}

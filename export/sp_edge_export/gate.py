@@ -11,6 +11,7 @@ from typing import Any
 import sp_edge
 from sp_edge.errors import ExportError
 from sp_edge.files import write_json
+from sp_edge.precisions import PRECISIONS
 from sp_edge_export.layers import LayerError, worst
 from sp_edge_export.verify import Parity
 
@@ -32,7 +33,7 @@ class Gate:
     Attributes:
         out: the bundle that is being made; the report stands beside it.
         max_drop: accuracy, 0 to 1, that a stage may lose against the one before.
-        stages: what the manifest records.
+        stages: what the manifest records: what was asked, what was measured, and whether it passed.
     """
 
     out: Path
@@ -51,8 +52,11 @@ class Gate:
             ExportError: it does not pass. The report, beside `out`, says all that was measured.
         """
         _log.info(str(parity))
-        self.stages.append(parity.to_json() | dict(details or {}))
         failure = parity.failure(self.max_drop)
+        limits = PRECISIONS[parity.stage]
+        asked = {name: getattr(limits, name) for name in ("cosine_mean", "cosine_min", "plain_cosine_min")}
+        judged = {"asked": asked | {"max_drop": self.max_drop}, "passed": failure is None}
+        self.stages.append(parity.to_json() | judged | dict(details or {}))
         if failure is None:
             return
         errors = layers()

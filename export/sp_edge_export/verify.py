@@ -17,13 +17,9 @@ from sp_edge.bundle.manifest import GRAPHS, OUTPUTS
 from sp_edge.data.episodes import EpisodeSampler, Features
 from sp_edge.errors import ExportError
 from sp_edge.matching.decide import row_cosines
+from sp_edge.precisions import PRECISIONS
 from sp_edge.training.classifier import episode_scores
 from sp_edge_calibration.session import Inputs, open_session, run_in_batches
-
-# Least cosine between a stage's features and the ones before it, as (mean, minimum).
-LIMITS = {"fp32": (0.99999, 0.9999), "fp16": (0.9995, 0.999), "int8": (0.98, 0.9)}
-# Least cosine between the plain features of a stage's support graph and those of its query graph, which compute the same.
-PLAIN = {"fp32": 0.99999, "fp16": 0.9999, "int8": 0.999}
 
 
 @dataclass(frozen=True)
@@ -79,17 +75,17 @@ class Parity:
         Args:
             max_drop: accuracy, 0 to 1, that may be lost at most.
         """
-        mean, least = LIMITS[self.stage]
-        if not (self.cosine_mean >= mean and self.cosine_min >= least):  # so that NaN does not pass
+        limits = PRECISIONS[self.stage]
+        if not (self.cosine_mean >= limits.cosine_mean and self.cosine_min >= limits.cosine_min):  # so that NaN does not pass
             return ExportError(
                 f"the {self.stage} graphs compute other features than {self.against}",
-                expected=f"cosine at least {mean} on average and {least} everywhere",
+                expected=f"cosine at least {limits.cosine_mean} on average and {limits.cosine_min} everywhere",
                 got=f"{self.cosine_mean:.6f} and {self.cosine_min:.6f}",
             )
-        if not self.plain_cosine_min >= PLAIN[self.stage]:
+        if not self.plain_cosine_min >= limits.plain_cosine_min:
             return ExportError(
                 f"the {self.stage} support graph gives other plain features than the query graph",
-                expected=f"cosine at least {PLAIN[self.stage]} everywhere",
+                expected=f"cosine at least {limits.plain_cosine_min} everywhere",
                 got=f"{self.plain_cosine_min:.6f}",
             )
         if -self.drop.mean > max_drop:
@@ -183,10 +179,10 @@ def check_golden(bundle: Bundle) -> dict[str, float]:
         graphs = {graph: bundle.read_graph(graph, precision) for graph in GRAPHS}
         features = graph_features(graphs, golden.images, golden.prompts)
         least = float(row_cosines(np.concatenate([features.query, features.support, features.plain]), expected).min())
-        if not least >= LIMITS[precision][1]:  # so that NaN does not pass
+        if not least >= PRECISIONS[precision].cosine_min:  # so that NaN does not pass
             raise ExportError(
                 f"the {precision} graphs give other features here than where they were exported",
-                expected=f"cosine at least {LIMITS[precision][1]}",
+                expected=f"cosine at least {PRECISIONS[precision].cosine_min}",
                 got=f"{least:.6f}",
                 next_step="export again, or report the version of ONNX Runtime that you use",
             )

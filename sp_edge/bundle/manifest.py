@@ -17,6 +17,7 @@ from sp_edge.bundle.text import TextPart
 from sp_edge.errors import BundleError, InputError
 from sp_edge.files import read_json, sha256, write_json
 from sp_edge.matching.unknown import Calibration
+from sp_edge.precisions import EXPORTED
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts.table import TextSpec
 
@@ -26,7 +27,6 @@ PROMPTS = "prompts.safetensors"
 GOLDEN = "golden/features.safetensors"
 BACKGROUND = "background.safetensors"
 FAMILIARITY = "familiarity.safetensors"
-PRECISIONS = ("fp32", "fp16", "int8")
 GRAPHS = ("query", "support")
 INPUTS = {"query": ("image",), "support": ("image", "prompt")}
 OUTPUTS = {"query": ("feature",), "support": ("feature", "plain")}
@@ -151,7 +151,7 @@ class Manifest:
         return manifest
 
     def _check(self) -> None:
-        if "fp32" not in self.graphs or self.precision not in self.graphs or not set(self.graphs) <= set(PRECISIONS):
+        if "fp32" not in self.graphs or self.precision not in self.graphs or not set(self.graphs) <= set(EXPORTED):
             raise BundleError(
                 "the manifest's precisions do not fit", expected="fp32 and the chosen one", got=str(list(self.graphs))
             )

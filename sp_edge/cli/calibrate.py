@@ -68,8 +68,8 @@ def _from_checkpoint(path: Path) -> tuple[onnx.ModelProto, Preprocess, NDArray[n
     from sp_edge.data.sets import preprocess_of
     from sp_edge.training.checkpoint import Checkpoint
     from sp_edge_calibration.graph import load_graph
-    from sp_edge_export.export import probe_pictures
     from sp_edge_export.onnx import export_graphs
+    from sp_edge_export.probe import probe_pictures
 
     checkpoint = Checkpoint.load(find_checkpoint(path))
     preprocess = preprocess_of(checkpoint.settings)

@@ -26,6 +26,8 @@ from sp_edge.errors import (
     SettingsError,
     SpEdgeError,
 )
+from sp_edge.precisions import PRECISIONS
+from sp_edge_runtime.backends.choices import DEVICES
 
 _EXTRAS = dict.fromkeys(
     ("torch", "torchvision", "timm", "accelerate", "matplotlib", "sklearn", "tensorboard", "easyfsl", "sentence_transformers"),
@@ -221,12 +223,12 @@ backend_options = together(
         "--device",
         default="auto",
         show_default=True,
-        type=click.Choice(("auto", "cpu", "cuda", "0", "tensorrt", "openvino")),
-        help="Choose what runs the network. auto takes the first that can: TensorRT, CUDA (0 is the same), the CPU.",
+        type=click.Choice(list(DEVICES)),
+        help=f"Choose what runs the network. auto takes {DEVICES['auto']}; 0 is {DEVICES['0']}.",
     ),
     click.option(
         "--precision",
-        type=click.Choice(("fp32", "fp16", "bf16", "int8")),
+        type=click.Choice(list(PRECISIONS)),
         help="Choose the precision of the graphs. bf16 needs OpenVINO.  [default: the bundle's; on a CPU, fp32]",
     ),
     engines_option,

@@ -21,6 +21,7 @@ from sp_edge.cli.common import (
 from sp_edge.cli.engines import check_engines
 from sp_edge.cli.formats import APPLIES, FORMATS, options_for_formats
 from sp_edge.errors import BundleError, MissingExtraError, SettingsError
+from sp_edge.precisions import EXPORTED, PRECISIONS
 
 if TYPE_CHECKING:
     from sp_edge.bundle.bundle import Bundle
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("source", type=PATH, required=False, metavar="[CHECKPOINT | BUNDLE]")
-@click.option(
-    "--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the graphs.  [default: fp32; of a bundle, its own]"
-)
+@click.option("--precision", type=click.Choice(EXPORTED), help="Of the graphs.  [default: fp32; of a bundle, its own]")
 @click.option(
     "--out", type=PATH, metavar="DIR", help="Where to write the bundle.  [default: model.spedge beside the checkpoint]"
 )
@@ -71,13 +70,14 @@ def export(context: click.Context, /, source: Path | None, precision: str | None
     make = FORMATS[form](options, where)  # now, and not after minutes of work
     bundle = None if given is None else _given_bundle(context, given, form)
     precision = precision or ("fp32" if bundle is None else bundle.manifest.precision)
-    refuse_idle(context, _IDLE.get(precision, ()), f"--precision {precision}", "another --precision")
+    facts = PRECISIONS[precision]
+    idle = [*(["data"] if facts.pictures == "never" else []), *([] if facts.beside else ["force"])]
+    refuse_idle(context, idle, f"--precision {precision}", "another --precision")
     if bundle is None:
         bundle = _export_checkpoint(source, precision, **{name: options[name] for name in _OF_CHECKPOINTS} | {"out": where})
     make(bundle, precision)
 
 
-_IDLE = {"fp32": ("data", "force"), "fp16": ("force",)}  # by precision
 _OF_CHECKPOINTS = ("out", "data", "extra", "with_text", "max_drop", "opset")
 
 

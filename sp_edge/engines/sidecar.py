@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.bundle.manifest import GRAPHS, INPUTS, OUTPUTS, PRECISIONS
+from sp_edge.bundle.manifest import GRAPHS, INPUTS, OUTPUTS
 from sp_edge.engines.device import Device
 from sp_edge.errors import PlanError
+from sp_edge.precisions import EXPORTED
 
 KIND = "sp-edge engine"
 SCHEMA = 4
@@ -122,7 +123,7 @@ class Sidecar:
     def __post_init__(self) -> None:
         checks = {
             "graph": self.graph in GRAPHS,
-            "precision": self.precision in PRECISIONS,
+            "precision": self.precision in EXPORTED,
             "digests": all(map(_is_digest, (self.bundle, self.plan_sha256, self.onnx_sha256))),
             "calibration": self.calibration is None or _is_digest(self.calibration),
             "plan bytes": 0 < self.plan_bytes < 2**63,

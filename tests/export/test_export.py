@@ -25,7 +25,8 @@ from sp_edge.training.evaluate import encode
 from sp_edge_calibration.pictures import Pictures
 from sp_edge_export import export as module
 from sp_edge_export.export import ExportOptions, export
-from sp_edge_export.precision import Converted
+from sp_edge_export.precisions.conversion import Conversion, Converted
+from sp_edge_export.probe import Reference, make_probe
 from sp_edge_export.verify import check_golden
 from sp_edge_runtime.recognizer import Recognizer
 
@@ -113,6 +114,37 @@ def test_int8(checkpoint: Checkpoint, images: NDArray[np.uint8], tmp_path: Path)
     assert stage["calibration"]["sha256"] == hashlib.sha256(images.tobytes()).hexdigest(), "all of them were chosen"
     assert set(stage["tried"]) == {"folded"}, "a copy of the graphs has no other way to be folded"
     assert (stage["float16"], stage["float32"]) == ([], {"query": [], "support": []})
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("enough", [True, False])
+def test_int8_is_judged_on_other_pictures_than_it_was_searched_on_or_the_manifest_says_so(
+    checkpoint: Checkpoint, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: bool
+) -> None:
+    seen: dict[str, list[set[bytes]]] = {"fp16": [], "int8": []}
+    compare = Reference.compare
+
+    def recorded(self: Reference, precision: str, graphs: Any) -> Any:
+        seen[precision].append({image.tobytes() for image in self.probe.images})
+        return compare(self, precision, graphs)
+
+    monkeypatch.setattr(Reference, "compare", recorded)
+    monkeypatch.setattr("sp_edge_export.probe.HALVED", 4 if enough else 5)
+    options = ExportOptions("int8", max_drop=1, calibration=Pictures(Path("photos"), images, (), 24, ()), text="none")
+    _, fp16, int8 = export(checkpoint, tmp_path / "b", options).manifest.stages
+    *searched, judged = seen["int8"]
+    assert searched
+    if enough:
+        assert not judged & set.union(*searched)
+        assert judged | set.union(*searched) == seen["fp16"][0], "what was not searched for is judged by all"
+        assert int8["searched"] == {"on": "other pictures than the gate's", "pictures": 96}
+        assert (fp16["pictures"], int8["pictures"]) == (192, 96)
+    else:
+        assert all(judged == pictures for pictures in searched)
+        assert int8["searched"] == {"on": "the gate's own pictures", "pictures": 192}
+        assert (fp16["pictures"], int8["pictures"]) == (192, 192)
+    assert "searched" not in fp16
+    assert (int8["asked"]["max_drop"], int8["passed"]) == (1, True)
 
 
 @pytest.mark.usefixtures("traced")
@@ -207,7 +239,7 @@ def test_the_probe_takes_few_pictures_of_many_classes(checkpoint: Checkpoint) ->
     labels = np.repeat(np.arange(300), 7)
     labels[:5] = 299  # leaves two of the first class
     pictures = PictureSet(np.zeros((2100, 2, 2, 3), np.uint8), labels, names, {})
-    probe = module._probe(pictures, checkpoint.prompts, 60)
+    probe = make_probe(pictures, checkpoint.prompts, 60)
     classes, counts = np.unique(probe.labels, return_counts=True)
     assert (len(classes), set(counts)) == (10, {6})
     assert (probe.n_way, probe.n_query) == (5, 5)
@@ -250,24 +282,24 @@ def test_a_stage_that_fails_leaves_all_as_it_was(
         monkeypatch.setattr(module, "export_graphs", faulty)
     elif stage == "fp16":
 
-        def worse(sources: Any, targets: Any, _inputs: Any, measure: Any) -> Converted:
-            kept = {graph: source.read_bytes() for graph, source in sources.items()}
-            scramble(sources["query"].parent)
-            for graph, source in sources.items():
-                targets[graph].write_bytes(source.read_bytes())
+        def worse(job: Conversion) -> Converted:
+            kept = {graph: source.read_bytes() for graph, source in job.sources.items()}
+            scramble(job.sources["query"].parent)
+            for graph, source in job.sources.items():
+                job.targets[graph].write_bytes(source.read_bytes())
                 source.write_bytes(kept[graph])
-            return Converted(targets, measure(targets), {"float32": {}})
+            return Converted(job.targets, {"float32": {}})
 
-        monkeypatch.setattr(module, "convert_to_fp16", worse)
+        monkeypatch.setattr(module, "CONVERSIONS", {"fp16": worse})
     elif stage == "accuracy":
         words = "the fp16 graphs are less accurate than fp32"
-        compare = module.compare
+        compare = Reference.compare
 
-        def drop(stage: str, *rest: Any) -> Any:
-            parity = compare(stage, *rest)
+        def drop(self: Reference, *given: Any) -> Any:
+            parity = compare(self, *given)
             return dataclasses.replace(parity, drop=dataclasses.replace(parity.drop, mean=-0.5))
 
-        monkeypatch.setattr(module, "compare", lambda s, *r: drop(s, *r) if s == "fp16" else compare(s, *r))
+        monkeypatch.setattr(Reference, "compare", drop)
         options = ExportOptions("fp16", max_drop=0.05)
     else:
         error, words = OSError, "disk"  # type: ignore[assignment]

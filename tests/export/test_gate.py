@@ -26,7 +26,8 @@ def never() -> list[LayerError]:
 def test_what_passes_is_told_and_kept(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     gate = Gate(tmp_path / "model.spedge", 0.01)
     gate.admit(GOOD, never, {"float32": ["x"]})
-    assert gate.stages == [GOOD.to_json() | {"float32": ["x"]}]
+    asked = {"cosine_mean": 0.9995, "cosine_min": 0.999, "plain_cosine_min": 0.9999, "max_drop": 0.01}
+    assert gate.stages == [GOOD.to_json() | {"asked": asked, "passed": True, "float32": ["x"]}]
     assert log.messages == [str(GOOD)]
     assert "80.0 ± 1.0 % against 80.0 ± 1.0 %, difference +0.0 ± 0.0" in log.messages[0]
     assert not list(tmp_path.iterdir())
@@ -49,6 +50,7 @@ def test_what_does_not_leaves_a_report_alone(tmp_path: Path, value: float) -> No
     assert told["worst_layer"] == {"layer": "b", "error": 0.7, "added": 0.6}
     assert [stage["stage"] for stage in told["stages"]] == ["fp32", "fp16"]
     assert told["stages"][1]["float16"] == ["y"]
+    assert [(stage["passed"], stage["asked"]["max_drop"]) for stage in told["stages"]] == [(True, 0.01), (False, 0.01)]
     assert told["stages"][1]["cosine_min"] == (0.5 if value == 0.5 else None), "JSON has no NaN"
     assert len(told["layers"]) == 3
 

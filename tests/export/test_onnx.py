@@ -21,7 +21,7 @@ from sp_edge.model import PromptedNetwork
 from sp_edge.model.network import normalise
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.onnx import export_graphs
-from sp_edge_export.precision import to_fp16
+from sp_edge_export.precisions.fp16 import to_fp16
 
 LAYERS = ("attn.qkv", "attn.proj", "mlp.conv1", "mlp.conv3")  # of a block in stage 3
 

@@ -14,14 +14,18 @@ from onnx import TensorProto, numpy_helper
 
 from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bundle.bundle import Bundle
+from sp_edge.errors import ExportError
 from sp_edge.matching.decide import unit
+from sp_edge.precisions import PRECISIONS
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.quantize import quantizable
 from sp_edge_calibration.ranges import tensor_ranges
-from sp_edge_export import precision as module
-from sp_edge_export.precision import convert_to_int8, to_fp16, to_int8
-from sp_edge_export.verify import PLAIN, Parity
+from sp_edge_export.precisions import int8 as module
+from sp_edge_export.precisions.conversion import Conversion, Graphs
+from sp_edge_export.precisions.fp16 import to_fp16
+from sp_edge_export.precisions.int8 import to_int8
+from sp_edge_export.verify import Parity
 
 
 def run(file: Path, inputs: dict[str, NDArray[np.generic]]) -> NDArray[np.float32]:
@@ -90,7 +94,7 @@ def test_the_support_graphs_plain_feature_is_quantised_as_the_query_graphs(
     assert len(scales["query"]) == 2 * 26
     for name, value in scales["query"].items():
         np.testing.assert_allclose(scales["support"][name], value, rtol=1e-3, err_msg=name)
-    assert cosines(features["support"], features["query"]).min() > PLAIN["int8"]
+    assert cosines(features["support"], features["query"]).min() > PRECISIONS["int8"].plain_cosine_min
 
 
 def loud(bundle: Bundle, graph: str, file: Path) -> Path:
@@ -140,6 +144,24 @@ class Judge:
         return Parity("int8", "fp32", 0.99, 0.99, 1.0, 0.1, 4, some, some, Difference(0.0 if passes else -0.5, 0.001, 600))
 
 
+def job(
+    files: Graphs, inputs: dict[str, dict[str, NDArray[np.generic]]], judge: Judge, folder: Path, **variants: Graphs
+) -> Conversion:
+    targets = {graph: folder / f"{graph}.int8.onnx" for graph in files}
+    return Conversion(files, targets, inputs, lambda _folder: variants, judge, 0.01)
+
+
+def test_a_network_of_which_nothing_can_be_quantised_is_refused(
+    bundle: Bundle, inputs: dict[str, dict[str, NDArray[np.generic]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "quantizable", lambda _: [])  # as of a vision transformer, whose one convolution is the stem
+    files = {graph: bundle.graph(graph, "fp32") for graph in ("query", "support")}
+    judge = Judge(0)
+    with pytest.raises(ExportError, match=r"int8 would quantise nothing of this network[\s\S]*next: --precision fp16"):
+        module.convert(job(files, inputs, judge, tmp_path))
+    assert judge.seen == []
+
+
 @pytest.mark.parametrize(
     ("needed", "attempts"),
     [
@@ -164,15 +186,9 @@ def test_costly_layers_are_left_out_until_it_passes(
     costs = {name: 1.0 / (1 + rank) for rank, name in enumerate(reversed(names))}
     monkeypatch.setattr(module, "sensitivities", lambda *_, **__: costs)
     judge = Judge(needed)
-    made = convert_to_int8(
-        {"folded": files, "unfolded": files},
-        {graph: tmp_path / f"{graph}.int8.onnx" for graph in files},
-        inputs,
-        judge,
-        0.01,
-    )
+    made = module.convert(job(files, inputs, judge, tmp_path, unfolded=files))
     assert judge.seen == attempts
-    assert made.parity.failure(0.01) is None
+    assert made.searched
     left = [name.partition("/")[0] for name in made.record["float16"]]
     assert list(dict.fromkeys(left)) == names[::-1][:needed][::-1], "not one more than needed"
     assert made.record["variant"] == "folded", "a tie is for the first"
@@ -188,9 +204,7 @@ def test_what_never_passes_is_left_to_the_gate(
     files = {graph: bundle.graph(graph, "fp32") for graph in ("query", "support")}
     names = [layer.name for layer in quantizable(onnx.load(files["query"]))]
     monkeypatch.setattr(module, "sensitivities", lambda *_, **__: dict.fromkeys(names, 0.5))
-    targets = {graph: tmp_path / f"{graph}.int8.onnx" for graph in files}
-    made = convert_to_int8({"folded": files}, targets, inputs, Judge(1000), 0.01)
-    assert made.parity.failure(0.01) is not None
+    made = module.convert(job(files, inputs, Judge(1000), tmp_path))
     assert 0 < len({name.partition("/")[0] for name in made.record["float16"]}) < len(names), (
         "a graph with no int8 in it is no int8 graph"
     )

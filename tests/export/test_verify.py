@@ -16,7 +16,8 @@ from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.data.episodes import Features
 from sp_edge.errors import ExportError
-from sp_edge_export.verify import LIMITS, PLAIN, GraphFeatures, Parity, Probe, check_golden, compare, graph_features
+from sp_edge.precisions import EXPORTED, PRECISIONS
+from sp_edge_export.verify import GraphFeatures, Parity, Probe, check_golden, compare, graph_features
 
 NO_DROP = Difference(0.0, 0.002, 600)
 GOOD = Parity("fp16", "fp32", 1.0, 1.0, 1.0, 0.0, 4, Accuracy(0.8, 0.01, 600), Accuracy(0.8, 0.01, 600), NO_DROP)
@@ -76,9 +77,9 @@ def test_both_stages_are_measured_on_the_same_episodes() -> None:
     assert 0 < parity.accuracy.mean < 1
 
 
-@pytest.mark.parametrize("stage", LIMITS)
+@pytest.mark.parametrize("stage", EXPORTED)
 def test_a_stage_passes_up_to_each_limit_and_not_beyond(stage: str) -> None:
-    mean, least = LIMITS[stage]
+    mean, least = PRECISIONS[stage].cosine_mean, PRECISIONS[stage].cosine_min
     edge = dataclasses.replace(GOOD, stage=stage, cosine_mean=mean, cosine_min=least)
     check(edge, 0.01)
     for change in ({"cosine_mean": mean - 1e-6}, {"cosine_min": least - 1e-6}, {"cosine_mean": np.nan}, {"cosine_min": np.nan}):
@@ -86,11 +87,11 @@ def test_a_stage_passes_up_to_each_limit_and_not_beyond(stage: str) -> None:
             check(dataclasses.replace(edge, **change), 0.01)
 
 
-@pytest.mark.parametrize("stage", PLAIN)
+@pytest.mark.parametrize("stage", EXPORTED)
 def test_the_support_graphs_plain_features_are_the_query_graphs(stage: str) -> None:
     """A bank's thresholds come from the one, and what they are held against from the other."""
-    check(dataclasses.replace(GOOD, stage=stage, plain_cosine_min=PLAIN[stage]), 0.01)
-    for cosine in (PLAIN[stage] - 1e-6, np.nan):
+    check(dataclasses.replace(GOOD, stage=stage, plain_cosine_min=PRECISIONS[stage].plain_cosine_min), 0.01)
+    for cosine in (PRECISIONS[stage].plain_cosine_min - 1e-6, np.nan):
         with pytest.raises(ExportError, match=f"the {stage} support graph gives other plain features than the query graph"):
             check(dataclasses.replace(GOOD, stage=stage, plain_cosine_min=cosine), 0.01)
 

@@ -15,6 +15,7 @@ from sp_edge.engines.device import Device
 from sp_edge.engines.plans import Plan, find_plan
 from sp_edge.engines.sidecar import FLAVOURS
 from sp_edge.errors import ExportError, MissingExtraError, PlanError
+from sp_edge.precisions import PRECISIONS
 from sp_edge_export.engines.engine import EngineOptions, Progress, build_engine, load_tensorrt, plans_for
 from sp_edge_export.engines.measure import is_slower, measure, remove
 from sp_edge_runtime.backends.tensorrt_runtime import open_tensorrt
@@ -72,13 +73,14 @@ def build_engines(
     """
     precision = precision or bundle.manifest.precision
     built, measured = _built(bundle, options, precision, max_batch, folder, bar)
-    if precision != "int8":
+    beside = PRECISIONS[precision].beside
+    if not beside:
         return built
-    other = "fp16" if "fp16" in bundle.manifest.graphs else "fp32"
+    other = beside if beside in bundle.manifest.graphs else "fp32"
     if not measured:
-        _log.warning(f"int8 was not timed against {other}: it is the slower one on some GPUs")
+        _log.warning(f"{precision} was not timed against {other}: it is the slower one on some GPUs")
         return built
-    _log.info(f"timing int8 against {other}")
+    _log.info(f"timing {precision} against {other}")
     rivals, measured = _built(bundle, options, other, max_batch, folder, bar)
     if measured:
         _compare([each.plan for each in built], rivals[0].plan, other, force=force)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sp_edge.errors import ExportError
+from sp_edge.precisions import EXPORTED, PRECISIONS
 
 # TensorRT's names of what sp-edge's graphs may hold -> numpy's.
 DTYPES = {
@@ -58,8 +59,8 @@ def check_precision(precision: str, counts: Mapping[str, int], what: str) -> Non
     Raises:
         ExportError: no layer has the precision's dtype, or some have a smaller one.
     """
-    wanted = {"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision]
-    smaller = {"fp32": ("float16", "int8"), "fp16": ("int8",), "int8": ()}[precision]
+    wanted = PRECISIONS[precision].dtype
+    smaller = tuple(PRECISIONS[name].dtype for name in EXPORTED[EXPORTED.index(precision) + 1 :])
     if wanted not in counts or any(dtype in counts for dtype in smaller):
         raise ExportError(
             f"{what} is not the {precision} that was asked for",

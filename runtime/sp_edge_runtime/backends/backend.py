@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from sp_edge.bundle.bundle import Bundle, Golden
 from sp_edge.errors import BackendError
 from sp_edge.matching.decide import row_cosines
-
-# Least cosine to the golden features at which an engine is believed, by precision; export holds its graphs to the same.
-LEAST_COSINE = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "int8": 0.9}
+from sp_edge.precisions import PRECISIONS
 
 Forms = Mapping[str, Mapping[str, Any]]  # tensor -> `dtype` and `shape`, as the manifest has them
 
@@ -123,13 +121,13 @@ def check_golden(backend: Backend, bundle: Bundle, precision: str, *, next_step:
         The least cosine.
 
     Raises:
-        BackendError: it is below `LEAST_COSINE`.
+        BackendError: it is below the precision's `cosine_min`, to which export holds its graphs, too.
     """
     least = least_cosine(backend, bundle.golden())
-    if not least >= LEAST_COSINE[precision]:  # so that NaN does not pass
+    if not least >= PRECISIONS[precision].cosine_min:  # so that NaN does not pass
         raise BackendError(
             f"{backend.description} gives other features than the bundle's golden pictures should have",
-            expected=f"cosine at least {LEAST_COSINE[precision]}",
+            expected=f"cosine at least {PRECISIONS[precision].cosine_min}",
             got=f"{least:.6f}",
             next_step=next_step,
         )

@@ -15,15 +15,15 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.session import CPU, CUDA
 from sp_edge.engines.plans import plans_of
 from sp_edge.errors import BackendError, MissingExtraError, PlanError, SettingsError
+from sp_edge.precisions import PRECISIONS
 from sp_edge_runtime.backends.backend import Backend
+from sp_edge_runtime.backends.choices import DEVICES
 from sp_edge_runtime.backends.cuda import open_cuda
 from sp_edge_runtime.backends.hand_over import HandOver
 from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from sp_edge_runtime.backends.openvino_runtime import OpenVinoBackend
 from sp_edge_runtime.backends.tensorrt_runtime import open_tensorrt
 
-DEVICES = ("auto", "cpu", "cuda", "0", "tensorrt", "openvino")
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 # All that is known here of export, which is above: the job that this takes, and that it ends with 0 once engines are there.
 # The process looks for modules where this one does, and nowhere else; `-m` would look in the working folder first.
 _BUILDER = "import sys; sys.path[:] = sys.argv[2:]; from sp_edge_export.engines.beside import main; main(sys.argv[1])"
@@ -41,9 +41,7 @@ def open_backend(
 
     Args:
         bundle: whose graphs to run.
-        device: 'cpu', ONNX Runtime; 'cuda' or '0', ONNX Runtime on an NVIDIA GPU; 'tensorrt', TensorRT or TensorRT-RTX with
-            engines built for this GPU; 'openvino', OpenVINO on the CPU; 'auto', the first of tensorrt, cuda and cpu
-            that can be used, with the reasons in `description`.
+        device: of `DEVICES`, which says what each is. 'auto' gives its reasons in `description`.
         precision: 'fp32', 'fp16' or 'int8', as the bundle was exported. By default its own, with two exceptions: 'cpu' takes
             fp32, which runs fastest there and is in every bundle; and where int8's engines were not kept, since they were
             slower, 'tensorrt' takes fp16's. 'bf16' runs the fp32 graphs in OpenVINO on CPUs that have it.
@@ -112,10 +110,11 @@ def _tensorrt(bundle: Bundle, precision: str | None, engines: Path | None) -> Ba
     try:
         return open_tensorrt(bundle, precision, folder=engines)
     except PlanError:
-        if precision or bundle.manifest.precision != "int8" or "fp16" not in bundle.manifest.graphs:
+        beside = PRECISIONS[bundle.manifest.precision].beside
+        if precision or beside not in bundle.manifest.graphs:
             raise
         try:
-            return open_tensorrt(bundle, "fp16", folder=engines)
+            return open_tensorrt(bundle, beside, folder=engines)
         except PlanError:
             pass
         raise

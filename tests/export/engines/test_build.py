@@ -36,7 +36,8 @@ from sp_edge_export.engines.build import build_plan
 from sp_edge_export.engines.engine import EngineOptions
 from sp_edge_export.export import ExportOptions, export
 from sp_edge_export.onnx import export_graphs
-from sp_edge_export.precision import to_fp16, to_int8
+from sp_edge_export.precisions.fp16 import to_fp16
+from sp_edge_export.precisions.int8 import to_int8
 
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 

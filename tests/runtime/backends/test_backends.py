@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from host_cuda import DESKTOP, ORIN, HostDriver
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.engines.device import Gpu
 from sp_edge.errors import BackendError
-from sp_edge_runtime.backends.backend import LEAST_COSINE, Backend, check_golden, least_cosine
+from sp_edge_runtime.backends.backend import Backend, check_golden, least_cosine
 from sp_edge_runtime.backends.cuda import Cuda
 from sp_edge_runtime.backends.hand_over import HandOver
 from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
@@ -180,13 +179,3 @@ def test_the_description_names_engine_device_precision_and_why(backend: Backend)
     assert backend.title.endswith("fp32") or "fp32, without" in backend.title
     backend.why = "auto"
     assert backend.description == f"{backend.title} (auto)"
-
-
-def test_the_limits_are_those_of_export() -> None:
-    if importlib.util.find_spec("torch") is None:
-        pytest.skip("export needs torch")
-    from sp_edge_export.verify import LIMITS
-
-    assert {name: LIMITS[name][1] for name in LIMITS if name in LEAST_COSINE} == {
-        name: least for name, least in LEAST_COSINE.items() if name in LIMITS
-    }

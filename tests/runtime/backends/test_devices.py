@@ -18,10 +18,12 @@ from sp_edge.cli import cli
 from sp_edge.engines.device import Device
 from sp_edge.engines.plans import folder_of, plans_of
 from sp_edge.errors import BackendError, BundleError, MissingExtraError, PlanError, SettingsError
+from sp_edge.precisions import PRECISIONS
 from sp_edge_runtime.backends import devices, tensorrt_runtime
+from sp_edge_runtime.backends.choices import DEVICES
 from sp_edge_runtime.backends.cuda_pycuda import PycudaDriver
 from sp_edge_runtime.backends.cuda_python import CudaPythonDriver
-from sp_edge_runtime.backends.devices import DEVICES, PRECISIONS, open_backend
+from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from tensorrt_on_the_host import StandIn, put_plans
 
@@ -289,5 +291,5 @@ def test_only_a_stream_lasts_long_enough_to_build() -> None:
 @pytest.mark.parametrize("command", ["enroll", "classify", "stream"])
 def test_the_commands_offer_just_these(command: str) -> None:
     options = {option.name: option.type for option in cli.commands[command].params}
-    assert tuple(options["device"].choices) == DEVICES
-    assert tuple(options["precision"].choices) == PRECISIONS
+    assert list(options["device"].choices) == list(DEVICES)
+    assert list(options["precision"].choices) == list(PRECISIONS)

@@ -19,7 +19,8 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.engines.device import find_gpu
 from sp_edge.errors import BackendError, MissingExtraError
 from sp_edge.matching.decide import unit
-from sp_edge_runtime.backends.backend import LEAST_COSINE, least_cosine
+from sp_edge.precisions import PRECISIONS
+from sp_edge_runtime.backends.backend import least_cosine
 from sp_edge_runtime.backends.cuda import Cuda, Driver
 from sp_edge_runtime.backends.cuda_pycuda import PycudaDriver
 from sp_edge_runtime.backends.cuda_python import CudaPythonDriver
@@ -111,11 +112,11 @@ def test_closed_by_another_thread(cuda: Cuda) -> None:
 
 
 def test_the_golden_features(bundle: Bundle, backend: TensorRtBackend) -> None:
-    assert least_cosine(backend, bundle.golden()) >= LEAST_COSINE[bundle.manifest.precision]
+    assert least_cosine(backend, bundle.golden()) >= PRECISIONS[bundle.manifest.precision].cosine_min
 
 
 def test_any_batch_is_what_onnx_runtime_says(bundle: Bundle, backend: TensorRtBackend) -> None:
-    least = LEAST_COSINE[bundle.manifest.precision]
+    least = PRECISIONS[bundle.manifest.precision].cosine_min
     with OnnxRuntimeBackend(bundle) as other:
         for count in (1, 1, 1, 2, 3, 8, 8, 8, 17, 1):
             inputs = {"image": pictures(bundle, count, count)}
