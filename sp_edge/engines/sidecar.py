@@ -166,7 +166,7 @@ class Sidecar:
             )
         try:
             return msgspec.convert({key: part for key, part in value.items() if key not in ("kind", "schema")}, cls)
-        except msgspec.ValidationError as cause:
+        except (msgspec.ValidationError, UnicodeError) as cause:  # the second: half of a surrogate pair, which JSON may hold
             raise PlanError(
                 "an engine's sidecar is incomplete",
                 expected=f"schema {SCHEMA}",
