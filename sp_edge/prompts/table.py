@@ -8,7 +8,7 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ def clean_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise PromptError("a class name is text", expected="such as 'coffee mug'", got=repr(name)[:80])
+    return _cleaned(name)
+
+
+@lru_cache(maxsize=1 << 14)  # a bank checks all of its names at every change
+def _cleaned(name: str) -> str:
     spaced = " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
     if all(unicodedata.category(c) in ("Cf", "Zs") for c in spaced):  # empty, or nothing but joiners and direction marks
         raise PromptError("a class needs a name", expected="at least one visible character", got=repr(name))
