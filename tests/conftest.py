@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sp_edge.text import MiniLM
 from sp_edge.data import cache
 from sp_edge_runtime.backends import openvino_runtime
-from sp_edge_runtime.sources.opencv import opencv
 
 
 def pytest_collection_finish() -> None:
@@ -77,15 +76,15 @@ def toy_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def toy_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine frames of 64x48 at 10 a second: three red, three green, three blue; not to be changed."""
-    pytest.importorskip("cv2")
-    cv2 = opencv("a test")  # FFmpeg asks once, when it is first used, how much it may print
+    av = pytest.importorskip("av")
     path = tmp_path_factory.mktemp("video") / "colours.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10.0, (64, 48))
-    assert writer.isOpened()
-    for name in toy.COLOURS:
-        for _ in range(3):
-            writer.write(cv2.cvtColor(toy.picture(name, side=64)[:48], cv2.COLOR_RGB2BGR))
-    writer.release()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 2_000_000
+        for name in toy.COLOURS:
+            for _ in range(3):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(toy.picture(name, side=64)[:48], "rgb24")))
+        container.mux(stream.encode(None))
     return path
 
 

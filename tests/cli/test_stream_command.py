@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import toy
@@ -36,6 +37,26 @@ def test_json_lines_are_all_that_is_printed(taught: Path, call: Call, toy_video:
     assert {line["source"] for line in lines} == {str(toy_video)}
     assert {line["event"] for line in lines if "event" in line} == {"appeared", "left"}
     assert "9 frames" in err
+
+
+def test_a_video_that_breaks_off_gives_what_it_has_and_ends_with_an_error(taught: Path, call: Call) -> None:
+    av = pytest.importorskip("av")
+    video, results = taught / "cut.mkv", taught / "results.jsonl"
+    noise = np.random.default_rng(0)
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 2_000_000
+        for _ in range(40):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise.integers(0, 256, (48, 64, 3), np.uint8), "rgb24")))
+        container.mux(stream.encode(None))
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    code, _, err = call("stream", video, "--json", results)
+    assert code == 2
+    read = sum("event" not in json.loads(line) for line in results.read_text("utf-8").splitlines())
+    assert 5 < read < 40
+    assert "is damaged or breaks off" in err
+    assert "expected: about 40 frames" in err
+    assert f"got: {read} frames" in err
 
 
 def test_several_sources_take_turns(taught: Path, call: Call, toy_video: Path, toy_pictures: Path) -> None:
