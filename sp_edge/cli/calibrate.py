@@ -26,13 +26,15 @@ JSON, PLOT = "report.json", "report.svg"
 
 @click.command(cls=Command)
 @click.argument("source", type=PATH, required=False, metavar="[BUNDLE | CHECKPOINT]")
-@click.option("--data", type=PATH, metavar="DIR", required=True, help="Folder of pictures, in class folders or not.")
-@click.option("--report", "out", type=PATH, metavar="DIR", help=f"Folder for {JSON} and {PLOT}.")
+@click.option(
+    "--data", type=PATH, metavar="DIR", required=True, help="Look at the pictures in this folder, in class folders or not."
+)
+@click.option("--report", "out", type=PATH, metavar="DIR", help=f"Write {JSON} and {PLOT} into this folder.")
 def calibrate(source: Path | None, data: Path, out: Path | None) -> None:
     """Show what int8 would cost on your pictures.
 
-    That is each layer's range and sensitivity, and accuracy by class. Nothing is changed; `sp-edge export --precision int8
-    --data DIR` calibrates and exports. Without a bundle or checkpoint, the newest bundle is looked at.
+    Prints each layer's range and sensitivity, and the accuracy of each class folder. Changes nothing: `sp-edge export
+    --precision int8 --data DIR` calibrates and exports. Takes the newest bundle where none is named.
 
     \b
     Example:

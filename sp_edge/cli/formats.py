@@ -121,27 +121,31 @@ APPLIES = {
 }
 
 
-# `--format` and the options that belong to single formats.
+# `--format` and the options that belong to single formats, which each one names in brackets.
 options_for_formats = together(
     click.option("--format", "form", type=click.Choice(list(FORMATS)), default="onnx", show_default=True,
-                 help="engine adds TensorRT plans for this machine; triton writes a server's model repository, deepstream"
-                 " nvinfer's configuration, with the classes that were taught."),
-    click.option("--batch", type=click.IntRange(1, 1024), help="Largest batch.  [default: 8; of deepstream, 1]"),
+                 help="Choose what to make. onnx: the bundle alone. engine: TensorRT engines for this machine, too. triton: a"
+                 " model repository for NVIDIA's server. deepstream: a folder for nvinfer. The last two hold the taught"
+                 " classes."),
+    click.option("--batch", type=click.IntRange(1, 1024),
+                 help="Set the most pictures in one run (engine, triton, deepstream).  [default: 8; of deepstream, 1]"),
     click.option("--bank", type=PATH, metavar="FILE",
-                 help="Of triton and deepstream: file of the taught classes.  [default: classes.spbank beside the bundle]"),
+                 help="Take the taught classes from this file (triton, deepstream)."
+                 "  [default: classes.spbank beside the bundle]"),
     click.option("--classifier", type=click.Choice(["prototype", "lr"]), default="prototype", show_default=True,
-                 help="Of triton and deepstream: which of the taught classes it is; nearest prototype or logistic regression."),
+                 help="Decide by the nearest prototype, or by logistic regression on the shots (triton, deepstream)."),
     click.option("--folder", type=PATH, metavar="DIR",
-                 help="Of triton and deepstream: where to write.  [default: beside the bundle]"),
-    click.option("--plans", is_flag=True, help="Of triton: serve this device's engines instead of the ONNX graphs."),
-    click.option("--workspace", default=1.0, show_default=True, help="Of engine: GiB that its builder may use."),
+                 help="Write into this folder (triton, deepstream).  [default: beside the bundle]"),
+    click.option("--plans", is_flag=True, help="Serve this device's engines instead of the ONNX graphs (triton)."),
+    click.option("--workspace", default=1.0, show_default=True, metavar="GIB",
+                 help="Limit the memory, in GiB, that the builder tries kernels in (engine)."),
     click.option("--target", type=click.Choice(["tensorrt", "rtx"]), default="tensorrt", show_default=True,
-                 help="Of engine: rtx builds without a GPU."),
+                 help="Choose the builder (engine). rtx is TensorRT-RTX, which builds without a GPU."),
     click.option("--optimization-level", default=3, show_default=True, type=click.IntRange(0, 5),
-                 help="Of engine: 0 builds fast, 5 runs fast."),
+                 help="Set how long the builder searches: 0 builds fast, 5 runs fast (engine)."),
     click.option("--compute-capability", multiple=True, metavar="X.Y",
-                 help="Of engine with --target rtx: GPUs to build for.  [default: 8.0 and later]"),
-    click.option("--force", is_flag=True, help="Of engine: keep int8 where it is slower than fp16 on this GPU."),
+                 help="Build for these GPUs; give it again for several (engine with --target rtx).  [default: 8.0 and later]"),
+    click.option("--force", is_flag=True, help="Keep int8 where it is slower than fp16 on this GPU (engine)."),
     click.option("--engines", type=PATH, metavar="DIR",
-                 help="Of engine and triton: keep TensorRT engines in this folder.  [default: ~/.cache/sp-edge/engines]"),
+                 help="Keep TensorRT engines in this folder (engine, triton).  [default: ~/.cache/sp-edge/engines]"),
 )  # fmt: skip

@@ -29,24 +29,39 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("source", type=PATH, required=False, metavar="[CHECKPOINT | BUNDLE]")
-@click.option("--precision", type=click.Choice(EXPORTED), help="Of the graphs.  [default: fp32; of a bundle, its own]")
 @click.option(
-    "--out", type=PATH, metavar="DIR", help="Where to write the bundle.  [default: model.spedge beside the checkpoint]"
+    "--precision",
+    type=click.Choice(EXPORTED),
+    help="Choose the precision of the graphs.  [default: fp32; of a bundle, its own]",
 )
-@click.option("--data", type=PATH, metavar="DIR", help="Folder of calibration pictures; int8 needs it, fp16 can use it.")
+@click.option("--out", type=PATH, metavar="DIR", help="Write the bundle here.  [default: model.spedge beside the checkpoint]")
 @click.option(
-    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Further class names, from `sp-edge prompts --out`."
+    "--data", type=PATH, metavar="DIR", help="Calibrate on the pictures in this folder. int8 needs it, fp16 can use it."
+)
+@click.option(
+    "--prompts",
+    "extra",
+    type=PATH,
+    metavar="FILE",
+    multiple=True,
+    help="Add class names from this file, which `sp-edge prompts --out` wrote.",
 )
 @click.option(
     "--with-text",
     type=click.Choice(["auto", "none", "fp32", "int8"]),
     default="auto",
     show_default=True,
-    help="Put the text encoder into the bundle, so that any class can be named on the device; auto: int8 if it is here.",
+    help="Put the text encoder into the bundle, so that any class can be named on the device. auto: int8, if it is here.",
 )
-@click.option("--max-drop", default=0.01, show_default=True, help="Accuracy, 0 to 1, that a precision may lose.")
 @click.option(
-    "--opset", type=click.Choice(["20", "19"]), default="20", show_default=True, help="Of ONNX; 19 for a parser without Gelu."
+    "--max-drop", default=0.01, show_default=True, help="Refuse a precision that loses more accuracy than this, 0 to 1."
+)
+@click.option(
+    "--opset",
+    type=click.Choice(["20", "19"]),
+    default="20",
+    show_default=True,
+    help="Choose the opset of ONNX. 19 is for a parser without Gelu.",
 )
 @options_for_formats
 @click.pass_context

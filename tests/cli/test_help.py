@@ -130,7 +130,7 @@ def test_every_option_says_what_it_is_for_and_one_of_a_name_says_it_in_the_same_
                 words = option.help or ""
                 assert words, f"{command.name} {option.opts[0]}"
                 assert ". [" not in words, f"{command.name} {option.opts[0]}: two blanks stand before a default"
-                said.setdefault(option.opts[0], set()).add(words.removeprefix("Of engine and triton: ").lower())
+                said.setdefault(option.opts[0], set()).add(words.replace(" (engine, triton)", "").lower())
     assert said.keys() >= {"--bank", "--engines", "--json", "--device"}
     assert len(said["--engines"]) == 1
     for option in ("--bank", "--device"):
