@@ -68,7 +68,7 @@ def export_graphs(
     """Writes `query.onnx` and `support.onnx` in float32, with a batch of any size.
 
     Convolutions are named after their layers, such as 'backbone.stage2.0.attn.qkv'. The files say nothing of the machine
-    that wrote them: the same weights give the same bytes anywhere, and so the same fingerprint.
+    that wrote them. Other values are named as the exporter counts them, which a bundle's identity does not heed.
 
     Args:
         opset: one of `OPSETS`.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.identity import graph_digest
 from sp_edge.bundle.manifest import GRAPHS, OUTPUTS
 from sp_edge.errors import ExportError
 from sp_edge.model import PromptedNetwork
@@ -154,22 +157,54 @@ def test_both_opsets_and_both_ways_to_fold_give_the_same_features(
     batch = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     prompt = rng.normal(0, 2, (3, 16)).astype(np.float32)
     expected = network(normalise(torch.from_numpy(batch)), torch.from_numpy(prompt)).numpy()
-    operators = {}
+    operators, identities = {}, {}
     for name, options in (("20", {}), ("19", {"opset": 19}), ("unfolded", {"norms_before": False})):
         (tmp_path / name).mkdir()
         files = export_graphs(network, 32, 16, tmp_path / name, **options)
         got = run(files["support"], image=batch, prompt=prompt)
         assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+        identities[name] = [graph_digest(files[graph].read_bytes()) for graph in GRAPHS]
         operators[name] = Counter(node.op_type for node in onnx.load(files["query"]).graph.node)
         names = [node.name for node in onnx.load(files["support"]).graph.node if node.op_type == "Conv"]
         assert len(set(names)) == len(names)
         assert "backbone.stage3.2.attn.qkv/2" in names, "the last layers run twice"
+    assert identities["20"] == identities["19"], "banks go with either"
+    assert identities["20"] != identities["unfolded"]
     assert operators["20"]["Gelu"] == operators["19"]["Erf"] == 7
     assert sum(operators["20"].values()) == sum(operators["19"].values()) - 4 * 7
     assert (operators["20"]["BatchNormalization"], operators["unfolded"]["BatchNormalization"]) == (
         1,
         1 + 5 + 6,
     )  # before attention, before the MLPs
+
+
+ELSEWHERE = """
+import sys
+from pathlib import Path
+import torch
+from sp_edge.bundle.identity import graph_digest
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge_export.onnx import export_graphs
+checkpoint = Checkpoint.load(Path(sys.argv[1]))
+size, dim = checkpoint.settings.model.image_size, checkpoint.prompts.text.dim
+for change in (0.0, 1e-3):
+    with torch.no_grad():
+        next(checkpoint.network.backbone.parameters()).flatten()[0] += change
+    files = export_graphs(checkpoint.network, size, dim, Path(sys.argv[2]))
+    print(*(graph_digest(file.read_bytes()) for file in files.values()))
+"""
+
+
+def test_an_export_elsewhere_has_the_same_identity_and_another_weight_another(
+    bundle: Bundle, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    checkpoint.save(tmp_path / "checkpoint.safetensors")
+    command = [sys.executable, "-W", "ignore", "-c", ELSEWHERE, str(tmp_path / "checkpoint.safetensors"), str(tmp_path)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    again, changed = (line.split() for line in said[-2:])
+    here = [graph_digest(bundle.read_graph(graph, "fp32")) for graph in GRAPHS]
+    assert again == here
+    assert not set(changed) & set(here), "the changed weight is in both graphs"
 
 
 @pytest.mark.parametrize("changes", [{"interaction": "none"}, {"prompt_strength": 0.0}], ids=["no prompt", "no strength"])

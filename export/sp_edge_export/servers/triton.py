@@ -126,7 +126,10 @@ def _write_encoders(folder: Path, bundle: Bundle, models: Mapping[str, Path], ma
         plan = models[graph].suffix == ".plan"
         file = folder / name / "1" / ("model.plan" if plan else "model.onnx")
         file.parent.mkdir(parents=True)
-        shutil.copyfile(models[graph], file)
+        if plan:
+            shutil.copyfile(models[graph], file)
+        else:
+            file.write_bytes(bundle.read(models[graph].name))
         config: dict[str, Value] = {
             "name": name,
             "backend": "tensorrt" if plan else "onnxruntime",
