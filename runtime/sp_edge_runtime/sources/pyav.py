@@ -8,7 +8,7 @@ from typing import Any
 from sp_edge.errors import MissingExtraError, SourceError
 
 # Containers whose header says how long they are; elsewhere FFmpeg looks for the end, or guesses from the number of bytes.
-_DECLARING = ("matroska", "mov", "avi", "flv")
+_DECLARING = ("matroska", "mov", "avi")
 _SLACK = 2  # frames that a header may claim too many
 
 
@@ -67,6 +67,9 @@ class Extent:
         self._fps = claimed_fps(stream)
         self._frames: int = stream.frames if declares else 0
         self._seconds = container.duration / 1e6 if declares and container.duration else 0.0
+        if container.format.name == "avi":
+            # Its frames are steps of its clock, of which some are not stored; FFmpeg shortens the duration to what is there.
+            self._frames, self._seconds = 0, float(stream.frames * stream.time_base)
         # Matroska's length counts from 0 on, however late its first frame is.
         self._from = 0.0 if container.format.name.startswith("matroska") else (container.start_time or 0) / 1e6
         self._packets, self._reached = 0, 0.0
@@ -88,8 +91,7 @@ class Extent:
     def missing(self) -> bool:
         """Whether less was there than is claimed."""
         if self._frames:
-            # AVI counts frames that stand for the one before, and does not store them.
-            return max(self._packets, round(self._reached * (self._fps or 0))) < self._frames - _SLACK
+            return self._packets < self._frames - _SLACK
         return self._reached < self._seconds - (_SLACK / self._fps if self._fps else 1.0)
 
     @property

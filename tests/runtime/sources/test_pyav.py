@@ -44,7 +44,7 @@ def test_a_pyav_that_lacks_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
 def stream(*, frames: int = 0, rate: float = 25, cover: bool = False) -> SimpleNamespace:
     disposition = SimpleNamespace(name="attached_pic" if cover else None)
     return SimpleNamespace(
-        frames=frames, guessed_rate=rate, average_rate=rate, codec_context=object(), disposition=disposition, type="video"
+        frames=frames, time_base=0.04, guessed_rate=rate, average_rate=rate, codec_context=object(), disposition=disposition
     )
 
 
@@ -77,6 +77,8 @@ def extent(name: str, packets: int, *, frames: int = 0, seconds: float = 0.0) ->
         ("mov,mp4", 132, {"frames": 250, "seconds": 10.0}, True, "250 frames"),
         ("matroska,webm", 250, {"seconds": 10.0}, False, "about 250 frames"),
         ("matroska,webm", 132, {"seconds": 10.0}, True, "about 250 frames"),
+        ("avi", 250, {"frames": 250, "seconds": 10.0}, False, "about 250 frames"),
+        ("avi", 132, {"frames": 250, "seconds": 5.3}, True, "about 250 frames"),
         # Of what FFmpeg only guessed, nothing is missing.
         ("mpegts", 132, {"seconds": 10.0}, False, ""),
         ("h264", 132, {}, False, ""),

@@ -199,6 +199,17 @@ def test_a_recording_with_a_damaged_middle_gives_its_whole_frames_and_says_so(na
     assert len(numbers) < COUNT
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi", "clip.mov", "clip.ts", "clip.flv"])
+def test_a_video_that_was_trimmed_is_whole(name: str, tmp_path: Path) -> None:
+    original = make(tmp_path / "original.mp4", *REORDERED, "-g", "8")
+    tone = ("-f", "lavfi", "-i", "sine=duration=5")
+    videos.run_ffmpeg("-ss", "0.7", "-i", str(original), *tone, "-c:v", "copy", str(tmp_path / name))
+    with open_source(str(tmp_path / name)) as source:
+        numbers = [number_in(frame.image_rgb) for frame in source]
+    assert numbers == list(range(numbers[0], COUNT))
+    assert numbers[0] in (8, 9)  # MP4 says that it is to be shown from within a group of pictures on
+
+
 def test_a_stride_gives_each_frame_its_own_time(tmp_path: Path) -> None:
     slower = "setpts='if(lt(N,12),N,12+(N-12)*4)/12/TB'"
     path = make(tmp_path / "clip.mp4", *REORDERED, "-vf", slower, "-vsync", "vfr")
