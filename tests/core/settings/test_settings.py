@@ -220,9 +220,8 @@ def test_every_shipped_recipe_loads_and_its_network_can_be_built() -> None:
     from sp_edge.model import build_network
 
     assert {"folder", "scenes"} < set(recipes())
-    for recipe in recipes():
-        network = build_network(Settings.load(recipe).model, 8)
-        assert network.prompt is not None
+    for model in {Settings.load(recipe).model for recipe in recipes()}:
+        assert build_network(model, 8).prompt is not None
 
 
 def test_the_scenes_recipe_is_for_a_cpu() -> None:
