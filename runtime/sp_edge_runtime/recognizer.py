@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar, cast, overload
@@ -30,7 +29,7 @@ from sp_edge_runtime.features import Features
 from sp_edge_runtime.live_bank import LiveBank
 from sp_edge_runtime.naming import Namer, Prompt
 from sp_edge_runtime.prediction import Prediction
-from sp_edge_runtime.sources.camera import kind_of, open_source
+from sp_edge_runtime.sources.camera import kind_of, open_sources
 from sp_edge_runtime.sources.frames import Source
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams.options import StreamOptions
@@ -388,6 +387,9 @@ class Recognizer:
             SettingsError: an option does not fit a source, or there is no source; at once.
             SourceError: what cannot be a source, at once; one that cannot be opened, when the iteration begins.
         """
+        if not isinstance(options, StreamOptions) or not isinstance(opening, SourceOptions):
+            got = f"{type(options).__name__} and {type(opening).__name__}"
+            raise SettingsError("these are no options of a stream", expected="StreamOptions and SourceOptions", got=got)
         several = isinstance(source, Sequence) and not isinstance(source, str)
         wanted: list[str | Path | Source] = list(source) if several else [source]  # type: ignore[arg-type, list-item]
         for one in wanted:
@@ -395,19 +397,15 @@ class Recognizer:
                 kind_of(one, opening)
         if not wanted:
             raise SettingsError("there is no source", expected="1 or more", got="none")
-        return self._stream(wanted, options, replace(opening, wait=opening.wait or len(wanted) > 1), on_event)
 
-    def _stream(
-        self,
-        wanted: Sequence[str | Path | Source],
-        options: StreamOptions,
-        opening: SourceOptions,
-        on_event: Callable[[StreamEvent], None] | None,
-    ) -> Iterator[FrameResult]:
-        with ExitStack() as stack:
-            opened = [stack.enter_context(one if isinstance(one, Source) else open_source(one, opening)) for one in wanted]
-            with closing(results(self, opened, options, on_event=on_event)) as found:  # type: ignore[type-var]
+        def recognized() -> Iterator[FrameResult]:
+            with (
+                open_sources(wanted, opening) as opened,
+                closing(results(self, opened, options, on_event=on_event)) as found,  # type: ignore[type-var]
+            ):
                 yield from found
+
+        return recognized()
 
     def close(self) -> None:
         """Closes the backend and the text encoder, and follows the bank's file no more."""

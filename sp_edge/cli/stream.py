@@ -7,7 +7,6 @@ import os
 import re
 import signal
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +110,7 @@ def stream(
 
     from sp_edge_runtime.recognizer import Recognizer
     from sp_edge_runtime.sources.address import redact
-    from sp_edge_runtime.sources.camera import open_source
+    from sp_edge_runtime.sources.camera import open_sources
     from sp_edge_runtime.streams.stream import run_stream
 
     path, places = split_bundle(tuple(Path(a) for a in arguments))
@@ -119,7 +118,6 @@ def stream(
     if output is not None and len(texts) > 1:
         got = ", ".join(map(redact, texts))
         raise SourceError("one video cannot show several sources", expected="one SOURCE for an OUTPUT", got=got)
-    opening = replace(opening, wait=opening.wait or len(texts) > 1)
     with ExitStack() as stack:
         recognizer = stack.enter_context(
             Recognizer.load(
@@ -135,7 +133,7 @@ def stream(
                 topk=topk,
             )
         )
-        sources = [stack.enter_context(open_source(text, opening)) for text in texts]
+        sources = stack.enter_context(open_sources(texts, opening))
         click.echo(f"{', '.join(source.name for source in sources)} through {recognizer.backend.description}", err=True)
         if not any(source.timed for source in sources):
             refuse_idle(context, ["smoothing"], "pictures, which have no time", "a camera or video")

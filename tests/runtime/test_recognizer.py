@@ -430,6 +430,12 @@ def test_an_option_that_does_not_fit_is_refused_at_the_call(taught: Recognizer, 
         taught.stream(toy_pictures, opening=SourceOptions(rate=5.0))
 
 
+@pytest.mark.parametrize("options", [{"options": {"max_fps": 5}}, {"options": None}, {"opening": StreamOptions()}])
+def test_what_are_no_options_is_refused_at_the_call(taught: Recognizer, toy_pictures: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="no options of a stream"):
+        taught.stream(toy_pictures, **options)
+
+
 def test_a_stream_goes_on_over_pictures_that_cannot_be_read(
     taught: Recognizer, toy_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -84,3 +86,19 @@ def open_source(source: str | Path, options: SourceOptions = SourceOptions()) ->
         live.close()
         raise
     return live
+
+
+@contextmanager
+def open_sources(wanted: Sequence[str | Path | Source], options: SourceOptions = SourceOptions()) -> Iterator[list[Source]]:
+    """Opens several sources, some of which may be open, and closes all of them at the end.
+
+    Args:
+        wanted: as `open_source` takes them, or open sources.
+        options: how to open those that are named. Of more than one, those that are not there yet are waited for.
+
+    Raises:
+        SettingsError, SourceError, MissingExtraError: as `open_source`; those that were opened are closed.
+    """
+    options = replace(options, wait=options.wait or len(wanted) > 1)
+    with ExitStack() as stack:
+        yield [stack.enter_context(one if isinstance(one, Source) else open_source(one, options)) for one in wanted]

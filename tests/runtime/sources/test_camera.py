@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sp_edge.errors import SettingsError, SourceError
-from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.sources.camera import open_source, open_sources
 from sp_edge_runtime.sources.live import LiveSource
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.sources.scenes import PERIOD, scene
@@ -138,3 +138,15 @@ def test_a_stream_over_http(served_video: str) -> None:
         assert source.fps == 10.0
         frame = next(iter(source))
         assert frame.image_rgb.shape == (48, 64, 3)
+
+
+def test_several_sources_are_opened_and_closed_together(toy_pictures: Path) -> None:
+    given = open_source(toy_pictures)
+    with open_sources([given, str(toy_pictures), toy_pictures]) as sources:
+        assert sources[0] is given
+        assert [len(list(source)) for source in sources] == [3, 3, 3]
+    assert [list(source) for source in sources] == [[], [], []], "closed, the given one, too"
+    given = open_source(toy_pictures)
+    with pytest.raises(SourceError, match="no source at"), open_sources([given, "nothing.mp4"]):
+        pass
+    assert list(given) == []
