@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sp_edge.bank.bank import PARTS, Bank
+from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import encode_crop
+from sp_edge.bank.stored import PARTS
 from sp_edge.bundle.bundle import Bundle
 
 T, D, SIDE = 4, 6, 32

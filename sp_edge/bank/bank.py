@@ -1,8 +1,4 @@
-"""The classes that a device was taught: names, prompts, thresholds, and every shot's features and picture.
-
-A file's key that this version does not know is left alone, so that later versions may add notes; what would change the meaning
-of the others raises the schema.
-"""
+"""The classes that a device was taught: names, prompts, thresholds, and every shot's features and picture."""
 
 from __future__ import annotations
 
@@ -16,20 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bank.crops import Crops, crops_of, pack, unpack
+from sp_edge.bank.crops import Crops, crops_of
+from sp_edge.bank.stored import CLASS_PARTS, PARTS, SCHEMA, SHOT_PARTS, packed, read_parts
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
-from sp_edge.files import load_tensors, save_tensors
+from sp_edge.files import save_tensors
 from sp_edge.matching.decide import share, unit
 from sp_edge.matching.label import UNKNOWN
 from sp_edge.prompts.descriptions import clean_sentence
-from sp_edge.prompts.table import TextSpec, clean_name, descriptions_from_json
-
-SCHEMA = 5
-CLASS_PARTS = ("prompts", "thresholds", "strengths")  # the arrays with a row a class
-SHOT_PARTS = ("support", "query", "owners", "crops")  # the arrays with a row a shot
-PARTS = CLASS_PARTS + SHOT_PARTS
-_IN_A_FILE = (*CLASS_PARTS, "support", "query", "owners", "crops", "crop_ends")
+from sp_edge.prompts.table import TextSpec, clean_name
 
 
 def _threshold(value: float | None) -> np.float32:
@@ -317,9 +308,8 @@ class Bank:
             )
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """The parts by name, as a file holds them: the crops one after the other, and where each ends."""
-        packed, ends = pack(self.crops)
-        return {part: getattr(self, part) for part in PARTS} | {"crops": packed, "crop_ends": ends}
+        """The parts by name, as a file holds them."""
+        return packed({part: getattr(self, part) for part in PARTS})
 
     def save(self, path: Path) -> None:
         """Writes the bank as one safetensors file, atomically."""
@@ -362,39 +352,4 @@ class Bank:
         Raises:
             BankError: damaged, not a bank, or of another schema.
         """
-        tensors, described = load_tensors(path, BankError)
-        names, version, strength = (described.get(key) for key in ("names", "version", "bundle_strength"))
-        fingerprint = described.get("fingerprint")
-        if described.get("kind") != "bank":
-            raise BankError(f"{path} is not a bank", expected="a file that `sp-edge enroll` wrote")
-        if described.get("schema") != SCHEMA:
-            raise BankError(
-                f"{path} has another schema",
-                expected=str(SCHEMA),
-                got=repr(described.get("schema"))[:80],
-                next_step="move it away and enroll its classes again, from their pictures, which it does not keep",
-            )
-        if (
-            not (isinstance(names, list) and all(isinstance(name, str) for name in names))
-            or not (isinstance(version, int) and isinstance(fingerprint, str))
-            or not (isinstance(strength, int | float) and 0 <= strength <= 1)
-        ):
-            raise BankError(f"{path} is not a bank", expected="names, a version, a fingerprint, a strength of 0 to 1")
-        missing = set(_IN_A_FILE) - set(tensors)
-        if missing:
-            raise BankError(f"{path} is not a bank", expected=", ".join(_IN_A_FILE), got=f"no {', '.join(sorted(missing))}")
-        try:
-            descriptions = descriptions_from_json(described.get("descriptions"))
-            text = TextSpec.from_json(described.get("text"))
-        except PromptError as cause:
-            raise BankError(f"{path} is not a bank", expected=cause.expected, got=cause.got) from cause
-        return cls(
-            fingerprint=fingerprint,
-            names=tuple(names),
-            version=version,
-            bundle_strength=float(strength),
-            text=text,
-            descriptions=descriptions,
-            crops=unpack(tensors["crops"], tensors["crop_ends"]),
-            **{part: tensors[part] for part in PARTS if part != "crops"},
-        )
+        return cls(**read_parts(path))

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bank.bank import CLASS_PARTS, SHOT_PARTS, Bank
+from sp_edge.bank.bank import Bank
 from sp_edge.bank.diff import SAME_PROMPT, same_prompt, shots_of
+from sp_edge.bank.stored import CLASS_PARTS, SHOT_PARTS
 from sp_edge.errors import BankError
 
 Prefer = Literal["ours", "theirs"]

@@ -16,7 +16,8 @@ from safetensors.numpy import save
 
 from banks import D, T, prompt, same, shots, taught
 from hostile import damaged
-from sp_edge.bank.bank import PARTS, SCHEMA, Bank
+from sp_edge.bank.bank import Bank
+from sp_edge.bank.stored import PARTS, SCHEMA
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
 from sp_edge.files import load_tensors, save_tensors

@@ -1,0 +1,76 @@
+"""What a bank's file holds: tensors, and what describes them.
+
+A key or tensor that this version does not know is left alone, so that later versions may add notes; what would change the
+meaning of the others raises the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sp_edge.bank.crops import pack, unpack
+from sp_edge.errors import BankError, PromptError
+from sp_edge.files import load_tensors
+from sp_edge.prompts.table import TextSpec, descriptions_from_json
+
+SCHEMA = 5
+CLASS_PARTS = ("prompts", "thresholds", "strengths")  # the arrays with a row a class
+SHOT_PARTS = ("support", "query", "owners", "crops")  # the arrays with a row a shot
+PARTS = CLASS_PARTS + SHOT_PARTS
+CROP_ENDS = "crop_ends"  # crops stand one after the other, and this says where each ends
+
+
+def packed(parts: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """A bank's parts as a file holds them."""
+    crops, ends = pack(parts["crops"])
+    return {**parts, "crops": crops, CROP_ENDS: ends}
+
+
+def read_parts(path: Path) -> dict[str, Any]:
+    """What a bank's file holds, as `Bank` takes it; whether the parts fit together is for `Bank` to say.
+
+    Raises:
+        BankError: damaged, not a bank, or of another schema.
+    """
+    tensors, described = load_tensors(path, BankError)
+    names, version, strength = (described.get(key) for key in ("names", "version", "bundle_strength"))
+    fingerprint = described.get("fingerprint")
+    if described.get("kind") != "bank":
+        raise BankError(f"{path} is not a bank", expected="a file that `sp-edge enroll` wrote")
+    if described.get("schema") != SCHEMA:
+        raise BankError(
+            f"{path} has another schema",
+            expected=str(SCHEMA),
+            got=repr(described.get("schema"))[:80],
+            next_step="move it away and enroll its classes again, from their pictures, which it does not keep",
+        )
+    if (
+        not (isinstance(names, list) and all(isinstance(name, str) for name in names))
+        or not (isinstance(version, int) and isinstance(fingerprint, str))
+        or not (isinstance(strength, int | float) and 0 <= strength <= 1)
+    ):
+        raise BankError(f"{path} is not a bank", expected="names, a version, a fingerprint, a strength of 0 to 1")
+    missing = {*PARTS, CROP_ENDS} - set(tensors)
+    if missing:
+        raise BankError(
+            f"{path} is not a bank", expected=", ".join((*PARTS, CROP_ENDS)), got=f"no {', '.join(sorted(missing))}"
+        )
+    try:
+        descriptions = descriptions_from_json(described.get("descriptions"))
+        text = TextSpec.from_json(described.get("text"))
+    except PromptError as cause:
+        raise BankError(f"{path} is not a bank", expected=cause.expected, got=cause.got) from cause
+    return {
+        "fingerprint": fingerprint,
+        "names": tuple(names),
+        "version": version,
+        "bundle_strength": float(strength),
+        "text": text,
+        "descriptions": descriptions,
+        **{part: tensors[part] for part in PARTS},
+        "crops": unpack(tensors["crops"], tensors[CROP_ENDS]),
+    }
