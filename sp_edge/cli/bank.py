@@ -69,8 +69,8 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
 @bank_option
-@click.option("--name", required=True, help="The class to forget.")
-@click.option("--shot", type=click.IntRange(0), help="Only this shot of it, counted from 0.")
+@click.option("--name", required=True, help="Forget this class.")
+@click.option("--shot", type=click.IntRange(0), help="Forget only this picture of it, counted from 0.")
 def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot: int | None) -> None:
     """Forget a class, or one shot of it."""
     file = _file(arguments, bank_file)
@@ -82,10 +82,14 @@ def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot:
 @bank.command("set", cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
 @bank_option
-@click.option("--name", required=True, help="The class to change.")
-@click.option("--strength", type=click.FloatRange(0, 1), help="Of its name against all its pictures; 0 ignores the name.")
-@click.option("--threshold", type=click.FloatRange(-1, 1), help="Least cosine at which it is believed; below, it is unknown.")
-@click.option("--auto-threshold", is_flag=True, help="Leave the threshold to the calibration again.")
+@click.option("--name", required=True, help="Change this class.")
+@click.option(
+    "--strength", type=click.FloatRange(0, 1), help="Set how much its name counts beside one picture, 0 to 1; 0 ignores it."
+)
+@click.option(
+    "--threshold", type=click.FloatRange(-1, 1), help="Believe it from this cosine on, -1 to 1. Below, it is unknown."
+)
+@click.option("--auto-threshold", is_flag=True, help="Let the calibration choose the threshold again.")
 def set_class(
     arguments: tuple[Path, ...],
     bank_file: Path | None,
@@ -153,7 +157,7 @@ bank.add_command(test)
 @click.option(
     "--prefer",
     type=click.Choice(["ours", "theirs"]),
-    help="Whose values a class gets where the banks differ; ours is --bank.  [default: refuse]",
+    help="Take the values of ours (--bank) or theirs where the banks differ.  [default: refuse]",
 )
 def merge(arguments: tuple[Path, ...], bank_file: Path | None, prefer: Any) -> None:
     """Take the classes and shots of other banks into one.
@@ -243,7 +247,7 @@ def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
 @bank_option
 @click.option(
-    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Further class names, from `sp-edge prompts --out`."
+    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Take names from this file of `sp-edge prompts`, too."
 )
 @json_option("what changed")
 @backend_options

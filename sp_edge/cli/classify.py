@@ -32,7 +32,7 @@ shared = together(
     bank_option,
     backend_options,
     deciding_options,
-    click.option("--topk", default=3, show_default=True, type=click.IntRange(1), help="List so many classes in each result."),
+    click.option("--topk", default=3, show_default=True, type=click.IntRange(1), help="List this many classes in each result."),
 )
 
 

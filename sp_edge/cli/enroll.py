@@ -61,7 +61,7 @@ _ALONE = 0.05  # strength below which a class's pictures decide practically alon
     default=1,
     show_default=True,
     type=click.IntRange(1, 50),
-    help="Take so many crops of each picture, itself included.",
+    help="Make this many crops of each picture, itself included.",
 )
 @click.option("--force", is_flag=True, help="Keep pictures that are dark, overexposed, empty, blurred or copies.")
 @json_option("each class's strength and what the pictures say")

@@ -61,7 +61,7 @@ SIZE = {"option": "--size", "metavar": "WxH", "callback": _size}
 @options_of(SourceOptions, "opening", {"size_wh": SIZE})
 @options_of(StreamOptions, "options", {"smoothing": SMOOTHING})
 @click.option(
-    "--follow/--no-follow", default=True, show_default=True, help="Take up what other programs teach into the bank meanwhile."
+    "--follow/--no-follow", default=True, show_default=True, help="Read the bank again when another program changes it."
 )
 @click.option(
     "--build-engine",

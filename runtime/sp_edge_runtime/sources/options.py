@@ -20,9 +20,9 @@ class SourceOptions:
         vid_stride: Take every n-th frame; 1 or more.
         loop: Begin a file again when it ends.
         size_wh: Ask a camera for this width and height, pixels, 1 to 16384 a side. Without it, the camera chooses.
-        rate: Ask a camera for so many frames a second, above 0 and up to 1000. Without it, the camera chooses.
+        rate: Ask a camera for this many frames a second, above 0 and up to 1000. Without it, the camera chooses.
         flip: Mirror the frames, or turn them clockwise.
-        timeout: Take a live source for lost after so many seconds without a frame, above 0 and up to 3600.
+        timeout: Call a live source lost after this many seconds without a frame, above 0 and up to 3600.
         wait: Wait for a live source that is not there yet. Several sources are always waited for.
 
     Raises:

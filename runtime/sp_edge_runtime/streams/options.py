@@ -13,10 +13,10 @@ class StreamOptions:
     """How frames are recognized.
 
     Attributes:
-        smoothing: Smooth the labels of a camera or video over so many seconds, 0 to 3600; 0 shows each frame's own label.
-        max_staleness: Drop a live source's result that is older than so many seconds, above 0. Files are never too old.
-        max_frames: Stop after so many frames, 1 or more.
-        max_fps: Recognize at most so many frames a second, above 0. Of a live source the newest frame is taken.
+        smoothing: Smooth the labels of a camera or video over this many seconds, 0 to 3600. 0 shows each frame's own.
+        max_staleness: Drop a live source's result that is older than this many seconds, above 0. Files are never too old.
+        max_frames: Stop after this many frames, 1 or more.
+        max_fps: Recognize at most this many frames a second, above 0. Of a live source the newest frame is taken.
 
     Raises:
         SettingsError: an option is out of range.
