@@ -14,6 +14,7 @@ from sp_edge_runtime.sources.pyav import Extent, claimed_fps, is_last, pyav, vid
 from sp_edge_runtime.sources.request import Captured, CaptureRequest
 
 TCP_FIRST = {"rtsp_flags": "prefer_tcp"}  # nothing is lost over it
+KEY_FRAME = 30.0  # seconds for which packets without a whole frame are signs of life: the next key frame may take so long
 WINDOW = 10.0  # seconds over which the quickest packet is remembered
 
 
@@ -38,7 +39,7 @@ def capture_network(request: CaptureRequest) -> tuple[float | None, Iterator[Cap
 def _frames(av: Any, container: Any, stream: Any, request: CaptureRequest) -> Iterator[Captured | None]:
     name = redact(request.address)
     decoder, extent, clock = Decoder(stream, name, live=True), Extent(container, stream), Clock()
-    packets, read = container.demux(), 0
+    packets, read, whole = container.demux(), 0, time.monotonic()
     try:
         while True:
             try:
@@ -58,7 +59,9 @@ def _frames(av: Any, container: Any, stream: Any, request: CaptureRequest) -> It
             # A video that is served over HTTP ends where it says so. What the decoder still holds otherwise is of the past.
             if last and (extent.missing or not extent.declared):
                 raise SourceError(f"{name} broke off", expected=extent.claim or "further frames")
+            came = False
             for frame, captured in decoder.frames(packet, clock.captured(packet)):
+                came, whole = True, time.monotonic()
                 number = read + decoder.damaged
                 read += 1
                 if number % request.stride:
@@ -68,6 +71,8 @@ def _frames(av: Any, container: Any, stream: Any, request: CaptureRequest) -> It
                 yield Captured(number, seconds, captured, decoder.rgb(frame), decoder.damaged)
             if last:
                 return
+            if not came and time.monotonic() - whole < KEY_FRAME:
+                yield None
     finally:
         container.close()
 

@@ -134,6 +134,19 @@ def test_a_stream_that_stalls_is_lost_at_its_timeout_and_hands_out_nothing_old(s
     assert time.monotonic() - latest > 0.9  # the last one came before the wait, none after it
 
 
+def test_packets_on_the_way_to_a_key_frame_are_signs_of_life(serve: object, tmp_path: Path) -> None:
+    path = make(tmp_path / "clip.ts", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "0", "-g", "18", "-pat_period", "0.1")
+    content = path.read_bytes()
+    path.write_bytes(content[len(content) // 3 // 188 * 188 :])
+    _, frames = capture_network(CaptureRequest("stream", serve(path)))  # type: ignore[operator]
+    seen: list[int | None] = []
+    with pytest.raises(SourceError, match="broke off"):
+        for frame in frames:
+            seen.append(frame and number_in(frame.image_rgb))  # noqa: PERF401 - those before the error count
+    assert seen[0] is None
+    assert next(number for number in seen if number is not None) == 18
+
+
 def test_frames_that_the_stride_leaves_out_are_signs_of_life(serve: object, tmp_path: Path) -> None:
     address = serve(make(tmp_path / "clip.mkv", *H264))  # type: ignore[operator]
     _, frames = capture_network(CaptureRequest("stream", address, stride=10))
