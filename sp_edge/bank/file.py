@@ -170,7 +170,9 @@ def _keep(place: Path, empty: Bank | None, after: str) -> None:
     folder = _folder(place)
     if empty is not None:
         shutil.rmtree(folder, ignore_errors=True)  # of a bank that was removed
-    folder.mkdir(exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        shutil.copymode(place.parent, folder)  # whoever may write beside the bank may keep what came before
     kept = _kept(place)
     path = folder / f"{kept[0].number + 1 if kept else 1:06}-{after}.spbank"
     if empty is not None:
@@ -199,4 +201,4 @@ def _link(path: Path, other: Path) -> None:
         os.link(path, other)
     except OSError:
         with atomic_file(other) as temporary:
-            shutil.copyfile(path, temporary)
+            shutil.copy(path, temporary)  # with its mode

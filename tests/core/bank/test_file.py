@@ -70,6 +70,20 @@ def test_through_a_link_the_shared_bank_is_changed_and_taken_back(tmp_path: Path
     assert sorted(entry.name for entry in shared.iterdir()) == [".classes.spbank.undo", "classes.spbank"]
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_what_came_before_is_for_whoever_may_use_the_bank(file: BankFile, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    if not links:
+        monkeypatch.setattr(bank_file.os, "link", lambda *_: (_ for _ in ()).throw(OSError()))
+    file.path.parent.chmod(0o2770)
+    file.change(teach("a"))
+    file.path.chmod(0o660)
+    file.change(teach("b"))
+    assert [entry.stat().st_mode & 0o7777 for entry in (file.path.parent / ".classes.spbank.undo", kept(file)[-1])] == [
+        0o2770,
+        0o660,
+    ]
+
+
 def test_a_change_that_changes_nothing_writes_nothing(file: BankFile) -> None:
     file.change(teach("a"))
     stamp = file.stamp()
