@@ -41,12 +41,16 @@ def read_parts(path: Path) -> dict[str, Any]:
     fingerprint = described.get("fingerprint")
     if described.get("kind") != "bank":
         raise BankError(f"{path} is not a bank", expected="a file that `sp-edge enroll` wrote")
-    if described.get("schema") != SCHEMA:
+    schema = described.get("schema")
+    if schema != SCHEMA:
+        later = isinstance(schema, int) and schema > SCHEMA
         raise BankError(
             f"{path} has another schema",
             expected=str(SCHEMA),
-            got=repr(described.get("schema"))[:80],
-            next_step="move it away and enroll its classes again, from their pictures, which it does not keep",
+            got=repr(schema)[:80],
+            next_step="update sp-edge: a later version wrote it"
+            if later
+            else "move it away and enroll its classes again, from their pictures, which it does not keep",
         )
     if (
         not (isinstance(names, list) and all(isinstance(name, str) for name in names))

@@ -110,12 +110,15 @@ class Manifest:
         """
         if value.get("kind") != KIND:
             raise BundleError("not the manifest of a bundle", expected="kind: sp-edge bundle", got=repr(value.get("kind"))[:80])
-        if value.get("schema") != SCHEMA:
+        schema = value.get("schema")
+        if schema != SCHEMA:
+            later = isinstance(schema, int) and schema > SCHEMA
+            way_on = "update sp-edge: a later version wrote it" if later else "export it again with this version of sp-edge"
             raise BundleError(
                 "the bundle has another schema",
                 expected=str(SCHEMA),
-                got=repr(value.get("schema"))[:80],
-                next_step="export it again with this version of sp-edge",
+                got=repr(schema)[:80],
+                next_step=way_on,
             )
         try:
             manifest = cls(
