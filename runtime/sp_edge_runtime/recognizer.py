@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from sp_edge.bank.advice import Report, review
 from sp_edge.bank.bank import Bank
-from sp_edge.bank.crops import encode_crop, thumbnails
+from sp_edge.bank.crops import thumbnails
 from sp_edge.bank.file import BankFile
 from sp_edge.bank.head import Head
 from sp_edge.bank.quality import Problem, problems
-from sp_edge.bank.views import views as make_views
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError, SettingsError
 from sp_edge.preprocess import Picture, Pictures, picture_rgb, pictures_rgb
@@ -35,6 +34,7 @@ from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.result import FrameResult, StreamEvent
 from sp_edge_runtime.streams.stream import results
+from sp_edge_runtime.teaching import Teacher
 
 AnyPicture = TypeVar("AnyPicture", bound=Picture)
 
@@ -74,13 +74,13 @@ class Recognizer:
         self._threshold = threshold
         self._classifier = classifier
         self._within = bundle.background()
-        self._familiarity = bundle.familiarity()
         self._topk = topk
         self._live = bank if isinstance(bank, LiveBank) else LiveBank(bank)
         self._check_fits(self.bank)
         self._live.prepare_with(self._head_of)
         self._namer = Namer(bundle)
         self._features = Features(bundle, backend)
+        self._teacher = Teacher(bundle, self._features)
 
     @classmethod
     def load(
@@ -229,7 +229,7 @@ class Recognizer:
         if prompt is not None and description is not None:
             raise PromptError(f"'{name}' was given a prompt and a description", expected="one of them")
         found = self.prompt(name, description) if prompt is None else prompt
-        self._live.change(self._lesson(name, images, found, strength, views))
+        self._live.change(self._teacher.lesson(name, images, found, strength=strength, views=views))
 
     def enroll_many(
         self,
@@ -252,7 +252,9 @@ class Recognizer:
         pairs = classes.items() if isinstance(classes, Mapping) else classes
         given = prompts or {}
         lessons = [
-            self._lesson(name, images, given[name] if name in given else self.prompt(name), strength, views)
+            self._teacher.lesson(
+                name, images, given[name] if name in given else self.prompt(name), strength=strength, views=views
+            )
             for name, images in pairs
         ]
         if not lessons:
@@ -264,29 +266,6 @@ class Recognizer:
             return bank
 
         self._live.change(learn)
-
-    def _lesson(
-        self, name: str, images: Pictures, prompt: Prompt | NDArray[np.float32], strength: float | None, views: int
-    ) -> Callable[[Bank], Bank]:
-        """Encodes a class's shots; what it returns adds them to a bank."""
-        found = prompt if isinstance(prompt, Prompt) else Prompt(prompt, "given")
-        vector, dim = found.vector, self.bundle.manifest.text.dim
-        if not isinstance(vector, np.ndarray) or vector.shape != (dim,) or vector.dtype != np.float32:
-            got = f"{vector.dtype} {vector.shape}" if isinstance(vector, np.ndarray) else type(vector).__name__
-            raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
-        if not np.isfinite(vector).all():
-            raise PromptError(f"the prompt of '{name}' does not fit", expected="finite numbers", got="others")
-        manifest = self.bundle.manifest
-        prepared = [make_views(manifest.preprocess(image), views, flip=manifest.mirrored) for image in pictures_rgb(images)]
-        if not prepared:
-            raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
-        support, query = (
-            features.reshape(len(prepared), views, -1).mean(axis=1)
-            for features in self._features.shots(np.concatenate(prepared), vector)
-        )
-        shots = (support, query, [encode_crop(shown[0]) for shown in prepared])
-        familiarity, said = self.familiarity(vector), found.description
-        return lambda bank: bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
 
     def problems(self, name: str, images: Pictures) -> list[Problem]:
         """What speaks against shots of a class: dark, overexposed, empty or blurred ones, and copies; see `bank.quality`.
@@ -323,7 +302,7 @@ class Recognizer:
 
         1 where the bundle does not tell; see `sp_edge.prompts.familiarity`.
         """
-        return 1.0 if self._familiarity is None else float(self._familiarity(prompt))
+        return self._teacher.familiarity(prompt)
 
     def set_strength(self, name: str, strength: float) -> None:
         """Changes how strongly a taught class's prompt counts against its pictures, from the next image on; see `enroll`.

@@ -1,0 +1,71 @@
+"""Encodes what a class is taught from, ready to be added to a bank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sp_edge.bank.bank import Bank
+from sp_edge.bank.crops import encode_crop
+from sp_edge.bank.views import views as make_views
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.errors import BankError, PromptError
+from sp_edge.preprocess import Pictures, pictures_rgb
+from sp_edge_runtime.features import Features
+from sp_edge_runtime.naming import Prompt
+
+Lesson = Callable[[Bank], Bank]
+
+
+class Teacher:
+    """Makes lessons of pictures and prompts. A lesson adds a class's shots to a bank, and can be given to several banks.
+
+    Args:
+        bundle: the exported model.
+        features: its graphs.
+    """
+
+    def __init__(self, bundle: Bundle, features: Features) -> None:
+        self._manifest = bundle.manifest
+        self._familiarity = bundle.familiarity()
+        self._features = features
+
+    def familiarity(self, prompt: NDArray[np.float32]) -> float:
+        """How much of a prompt, float32 (T,), the model can read, 0 to 1; 1 where the bundle does not tell."""
+        return 1.0 if self._familiarity is None else float(self._familiarity(prompt))
+
+    def lesson(
+        self, name: str, images: Pictures, prompt: Prompt | NDArray[np.float32], *, strength: float | None, views: int
+    ) -> Lesson:
+        """Encodes a class's shots; see `Recognizer.enroll`.
+
+        Raises:
+            BankError: no image.
+            PromptError: the prompt does not fit the bundle.
+            ImageError: an image is no picture.
+            BackendError: the inference engine failed.
+        """
+        found = prompt if isinstance(prompt, Prompt) else Prompt(prompt, "given")
+        vector = found.vector
+        self._check_prompt(name, vector)
+        preprocess, mirrored = self._manifest.preprocess, self._manifest.mirrored
+        prepared = [make_views(preprocess(image), views, flip=mirrored) for image in pictures_rgb(images)]
+        if not prepared:
+            raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
+        support, query = (
+            features.reshape(len(prepared), views, -1).mean(axis=1)
+            for features in self._features.shots(np.concatenate(prepared), vector)
+        )
+        shots = (support, query, [encode_crop(shown[0]) for shown in prepared])
+        familiarity, said = self.familiarity(vector), found.description
+        return lambda bank: bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
+
+    def _check_prompt(self, name: str, vector: object) -> None:
+        dim = self._manifest.text.dim
+        if not isinstance(vector, np.ndarray) or vector.shape != (dim,) or vector.dtype != np.float32:
+            got = f"{vector.dtype} {vector.shape}" if isinstance(vector, np.ndarray) else type(vector).__name__
+            raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
+        if not np.isfinite(vector).all():
+            raise PromptError(f"the prompt of '{name}' does not fit", expected="finite numbers", got="others")

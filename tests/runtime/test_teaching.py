@@ -1,0 +1,57 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import toy
+from sp_edge.bank.bank import Bank
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.errors import BankError, ImageError, PromptError
+from sp_edge_runtime.backends.devices import open_backend
+from sp_edge_runtime.features import QUERIES, SHOTS, Features
+from sp_edge_runtime.teaching import Teacher
+
+
+@pytest.fixture(scope="module")
+def bundle(toy_bundle: Path) -> Bundle:
+    return Bundle.load(toy_bundle)
+
+
+@pytest.fixture(scope="module")
+def features(bundle: Bundle) -> Iterator[Features]:
+    with open_backend(bundle, "cpu") as backend:
+        yield Features(bundle, backend)
+
+
+def test_features_of_many_pictures_are_those_of_each(features: Features) -> None:
+    images = np.stack([toy.picture(name, seed=seed) for seed in range(QUERIES) for name in ("red", "blue")])
+    np.testing.assert_allclose(features.queries(list(images)), toy.features(images), atol=1e-5)
+    prompt = toy.prompts().vector("red")
+    support, query = features.shots(images[: SHOTS + 1], prompt)
+    np.testing.assert_allclose(support, toy.features(images[: SHOTS + 1], prompt[None]), atol=1e-5)
+    np.testing.assert_allclose(query, toy.features(images[: SHOTS + 1]), atol=1e-5)
+
+
+def test_a_lesson_can_be_given_to_several_banks(bundle: Bundle, features: Features) -> None:
+    lesson = Teacher(bundle, features).lesson("red", [toy.picture("red")], toy.prompts().vector("red"), strength=None, views=1)
+    empty = Bank.empty(bundle)
+    once = lesson(empty)
+    assert (empty.names, once.names, once.shots("red")) == ((), ("red",), 1)
+    assert lesson(once).shots("red") == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "prompt", "error"),
+    [
+        ([], np.ones(toy.TEXT.dim, np.float32), BankError),
+        ([None], np.ones(toy.TEXT.dim, np.float32), ImageError),
+        ([toy.picture("red")], np.ones(toy.TEXT.dim + 1, np.float32), PromptError),
+        ([toy.picture("red")], np.full(toy.TEXT.dim, np.inf, np.float32), PromptError),
+        ([toy.picture("red")], [1.0] * toy.TEXT.dim, PromptError),
+    ],
+)
+def test_what_nothing_can_be_learnt_from(bundle: Bundle, features: Features, images: Any, prompt: Any, error: type) -> None:
+    with pytest.raises(error):
+        Teacher(bundle, features).lesson("red", images, prompt, strength=None, views=1)
