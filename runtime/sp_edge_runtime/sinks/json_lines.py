@@ -62,16 +62,10 @@ class JsonLinesSink:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 written += more
         except OSError as cause:
-            if self._regular and written:
-                self._take_back(written)
+            if self._regular and written:  # half a line, for which the disk had room
+                self._file.truncate(self._file.tell() - written)
             raise unwritable(self._path, cause) from cause
         self._pending = b""
-
-    def _take_back(self, written: int) -> None:
-        """Removes the half of a line that the disk had room for, unless another program has written behind it."""
-        end = self._file.tell()
-        if os.fstat(self._file.fileno()).st_size == end:
-            self._file.truncate(end - written)
 
 
 class JsonStreamSink:

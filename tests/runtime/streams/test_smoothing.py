@@ -122,6 +122,11 @@ def test_a_stream_that_becomes_slow_is_followed_and_one_gap_changes_nothing() ->
     ]
 
 
+def test_a_gap_soon_after_the_beginning_is_not_taken_for_the_pace() -> None:
+    found = run(["cat"] * 4, [0.0, 0.1, 100.1, 200.1], Smoothing(gap=5))
+    assert [event.kind for event in events(found)] == ["appeared", *["left", "appeared"] * 2]
+
+
 @pytest.mark.parametrize("jump", [1.7e9, -6.0, 3.0])
 def test_events_tell_the_time_of_day_and_time_passes_by_the_clock_that_nobody_sets(jump: float) -> None:
     smoother = Smoother(Smoothing())
