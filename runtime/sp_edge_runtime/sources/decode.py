@@ -42,8 +42,7 @@ class Decoder:
         self._standard: _Graph | None = None
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         self._packets = self._shown = 0
-        # Of packets whose frame has not come out: pts -> number, arrived. PyAV's `opaque` could carry it, but its release takes
-        # Python's lock in the decoder's threads, for which whoever closes the decoder waits with the lock.
+        # Of packets whose frame has not come out: pts -> number, arrived.
         self._sent: dict[int | None, tuple[int, float]] = {}
         self._held: deque[float] = deque()
         # The first and the last packet of which something was lost: frames are whole again from the next key frame on.
@@ -143,7 +142,6 @@ class _Graph:
     """One of FFmpeg's filters, for frames of one form."""
 
     def __init__(self, av: Any, first: Any, name: str, arguments: str) -> None:
-        self._av = av
         self._form = _form(first)
         self._graph = av.filter.Graph()
         base = first.time_base or Fraction(1, 1000)
