@@ -35,7 +35,7 @@ from sp_edge.matching.decide import unit
 from sp_edge.matching.unknown import Calibration
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import class_prompts, encode
-from sp_edge_export.background import calibrate, simulated_bank, thinned, within_features
+from sp_edge_export.background import background_of_features, calibrate, simulated_bank, thinned
 
 QUERIES = 5
 RESAMPLES = 400
@@ -176,8 +176,8 @@ def main(checkpoint_file: Path, trained_on: str, banks: int, json_file: Path | N
     settings = checkpoint.settings
     splits = {"train": 4, "val": 20, "test": 20}  # pictures a class of other sets than scenes
     base, val, test = (load_set(trained_on, split, settings, count) for split, count in splits.items())
-    within = within_features(encode(checkpoint.network, (few := thinned(base, 4, 1200)).images, None), few.labels)
-    prepared = (within, calibrate(checkpoint, val, checkpoint.prompts, within, click.echo))
+    background = background_of_features(encode(checkpoint.network, (few := thinned(base, 4, 1200)).images, None), few.labels)
+    prepared = (background, calibrate(checkpoint, val, checkpoint.prompts, background, click.echo))
     worlds = worlds_of(checkpoint, test)
     rows = {f"{name}, {k}-shot": [(world, 5, k)] for name, world in worlds.items() for k in (1, 5)}
     native = [world for name, world in worlds.items() if name != "digits"]

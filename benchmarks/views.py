@@ -34,11 +34,12 @@ from sp_edge.columns import table
 from sp_edge.data.episodes import Episode, EpisodeSampler, Features
 from sp_edge.files import write_json
 from sp_edge.matching import logistic
-from sp_edge.matching.decide import share, unit
+from sp_edge.matching.decide import share
+from sp_edge.matching.metric import Background
 from sp_edge.matching.unknown import Calibration
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import class_prompts, encode
-from sp_edge_export.background import simulated_bank, thinned, within_features
+from sp_edge_export.background import background_of_features, simulated_bank, thinned
 
 WAYS, QUERIES = 5, 15
 PROTOTYPE = "prototype"
@@ -67,7 +68,7 @@ def few_of_each(labels: Array, count: int) -> Array:
     return np.concatenate([np.flatnonzero(labels == label)[:count] for label in classes])
 
 
-def ask(views: Features, episode: Episode, strength: float, within: Array) -> dict[str, float]:
+def ask(views: Features, episode: Episode, strength: float, background: Background) -> dict[str, float]:
     """Teaches one bank in every way and asks it: way -> accuracy."""
     query = views.query[episode.query.ravel(), 0]
     truth = np.repeat(np.arange(WAYS), episode.query.shape[1])
@@ -80,7 +81,7 @@ def ask(views: Features, episode: Episode, strength: float, within: Array) -> di
         (f", {count} views averaged", Features(views.query.mean(axis=1), views.support.mean(axis=1))),
     ):
         bank = simulated_bank(features, shots, strength)
-        head = Head.of(bank, within, _ANY)
+        head = Head.of(bank, background, _ANY)
         found[PROTOTYPE + name] = head.similarities(query).argmax(axis=1)
         found["lr" + name] = fitted(head, bank.examples, owners, query)
     found[f"lr, {count} views averaged, C = {count}"] = fitted(head, bank.examples, owners, query, c=count)
@@ -92,16 +93,18 @@ def ask(views: Features, episode: Episode, strength: float, within: Array) -> di
 
 def fitted(head: Head, examples: Array, owners: Array, query: Array, *, c: float = 1.0) -> Array:
     """What logistic regression on examples says in a head's metric: class of each query."""
-    seen = unit(unit(examples) @ head.metric).astype(np.float64)
+    seen = head.metric(examples).astype(np.float64)
     weights, intercepts = logistic.fit(seen, owners, balanced=True, c=c)
-    return np.asarray((unit(unit(query) @ head.metric) @ weights.T + intercepts).argmax(axis=1))
+    return np.asarray((head.metric(query) @ weights.T + intercepts).argmax(axis=1))
 
 
-def measure(views: Features, labels: Array, shots: int, banks: int, strength: float, within: Array) -> dict[str, Array]:
+def measure(
+    views: Features, labels: Array, shots: int, banks: int, strength: float, background: Background
+) -> dict[str, Array]:
     """Way of teaching -> accuracy of every bank."""
     sampler = EpisodeSampler(labels, n_way=WAYS, n_shot=shots, n_query=QUERIES, seed=0)
     asked = [
-        ask(views, sampler.episode(number), strength, within)
+        ask(views, sampler.episode(number), strength, background)
         for number in trange(banks, desc="banks", leave=False, disable=None)
     ]
     return {name: np.array([one[name] for one in asked]) for name in asked[0]}
@@ -129,7 +132,7 @@ def main(checkpoint_file: Path, trained_on: str, count: int, banks: int, json_fi
     checkpoint = Checkpoint.load(checkpoint_file)
     network, settings = checkpoint.network, checkpoint.settings
     few = thinned(load_set(trained_on, "train", settings, 4), 4, 1200)
-    within = within_features(encode(network, few.images, None), few.labels)
+    background = background_of_features(encode(network, few.images, None), few.labels)
     test = load_set(trained_on, "test", settings)
     strength = network.strength
     prompts = class_prompts(network, test, checkpoint.prompts)
@@ -146,7 +149,7 @@ def main(checkpoint_file: Path, trained_on: str, count: int, banks: int, json_fi
     found = {}
     for name, (views, own, counts) in worlds.items():
         for shots in (1, 5):
-            found[f"{name}, {shots}-shot"] = summary(measure(views, own, shots, banks, counts, within), count)
+            found[f"{name}, {shots}-shot"] = summary(measure(views, own, shots, banks, counts, background), count)
             click.echo(f"{name}, {shots}-shot: done", err=True)
     click.echo(f"{trained_on}, strength {strength}: {WAYS}-way, {banks} banks, accuracy and differences to it in %\n")
     ways = list(next(iter(found.values())))

@@ -201,7 +201,7 @@ def make_bundle(
     vectors = table.select(tuple(COLOURS))
     expected = {"prompts": vectors, "query": features(images), "support": features(images, strength * vectors)}
     save_tensors(folder / GOLDEN, expected, {"images": names})
-    save_tensors(folder / BACKGROUND, {"within": np.zeros((DIM, DIM), np.float32)}, {})
+    save_tensors(folder / BACKGROUND, {"mean": np.zeros(DIM, np.float32), "within": np.zeros((DIM, DIM), np.float32)}, {})
     if familiarity is not None:
         familiarity.save(folder / FAMILIARITY)
     part = _write_text(folder) if text_encoder else None

@@ -17,7 +17,7 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import ExportError
 from sp_edge.matching import logistic
 from sp_edge.matching.decide import class_sums, unit
-from sp_edge.matching.metric import deviations, whitening
+from sp_edge.matching.metric import Background, Metric, deviations
 from sp_edge.matching.unknown import Calibration
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.training.checkpoint import Checkpoint
@@ -58,34 +58,35 @@ def thinned(pictures: PictureSet, per_class: int, most: int) -> PictureSet:
     return PictureSet(pictures.images[kept], pictures.labels[kept], pictures.class_names, groups)
 
 
-def within_classes(checkpoint: Checkpoint, pictures: PictureSet) -> NDArray[np.float32]:
-    """The covariance of the pictures' query features, scaled to length one, around their class's mean: float32 (D, D).
+def background_of(checkpoint: Checkpoint, pictures: PictureSet) -> Background:
+    """What the pictures' query features are like.
 
     Raises:
         ExportError: no class has two pictures.
     """
-    return within_features(encode(checkpoint.network, pictures.images, None), pictures.labels)
+    return background_of_features(encode(checkpoint.network, pictures.images, None), pictures.labels)
 
 
-def within_features(features: Features, labels: Rows) -> NDArray[np.float32]:
-    """As `within_classes`, of features."""
+def background_of_features(features: Features, labels: Rows) -> Background:
+    """As `background_of`, of features."""
     scatter, freedom = deviations(features.query, labels)
     if freedom == 0:
         raise ExportError("too few base pictures to measure classes with", expected="a class with two", got="one each")
-    return np.asarray((scatter + scatter.T) / (2 * freedom), dtype=np.float32)
+    mean = unit(features.query).mean(axis=0, dtype=np.float64)
+    return Background(mean.astype(np.float32), np.asarray((scatter + scatter.T) / (2 * freedom), dtype=np.float32))
 
 
 def calibrate(
     checkpoint: Checkpoint,
     pictures: PictureSet,
     prompts: PromptTable,
-    within: NDArray[np.float32],
+    background: Background,
 ) -> Calibration:
     """Fits on the pictures of classes that training has not seen; see `fit_calibration`."""
     few = thinned(pictures, 24, PICTURES)
     features = encode(checkpoint.network, few.images, class_prompts(checkpoint.network, few, prompts))
     groups = [rows for rows in few.groups.values() if len(rows)]
-    return fit_calibration(features, few.labels, groups, checkpoint.network.strength, within)
+    return fit_calibration(features, few.labels, groups, checkpoint.network.strength, background)
 
 
 def fit_calibration(
@@ -93,7 +94,7 @@ def fit_calibration(
     labels: Rows,
     groups: list[Rows],
     strength: float,
-    within: NDArray[np.float32],
+    background: Background,
     *,
     banks: int = BANKS,
 ) -> Calibration:
@@ -108,7 +109,7 @@ def fit_calibration(
         labels: int64 (n,).
         groups: of pictures that may meet in one bank, as indices; each is a condition of its own.
         strength: of the prompts in the support features.
-        within: float32 (D, D).
+        background: of base classes.
 
     Raises:
         ExportError: fewer than two classes with two pictures.
@@ -119,11 +120,11 @@ def fit_calibration(
         worlds = [world for world in [_members(labels, np.arange(len(labels)))] if len(world) > 1]
     if not worlds:
         raise ExportError("too few pictures to calibrate 'unknown' with", expected="two classes with two pictures")
-    unrelated = _unrelated(features.query, labels, within)
+    unrelated = _unrelated(features.query, labels, background)
     evidence, targets, cosines, right = [], [], [], []
     for number in range(banks):
         shots, asked, strangers = _cast(features.query, worlds[number % len(worlds)], rng)
-        head = Head.of(simulated_bank(features, shots, strength), within, _START)
+        head = Head.of(simulated_bank(features, shots, strength), background, _START)
         known = head.similarities(features.query[np.concatenate(asked)])
         foreign = head.similarities(features.query[rng.choice(strangers, len(known))])
         best = np.concatenate([known.max(axis=1), foreign.max(axis=1)]).astype(np.float64)
@@ -155,10 +156,10 @@ def _members(labels: Rows, rows: Rows) -> list[Rows]:
     return [members for members in found if len(members) > 1]
 
 
-def _unrelated(query: NDArray[np.float32], labels: Rows, within: NDArray[np.float32]) -> float:
+def _unrelated(query: NDArray[np.float32], labels: Rows, background: Background) -> float:
     """Mean cosine of pictures of different classes, in the metric of no bank."""
-    metric = whitening(within, np.zeros(within.shape), 0)
-    seen = unit(unit(query) @ metric).astype(np.float64)
+    metric = Metric.of(background, query[:0], labels[:0])
+    seen = metric(query).astype(np.float64)
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     sums = class_sums(seen, inverse, len(counts))
     total = sums.sum(axis=0)

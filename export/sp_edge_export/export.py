@@ -41,7 +41,7 @@ from sp_edge.training.evaluate import encode
 from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.pictures import CHOSEN, Pictures, calibrate_with
 from sp_edge_calibration.session import Inputs, features_of
-from sp_edge_export.background import base_pictures, calibrate, within_classes
+from sp_edge_export.background import background_of, base_pictures, calibrate
 from sp_edge_export.fold import fold, has_norms_before
 from sp_edge_export.gate import Gate, report_of
 from sp_edge_export.layers import LayerError, graph_activations, layer_errors, network_activations
@@ -141,11 +141,11 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
             graphs[parity.stage] = {graph: file.name for graph, file in made.files.items()}
             gate.admit(parity, partial(_against_fp32, made.files, files, probe), made.record)
     _log.info("measuring what tells taught classes from others")
-    within = within_classes(checkpoint, base_pictures(checkpoint))
-    save_tensors(folder / BACKGROUND, {"within": within}, {})
+    background = background_of(checkpoint, base_pictures(checkpoint))
+    save_tensors(folder / BACKGROUND, {"mean": background.mean, "within": background.within}, {})
     if checkpoint.network.familiarity is not None:
         checkpoint.network.familiarity.save(folder / FAMILIARITY)
-    calibration = calibrate(checkpoint, pictures, prompts, within)
+    calibration = calibrate(checkpoint, pictures, prompts, background)
     text_encoder = None
     if encoder is not None:
         _log.info("exporting the text encoder")

@@ -73,7 +73,7 @@ class Recognizer:
         self.backend = backend
         self._threshold = threshold
         self._classifier = classifier
-        self._within = bundle.background()
+        self._background = bundle.background()
         self._topk = topk
         self._live = bank if isinstance(bank, LiveBank) else LiveBank(bank)
         self._check_fits(self.bank)
@@ -150,7 +150,7 @@ class Recognizer:
 
     def _head_of(self, bank: Bank) -> Head:
         calibration = self.bundle.manifest.calibration
-        return Head.of(bank, self._within, calibration, classifier=self._classifier, threshold=self._threshold)
+        return Head.of(bank, self._background, calibration, classifier=self._classifier, threshold=self._threshold)
 
     @overload
     def classify(self, images: Picture, /) -> Prediction: ...

@@ -145,8 +145,8 @@ def left_out(bank: Bank) -> Share | None:
 def _own(bank: Bank, head: Head, counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Cosine of each shot, in the metric, to its class's prototype without it: float64 (M,); 0 where it is the only one."""
     sums = class_sums(bank.examples, bank.owners, len(counts))
-    others: Floats = unit(unit(sums[bank.owners] - bank.examples) @ head.metric)
-    seen: Floats = unit(unit(bank.query) @ head.metric)
+    others: Floats = head.metric(sums[bank.owners] - bank.examples)
+    seen: Floats = head.metric(bank.query)
     return np.asarray((others * seen).sum(axis=1), np.float64)
 
 

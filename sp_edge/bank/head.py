@@ -10,8 +10,8 @@ import numpy as np
 from sp_edge.bank.bank import Bank
 from sp_edge.errors import SettingsError
 from sp_edge.matching import logistic
-from sp_edge.matching.decide import Floats, Match, match, unit
-from sp_edge.matching.metric import deviations, whitening
+from sp_edge.matching.decide import Floats, Match, match
+from sp_edge.matching.metric import Background, Metric
 from sp_edge.matching.unknown import Calibration, Level
 
 CLASSIFIERS = ("prototype", "lr")
@@ -24,7 +24,7 @@ class Head:
 
     Attributes:
         names: C class names.
-        metric: float32 (D, D) W, in which features are compared; see `sp_edge.matching.metric`.
+        metric: in which features are compared.
         prototypes: float32 (C, D), of length one in that metric, the transpose of a contiguous array: a query's products with
             many classes take half the time so, as BLAS reads the memory once from end to end.
         thresholds: float32 (C,) least cosine at which each class is believed: the user's, or else the calibrated one.
@@ -35,7 +35,7 @@ class Head:
     """
 
     names: tuple[str, ...]
-    metric: Floats
+    metric: Metric
     prototypes: Floats
     thresholds: Floats
     calibration: Calibration
@@ -47,7 +47,7 @@ class Head:
     def of(
         cls,
         bank: Bank,
-        within: Floats,
+        background: Background,
         calibration: Calibration,
         *,
         classifier: str = "prototype",
@@ -57,7 +57,7 @@ class Head:
 
         Args:
             bank: the taught classes.
-            within: float32 (D, D), the bundle's background.
+            background: the bundle's.
             calibration: the bundle's.
             classifier: 'prototype': the nearest in the metric; 'lr': logistic regression (C = 1) on the shots in the metric,
                 with every class of the same weight, whatever its number of shots.
@@ -73,8 +73,8 @@ class Head:
                 "too many classes for logistic regression", expected=f"at most {MOST_FITTED}", got=str(len(bank.names)),
                 next_step="--classifier prototype",
             )  # fmt: skip
-        metric = whitening(within, *deviations(bank.query, bank.owners))
-        prototypes = np.asfortranarray(unit(bank.prototypes @ metric))
+        metric = Metric.of(background, bank.query, bank.owners)
+        prototypes = np.asfortranarray(metric(bank.prototypes))
         level = Level.of(bank.query, bank.owners, prototypes, metric)
         if threshold is not None:
             thresholds = np.full(len(bank.names), threshold, np.float32)
@@ -82,7 +82,7 @@ class Head:
             thresholds = np.where(np.isnan(bank.thresholds), np.float32(calibration.threshold(level)), bank.thresholds)
         weights = intercepts = None
         if classifier == "lr" and bank.names:
-            shots = unit(unit(bank.examples) @ metric).astype(np.float64)
+            shots = metric(bank.examples).astype(np.float64)
             weights, intercepts = (np.asarray(a, np.float32) for a in logistic.fit(shots, bank.owners, balanced=True))
         return cls(bank.names, metric, prototypes, thresholds, calibration, level, weights, intercepts)
 
@@ -96,11 +96,11 @@ class Head:
 
     def similarities(self, features: Floats) -> Floats:
         """Cosines in the metric: float32 (N, D) features -> (N, C)."""
-        return self._seen(features) @ self.prototypes.T
+        return self.metric(features) @ self.prototypes.T
 
     def matches(self, features: Floats, *, topk: int = 5) -> list[Match]:
         """Decides on queries: float32 (N, D) features."""
-        seen = self._seen(features)
+        seen = self.metric(features)
         logits = [None] * len(seen) if self.weights is None else list(seen @ self.weights.T + self.intercepts)
         return [
             match(
@@ -109,6 +109,3 @@ class Head:
             )
             for row, scores in zip(seen @ self.prototypes.T, logits, strict=True)
         ]  # fmt: skip
-
-    def _seen(self, features: Floats) -> Floats:
-        return unit(unit(features) @ self.metric)

@@ -15,6 +15,7 @@ from sp_edge.bundle.identity import graph_digest
 from sp_edge.bundle.manifest import BACKGROUND, FAMILIARITY, GOLDEN, GRAPHS, MANIFEST, PROMPTS, Manifest, seal
 from sp_edge.errors import BundleError, ImageError, PromptError
 from sp_edge.files import inside, read_json, read_tensors, sha256
+from sp_edge.matching.metric import Background
 from sp_edge.preprocess import load_image
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable
@@ -129,22 +130,27 @@ class Bundle:
         """
         return self.read(self.graph(name, precision).relative_to(self.path).as_posix())
 
-    def background(self) -> NDArray[np.float32]:
-        """How features of length one vary within base classes: their covariance, float32 (D, D).
+    def background(self) -> Background:
+        """What features of base classes are like.
 
         Raises:
-            BundleError: it is not such a matrix.
+            BundleError: they have no such mean and covariance.
         """
         tensors, _ = read_tensors(self.read(BACKGROUND), BACKGROUND, BundleError)
-        dim, within = self.manifest.feature_dim, tensors.get("within")
-        if within is None or within.dtype != np.float32 or within.shape != (dim, dim):
-            got = "nothing" if within is None else f"{within.dtype} {within.shape}"
-            raise BundleError("the bundle's background does not fit", expected=f"within, float32 ({dim}, {dim})", got=got)
+        dim = self.manifest.feature_dim
+        for name, shape in (("mean", (dim,)), ("within", (dim, dim))):
+            found = tensors.get(name)
+            if found is None or found.dtype != np.float32 or found.shape != shape:
+                got = "nothing" if found is None else f"{found.dtype} {found.shape}"
+                raise BundleError("the bundle's background does not fit", expected=f"{name}, float32 {shape}", got=got)
+        mean, within = tensors["mean"], tensors["within"]
+        if not np.linalg.norm(mean.astype(np.float64)) <= 1.001:  # NaN is not
+            raise BundleError("the bundle's background has no mean of features of length one", expected="a length of at most 1")
         symmetric = bool(np.isfinite(within).all()) and np.allclose(within, within.T, atol=1e-6)
         variances = np.linalg.eigvalsh(within.astype(np.float64)) if symmetric else np.array([-np.inf])
         if not variances[0] >= -1e-4 * variances[-1]:  # which float32 rounding does not reach
             raise BundleError("the bundle's background is no covariance", expected="finite, symmetric, variances from 0 up")
-        return within
+        return Background(mean, within)
 
     def familiarity(self) -> Familiarity | None:
         """How much of a prompt the model can read; None where it was trained without a text prototype, which would tell.

@@ -1,6 +1,9 @@
-"""The metric in which features are compared: what varies within classes counts less."""
+"""The metric in which features are compared: what all have in common does not count, what varies within classes counts less."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,47 @@ SHRINKAGE = 0.5  # of that covariance towards a multiple of the identity
 SMALL = 32  # rows of a triangle that is inverted as it is
 
 Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """What features of base classes are like, scaled to length one.
+
+    Attributes:
+        mean: float32 (D,) m, of all of them.
+        within: float32 (D, D) S, their covariance around the means of their classes.
+    """
+
+    mean: Floats
+    within: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """Features as they are compared: unit((unit(x) - m) W), of which cosines are taken.
+
+    Without m, features that a ReLU leaves above zero all point to one side, and a class near that side wins too often.
+
+    Attributes:
+        mean: float32 (D,) m, the background's.
+        matrix: float32 (D, D) W; see `whitening`.
+    """
+
+    mean: Floats
+    matrix: Floats
+
+    @classmethod
+    def of(cls, background: Background, shots: Floats, owners: NDArray[np.int64]) -> Metric:
+        """That of a bank: float32 (M, D) features of its shots, without prompts, and int64 (M,) the class of each."""
+        return cls(background.mean, whitening(background.within, *deviations(shots, owners)))
+
+    def centred(self, features: NDArray[np.floating[Any]]) -> Floats:
+        """unit(x) - m: floats (..., D) -> float32, same shape."""
+        return unit(features) - self.mean
+
+    def __call__(self, features: NDArray[np.floating[Any]]) -> Floats:
+        """Floats (..., D), of any length -> float32, same shape, of length one."""
+        return unit(self.centred(features) @ self.matrix)
 
 
 def deviations(features: Floats, labels: NDArray[np.int64]) -> tuple[Matrix, int]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.matching.decide import Floats, class_sums, unit
+from sp_edge.matching.metric import Metric
 
 PRIOR_PAIRS = 3  # pairs of classes that the similarity of unrelated pictures weighs beside a bank's pairs
 PRIOR_LEFT_OUT = 10  # shots left out at which a bank's own scatter counts half
@@ -36,21 +37,21 @@ class Level:
     within: float
 
     @classmethod
-    def of(cls, shots: Floats, owners: NDArray[np.int64], prototypes: Floats, metric: Floats) -> Level:
+    def of(cls, shots: Floats, owners: NDArray[np.int64], prototypes: Floats, metric: Metric) -> Level:
         """Measures a bank.
 
         Args:
             shots: float32 (M, D) features of the shots, without prompts.
             owners: int64 (M,) class of each.
             prototypes: float32 (C, D) in the metric, of length one.
-            metric: float32 (D, D).
+            metric: the bank's.
         """
         classes = len(prototypes)
         if classes == 0:
             return cls(0, 0, 0.0, 0, 0.0)
         counts = np.bincount(owners, minlength=classes)
-        plain = unit(shots).astype(np.float64)
-        seen = unit(plain @ metric).astype(np.float64)
+        centred = metric.centred(shots).astype(np.float64)
+        seen = metric(shots).astype(np.float64)
         means = class_sums(seen, owners, classes) / counts[:, None]
         # The mean over all pairs of two classes, from two sums: a bank of 100,000 classes has 10 billion pairs.
         own = float((means * prototypes).sum())
@@ -58,7 +59,7 @@ class Level:
         several = counts[owners] > 1
         within = 0.0
         if several.any():
-            others = unit((class_sums(plain, owners, classes)[owners] - plain)[several] @ metric)
+            others = unit((class_sums(centred, owners, classes)[owners] - centred)[several] @ metric.matrix)
             within = float((others * seen[several]).sum(axis=1).mean())
         return cls(classes, classes * (classes - 1) // 2, between if classes > 1 else 0.0, int(several.sum()), within)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sp_edge.data.episodes import EpisodeSampler, Features
+from sp_edge.matching.metric import Background
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def test_views_that_are_all_alike_are_as_one_that_counts_more(views: ModuleType)
     once = (rng.normal(size=(5, 1, 12)).repeat(20, axis=0) + 1.5 * rng.normal(size=(100, 1, 12))).astype(np.float32)
     features = Features(once.repeat(3, axis=1), (once + 0.5).repeat(3, axis=1))
     episode = EpisodeSampler(labels, n_way=5, n_shot=2, n_query=15, seed=0).episode(0)
-    found = views.ask(features, episode, 0.5, np.eye(12, dtype=np.float32))
+    found = views.ask(features, episode, 0.5, Background(np.zeros(12, np.float32), np.eye(12, dtype=np.float32)))
     assert found["prototype"] == found["prototype, 3 views averaged"] > 0.2
     assert found["lr"] == found["lr, 3 views averaged"] > 0.2
     assert found["lr, every of 3 views"] == found["lr, 3 views averaged, C = 3"] > 0.2

@@ -52,7 +52,14 @@ def build_bundle(
         {part: rng.normal(size=(golden, dim)).astype(np.float32) for part, dim in floats.items()},
         {"images": names},
     )
-    save_tensors(folder / BACKGROUND, {"within": np.eye(FEATURE_DIM, dtype=np.float32) / FEATURE_DIM}, {})
+    save_tensors(
+        folder / BACKGROUND,
+        {
+            "mean": np.linspace(-0.2, 0.4, FEATURE_DIM, dtype=np.float32),
+            "within": np.eye(FEATURE_DIM, dtype=np.float32) / FEATURE_DIM,
+        },
+        {},
+    )
     manifest = Manifest(
         versions={"sp-edge": "0.0.0"},
         files=file_entries(folder),

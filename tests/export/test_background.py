@@ -6,11 +6,19 @@ import pytest
 from sp_edge.bank.head import Head
 from sp_edge.data.episodes import Features
 from sp_edge.errors import ExportError
-from sp_edge.matching.metric import deviations
+from sp_edge.matching.metric import Background
 from sp_edge.training.checkpoint import Checkpoint
-from sp_edge_export.background import _members, base_pictures, fit_calibration, simulated_bank, within_classes
+from sp_edge_export.background import (
+    _members,
+    background_of,
+    background_of_features,
+    base_pictures,
+    fit_calibration,
+    simulated_bank,
+)
 
 D = 16
+SPREAD = Background(np.zeros(D, np.float32), np.eye(D, dtype=np.float32))
 
 
 def world(classes: int = 24, each: int = 10, noise: float = 0.5, seed: int = 0) -> tuple[Features, np.ndarray]:
@@ -22,15 +30,15 @@ def world(classes: int = 24, each: int = 10, noise: float = 0.5, seed: int = 0) 
 
 def test_the_probability_is_right_about_banks_it_has_not_seen() -> None:
     features, labels = world()
-    within = (deviations(features.query, labels)[0] / 200).astype(np.float32)
-    fitted = fit_calibration(features, labels, [np.arange(len(labels))], 0.0, within, banks=150)
+    background = background_of_features(features, labels)
+    fitted = fit_calibration(features, labels, [np.arange(len(labels))], 0.0, background, banks=150)
     assert fitted.distance > 1
     other, owners = world(seed=1)
     random, known, unknown = np.random.default_rng(2), [], []
     for _ in range(60):
         order = random.permutation(24)
         shots = [np.flatnonzero(owners == c)[:3] for c in order[:5]]
-        head = Head.of(simulated_bank(other, shots, 0.0), within, fitted)
+        head = Head.of(simulated_bank(other, shots, 0.0), background, fitted)
         known += head.matches(other.query[[10 * c + 7 for c in order[:5]]])
         unknown += head.matches(other.query[[10 * c + 7 for c in order[5:10]]])
     assert np.mean([not found.unknown for found in known]) > 0.8
@@ -42,16 +50,11 @@ def test_the_probability_is_right_about_banks_it_has_not_seen() -> None:
 def test_features_that_say_nothing_are_told_of(log: pytest.LogCaptureFixture) -> None:
     random = np.random.default_rng(0)
     noise = random.normal(size=(60, D)).astype(np.float32)
-    fitted = fit_calibration(
-        Features(noise, noise), np.arange(60) % 20, [np.arange(60)], 0.0, np.eye(D, dtype=np.float32), banks=60
-    )
+    fitted = fit_calibration(Features(noise, noise), np.arange(60) % 20, [np.arange(60)], 0.0, SPREAD, banks=60)
     assert fitted.distance < 1
     assert (
         0.3
-        < 1
-        - fitted.threshold(
-            Head.of(simulated_bank(Features(noise, noise), [np.arange(2)], 0.0), np.eye(D, dtype=np.float32), fitted).level
-        )
+        < 1 - fitted.threshold(Head.of(simulated_bank(Features(noise, noise), [np.arange(2)], 0.0), SPREAD, fitted).level)
         <= 2
     )
 
@@ -60,12 +63,12 @@ def test_features_that_say_nothing_are_told_of(log: pytest.LogCaptureFixture) ->
 def test_too_few_pictures(labels: list[int]) -> None:
     noise = np.random.default_rng(0).normal(size=(4, D)).astype(np.float32)
     with pytest.raises(ExportError, match="two classes with two pictures"):
-        fit_calibration(Features(noise, noise), np.array(labels), [np.arange(4)], 0.0, np.eye(D, dtype=np.float32), banks=2)
+        fit_calibration(Features(noise, noise), np.array(labels), [np.arange(4)], 0.0, SPREAD, banks=2)
 
 
 def test_two_classes_are_enough() -> None:
     features, labels = world(classes=2, each=3)
-    fitted = fit_calibration(features, labels, [np.arange(6)], 0.5, np.eye(D, dtype=np.float32), banks=20)
+    fitted = fit_calibration(features, labels, [np.arange(6)], 0.5, SPREAD, banks=20)
     assert fitted.temperature == pytest.approx(0.1)
 
 
@@ -77,12 +80,14 @@ def test_the_background_is_of_base_classes(checkpoint: Checkpoint) -> None:
     assert (counts > 1).sum() > 100
     few = pictures.labels < np.flatnonzero(counts > 1)[3] + 1
     small = type(pictures)(pictures.images[few], pictures.labels[few], pictures.class_names, {})
-    within = within_classes(checkpoint, small)
+    background = background_of(checkpoint, small)
+    within = background.within
+    assert 0 < np.linalg.norm(background.mean) <= 1
     np.testing.assert_allclose(within, within.T)
     assert np.linalg.eigvalsh(within).min() > -1e-6
     one = type(pictures)(small.images[:1], small.labels[:1], pictures.class_names, {})
     with pytest.raises(ExportError, match="a class with two"):
-        within_classes(checkpoint, one)
+        background_of(checkpoint, one)
 
 
 def test_members_have_company() -> None:

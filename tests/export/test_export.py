@@ -47,7 +47,7 @@ def test_the_bundle_says_where_it_comes_from(bundle: Bundle, checkpoint: Checkpo
     assert manifest.preprocess.to_json()["image_size"] == 64
     assert manifest.text == checkpoint.prompts.text
     assert manifest.calibration.distance > 0
-    assert bundle.background().shape == (manifest.feature_dim, manifest.feature_dim)
+    assert bundle.background().within.shape == (manifest.feature_dim, manifest.feature_dim)
     assert manifest.strength == checkpoint.network.strength
     assert manifest.training["settings"] == checkpoint.settings.to_json()
     assert manifest.training["record"] == {"note": "never trained"}

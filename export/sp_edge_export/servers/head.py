@@ -42,7 +42,8 @@ def decision(head: Head) -> Decision:
         "least": np.array(1e-12, np.float32),
         "least_distance": np.array(LEAST_DISTANCE, np.float32),
         "whole": np.array(1, np.float32),
-        "metric": head.metric,
+        "mean": head.metric.mean,
+        "metric": head.metric.matrix,
         "prototypes": np.ascontiguousarray(head.prototypes.T),
         "sharpness": np.array(head.calibration.distance, np.float32),
         "thresholds": head.thresholds,
@@ -52,7 +53,8 @@ def decision(head: Head) -> Decision:
     logits, of_logits = _logits(head)
     nodes = (
         *_unit("feature", "direction"),
-        helper.make_node("MatMul", ["direction", "metric"], ["whitened"]),
+        helper.make_node("Sub", ["direction", "mean"], ["centred"]),
+        helper.make_node("MatMul", ["centred", "metric"], ["whitened"]),
         *_unit("whitened", "seen"),
         helper.make_node("MatMul", ["seen", "prototypes"], ["similarities"]),
         logits,

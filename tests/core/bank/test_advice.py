@@ -12,6 +12,7 @@ from sp_edge.bank.advice import left_out, review
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
+from sp_edge.matching.metric import Background
 
 D = 6
 
@@ -27,7 +28,9 @@ def bank_of(bundle: Bundle, shots: dict[str, list[list[float]]]) -> Bank:
 
 def report(bundle: Bundle, bank: Bank) -> advice.Report:
     # A background of zeros makes the metric plain.
-    return review(bank, Head.of(bank, np.zeros((D, D), np.float32), bundle.manifest.calibration))
+    return review(
+        bank, Head.of(bank, Background(np.zeros(D, np.float32), np.zeros((D, D), np.float32)), bundle.manifest.calibration)
+    )
 
 
 def test_by_hand(bundle: Bundle) -> None:

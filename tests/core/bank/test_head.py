@@ -11,7 +11,6 @@ from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import SettingsError
-from sp_edge.matching.decide import unit
 from sp_edge.matching.metric import whitening
 
 D = 6
@@ -51,12 +50,15 @@ def test_the_nearest_prototype_in_the_metric(bundle: Bundle) -> None:
         own = np.array([u for u, o in zip(units, owners, strict=True) if o == c])
         scatter += (own - own.mean(0)).T @ (own - own.mean(0))
         freedom += len(own) - 1
-    metric = whitening(bundle.background(), scatter, freedom).astype(np.float64)
+    background = bundle.background()
+    metric = whitening(background.within, scatter, freedom).astype(np.float64)
+
+    def seen(feature: np.ndarray) -> np.ndarray:
+        row = (feature / np.linalg.norm(feature) - background.mean) @ metric
+        return np.asarray(row / np.linalg.norm(row))
+
     query = np.random.default_rng(9).normal(size=(3, D)).astype(np.float32)
-    expected = [
-        [(a @ metric) @ (m @ metric) / np.linalg.norm(a @ metric) / np.linalg.norm(m @ metric) for m in means.values()]
-        for a in query.astype(np.float64)
-    ]
+    expected = [[seen(a) @ seen(m) for m in means.values()] for a in query.astype(np.float64)]
     np.testing.assert_allclose(head.similarities(query), expected, atol=1e-5)
     for found, row in zip(head.matches(query), expected, strict=True):
         assert found.name == f"class {int(np.argmax(row))}"
@@ -82,7 +84,7 @@ def test_logistic_regression_is_that_of_scikit_learn(bundle: Bundle) -> None:
     bank = bank_of(bundle, shots)
     head = head_of(bundle, bank, classifier="lr")
     query = np.random.default_rng(3).normal(size=(8, D)).astype(np.float32)
-    seen = [unit(unit(features) @ head.metric) for features in (bank.query, query)]
+    seen = [head.metric(features) for features in (bank.query, query)]
     model = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-10, max_iter=20_000).fit(seen[0], bank.owners)
     chances = model.predict_proba(seen[1])
     for found, row in zip(head.matches(query, topk=4), chances, strict=True):

@@ -557,8 +557,10 @@ def test_a_manifest_of_another_table_cannot_slip_in(bundle_path: Path) -> None:
     ],
 )
 def test_a_background_is_a_covariance(bundle_path: Path, within: Any, problem: str) -> None:
-    assert Bundle.load(bundle_path).background().shape == (6, 6)
-    save_tensors(bundle_path / BACKGROUND, {"other": np.zeros(1)} if within is None else {"within": within}, {})
+    background = Bundle.load(bundle_path).background()
+    assert (background.mean.shape, background.within.shape) == ((6,), (6, 6))
+    mean = np.zeros(6, np.float32)
+    save_tensors(bundle_path / BACKGROUND, {"mean": mean} if within is None else {"mean": mean, "within": within}, {})
     manifest = Manifest.from_json(read_json(bundle_path / MANIFEST, BundleError))
     write_manifest(bundle_path, replace(manifest, files=file_entries(bundle_path)))
     with pytest.raises(BundleError, match=problem):

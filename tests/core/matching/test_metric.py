@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sp_edge.matching.decide import unit
-from sp_edge.matching.metric import PRIOR_SHOTS, SHRINKAGE, SMALL, deviations, whitening
+from sp_edge.matching.metric import PRIOR_SHOTS, SHRINKAGE, SMALL, Background, Metric, deviations, whitening
 
 
 def test_deviations_by_hand() -> None:
@@ -69,3 +69,13 @@ def test_what_holds_of_every_metric(seed: int, dim: int, count: int) -> None:
 def test_single_shots_say_nothing(labels: list[int]) -> None:
     scatter, freedom = deviations(np.full((len(labels), 2), 0.3, np.float32), np.array(labels, np.int64))
     assert (scatter.tolist(), freedom) == ([[0, 0], [0, 0]], 0)
+
+
+def test_features_are_compared_from_the_mean_of_the_background() -> None:
+    # 3 : 4 is 0.6, 0.8, less the mean 0.6, 0: 0, 0.8. 4 : 3 is 0.8, 0.6, less it: 0.2, 0.6, twice as wide 0.4, 0.6.
+    background = Background(np.array([0.6, 0], np.float32), np.zeros((2, 2), np.float32))
+    plain = Metric.of(background, np.array([[1, 0], [0, 1]], np.float32), np.array([0, 0]))
+    assert plain.matrix.tolist() == [[1, 0], [0, 1]]
+    np.testing.assert_allclose(plain(np.array([[3, 4], [8, 6]], np.float32)), [[0, 1], np.array([1, 3]) / 10**0.5], atol=1e-6)
+    wide = Metric(background.mean, np.diag([2, 1]).astype(np.float32))
+    np.testing.assert_allclose(wide(np.array([4, 3], np.float32)), np.array([0.4, 0.6]) / 0.52**0.5, atol=1e-6)

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sp_edge.matching.decide import known_probability, unit
+from sp_edge.matching.metric import Metric
 from sp_edge.matching.unknown import Calibration, Level
 
-PLAIN = np.eye(2, dtype=np.float32)
+PLAIN = Metric(np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
 CALIBRATION = Calibration(
     bias=-1, distance=2, between=1.5, classes=0.25, evidence=0.5, left_out=0.75, unrelated=0.1, temperature=0.1
 )
@@ -86,7 +87,9 @@ def test_pairs_are_all_counted_once() -> None:
     pairs = [
         np.mean([seen[i] @ prototypes[c] for i in range(20) if owners[i] == j]) for j in range(5) for c in range(5) if c != j
     ]
-    assert Level.of(shots, owners, prototypes, np.eye(6, dtype=np.float32)).between == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert Level.of(
+        shots, owners, prototypes, Metric(np.zeros(6, np.float32), np.eye(6, dtype=np.float32))
+    ).between == pytest.approx(np.mean(pairs), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from sp_edge.bank.crops import encode_crop
 from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
+from sp_edge.matching.decide import unit
+from sp_edge.matching.metric import Background
 from sp_edge_export.servers.head import head_graph
 
 CROP = encode_crop(np.zeros((toy.SIDE, toy.SIDE, 3), np.uint8))
@@ -77,7 +79,8 @@ def test_decides_as_the_runtime_does(bundle: Bundle, classifier: str, seed: int,
     near = bank.query[:2] + 0.3 * random.normal(size=(len(bank.query[:2]), toy.DIM))
     features = np.concatenate([random.normal(size=(queries, toy.DIM)), near, np.zeros((1, toy.DIM))]).astype(np.float32)
     spread = random.normal(size=(toy.DIM, toy.DIM)).astype(np.float32)
-    head = Head.of(bank, spread @ spread.T, toy.calibration(), classifier=classifier)
+    mean = unit(random.normal(size=toy.DIM)) * np.float32(random.uniform(0, 0.9))
+    head = Head.of(bank, Background(mean, spread @ spread.T), toy.calibration(), classifier=classifier)
     labels, confidence, similarity = run(head_graph(head), features)
     np.testing.assert_allclose(similarity, head.similarities(features), atol=1e-5)
     for label, row, found in zip(labels[:, 0], confidence, head.matches(features, topk=classes), strict=True):
