@@ -177,7 +177,7 @@ def main(checkpoint_file: Path, trained_on: str, banks: int, json_file: Path | N
     splits = {"train": 4, "val": 20, "test": 20}  # pictures a class of other sets than scenes
     base, val, test = (load_set(trained_on, split, settings, count) for split, count in splits.items())
     background = background_of_features(encode(checkpoint.network, (few := thinned(base, 4, 1200)).images, None), few.labels)
-    prepared = (background, calibrate(checkpoint, val, checkpoint.prompts, background, click.echo))
+    prepared = (background, calibrate(checkpoint, val, checkpoint.prompts, background))
     worlds = worlds_of(checkpoint, test)
     rows = {f"{name}, {k}-shot": [(world, 5, k)] for name, world in worlds.items() for k in (1, 5)}
     native = [world for name, world in worlds.items() if name != "digits"]

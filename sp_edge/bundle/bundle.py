@@ -142,7 +142,12 @@ class Bundle:
             found = tensors.get(name)
             if found is None or found.dtype != np.float32 or found.shape != shape:
                 got = "nothing" if found is None else f"{found.dtype} {found.shape}"
-                raise BundleError("the bundle's background does not fit", expected=f"{name}, float32 {shape}", got=got)
+                raise BundleError(
+                    "the bundle's background does not fit",
+                    expected=f"{name}, float32 {shape}",
+                    got=got,
+                    next_step="export it again with this version of sp-edge",
+                )
         mean, within = tensors["mean"], tensors["within"]
         if not np.linalg.norm(mean.astype(np.float64)) <= 1.001:  # NaN is not
             raise BundleError("the bundle's background has no mean of features of length one", expected="a length of at most 1")

@@ -568,6 +568,18 @@ def test_a_background_is_a_covariance(bundle_path: Path, within: Any, problem: s
 
 
 @pytest.mark.parametrize(
+    "mean", [None, np.zeros(5, np.float32), np.zeros(6), np.full(6, np.nan, np.float32), np.ones(6, np.float32)]
+)
+def test_a_background_has_a_mean_of_features_of_length_one(bundle_path: Path, mean: Any) -> None:
+    within = {"within": np.eye(6, dtype=np.float32)}
+    save_tensors(bundle_path / BACKGROUND, within if mean is None else {"mean": mean, **within}, {})
+    manifest = Manifest.from_json(read_json(bundle_path / MANIFEST, BundleError))
+    write_manifest(bundle_path, replace(manifest, files=file_entries(bundle_path)))
+    with pytest.raises(BundleError, match="background"):
+        Bundle.load(bundle_path).background()
+
+
+@pytest.mark.parametrize(
     ("dim", "content", "problem"),
     [(4, None, ""), (5, None, "does not fit"), (4, b"no tensors", "cannot be used"), (4, b"", "cannot be used")],
 )
