@@ -192,18 +192,19 @@ def renewed_bank(old: Bank, bundle: Bundle, backend: Backend, *, prompts: Prompt
 
 def _prompts(old: Bank, bundle: Bundle, given: PromptTable | None) -> dict[str, Prompt]:
     """The new prompt of each class; what fails is said of all names at once."""
-    if old.text == bundle.manifest.text:
-        return {n: Prompt(old.prompts[row], "bank", old.descriptions.get(n, ())) for n, row in old.rows.items()}
-    if given is not None and given.text != bundle.manifest.text:
-        bundle.prompts.with_table(given)  # says in what they differ
+    if given is not None:
+        bundle.prompts.with_table(given)  # refuses one that was made in another way
+    alike = old.text == bundle.manifest.text
     namer, empty = Namer(bundle), Bank.empty(bundle)
     found: dict[str, Prompt] = {}
     failed: list[PromptError] = []
-    for name in old.names:
+    for name, row in old.rows.items():
         sentences = old.descriptions.get(name)
         try:
             if given is not None and name in given:
                 found[name] = Prompt.of_table(given, name, "given")
+            elif alike:
+                found[name] = Prompt(old.prompts[row], "bank", sentences or ())
             elif sentences is not None and bundle.prompts.descriptions.get(name) != sentences:
                 found[name] = namer.prompt(empty, name, sentences)
             else:

@@ -620,3 +620,14 @@ def test_views_are_mirrored_where_the_manifest_says_so(tmp_path: Path, mirrored:
         recognizer.enroll("red", [left], views=20)
         expected = toy.features(views(recognizer.bundle.manifest.preprocess(left), 20, flip=mirrored)).mean(axis=0)
         np.testing.assert_allclose(recognizer.bank.query[0], expected, atol=1e-5)
+
+
+def test_a_bundle_that_was_exported_anew_meanwhile_teaches_nothing(toy_bundle: Path, tmp_path: Path) -> None:
+    folder, bank = Path(shutil.copytree(toy_bundle, tmp_path / "model.spedge")), tmp_path / "classes.spbank"
+    with Recognizer.load(folder, bank=bank, device="cpu") as recognizer:
+        recognizer.classify(toy.picture("red"))  # the query graph is open, the support graph is not
+        shutil.rmtree(folder)
+        toy.make_bundle(folder, strength=0.3)
+        with pytest.raises(BundleError, match=r"has changed: support\.onnx"):
+            recognizer.enroll("red", [toy.picture("red")])
+    assert not bank.exists()

@@ -133,6 +133,8 @@ def test_prompts_are_found_anew_and_descriptions_kept(file: Path, other: Path) -
     bank, renewal = renewed(of_another_encoder(file), other, prompts=given)
     assert [one.prompt for one in renewal.classes] == ["table", "given", "table"]
     np.testing.assert_array_equal(bank.prompts[1], toy.prompts().vector("blue"))
+    _, renewal = renewed(Bank.read(file), other, prompts=given)
+    assert [one.prompt for one in renewal.classes] == ["bank", "given", "bank"], "also where the others are kept"
 
 
 def test_names_without_a_prompt_are_refused_and_the_file_stays(file: Path, tmp_path: Path) -> None:

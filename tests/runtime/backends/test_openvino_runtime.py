@@ -142,6 +142,13 @@ def test_a_cache_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None:
         backend.open("query")
 
 
+def test_a_graph_that_was_put_in_its_place_is_not_opened(tmp_path: Path) -> None:
+    bundle = Bundle.load(toy.make_bundle(tmp_path / "toy"))
+    (bundle.path / "query.onnx").write_bytes(toy.graph("query", half=True).SerializeToString())
+    with OpenVinoBackend(bundle) as backend, pytest.raises(BundleError, match=r"has changed: query\.onnx"):
+        backend.open("query")
+
+
 @pytest.mark.parametrize("batch", [2, "N"])
 def test_a_graph_that_is_not_the_manifests(tmp_path: Path, batch: int | str) -> None:
     folder = toy.make_bundle(tmp_path / "bundle")
