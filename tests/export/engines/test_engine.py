@@ -218,7 +218,7 @@ def test_a_graph_reads_no_file_beside_itself(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(ExportError, match=r"query\.onnx has weights outside: one"):
         build_engine(Bundle.load(folder), "query", EngineOptions(), folder=tmp_path / "engines")
-    monkeypatch.setattr(session, "check_graph", lambda _: None)  # as where onnx is not installed
+    monkeypatch.setattr(session, "check_graph", lambda *_: None)  # as where onnx is not installed
     with pytest.raises(ExportError, match=r"cannot read query\.onnx"):
         build_engine(Bundle.load(folder), "query", EngineOptions(), folder=tmp_path / "engines")
     assert found(tmp_path / "engines") == []
