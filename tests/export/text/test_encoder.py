@@ -49,7 +49,7 @@ def table_of(encoder: TextEncoder, *names: str) -> PromptTable:
 
 
 def on_device(folder: Path, part: TextPart, encoder: TextEncoder) -> device.TextEncoder:
-    return device.TextEncoder(folder, part, table_of(encoder).text)
+    return device.TextEncoder(lambda name: (folder / name).read_bytes(), part, table_of(encoder).text)
 
 
 def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -143,7 +143,9 @@ def test_the_prompt_is_as_it_enters_the_projectors(exported: tuple[Path, TextPar
         patch.setattr(text_table, "MiniLM", lambda: minilm)
         described = {"unicycle": ["A vehicle with one wheel.", "Pedals, a saddle, no handlebar."]}
         expected = prompt_table(["red fox", "unicycle"], TextSettings(), descriptions=described)
-    found = device.TextEncoder(folder, part, expected.text).table(["red fox", "unicycle"], described)
+    found = device.TextEncoder(lambda name: (folder / name).read_bytes(), part, expected.text).table(
+        ["red fox", "unicycle"], described
+    )
     assert (found.text, found.names, dict(found.descriptions)) == (expected.text, expected.names, dict(expected.descriptions))
     tolerance = {"fp32": 1e-4, "int8": 0.1}[part.precision]
     np.testing.assert_allclose(found.vectors, expected.vectors, atol=tolerance)
