@@ -128,16 +128,16 @@ def open_tensorrt(
             device = Device.here(name, trt.__version__)
             for graph in GRAPHS:
                 find_plan(bundle, graph, chosen, 1, device, folder=folder)
-        except MissingExtraError as error:  # noqa: PERF203 - two rounds at most
-            missing.append(error)
-        except (PlanError, BackendError) as error:
-            failures.append(error)
+        except MissingExtraError as absent:  # noqa: PERF203 - two rounds at most
+            missing.append(absent)
+        except (PlanError, BackendError) as unfit:
+            failures.append(unfit)
         else:
             return TensorRtBackend(bundle, chosen, trt, open_cuda(), device, folder=folder)
     if not failures:
         raise missing[0]
     first = failures[0]
-    got = "; ".join(dict.fromkeys(error.got for error in failures))
+    got = "; ".join(dict.fromkeys(failure.got for failure in failures))
     raise type(first)(first.what, expected=first.expected, got=got, next_step=first.next_step) from first
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LIST = Path(__file__).with_name("tensorrt-10.3.0-names.txt")
 # Names that later versions brought, and that the code uses only where it has found them.
 LATER = {
