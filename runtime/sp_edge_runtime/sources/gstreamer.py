@@ -20,10 +20,7 @@ FORMATS = ("RGB", "RGBx", "RGBA", "BGR", "BGRx", "BGRA")
 _SINK = re.compile(r"!\s*appsink\b")
 # What comes before every appsink. A decoder that begins between two key frames, or misses a packet, makes up what it does not
 # know, and marks it: a grey or smeared frame, which is none. A phone films upright by saying so; pixels need not be square.
-_TRUE = (
-    "! identity name=sp-edge-whole drop-buffer-flags=corrupted "
-    "! videoconvert ! videoflip video-direction=auto ! videoscale ! {}appsink"
-)
+_TRUE = "! identity drop-buffer-flags=corrupted ! videoconvert ! videoflip video-direction=auto ! videoscale ! {}appsink"
 _CAPS = "video/x-raw,pixel-aspect-ratio=1/1,format="
 # What that asks of the pipeline, for whose errors name elements that the user did not write.
 _NEEDS = "appsink takes raw video outside NVMM (nvvidconv copies it), through videoflip of gstreamer1.0-plugins-good"
@@ -126,14 +123,15 @@ def _frames(gst: Any, pipeline: Any, sink: Any, request: CaptureRequest) -> Iter
 
 
 def _refuse_hdr(pipeline: Any) -> None:
-    """Raises where frames have high dynamic range: GStreamer would give their code values as if they were standard ones."""
-    caps = pipeline.get_by_name("sp-edge-whole").get_static_pad("sink").get_current_caps()
-    colorimetry = (caps.get_structure(0).get_string("colorimetry") if caps else None) or ""
-    if colorimetry.startswith("bt2100"):
+    """Raises where frames have high dynamic range: videoconvert gives their code values as if they were standard ones."""
+    converters = [element for element in _elements(pipeline) if element.get_factory().get_name() == "videoconvert"]
+    found = [element.get_static_pad("sink").get_current_caps() for element in converters]
+    said = [caps.get_structure(0).get_string("colorimetry") or "" for caps in found if caps]
+    if hdr := [colorimetry for colorimetry in said if colorimetry.startswith("bt2100")]:
         raise SettingsError(
             "the pipeline's video has high dynamic range",
             expected="standard dynamic range",
-            got=colorimetry,
+            got=hdr[0],
             next_step="give the file or stream itself, without a pipeline: its colours are then converted",
         )
 
