@@ -138,7 +138,7 @@ def test_minilm_gives_the_encoders_vectors(exported: tuple[Path, TextPart], mini
 
 
 def test_the_prompt_is_as_it_enters_the_projectors(exported: tuple[Path, TextPart], minilm: MiniLM) -> None:
-    folder, part, _ = exported
+    folder, part = exported
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_table, "MiniLM", lambda: minilm)
         described = {"unicycle": ["A vehicle with one wheel.", "Pedals, a saddle, no handlebar."]}
@@ -153,12 +153,12 @@ def test_the_prompt_is_as_it_enters_the_projectors(exported: tuple[Path, TextPar
 
 
 def test_golden_names_are_the_encoders_own(exported: tuple[Path, TextPart], minilm: MiniLM) -> None:
-    folder, part, _ = exported
+    folder, part = exported
     assert on_device(folder, part, minilm).check() >= {"fp32": 0.9999, "int8": 0.998}[part.precision]
 
 
 def test_the_graph_says_nothing_of_where_it_was_made(exported: tuple[Path, TextPart]) -> None:
-    folder, part, _ = exported
+    folder, part = exported
     content = (folder / part.graph).read_bytes()
     for word in (b"stack_trace", b"metadata_props", b"torch/fx", str(Path(module.__file__).parent).encode()):
         assert word not in content
@@ -201,7 +201,7 @@ class Other:
 
 
 def test_what_gives_other_vectors_does_not_pass(exported: tuple[Path, TextPart], minilm: MiniLM) -> None:
-    folder, part, _ = exported
+    folder, part = exported
     spec = table_of(minilm).text
     measured = module.measure(minilm, spec, part, folder, ["red fox", "violin"])
     assert measured.names == 2
