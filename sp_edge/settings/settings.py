@@ -11,7 +11,7 @@ from typing import Any
 
 from sp_edge.errors import SettingsError
 from sp_edge.settings import recipe as recipe_files
-from sp_edge.settings.encoders import ENCODERS, NETWORKS
+from sp_edge.settings.encoders import ENCODERS, FILES
 from sp_edge.settings.recipe import recipes
 from sp_edge.settings.recipe import require as _require
 
@@ -108,7 +108,9 @@ class TextSettings:
         _require("{name}" in self.template, "text.template", "a sentence with {name}", self.template)
         _require(self.norm >= 0, "text.norm", "a positive number, or 0 for the training classes' mean", self.norm)
         kind = ENCODERS[self.encoder]
-        _require(bool(self.path) == kind.is_file, "text.path", f"a file, except for {', '.join(NETWORKS)}", self.path)
+        _require(
+            bool(self.path) == kind.is_file, "text.path", f"a file for {' and '.join(FILES)}, nothing for the others", self.path
+        )
         if not kind.encodes:
             _require(not self.descriptions, "text.descriptions", f"nothing: {self.encoder} encodes no text", self.descriptions)
 

@@ -12,6 +12,8 @@ import pytest
 from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 
+pytestmark = pytest.mark.slow  # the whole demo in its quick form
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
