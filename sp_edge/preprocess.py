@@ -110,7 +110,7 @@ class Preprocess:
                 "the bundle prepares pictures in another way than this version of sp-edge",
                 expected=", ".join(f"{key}: {ours.get(key)!r}" for key in different),
                 got=", ".join(f"{key}: {value.get(key)!r}" for key in different)[:200],
-                next_step="export it again",
+                next_step="export it again with this version of sp-edge",
             )
         return found
 

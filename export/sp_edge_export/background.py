@@ -136,7 +136,7 @@ def fit_calibration(
     weights, intercepts = logistic.fit(np.concatenate(evidence), np.concatenate(targets))
     sharpness = float(weights[1, 0])
     if sharpness < LEAST_SHARPNESS:
-        _log.warning("features do not tell taught classes from others: 'unknown' and confidences will say little")
+        _log.warning("features do not tell taught classes from others: do not rely on 'unknown' and on confidences")
     fitted = weights[1].tolist()
     return Calibration(
         bias=float(intercepts[1]),

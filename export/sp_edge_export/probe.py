@@ -27,7 +27,9 @@ def probe_pictures(checkpoint: Checkpoint) -> PictureSet:
     settings = checkpoint.settings
     if sets.has_split(settings, "val") and len(checkpoint.classes.get("val", ())) > 1:
         return sets.load_split(settings, "val")
-    _log.warning("no validation classes: verifying, and calibrating 'unknown', on base classes, which flatters both")
+    _log.warning(
+        "no validation classes: base classes verify the export and calibrate 'unknown'; both look better than they are"
+    )
     return sets.load_split(settings, "train")
 
 

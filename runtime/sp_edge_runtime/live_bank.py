@@ -159,8 +159,8 @@ class LiveBank:
         """A bank that was of this bundle before; what was before a renewal cannot be taken up here."""
         if bank.fingerprint != self.bank.fingerprint:
             raise BankError(
-                "the last change taught the bank again with this bundle, and what was before is of another",
-                next_step="stop here, then sp-edge bank undo, and go on with the other bundle",
+                "the last change renewed the bank for this bundle; the bank before it belongs to another bundle",
+                next_step="stop this program, run sp-edge bank undo, and use the other bundle",
             )
         return bank
 

@@ -404,5 +404,5 @@ class Recognizer:
                 "the bank was made with another bundle",
                 expected=f"bundle {self.bundle.fingerprint[:12]}",
                 got=f"bundle {bank.fingerprint[:12]}",
-                next_step="sp_edge_runtime.renew teaches its file again, and so does sp-edge bank renew",
+                next_step="renew it: sp-edge bank renew BUNDLE --bank FILE, or sp_edge_runtime.renew in Python",
             )

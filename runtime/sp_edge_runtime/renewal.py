@@ -73,18 +73,18 @@ class Renewal:
         found = []
         before, after = self.accuracy
         if before is not None and after is not None:
-            found.append(f"shots that are nearest to their class, each left out in turn: {before} before, {after} now")
+            found.append(f"shots nearest to their class, each tested without itself: {before} before, {after} now")
         cosines = [one.cosine for one in self.classes if one.cosine is not None]
         if cosines:
             found.append(f"features before and after: cosine {min(cosines):.4f} or better")
         if set(self.side[0]) - {self.side[1]}:
             sizes = ", ".join(map(str, self.side[0]))
-            found.append(f"the pictures were resized from {sizes} to {self.side[1]} pixels: fresh ones may serve better")
+            found.append(f"the pictures were resized from {sizes} to {self.side[1]} pixels: new pictures may work better")
         for one in self.classes:
             if one.strength[0] != one.strength[1]:
                 found.append(f"'{one.name}': strength {one.strength[0]:.3f} -> {one.strength[1]:.3f}, as enroll chooses it")
             if one.threshold[0] is not None and one.threshold[1] is None:
-                found.append(f"'{one.name}': threshold {one.threshold[0]:.3f} -> calibrated: cosines mean something else now")
+                found.append(f"'{one.name}': threshold {one.threshold[0]:.3f} -> calibrated: the two bundles' cosines differ")
         return found
 
     def to_json(self) -> dict[str, Any]:

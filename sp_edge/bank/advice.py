@@ -74,7 +74,9 @@ class Report:
         found = []
         if self.accuracy is not None and self.believed is not None:
             right, sure = f"{100 * self.accuracy:.0f} %", f"{100 * self.believed:.0f} %"
-            found.append(f"of {self.left_out} shots, each left out in turn: {right} nearest to their class, {sure} believed")
+            found.append(
+                f"{self.left_out} shots, each tested without itself: {right} are nearest to their class, {sure} are believed"
+            )
         return found + [f"advice: {sentence}" for sentence in self.advice]
 
     def to_json(self) -> dict[str, Any]:
@@ -187,17 +189,18 @@ def _advice(
     bank: Bank, counts: NDArray[np.int64], confusions: tuple[Confusion, ...], strays: tuple[Stray, ...]
 ) -> tuple[str, ...]:
     lines = [
-        f"one more picture of '{pair.name}', without '{pair.other}': they may be confused ({100 * pair.probability:.0f} %)"
+        f"add a picture of '{pair.name}' without '{pair.other}' in it: the class may be taken for '{pair.other}' "
+        f"({100 * pair.probability:.0f} %)"
         for pair in confusions[:3]
     ]
     lines += [
-        f"look at shot {stray.shot} of '{stray.name}', which is unlike its others"
-        + ("" if stray.like == "unknown" else f" and like '{stray.like}'")
+        f"look at shot {stray.shot} of '{stray.name}': it is not like the others of its class"
+        + ("" if stray.like == "unknown" else f", but like '{stray.like}'")
         for stray in strays[:3]
     ]
     told = {pair.name for pair in confusions[:3]}
     single = [name for name, count in zip(bank.names, counts.tolist(), strict=True) if count == 1 and name not in told]
     if single:
         named = ", ".join(f"'{name}'" for name in single[:3]) + (f" and {len(single) - 3} more" if len(single) > 3 else "")
-        lines.append(f"a second picture of {named}: from one, nobody can tell how much the class varies")
+        lines.append(f"add a second picture of {named}: one picture does not show how much a class varies")
     return tuple(lines)

@@ -339,7 +339,7 @@ class Bank:
                 expected=f"bundle {bundle.fingerprint[:12]}",
                 got=f"bundle {bank.fingerprint[:12]}",
                 next_step=f"sp-edge bank renew {shlex.quote(str(bundle.path))} --bank {shlex.quote(str(path))} teaches its "
-                "classes again, from the pictures that it keeps",
+                "classes again, from the pictures in it",
             )
         if bank.support.shape[1] != bundle.manifest.feature_dim or bank.prompts.shape[1] != bundle.manifest.text.dim:
             raise BankError(f"{path} does not fit the bundle", expected=f"features of {bundle.manifest.feature_dim}")

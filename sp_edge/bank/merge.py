@@ -39,7 +39,7 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
             "the banks were made with two bundles",
             expected=f"bundle {ours.fingerprint[:12]}",
             got=f"bundle {theirs.fingerprint[:12]}",
-            next_step="teach the other's classes again with this bundle: sp-edge bank renew BUNDLE --bank OTHER",
+            next_step="teach the other bank's classes again with this bundle: sp-edge bank renew BUNDLE --bank OTHER",
         )
     shared = [name for name in ours.names if name in theirs.rows]
     other_prompt = {name for name in shared if not same_prompt(name, ours, theirs)}

@@ -50,7 +50,7 @@ def read_parts(path: Path) -> dict[str, Any]:
             got=repr(schema)[:80],
             next_step="update sp-edge: a later version wrote it"
             if later
-            else "move it away and enroll its classes again, from their pictures, which it does not keep",
+            else "move it away, then teach its classes again from your own pictures: sp-edge enroll --from FOLDER",
         )
     if (
         not (isinstance(names, list) and all(isinstance(name, str) for name in names))

@@ -28,6 +28,7 @@ GOLDEN = "golden/features.safetensors"
 BACKGROUND = "background.safetensors"
 FAMILIARITY = "familiarity.safetensors"
 GRAPHS = ("query", "support")
+_AGAIN = "export it again with this version of sp-edge"
 INPUTS = {"query": ("image",), "support": ("image", "prompt")}
 OUTPUTS = {"query": ("feature",), "support": ("feature", "plain")}
 KIND = "sp-edge bundle"
@@ -113,12 +114,11 @@ class Manifest:
         schema = value.get("schema")
         if schema != SCHEMA:
             later = isinstance(schema, int) and schema > SCHEMA
-            way_on = "update sp-edge: a later version wrote it" if later else "export it again with this version of sp-edge"
             raise BundleError(
                 "the bundle has another schema",
                 expected=str(SCHEMA),
                 got=repr(schema)[:80],
-                next_step=way_on,
+                next_step="update sp-edge: a later version wrote it" if later else _AGAIN,
             )
         try:
             manifest = cls(
@@ -138,9 +138,16 @@ class Manifest:
             )
         except BundleError:  # says more
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, InputError) as cause:
+        except KeyError as cause:
             raise BundleError(
-                "the manifest is incomplete", expected=f"schema {SCHEMA}", got=f"{type(cause).__name__}: {cause}"
+                "the manifest is incomplete", expected=f"the field {cause}", got="none", next_step=_AGAIN
+            ) from cause
+        except (TypeError, ValueError, AttributeError, OverflowError, InputError) as cause:
+            raise BundleError(
+                "the manifest holds a field that cannot be one",
+                expected=f"the fields of schema {SCHEMA}",
+                got=f"{type(cause).__name__}: {cause}",
+                next_step=_AGAIN,
             ) from cause
         manifest._check()
         io = manifest.to_json()["io"]
@@ -149,35 +156,47 @@ class Manifest:
                 "the bundle's graphs take or give something else",
                 expected=json.dumps(io),
                 got=json.dumps(value.get("io"))[:500],
-                next_step="export it again with this version of sp-edge",
+                next_step=_AGAIN,
             )
         return manifest
 
     def _check(self) -> None:
         if "fp32" not in self.graphs or self.precision not in self.graphs or not set(self.graphs) <= set(EXPORTED):
             raise BundleError(
-                "the manifest's precisions do not fit", expected="fp32 and the chosen one", got=str(list(self.graphs))
+                "the manifest's precisions do not fit",
+                expected="fp32 and the chosen one",
+                got=str(list(self.graphs)),
+                next_step=_AGAIN,
             )
         for precision, files in self.graphs.items():
             if set(files) != set(GRAPHS) or not set(files.values()) <= set(self.files):
                 raise BundleError(
-                    f"the manifest's {precision} graphs do not fit", expected=", ".join(GRAPHS), got=str(dict(files))
+                    f"the manifest's {precision} graphs do not fit",
+                    expected=", ".join(GRAPHS),
+                    got=str(dict(files)),
+                    next_step=_AGAIN,
                 )
         missing = {PROMPTS, GOLDEN, BACKGROUND, *(self.text_encoder.files if self.text_encoder else ())} - set(self.files)
         if missing:
-            raise BundleError("the manifest does not list every part", expected=", ".join(sorted(missing)), got="not listed")
+            raise BundleError(
+                "the manifest does not list every part",
+                expected=", ".join(sorted(missing)),
+                got="not listed",
+                next_step=_AGAIN,
+            )
         if not isinstance(self.mirrored, bool):
             raise BundleError(
                 "the manifest does not say whether a view may be mirrored",
                 expected="mirrored: true or false",
                 got=repr(self.mirrored)[:80],
-                next_step="export it again with this version of sp-edge",
+                next_step=_AGAIN,
             )
         if not (self.feature_dim > 0 and 0 <= self.strength <= 1):
             raise BundleError(
                 "the manifest's numbers are out of range",
                 expected="feature_dim > 0, strength 0 to 1",
                 got=f"{self.feature_dim}, {self.strength}",
+                next_step=_AGAIN,
             )
 
 

@@ -80,7 +80,7 @@ class Session:
                 f"ONNX Runtime did not take {name} to {providers[0]}",
                 expected=providers[0],
                 got=", ".join(taken),
-                next_step="its libraries (CUDA, cuDNN) are missing or of another version; --device cpu works without",
+                next_step="install the CUDA and cuDNN versions that onnxruntime needs, or use --device cpu",
             )
 
     def check(self, inputs: Signature, outputs: Signature, *, next_step: str = "") -> None:

@@ -27,15 +27,15 @@ from sp_edge.cli.train import evaluate, train
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="sp-edge")
 def cli() -> None:
-    """Few-shot recognition that a camera learns from a name and one to five pictures.
+    """Teach a camera new classes, each with a name and one to five pictures.
 
-    The commands follow one another, each going on from the newest run in runs/ unless told otherwise:
+    Use the commands in this order. Each takes the newest run in runs/ unless you name another:
 
     \b
-      sp-edge train --data pictures          a checkpoint, from your pictures
-      sp-edge export                         a bundle, which devices start from
-      sp-edge enroll --name mug a.jpg b.jpg  teaches a class, into the bank
-      sp-edge bank test pictures/test        whether what was taught works
+      sp-edge train --data pictures          trains a checkpoint on your pictures
+      sp-edge export                         makes a bundle for devices
+      sp-edge enroll --name mug a.jpg b.jpg  teaches a class
+      sp-edge bank test pictures/test        measures what was taught
       sp-edge classify photos                recognizes pictures
       sp-edge stream 0                       recognizes what a camera shows
 

@@ -44,7 +44,7 @@ def bank() -> None:
 def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
     """List the taught classes.
 
-    With shots, threshold, strength, and what was said of a class with `enroll --description`.
+    Shows the shots, threshold, strength and descriptions of each class.
     """
     from sp_edge.bank.head import Head
     from sp_edge.bank.page import describe
@@ -98,7 +98,7 @@ def set_class(
     threshold: float | None,
     auto_threshold: bool,
 ) -> None:
-    """Change a class's strength or threshold, which takes no pictures.
+    """Change a class's strength or threshold. No pictures are needed.
 
     \b
     Examples:
@@ -129,8 +129,8 @@ def set_class(
 def check(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
     """Judge a bank by its own shots.
 
-    Which classes will be confused, which shots are odd, what to add. No other pictures are needed; `sp-edge bank test
-    FOLDER` measures on some.
+    Shows which classes may be confused, which shots are odd, and what to add. No other pictures are needed. To measure on
+    other pictures, use `sp-edge bank test FOLDER`.
     """
     from sp_edge.bank.advice import review
     from sp_edge.bank.head import Head
@@ -162,8 +162,8 @@ bank.add_command(test)
 def merge(arguments: tuple[Path, ...], bank_file: Path | None, prefer: Any) -> None:
     """Take the classes and shots of other banks into one.
 
-    A shot that is in several banks is taken once. A class that was taught with another prompt, threshold or strength is
-    refused by name, unless --prefer says whose counts; with another prompt it is then taken from that bank alone.
+    A shot that is in several banks is taken once. A class with another prompt, threshold or strength is refused, unless
+    --prefer says whose values count. If the prompts differ, all shots of the class come from the preferred bank.
 
     \b
     Example:
@@ -256,9 +256,9 @@ def renew(
 ) -> None:
     """Teach a bank's classes again with another BUNDLE.
 
-    They are taught from the pictures that the bank keeps of its shots, with names and descriptions as they are. Strengths
-    are chosen as `enroll` does, and thresholds that were set are calibrated where cosines mean something else now: both are
-    told. `sp-edge bank undo` takes it back.
+    They are taught from the pictures that the bank keeps. Names and descriptions stay. Strengths are chosen as `enroll`
+    chooses them. A threshold that you set is calibrated again if the two bundles' cosines differ. The output names each
+    such change. `sp-edge bank undo` takes it back.
 
     \b
     Example:
@@ -291,7 +291,7 @@ def renew(
 def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
     """Take the last change of a bank back.
 
-    Again, the one before, up to ten.
+    Repeat it to take back earlier changes, up to ten.
     """
     from sp_edge.bank.diff import diff
 
@@ -304,7 +304,7 @@ def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
         f"{file.path}: version {now.version}, {len(now.names)} classes; {file.undoable()} more changes can be taken back"
     )
     if now.fingerprint != file.bundle.fingerprint:
-        click.echo(f"it is of another bundle again: {now.fingerprint[:12]}, not {file.bundle.fingerprint[:12]}")
+        click.echo(f"the bank belongs to another bundle again: {now.fingerprint[:12]}, not {file.bundle.fingerprint[:12]}")
 
 
 def _file_and_others(arguments: tuple[Path, ...], bank_file: Path | None) -> tuple[BankFile, tuple[Path, ...]]:

@@ -40,7 +40,7 @@ shared = together(
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
 @shared
 @click.option(
-    "--json", "json_file", metavar="FILE", help="Add a JSON line a picture to FILE; '-' prints them instead of a table."
+    "--json", "json_file", metavar="FILE", help="Add a JSON line for each picture to FILE; '-' prints them instead of a table."
 )
 def classify(
     arguments: tuple[Path, ...],

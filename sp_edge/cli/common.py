@@ -215,7 +215,10 @@ def json_option(what: str) -> Callable[[Any], Any]:
 
 
 engines_option = click.option(
-    "--engines", type=PATH, metavar="DIR", help="Keep TensorRT engines in this folder.  [default: ~/.cache/sp-edge/engines]"
+    "--engines",
+    type=PATH,
+    metavar="DIR",
+    help="Find and keep TensorRT engines in this folder.  [default: ~/.cache/sp-edge/engines]",
 )
 # What every command that runs a bundle's graphs lets its user choose; `sp_edge_runtime.backends.devices` says what each is.
 backend_options = together(

@@ -147,5 +147,5 @@ options_for_formats = together(
                  help="Build for these GPUs; give it again for several (engine with --target rtx).  [default: 8.0 and later]"),
     click.option("--force", is_flag=True, help="Keep int8 where it is slower than fp16 on this GPU (engine)."),
     click.option("--engines", type=PATH, metavar="DIR",
-                 help="Keep TensorRT engines in this folder (engine, triton).  [default: ~/.cache/sp-edge/engines]"),
+                 help="Find and keep TensorRT engines in this folder (engine, triton).  [default: ~/.cache/sp-edge/engines]"),
 )  # fmt: skip

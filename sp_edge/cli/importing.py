@@ -14,9 +14,9 @@ from sp_edge.errors import SettingsError
 @click.command("import", cls=Command)
 @click.argument("checkpoint", type=PATH)
 @click.option(
-    "--out", type=PATH, metavar="FILE", help="Write our checkpoint to this file.  [default: beside the other, as .safetensors]"
+    "--out", type=PATH, metavar="FILE", help="Write our checkpoint to this file.  [default: beside CHECKPOINT, as .safetensors]"
 )
-@click.option("--data", metavar="DIR|NAME", help="Name the data set of its training, as for sp-edge train.")
+@click.option("--data", metavar="DIR|NAME", help="Name the data set of the training, as for sp-edge train.")
 @click.option("--root", metavar="DIR", help="Read a benchmark's pictures from this folder (data.root); see sp-edge data list.")
 @click.option(
     "--recipe", default="folder", show_default=True, metavar="NAME|FILE", help="Start from the settings of this recipe."
@@ -55,7 +55,7 @@ def import_(
     if data is None and "data.source" not in named and settings.data.source == "scenes":
         raise SettingsError(
             "which pictures was the network trained on?",
-            expected="--data with a folder or a benchmark, or a --recipe that names one: how pictures are prepared hangs on it",
+            expected="--data with a folder or a benchmark, or a --recipe that names one. It decides how pictures are prepared",
         )
     target = out or checkpoint.parent / f"{checkpoint.stem}.safetensors"
     if target.resolve() == checkpoint.resolve() or (out is None and target.exists()):
@@ -68,12 +68,13 @@ def import_(
         click.echo(f"prompts: {model.interaction} at {model.layer}, {model.projector} projector, {text.encoder} ({text.dim})")
         assumed = imported.record["imported"]["assumed"]
         click.echo(
-            "not to be seen from the file, and assumed: " + ", ".join(f"{name} {value}" for name, value in assumed.items())
+            "the file does not tell these, so they are assumed: "
+            + ", ".join(f"{name} {value}" for name, value in assumed.items())
         )
         if text.norm == 0:
             click.echo(
-                "its prompts are as long as its base classes' on average: sp-edge prompts "
-                f"--set text.encoder={text.encoder} --set text.norm=0 --names-file BASE.txt --out base.safetensors makes them; "
+                "the length of its prompts is the mean of its base classes'. Make their table: sp-edge prompts "
+                f"--set text.encoder={text.encoder} --set text.norm=0 --names-file BASE.txt --out base.safetensors; "
                 "then import with --prompts base.safetensors"
             )
     if not imported.classes:

@@ -142,8 +142,8 @@ def _export_checkpoint(
 def verify(bundle: tuple[Path, ...], engines: Path | None, json_file: Path | None) -> None:
     """Check a bundle on this machine.
 
-    Such as one that was copied here: every file's hash, the graphs, the golden pictures and names, and the engines that
-    were built for it.
+    Checks every file's hash, the graphs, the golden pictures and names, and the engines that were built for it. Use it
+    after copying a bundle.
     """
     from sp_edge.bundle.bundle import Bundle
     from sp_edge.files import write_json

@@ -46,7 +46,7 @@ SIZE = {"option": "--size", "metavar": "WxH", "callback": _size}
 @click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE... [OUTPUT]")
 @shared
 @click.option("--out", metavar="VIDEO", help="Write the annotated video (.mp4 or .webm) here; every argument is a source then.")
-@click.option("--json", "json_file", metavar="FILE", help="Add a JSON line a frame to FILE, and one an event; '-' prints them.")
+@click.option("--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE; '-' prints them.")
 @click.option("--window", is_flag=True, help="Show the stream in a window; q ends it.")
 @click.option("--mqtt", metavar="URL", help="Publish to a broker: mqtt://[user:password@]host/topic.")
 @click.option("--webhook", metavar="URL", help="Post each message to an address: https://host/path.")
@@ -95,8 +95,8 @@ def stream(
     """Recognize every frame of cameras, streams, videos or folders.
 
     SOURCE is a camera (0, /dev/video0, csi://0), a stream (rtsp://, http://), a video, a picture, a folder, a glob, a GStreamer
-    pipeline that ends in appsink, or test://. Several share the network. OUTPUT gets the annotated video (.mp4 or .webm).
-    Pictures that cannot be read are passed over and named; the exit code is 2 then.
+    pipeline that ends in appsink, or test://. Several sources share the network. OUTPUT gets the annotated video (.mp4 or
+    .webm). Pictures that cannot be read are passed over and named; the exit code is 2 then.
 
     \b
     Examples:
@@ -187,9 +187,9 @@ def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[s
         return sources, last
     if Path(last).suffix.lower() in (".mp4", ".webm"):
         raise SourceError(
-            f"{last} exists: it may be meant as a source, or to be written over",
-            expected="no doubt",
-            next_step=f"--out {last} to write over it; as a source, put it before a camera or a folder, or name an --out",
+            f"{last} exists: is it a source, or the video to write?",
+            expected="a new file as OUTPUT, or --out",
+            next_step=f"--out {last} writes over it; with another --out, or named before the other sources, it is read",
         )
     return list(texts), None
 

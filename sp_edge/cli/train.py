@@ -114,8 +114,8 @@ def _protocol(protocol: EvalSettings) -> str:
 
 @click.command("eval", cls=Command)
 @click.argument("checkpoint", type=PATH, required=False)
-@click.option("--data", metavar="DIR|NAME", help="Measure on this data set.  [default: the one of the training]")
-@click.option("--root", metavar="DIR", help="Read a benchmark's pictures from this folder.  [default: the one of the training]")
+@click.option("--data", metavar="DIR|NAME", help="Measure on this data set.  [default: the training's]")
+@click.option("--root", metavar="DIR", help="Read a benchmark's pictures from this folder.  [default: the training's]")
 @click.option(
     "--split", default="test", show_default=True, metavar="train|val|test", help="Measure on the classes of this split."
 )

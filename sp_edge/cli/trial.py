@@ -50,9 +50,9 @@ def test(
 ) -> None:
     """Measure what was taught on labeled pictures, FOLDER/<class>/.
 
-    A folder that is called as a taught class shows how often that is recognized, and what it is taken for instead. Pictures
-    in any other folder should be 'unknown'; how many were accepted is counted. Take other pictures than you taught from.
-    Every share stands with its 95 % interval.
+    A folder with the name of a taught class shows how often the class is recognized, and what it is taken for instead.
+    Pictures in any other folder should be 'unknown'; those that are accepted are counted. Use other pictures than you taught
+    from. Every share has its 95 % interval.
 
     \b
     Example:

@@ -62,7 +62,7 @@ def clean_sentence(sentence: str) -> str:
             "a description is too long",
             expected=f"at most {MAX_SENTENCE} characters",
             got=f"{len(spaced)}: {spaced[:40]}...",
-            next_step="say it in several sentences, whose vectors are averaged",
+            next_step="give several shorter sentences; their vectors are averaged",
         )
     if not spaced or any(unicodedata.category(c) in ("Cc", "Cs") for c in spaced):
         raise PromptError("a description cannot be used", expected="a sentence in printable text", got=repr(sentence[:80]))
@@ -80,5 +80,5 @@ def check_length(sentence: str, tokens: int, limit: int | None) -> None:
             f"the text encoder would not read the end of '{sentence[:60]}...'",
             expected=f"at most {limit} tokens",
             got=str(tokens),
-            next_step="say it in several sentences, whose vectors are averaged",
+            next_step="give several shorter sentences; their vectors are averaged",
         )

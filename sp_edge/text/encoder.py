@@ -50,6 +50,6 @@ def no_weights(name: str, place: str, cause: Exception) -> PromptError:
         f"cannot load the text encoder {name}",
         expected=f"its weights in the hub's cache, or a network to download {place}",
         got=" ".join(str(cause).split())[:300],
-        next_step=f"where there is a network: sp-edge prompts --set text.encoder={name} --names-file names.txt --out FILE; "
-        "here: text.encoder=file and text.path=FILE",
+        next_step=f"on a machine with internet: sp-edge prompts --set text.encoder={name} --names-file names.txt --out FILE; "
+        "then here: text.encoder=file and text.path=FILE",
     )

@@ -67,7 +67,7 @@ class GloVe:
                 next_step="spell them in common words, or describe these classes (text.descriptions)",
             )
         if left_out := [word for word in words if not known[word]]:
-            _log.warning(f"words that {self._path.name} does not know, left out of the prompts: {', '.join(left_out)}")
+            _log.warning(f"the prompts leave out words that {self._path.name} does not know: {', '.join(left_out)}")
         means = [np.mean([vector for word in s.split() for vector in known[word]], axis=0) for s in sentences]
         return np.array(means, np.float32).reshape(len(sentences), self.dim)
 

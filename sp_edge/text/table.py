@@ -158,7 +158,7 @@ def _equalise(
         if not training:
             raise PromptError(
                 "text.norm = 0 takes the length of the training classes' vectors",
-                expected="at least one of them",
+                expected="at least one training class among the names",
                 next_step="set text.norm, or first make the training classes' table: sp-edge prompts --set text.norm=0 ...",
             )
         # Six digits: the same classes give the same number on every machine.

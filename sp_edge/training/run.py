@@ -197,18 +197,18 @@ def _weigh_prompts(
         fit = fit_text_prototype(network, pictures, table)
         network.text_share = settings.model.text_share
         record["text_prototype"] = dataclasses.asdict(fit)
-        _log.info(f"text alone explains {100 * fit.explained:.0f} % of how classes look that it was not fitted on")
+        _log.info(f"text alone explains {100 * fit.explained:.0f} % of the features of classes that it was not fitted on")
     if not _chooses_strength(network, settings):
         return settings
     found = None if validation is None else choose_strength(network, validation, table, settings.eval)
     if found is None:
-        _log.warning("too few validation pictures to choose the prompts' strength with: it stays as set")
+        _log.warning("too few validation pictures to choose the prompts' strength: it stays as set")
         return settings
     record["strength"] = found
     network.strength, network.text_share = found["strength"], found["text_share"]
     ahead = Difference(**found["difference"])
     text = "" if network.text_prototype is None else f", {network.text_share} of it from text alone,"
-    _log.info(f"prompt strength {network.strength}{text} serves the validation classes best: {ahead} points to no prompts")
+    _log.info(f"prompt strength {network.strength}{text} is best on the validation classes: {ahead} points against no prompts")
     return dataclasses.replace(
         settings,
         model=dataclasses.replace(settings.model, prompt_strength=network.strength, text_share=network.text_share),

@@ -64,7 +64,7 @@ def test_set(taught: Path, call: Call) -> None:
 def test_check(taught: Path, call: Call) -> None:
     code, out, err = call("bank", "check", "--json", "report.json")
     assert (code, err) == (0, "")
-    assert "advice: a second picture of" in out
+    assert "advice: add a second picture of" in out
     read = json.loads((taught / "report.json").read_text("utf-8"))
     assert (read["left_out"], read["accuracy"], read["strays"]) == (0, None, [])
 
@@ -188,7 +188,7 @@ def test_renew(taught: Path, call: Call) -> None:
     code, out, _ = call("bank", "renew", "new.spedge", "--bank", BANK)
     assert (code, out) == (0, "the bank is of this bundle already: nothing to renew\n")
     code, out, _ = call("bank", "undo", "new.spedge", "--bank", BANK)
-    assert (code, "it is of another bundle again" in out) == (0, True)
+    assert (code, "the bank belongs to another bundle again" in out) == (0, True)
     assert bank().thresholds[0] == np.float32(0.25)
     code, _, err = call("bank", "renew", "new.spedge", "other.spbank")
     assert (code, "only the bundle is an argument" in err) == (2, True)

@@ -34,7 +34,7 @@ def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
     code, out, err = call("enroll", "--name", "red", toy_pictures / "0 red.png")
     assert (code, err) == (0, "")
     first, prompt_line, bundle_line, last, advice = out.splitlines()
-    assert advice.startswith("advice: a second picture of 'red'")
+    assert advice.startswith("advice: add a second picture of 'red'")
     assert prompt_line == "prompt: of the name, from the bundle"
     assert (first, last) == ("taught 'red' from 1 picture, 1 in all", f"bank: {BANK} with 1 classes")
     assert re.fullmatch(rf"bundle: {BUNDLE}, (ONNX Runtime|OpenVINO) .* on CPU, fp32 \(auto: .*\)", bundle_line)

@@ -80,8 +80,8 @@ def test_an_output_that_exists_is_written_over_on_demand_alone(taught: Path, cal
     output.write_bytes(b"somebody's")
     code, out, err = call("stream", toy_video, "out.mp4")
     assert (code, out) == (2, "")
-    assert "out.mp4 exists: it may be meant as a source, or to be written over" in err
-    assert "next: --out out.mp4 to write over it" in err
+    assert "out.mp4 exists: is it a source, or the video to write?" in err
+    assert "next: --out out.mp4 writes over it" in err
     assert output.read_bytes() == b"somebody's"
     assert call("stream", toy_video, "--out", "out.mp4", "--headless")[:2] == (0, "")
     assert size_and_frames(output) == ((64, 48), 9)

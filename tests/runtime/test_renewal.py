@@ -71,7 +71,7 @@ def test_classes_are_taught_again_from_their_pictures(file: Path, toy_bundle: Pa
 def test_it_is_taken_back_in_one_step(file: Path, toy_bundle: Path, other: Path) -> None:
     before = file.read_bytes()
     renew(file, other)
-    with Recognizer.load(other, bank=file) as recognizer, pytest.raises(BankError, match="is of another") as raised:
+    with Recognizer.load(other, bank=file) as recognizer, pytest.raises(BankError, match="belongs to another") as raised:
         recognizer.undo()
     assert "sp-edge bank undo" in raised.value.next_step
     now, undone = BankFile(file, Bundle.load(other)).undo()
@@ -105,7 +105,7 @@ def test_thresholds_are_kept_only_where_cosines_mean_the_same(file: Path, toy_bu
     bank, renewal = renewed(old, other)
     assert np.isnan(bank.thresholds).all()
     assert renewal.classes[0].threshold == (0.25, None)
-    assert "'red': threshold 0.250 -> calibrated: cosines mean something else now" in renewal.lines()
+    assert "'red': threshold 0.250 -> calibrated: the two bundles' cosines differ" in renewal.lines()
     crops = np.array([encode_crop(toy.picture(name)) for name in ("red", "red", "red", "green", "blue", "blue")], object)
     exact, _ = renewed(dataclasses.replace(old, crops=crops), toy_bundle)  # features and pictures that belong together
     again, renewal = renewed(dataclasses.replace(exact, fingerprint="0" * 64).with_threshold("red", 0.25), toy_bundle)

@@ -64,7 +64,7 @@ def test_words_with_blanks_in_them_are_passed_over(tmp_path: Path) -> None:
 def test_unknown_words_are_left_out_and_named(path: Path, log: pytest.LogCaptureFixture) -> None:
     vectors = GloVe(path, "A photo of {name}").encode(["A photo of komondor fox", "A photo of red fox"])
     np.testing.assert_allclose(vectors[0], np.mean([WORDS[w] for w in ("a", "photo", "of", "fox")], axis=0))
-    assert log.messages == ["words that glove.txt does not know, left out of the prompts: komondor"]
+    assert log.messages == ["the prompts leave out words that glove.txt does not know: komondor"]
     GloVe(path).encode(["red fox"])
     assert len(log.messages) == 1
 

@@ -149,7 +149,7 @@ class Publisher(ABC):
             except Exception as cause:  # whatever a network library raises: the stream goes on
                 self.disconnect()
                 if not self._away:
-                    self._failed(cause, "is not to be reached; messages wait, the oldest are dropped")
+                    self._failed(cause, "cannot be reached; messages wait, and the oldest are dropped")
                     self._away = True
                 with self._news:
                     self._news.wait_for(lambda: self._deadline, self._backoff.wait())
@@ -159,7 +159,7 @@ class Publisher(ABC):
                         return
                 continue
             if self._away:
-                _log.warning("%s is reached again", self.place)
+                _log.info("%s is reached again", self.place)
             self._away = False
             self._backoff.reset()
             with self._news:

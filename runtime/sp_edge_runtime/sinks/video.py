@@ -91,7 +91,9 @@ class VideoSink:
                 failure = cause
             if not encoder.is_readable():
                 raise SourceError(
-                    f"the video {self._path} was not written", expected="a readable video", next_step="is the disk full?"
+                    f"the video {self._path} was not written",
+                    expected="a readable video",
+                    next_step="look whether the disk is full",
                 )
         if failure and not self._broken:  # it plays up to there
             raise self._incomplete(failure) from failure

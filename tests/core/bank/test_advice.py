@@ -44,15 +44,15 @@ def test_by_hand(bundle: Bundle) -> None:
     assert found.confusions[0].probability == pytest.approx((2 * first + third) / 3, abs=1e-5)
     assert (found.strays[0].name, found.strays[0].shot, found.strays[0].like) == ("a", 2, "b")
     assert found.strays[0].similarity == pytest.approx(0, abs=1e-6)
-    assert found.advice[0] == "one more picture of 'a', without 'b': they may be confused (35 %)"
-    assert "look at shot 2 of 'a', which is unlike its others and like 'b'" in found.advice
+    assert found.advice[0] == "add a picture of 'a' without 'b' in it: the class may be taken for 'b' (35 %)"
+    assert "look at shot 2 of 'a': it is not like the others of its class, but like 'b'" in found.advice
     assert json.loads(json.dumps(found.to_json()))["confusions"][0]["other"] == "b"
 
 
 def test_single_shots_ask_for_a_second(bundle: Bundle) -> None:
     found = report(bundle, bank_of(bundle, {"a": [[1, 0, 0]], "b": [[0, 1, 0]], "c": [[0, 0, 1]], "d": [[0, 0, -1]]}))
     assert (found.left_out, found.accuracy, found.believed, found.strays) == (0, None, None, ())
-    assert any(line.startswith("a second picture of 'a', 'b', 'c' and 1 more") for line in found.advice)
+    assert any(line.startswith("add a second picture of 'a', 'b', 'c' and 1 more") for line in found.advice)
     twins = report(bundle, bank_of(bundle, {"a": [[1, 0]], "b": [[1, 0.01]]}))
     assert {(c.name, c.other) for c in twins.confusions} == {("a", "b"), ("b", "a")}
     assert all(c.probability > 0.5 for c in twins.confusions)

@@ -541,13 +541,13 @@ def test_what_is_no_bank_is_refused(bundle: Bundle, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("schema", [1, SCHEMA - 1, str(SCHEMA), None])
-def test_another_schema_is_refused_with_the_way_to_enrol_again(bundle: Bundle, tmp_path: Path, schema: object) -> None:
+def test_another_schema_is_refused_with_the_way_to_teach_it_again(bundle: Bundle, tmp_path: Path, schema: object) -> None:
     tensors, described = stored(bundle, tmp_path / "bank")
     save_tensors(tmp_path / "bank", tensors, {**described, "schema": schema})
     with pytest.raises(BankError, match="another schema") as raised:
         Bank.load(tmp_path / "bank", bundle)
     assert (raised.value.expected, raised.value.got) == (str(SCHEMA), repr(schema))
-    assert "enroll its classes again" in raised.value.next_step
+    assert "teach its classes again" in raised.value.next_step
 
 
 def stored(bundle: Bundle, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -316,6 +316,22 @@ def test_what_cannot_be_is_refused(bundle_path: Path, change: Any) -> None:
         Bundle.load(bundle_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["matching"].pop("strength"),
+        lambda m: m["graphs"].pop("fp32"),
+        lambda m: m.update(feature_dim="many"),
+        lambda m: m["files"].pop(GOLDEN),
+    ],
+)
+def test_a_manifest_that_lacks_something_tells_to_export_again(bundle_path: Path, change: Any) -> None:
+    edit(bundle_path, change)
+    with pytest.raises(BundleError) as raised:
+        Bundle.load(bundle_path)
+    assert raised.value.next_step == "export it again with this version of sp-edge"
+
+
 def test_the_prompts_must_be_of_the_manifests_encoder(bundle_path: Path) -> None:
     edit(bundle_path, lambda m: m["text"].update(encoder="other"))
     with pytest.raises(BundleError, match="another text encoder") as raised:
