@@ -19,7 +19,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.cli.common import PATH, bank_beside
+from sp_edge.cli.arguments import bank_beside
+from sp_edge.cli.shared import PATH
 from sp_edge.columns import table
 from sp_edge.files import write_json
 from sp_edge_runtime.recognizer import Recognizer

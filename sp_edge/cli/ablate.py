@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command
+from sp_edge.cli.common import Command
+from sp_edge.cli.shared import PATH
 from sp_edge.cli.training import at_work_in, recipe_and_overrides, training_options
 from sp_edge.columns import table
 from sp_edge.errors import SettingsError

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, means_bundle
+from sp_edge.cli.arguments import find_checkpoint, means_bundle
+from sp_edge.cli.common import Command
+from sp_edge.cli.shared import PATH
 from sp_edge.columns import table
 from sp_edge.errors import BundleError
 

@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sp_edge.cli.common import (
-    PATH,
-    Command,
-    backend_options,
-    bank_beside,
-    bank_option,
-    deciding_options,
-    existing_bank,
-    refuse_unreadable,
-    split_bundle,
-    together,
-    unreadable,
-)
+from sp_edge.cli.arguments import bank_beside, existing_bank, split_bundle
+from sp_edge.cli.common import Command, refuse_unreadable, unreadable
+from sp_edge.cli.shared import PATH, backend_options, bank_option, deciding_options, together
 from sp_edge.columns import table
 from sp_edge.errors import ImageError
 

@@ -1,4 +1,4 @@
-"""What every command shares: how errors are shown, and how the defaults of a run are found."""
+"""How every command runs: what it shows of logs and errors, and its exit code."""
 
 from __future__ import annotations
 
@@ -7,27 +7,14 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from sp_edge import runs
-from sp_edge.errors import (
-    BankError,
-    BundleError,
-    CheckpointError,
-    DataError,
-    ImageError,
-    MissingExtraError,
-    SettingsError,
-    SpEdgeError,
-)
-from sp_edge.precisions import PRECISIONS
-from sp_edge_runtime.backends.choices import DEVICES
+from sp_edge.errors import DataError, ImageError, MissingExtraError, SpEdgeError
 
 _EXTRAS = dict.fromkeys(
     ("torch", "torchvision", "timm", "accelerate", "matplotlib", "sklearn", "tensorboard", "easyfsl", "sentence_transformers"),
@@ -193,124 +180,3 @@ class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         mark = "warning: " if record.levelno >= logging.WARNING else ""
         click.echo(mark + record.getMessage(), err=True)
-
-
-PATH = click.Path(path_type=Path)
-
-
-def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """One decorator for several options, which help lists in this order."""
-
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def json_option(what: str) -> Callable[[Any], Any]:
-    """The option with which a command that prints a table writes it as JSON, too."""
-    return click.option("--json", "json_file", type=PATH, metavar="FILE", help=f"Write {what} to a JSON file, too.")
-
-
-engines_option = click.option(
-    "--engines",
-    type=PATH,
-    metavar="DIR",
-    help="Find and keep TensorRT engines in this folder.  [default: ~/.cache/sp-edge/engines]",
-)
-# What every command that runs a bundle's graphs lets its user choose; `sp_edge_runtime.backends.devices` says what each is.
-backend_options = together(
-    click.option(
-        "--device",
-        default="auto",
-        show_default=True,
-        type=click.Choice(list(DEVICES)),
-        help=f"Choose what runs the network. auto takes {DEVICES['auto']}; 0 is {DEVICES['0']}.",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(list(PRECISIONS)),
-        help="Choose the precision of the graphs. bf16 needs OpenVINO.  [default: the bundle's; on a CPU, fp32]",
-    ),
-    engines_option,
-)
-# How the commands that recognize decide.
-deciding_options = together(
-    click.option(
-        "--threshold",
-        type=click.FloatRange(-1, 1),
-        help="Call a picture unknown below this cosine, -1 to 1.  [default: each class's own]",
-    ),
-    click.option(
-        "--classifier",
-        type=click.Choice(["prototype", "lr"]),
-        default="prototype",
-        show_default=True,
-        help="Decide by the nearest prototype, or by logistic regression (lr) on the shots.",
-    ),
-)
-bank_option = click.option(
-    "--bank",
-    "bank_file",
-    type=PATH,
-    metavar="FILE",
-    help="Use this file of taught classes.  [default: classes.spbank beside the bundle]",
-)
-
-
-def find_checkpoint(given: Path | None) -> Path:
-    """A checkpoint file, from a file, a run's folder, or the newest run."""
-    if given is None:
-        return runs.newest(runs.CHECKPOINT, CheckpointError)
-    return given / runs.CHECKPOINT if given.is_dir() else given
-
-
-def means_bundle(path: Path) -> bool:
-    """Whether an argument stands for a bundle: it is one, or is called like one and its faults are to be told."""
-    from sp_edge.bundle.manifest import is_bundle
-
-    return path.suffix == ".spedge" or is_bundle(path)
-
-
-def refuse_idle(context: click.Context, names: Iterable[str], where: str, instead: str) -> None:
-    """Refuses options that were given and would do nothing.
-
-    Args:
-        names: of the command's parameters that have no effect.
-        where: with what they have none.
-        instead: with what they would have some.
-
-    Raises:
-        SettingsError: one of them stands on the command line.
-    """
-    idle = set(names)
-    for option in context.command.params:
-        if option.name in idle and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
-            raise SettingsError(f"{option.opts[0]} does nothing with {where}", expected=f"{instead}, or no {option.opts[0]}")
-
-
-def split_bundle(arguments: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
-    """Takes the bundle off the front of the arguments, or finds the newest run's."""
-    if arguments and means_bundle(arguments[0]):
-        return arguments[0], arguments[1:]
-    return runs.newest(runs.BUNDLE, BundleError), arguments
-
-
-def bank_beside(bundle: Path) -> Path:
-    """Where a bundle's bank is kept unless told otherwise; never inside the bundle, which an export replaces."""
-    return bundle.resolve().parent / runs.BANK if bundle.name in ("", "..") else bundle.parent / runs.BANK
-
-
-def existing_bank(file: Path) -> Path:
-    """The path of a bank, for a command that makes none.
-
-    Raises:
-        BankError: there is no such file.
-    """
-    if not file.exists():
-        raise BankError(
-            f"no bank at {file}", expected="a file of taught classes", next_step="sp-edge enroll --name NAME PICTURES"
-        )
-    return file

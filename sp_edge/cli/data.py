@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import Command, Ordered, json_option
+from sp_edge.cli.common import Command, Ordered
+from sp_edge.cli.shared import json_option
 from sp_edge.cli.training import recipe_and_overrides
 from sp_edge.columns import table
 from sp_edge.errors import DataError, SettingsError

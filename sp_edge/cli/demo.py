@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import PATH, Command
+from sp_edge.cli.common import Command
+from sp_edge.cli.shared import PATH
 
 
 @click.command(cls=Command)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import Command, json_option
+from sp_edge.cli.common import Command
+from sp_edge.cli.shared import json_option
 
 
 @click.command(cls=Command)

@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sp_edge.cli.common import (
-    PATH,
-    Command,
-    backend_options,
-    bank_beside,
-    bank_option,
-    json_option,
-    refuse_unreadable,
-    split_bundle,
-    unreadable,
-)
+from sp_edge.cli.arguments import bank_beside, split_bundle
+from sp_edge.cli.common import Command, refuse_unreadable, unreadable
+from sp_edge.cli.shared import PATH, backend_options, bank_option, json_option
 from sp_edge.errors import BankError, DataError, ImageError, PromptError
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sp_edge.cli.common import PATH, bank_beside, existing_bank, together
+from sp_edge.cli.arguments import bank_beside, existing_bank
 from sp_edge.cli.engines import building_bar
+from sp_edge.cli.shared import PATH, together
 from sp_edge.errors import SettingsError
 
 if TYPE_CHECKING:

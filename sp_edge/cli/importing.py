@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import PATH, Command
+from sp_edge.cli.common import Command
+from sp_edge.cli.shared import PATH
 from sp_edge.cli.training import recipe_and_overrides
 from sp_edge.errors import SettingsError
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-from sp_edge.cli.common import together
+from sp_edge.cli.shared import together
 from sp_edge.errors import SettingsError
 from sp_edge.options import described
 

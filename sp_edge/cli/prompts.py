@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sp_edge.cli.common import PATH, Command, find_checkpoint, json_option, means_bundle
+from sp_edge.cli.arguments import find_checkpoint, means_bundle
+from sp_edge.cli.common import Command
+from sp_edge.cli.shared import PATH, json_option
 from sp_edge.errors import PromptError, SettingsError
 
 if TYPE_CHECKING:

@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import (
-    PATH,
-    Command,
-    engines_option,
-    find_checkpoint,
-    json_option,
-    means_bundle,
-    refuse_idle,
-    split_bundle,
-)
+from sp_edge.cli.arguments import find_checkpoint, means_bundle, refuse_idle, split_bundle
+from sp_edge.cli.common import Command
 from sp_edge.cli.engines import check_engines
 from sp_edge.cli.formats import APPLIES, FORMATS, options_for_formats
+from sp_edge.cli.shared import PATH, engines_option, json_option
 from sp_edge.errors import BundleError, MissingExtraError, SettingsError
 from sp_edge.precisions import EXPORTED, PRECISIONS
 

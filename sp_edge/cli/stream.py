@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sp_edge.cli.arguments import bank_beside, existing_bank, refuse_idle, split_bundle
 from sp_edge.cli.classify import json_sink, shared
-from sp_edge.cli.common import Command, bank_beside, existing_bank, refuse_idle, refuse_unreadable, split_bundle
+from sp_edge.cli.common import Command, refuse_unreadable
 from sp_edge.cli.options import options_of
 from sp_edge.columns import table
 from sp_edge.errors import SettingsError, SourceError

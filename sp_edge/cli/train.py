@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sp_edge import runs
-from sp_edge.cli.common import PATH, Command, find_checkpoint, json_option
+from sp_edge.cli.arguments import find_checkpoint
+from sp_edge.cli.common import Command
+from sp_edge.cli.shared import PATH, json_option
 from sp_edge.cli.training import at_work_in, recipe_and_overrides, training_device, training_options
 from sp_edge.columns import table
 from sp_edge.errors import DataError, SettingsError

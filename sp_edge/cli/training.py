@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from sp_edge.cli.common import PATH, together
+from sp_edge.cli.shared import PATH, together
 from sp_edge.errors import SettingsError
 
 training_device = click.option(

@@ -8,20 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sp_edge.cli.common import (
-    PATH,
-    SHOWN,
-    Command,
-    backend_options,
-    bank_beside,
-    bank_option,
-    deciding_options,
-    existing_bank,
-    json_option,
-    refuse_unreadable,
-    split_bundle,
-    unreadable,
-)
+from sp_edge.cli.arguments import bank_beside, existing_bank, split_bundle
+from sp_edge.cli.common import SHOWN, Command, refuse_unreadable, unreadable
+from sp_edge.cli.shared import PATH, backend_options, bank_option, deciding_options, json_option
 from sp_edge.columns import table
 from sp_edge.errors import DataError, ImageError
 

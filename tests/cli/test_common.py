@@ -12,9 +12,9 @@ import click
 import pytest
 
 from sp_edge.cli import cli
-from sp_edge.cli.common import Command, run, split_bundle
+from sp_edge.cli.common import Command, run
 from sp_edge.columns import table
-from sp_edge.errors import BackendError, BundleError, SettingsError
+from sp_edge.errors import BackendError, SettingsError
 
 Raiser = Callable[[BaseException], click.Group]
 
@@ -146,21 +146,6 @@ def test_tables_align(capsys: pytest.CaptureFixture[str]) -> None:
         "a          1  some words",
         "b         10  none",
     ]
-
-
-def test_the_bundle_is_taken_off_the_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_bundle: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert split_bundle((Path("x.spedge"), Path("y.png"))) == (Path("x.spedge"), (Path("y.png"),))
-    assert split_bundle((toy_bundle,)) == (toy_bundle, ())
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "manifest.json").write_text('{"name": "Album", "start_url": "."}')
-    with pytest.raises(BundleError, match=r"no model\.spedge in runs/[\s\S]*sp-edge export"):
-        split_bundle((Path("y.png"),))
-    for number in ("1", "2", "10"):
-        (tmp_path / "runs" / number / "model.spedge").mkdir(parents=True)
-    (tmp_path / "runs" / "11").mkdir()
-    for pictures in (Path("y.png"), tmp_path / "photos"):
-        assert split_bundle((pictures,)) == (Path("runs/10/model.spedge"), (pictures,))
 
 
 # --- as a process ---

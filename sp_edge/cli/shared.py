@@ -1,0 +1,76 @@
+"""The options that several commands take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sp_edge.precisions import PRECISIONS
+from sp_edge_runtime.backends.choices import DEVICES
+
+PATH = click.Path(path_type=Path)
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """One decorator for several options, which help lists in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def json_option(what: str) -> Callable[[Any], Any]:
+    """The option with which a command that prints a table writes it as JSON, too."""
+    return click.option("--json", "json_file", type=PATH, metavar="FILE", help=f"Write {what} to a JSON file, too.")
+
+
+engines_option = click.option(
+    "--engines",
+    type=PATH,
+    metavar="DIR",
+    help="Find and keep TensorRT engines in this folder.  [default: ~/.cache/sp-edge/engines]",
+)
+# What every command that runs a bundle's graphs lets its user choose; `sp_edge_runtime.backends.devices` says what each is.
+backend_options = together(
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        type=click.Choice(list(DEVICES)),
+        help=f"Choose what runs the network. auto takes {DEVICES['auto']}; 0 is {DEVICES['0']}.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(list(PRECISIONS)),
+        help="Choose the precision of the graphs. bf16 needs OpenVINO.  [default: the bundle's; on a CPU, fp32]",
+    ),
+    engines_option,
+)
+# How the commands that recognize decide.
+deciding_options = together(
+    click.option(
+        "--threshold",
+        type=click.FloatRange(-1, 1),
+        help="Call a picture unknown below this cosine, -1 to 1.  [default: each class's own]",
+    ),
+    click.option(
+        "--classifier",
+        type=click.Choice(["prototype", "lr"]),
+        default="prototype",
+        show_default=True,
+        help="Decide by the nearest prototype, or by logistic regression (lr) on the shots.",
+    ),
+)
+bank_option = click.option(
+    "--bank",
+    "bank_file",
+    type=PATH,
+    metavar="FILE",
+    help="Use this file of taught classes.  [default: classes.spbank beside the bundle]",
+)
