@@ -71,7 +71,12 @@ def background_of_features(features: Features, labels: Rows) -> Background:
     """As `background_of`, of features."""
     scatter, freedom = deviations(features.query, labels)
     if freedom == 0:
-        raise ExportError("too few base pictures to measure classes with", expected="a class with two", got="one each")
+        raise ExportError(
+            "too few base pictures to measure classes with",
+            expected="a class with two",
+            got="one each",
+            next_step="add pictures to train/",
+        )
     mean = unit(features.query).mean(axis=0, dtype=np.float64)
     return Background(mean.astype(np.float32), np.asarray((scatter + scatter.T) / (2 * freedom), dtype=np.float32))
 
@@ -119,7 +124,11 @@ def fit_calibration(
     if not worlds:
         worlds = [world for world in [_members(labels, np.arange(len(labels)))] if len(world) > 1]
     if not worlds:
-        raise ExportError("too few pictures to calibrate 'unknown' with", expected="two classes with two pictures")
+        raise ExportError(
+            "too few pictures to calibrate 'unknown' with",
+            expected="two classes with two pictures",
+            next_step="add pictures to val/",
+        )
     unrelated = _unrelated(features.query, labels, background)
     evidence, targets, cosines, right = [], [], [], []
     for number in range(banks):

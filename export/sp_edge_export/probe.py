@@ -40,7 +40,10 @@ def make_probe(pictures: PictureSet, prompts: PromptTable, most: int) -> Probe:
     able = rng.permutation(np.flatnonzero(counts >= 3))[: most // 6]
     if len(able) < 2:
         raise DataError(
-            "too few pictures to verify the export with", expected="two classes with three pictures", got=str(counts.tolist())
+            "too few pictures to verify the export with",
+            expected="two classes with three pictures",
+            got=str(counts.tolist()),
+            next_step="add pictures to val/",
         )
     each = most // len(able)
     rows = rng.permutation(np.concatenate([rng.permutation(np.flatnonzero(pictures.labels == c))[:each] for c in able]))

@@ -73,7 +73,7 @@ class Bank:
         prompts: float32 (C, T), with which each class's shots were encoded.
         thresholds: float32 (C,) least cosine at which a user wants each class believed, in the bank's metric; NaN where the
             bundle's calibration decides (`sp_edge.bank.head.Head`).
-        strengths: float64 (C,) of each class's prompt against its pictures, 0 to 1; see `matching.share`.
+        strengths: float64 (C,) of each class's prompt against its pictures, 0 to 1; see `sp_edge.matching.decide.share`.
         support: float32 (M, D) raw features of the shots, as the support graph gave them.
         query: float32 (M, D) raw features of the same shots without the prompt, as the query graph would give them.
         owners: int64 (M,) class of each shot.
@@ -352,4 +352,13 @@ class Bank:
         Raises:
             BankError: damaged, not a bank, or of another schema.
         """
-        return cls(**read_parts(path))
+        parts = read_parts(path)
+        try:
+            return cls(**parts)
+        except BankError as cause:
+            raise BankError(
+                f"{path} is damaged: {cause.what}",
+                expected=cause.expected,
+                got=cause.got,
+                next_step="put a copy of the file in its place, or move it away and teach its classes again",
+            ) from cause

@@ -61,19 +61,25 @@ class Bundle:
                 f"no bundle at {path}",
                 expected="the folder that `sp-edge export` wrote",
                 got="a file" if path.exists() else "nothing",
+                next_step="sp-edge export makes one of a checkpoint",
             )
         content = read_json(path / MANIFEST, BundleError)
         manifest = Manifest.from_json(content)
         if content.get("seal") != seal(content):
-            raise BundleError("the bundle's manifest has changed", next_step="copy or export the bundle again")
+            raise BundleError("the bundle's manifest has changed", next_step=_AGAIN)
         for name, entry in manifest.files.items():
             _check(name, entry, _entry(inside(path, name, BundleError)))
         try:
             prompts = PromptTable.read(_read(path, manifest, PROMPTS), PROMPTS)
         except PromptError as cause:
-            raise BundleError("the bundle's prompt table cannot be used", got=str(cause)) from cause
+            raise BundleError("the bundle's prompt table cannot be used", got=str(cause), next_step=_AGAIN) from cause
         if prompts.text != manifest.text:
-            raise BundleError("the prompt table is of another text encoder", expected=str(manifest.text), got=str(prompts.text))
+            raise BundleError(
+                "the prompt table is of another text encoder",
+                expected=str(manifest.text),
+                got=str(prompts.text),
+                next_step=_AGAIN,
+            )
         return cls(path, manifest, prompts)
 
     @cached_property
@@ -150,11 +156,17 @@ class Bundle:
                 )
         mean, within = tensors["mean"], tensors["within"]
         if not np.linalg.norm(mean.astype(np.float64)) <= 1.001:  # NaN is not
-            raise BundleError("the bundle's background has no mean of features of length one", expected="a length of at most 1")
+            raise BundleError(
+                "the bundle's background has no mean of features of length one",
+                expected="a length of at most 1",
+                next_step=_AGAIN,
+            )
         symmetric = bool(np.isfinite(within).all()) and np.allclose(within, within.T, atol=1e-6)
         variances = np.linalg.eigvalsh(within.astype(np.float64)) if symmetric else np.array([-np.inf])
         if not variances[0] >= -1e-4 * variances[-1]:  # which float32 rounding does not reach
-            raise BundleError("the bundle's background is no covariance", expected="finite, symmetric, variances from 0 up")
+            raise BundleError(
+                "the bundle's background is no covariance", expected="finite, symmetric, variances from 0 up", next_step=_AGAIN
+            )
         return Background(mean, within)
 
     def familiarity(self) -> Familiarity | None:
@@ -168,10 +180,17 @@ class Bundle:
         try:
             found = Familiarity.read(self.read(FAMILIARITY), FAMILIARITY)
         except PromptError as cause:
-            raise BundleError("the bundle's familiarity cannot be used", expected=cause.expected, got=str(cause)) from cause
+            raise BundleError(
+                "the bundle's familiarity cannot be used", expected=cause.expected, got=str(cause), next_step=_AGAIN
+            ) from cause
         if len(found.mean) != self.manifest.text.dim:
             dim = self.manifest.text.dim
-            raise BundleError("the bundle's familiarity does not fit", expected=f"of {dim} numbers", got=str(len(found.mean)))
+            raise BundleError(
+                "the bundle's familiarity does not fit",
+                expected=f"of {dim} numbers",
+                got=str(len(found.mean)),
+                next_step=_AGAIN,
+            )
         return found
 
     def golden(self) -> Golden:
@@ -185,13 +204,17 @@ class Bundle:
             images = np.stack([load_image(self.read(name)) for name in metadata["images"]])
             golden = Golden(images, tensors["prompts"], tensors["query"], tensors["support"])
         except (KeyError, TypeError, ValueError, ImageError) as cause:
-            raise BundleError("the golden pictures do not fit together", got=f"{type(cause).__name__}: {cause}") from cause
+            raise BundleError(
+                "the golden pictures do not fit together", got=f"{type(cause).__name__}: {cause}", next_step=_AGAIN
+            ) from cause
         count, side, dim = len(images), self.manifest.preprocess.image_size, self.manifest.feature_dim
         shapes = {"images": (side, side, 3), "prompts": (self.manifest.text.dim,), "query": (dim,), "support": (dim,)}
         for part, shape in shapes.items():
             got = getattr(golden, part).shape
             if got != (count, *shape):
-                raise BundleError(f"the golden {part} do not fit", expected=str((count, *shape)), got=str(got))
+                raise BundleError(
+                    f"the golden {part} do not fit", expected=str((count, *shape)), got=str(got), next_step=_AGAIN
+                )
         return golden
 
 

@@ -11,6 +11,7 @@ from sp_edge.errors import BundleError
 FOLDER = "text"
 # Least cosine between a prompt of the graph and one of the encoder that it was made from.
 COSINES = {"fp32": 0.9999, "int8": 0.99}
+_AGAIN = "export it again with this version of sp-edge"
 _COUNTS = ("max_tokens", "names")
 _TEXTS = ("precision", "graph", "tokenizer", "golden")
 
@@ -55,7 +56,9 @@ class TextPart:
             BundleError: a field is missing or impossible.
         """
         if not isinstance(value, Mapping):
-            raise BundleError("the manifest's text encoder is incomplete", expected="an object", got=repr(value)[:80])
+            raise BundleError(
+                "the manifest's text encoder is incomplete", expected="an object", got=repr(value)[:80], next_step=_AGAIN
+            )
         cosines: list[Any] = [value.get(key) for key in ("cosine_mean", "cosine_min")]
         if (
             not all(isinstance(value.get(key), str) for key in _TEXTS)
@@ -68,5 +71,6 @@ class TextPart:
                 expected=f"{', '.join(_TEXTS)}; positive {' and '.join(_COUNTS)}; cosine_mean and cosine_min; "
                 f"precision {' or '.join(COSINES)}",
                 got=repr(dict(value))[:200],
+                next_step=_AGAIN,
             )
         return cls(**{key: value[key] for key in cls.__dataclass_fields__})

@@ -71,8 +71,16 @@ class Checkpoint:
             CheckpointError: damaged, not a checkpoint, of another schema, or the weights do not fit the settings.
         """
         tensors, described = load_tensors(path, CheckpointError)
-        if described.get("kind") != "checkpoint" or described.get("schema") != SCHEMA:
-            raise CheckpointError(f"{path} is not a checkpoint", expected=f"a file that `sp-edge train` wrote, schema {SCHEMA}")
+        if described.get("kind") != "checkpoint":
+            raise CheckpointError(f"{path} is not a checkpoint", expected="a file that `sp-edge train` wrote")
+        schema = described.get("schema")
+        if schema != SCHEMA:
+            raise CheckpointError(
+                f"{path} has another schema",
+                expected=str(SCHEMA),
+                got=repr(schema)[:80],
+                next_step="use the version of sp-edge that wrote it, or train again",
+            )
         try:
             settings = Settings.from_mapping(described["settings"])
             prompts = PromptTable(

@@ -305,9 +305,10 @@ def test_weights_have_to_fit(parts: tuple[dict[str, Any], dict[str, Any]], tmp_p
 def test_another_schema_is_refused(parts: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path, schema: object) -> None:
     path = tmp_path / "c.safetensors"
     save_tensors(path, parts[0], {**parts[1], "schema": schema})
-    with pytest.raises(CheckpointError, match="not a checkpoint") as raised:
+    with pytest.raises(CheckpointError, match="another schema") as raised:
         Checkpoint.load(path)
-    assert f"schema {SCHEMA}" in raised.value.expected
+    assert (raised.value.expected, raised.value.got) == (str(SCHEMA), repr(schema))
+    assert "the version of sp-edge that wrote it" in raised.value.next_step
 
 
 def test_other_files_of_ours_are_refused(tmp_path: Path) -> None:

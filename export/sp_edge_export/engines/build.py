@@ -154,7 +154,11 @@ class _Build:
         if monitor.stopped_by is not None:
             raise monitor.stopped_by
         if built is None:
-            raise ExportError(f"TensorRT {trt.__version__} could not build {name}", got=self._errors())
+            raise ExportError(
+                f"TensorRT {trt.__version__} could not build {name}",
+                got=self._errors(),
+                next_step="sp-edge doctor looks at memory and versions",
+            )
         if self._has_gpu:
             measured = bytes(config.get_timing_cache().serialize())
             if measured != before:
@@ -175,7 +179,11 @@ class _Build:
             words = "; ".join(
                 f"{error.node_operator()} node {error.node()} '{error.node_name()}': {error.desc()}" for error in errors
             )
-            raise ExportError(f"TensorRT {trt.__version__} cannot read {name}", got=words or self._errors())
+            raise ExportError(
+                f"TensorRT {trt.__version__} cannot read {name}",
+                got=words or self._errors(),
+                next_step="sp-edge export --opset 19 makes graphs for older parsers",
+            )
 
     def _config(self, builder: Any) -> Any:
         trt, options = self._trt, self._options

@@ -86,7 +86,9 @@ def _frames(capture: Any, cv2: Any, request: CaptureRequest) -> Iterator[Capture
             if not capture.grab():
                 if time.monotonic() - latest > request.timeout:
                     raise SourceError(
-                        f"{redact(request.address)} gives no frames", expected=f"one within {request.timeout:g} s"
+                        f"{redact(request.address)} gives no frames",
+                        expected=f"one within {request.timeout:g} s",
+                        next_step="check the cable",
                     )
                 time.sleep(RETRY)  # a camera's hiccup
                 continue

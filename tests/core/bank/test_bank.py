@@ -647,6 +647,15 @@ def test_features_and_prompts_are_as_long_as_the_bundles(bundle: Bundle, tmp_pat
         Bank.load(tmp_path / "bank", bundle)
 
 
+def test_the_error_of_a_damaged_bank_names_the_file_and_what_to_do(bundle: Bundle, tmp_path: Path) -> None:
+    tensors, described = stored(bundle, tmp_path / "bank")
+    save_tensors(tmp_path / "bank", {**tensors, "query": np.full_like(tensors["query"], np.nan)}, described)
+    with pytest.raises(BankError, match="not finite") as raised:
+        Bank.load(tmp_path / "bank", bundle)
+    assert str(tmp_path / "bank") in raised.value.what
+    assert "teach its classes again" in raised.value.next_step
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
