@@ -155,7 +155,10 @@ def k_centre(features: NDArray[np.float32], count: int) -> NDArray[np.int64]:
 
 
 def farness(features: NDArray[np.float32], known: NDArray[np.float32]) -> float:
-    """Median cosine distance of rows to the nearest known one, in that of the known ones to each other; both of length one."""
+    """Median cosine distance of features to the nearest known one, divided by that of the known ones to each other.
+
+    Both are float32 (n, D), of length one.
+    """
     own = known @ known.T
     np.fill_diagonal(own, -1)
     usual = np.median(1 - own.max(axis=1))

@@ -198,7 +198,8 @@ class Bank:
             support: float32 (K, D), from the support graph with that prompt.
             query: float32 (K, D), of the same shots without it.
             crops: K pictures that the network saw, as `bank.crops.encode_crop` gives them.
-            threshold: of a new class, as `with_threshold` sets it; a known class keeps its own.
+            threshold: of the class, as `with_threshold` sets it. By default a known class keeps its own, and a new one is
+                calibrated.
             strength: of the class's prompt with all its shots, as `with_strength` sets it. By default a known class keeps
                 its own, and a new one has the bundle's times the prompt's familiarity.
             familiarity: of the prompt, 0 to 1; see `sp_edge.prompts.familiarity`.
@@ -232,7 +233,7 @@ class Bank:
         else:
             index, names = len(self.names), (*self.names, clean)
             prompts = np.concatenate([self.prompts, prompt[None]])
-            thresholds = np.append(self.thresholds, _threshold(threshold))
+            thresholds = np.append(self.thresholds, _threshold(None))
             strengths = np.append(self.strengths, self.bundle_strength * familiarity)
         described = {clean: tuple(map(clean_sentence, description))} if description else {}
         return replace(
@@ -240,7 +241,7 @@ class Bank:
             names=names,
             descriptions={**self.descriptions, **described},
             prompts=prompts,
-            thresholds=thresholds,
+            thresholds=thresholds if threshold is None else _with_row(thresholds, index, _threshold(threshold)),
             strengths=strengths if strength is None else _with_row(strengths, index, strength),
             support=np.concatenate([self.support, support]),
             query=np.concatenate([self.query, query]),

@@ -84,7 +84,7 @@ def pack(crops: Crops) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def unpack(content: NDArray[np.uint8], ends: NDArray[np.int64]) -> Crops:
-    """What `pack` was given.
+    """What `pack` was given, of what it gave: uint8 (B,), the JPEGs in a row, and int64 (M,), where each ends.
 
     Raises:
         BankError: the two do not fit together.

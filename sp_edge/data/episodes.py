@@ -81,14 +81,14 @@ class Features:
     support: NDArray[np.float32]
 
     def only(self, rows: NDArray[np.int64]) -> Features:
-        """The features of some pictures."""
+        """The features of some pictures: rows int64 (m,)."""
         return Features(self.query[rows], self.support[rows])
 
     def mixed(self, strength: float | NDArray[np.float64]) -> Features:
         """Weaker prompts: support features s f(x | g(y)) + (1 - s) f(x) from prompted ones, f(x | g(y)).
 
         Args:
-            strength: s, 0 to 1, of all pictures or (n,) of each.
+            strength: s, 0 to 1, of all pictures, or float64 (n,) of each.
         """
         if np.all(strength == np.float64(1)):
             return self

@@ -61,7 +61,7 @@ class PromptedNetwork(nn.Module):
         self.familiarity: Familiarity | None = None
 
     def familiarity_of(self, prompts: NDArray[np.float32]) -> NDArray[np.float64]:
-        """How much of its strength each of the prompts (..., T) gets, 0 to 1; all of it where nothing tells."""
+        """How much of its strength each prompt gets: float32 (..., T) -> float64 (...), 0 to 1; 1 where nothing tells."""
         return np.ones(prompts.shape[:-1]) if self.familiarity is None else self.familiarity(prompts)
 
     @property

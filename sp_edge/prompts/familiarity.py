@@ -51,7 +51,7 @@ class Familiarity:
 
     @classmethod
     def of(cls, names: NDArray[np.float32]) -> Familiarity:
-        """Of the vectors (n, T) of n base classes.
+        """Of the vectors of n base classes, float32 (n, T).
 
         Raises:
             PromptError: fewer than two vectors, or numbers that cannot be.

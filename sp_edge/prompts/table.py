@@ -235,7 +235,7 @@ def class_vectors(
 
 
 def rescaled(vectors: NDArray[np.float32], names: Sequence[str], norm: float) -> NDArray[np.float32]:
-    """The vectors (n, T) of `names`, each at the length `norm`.
+    """The vectors of `names`, float32 (n, T), each at the length `norm`.
 
     Raises:
         PromptError: a vector is zero.

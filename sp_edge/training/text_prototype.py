@@ -91,10 +91,12 @@ def check_classes(count: int) -> None:
 def fit_ridge(
     text: NDArray[np.float64], prototypes: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], TextFit]:
-    """Ridge regression from text vectors (n, T) to class prototypes (n, D), its penalty chosen by leaving one class out.
+    """Ridge regression from text vectors, float64 (n, T), to class prototypes, float64 (n, D).
+
+    Its penalty is chosen by leaving one class out.
 
     Returns:
-        Weight (D, T), bias (D,), and how well they do.
+        Weight float64 (D, T), bias float64 (D,), and how well they do.
 
     Raises:
         DataError: fewer than three classes.

@@ -101,7 +101,7 @@ def test_a_bank_of_a_later_version_may_hold_more(own: Path, bundle: Bundle) -> N
 
 
 @pytest.mark.parametrize(
-    ("schema", "words"), [(4, ("export it again", "enroll its classes again")), (6, ("update sp-edge",) * 2)]
+    ("schema", "words"), [(4, ("export it again", "teach its classes again")), (6, ("update sp-edge",) * 2)]
 )
 def test_other_schemas_are_refused_with_what_to_do(own: Path, bundle: Bundle, schema: int, words: tuple[str, str]) -> None:
     content = json.loads((own / "model.spedge" / MANIFEST).read_text()) | {"schema": schema}

@@ -84,6 +84,6 @@ def _hlg_nits(code: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def cube(table: NDArray[np.float64]) -> str:
-    """The table as a .cube file, whose red index runs fastest."""
+    """The table, float64 (n, n, n, 3) by red, green and blue, as a .cube file, whose red index runs fastest."""
     rows = table.transpose(2, 1, 0, 3).reshape(-1, 3)
     return f"LUT_3D_SIZE {len(table)}\n" + "\n".join(f"{r:.5f} {g:.5f} {b:.5f}" for r, g, b in rows) + "\n"

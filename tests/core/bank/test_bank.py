@@ -143,12 +143,13 @@ def test_classes_are_taught_in_order_and_shots_join_their_class(bundle: Bundle) 
     assert bank.names == ("red fox", "polar bear", "café")
     assert bank.owners.tolist() == [0, 0, 1, 2, 2, 2]
     assert bank.thresholds.tolist() == pytest.approx([0, 0.1, 0.2])
-    more = bank.add("red_fox", prompt(0), *shots(1, 9), threshold=0.9)
+    more = bank.add("red_fox", prompt(0), *shots(1, 9))
     check(more)
     assert more.names == bank.names
     assert more.shots("red fox") == 3
     assert more.owners.tolist() == [0, 0, 1, 2, 2, 2, 0]
     assert more.thresholds.tolist() == bank.thresholds.tolist(), "a known class keeps its own"
+    assert bank.add("red_fox", prompt(0), *shots(1, 9), threshold=0.5).thresholds[0] == 0.5, "unless another is given"
     np.testing.assert_array_equal(more.support[-1:], shots(1, 9)[0])
     np.testing.assert_array_equal(more.query[-1:], shots(1, 9)[1])
 

@@ -21,7 +21,7 @@ def test_a_bank_does_not_differ_from_itself(bundle: Bundle) -> None:
 
 def test_what_differs_by_hand(bundle: Bundle) -> None:
     old = taught(bundle)
-    new = old.remove("polar bear").remove("café", 1).add("café", prompt(2), *shots(2, 50), threshold=0)
+    new = old.remove("polar bear").remove("café", 1).add("café", prompt(2), *shots(2, 50))
     new = new.add("wolf", prompt(9), *shots(2, 60), threshold=0.7, strength=0.4).with_strength("red fox", 0.5)
     assert diff(old, new) == (
         ClassChange("red fox", "changed", (2, 2), 0, 0, False, (0.0, 0.0), (0.8, 0.5)),

@@ -18,7 +18,7 @@ from sp_edge.errors import BankError
 def test_classes_come_together_and_shots_join_theirs(bundle: Bundle) -> None:
     ours = taught(bundle)
     theirs = Bank.empty(bundle).add("wolf", prompt(9), *shots(2, 60), threshold=0.7, strength=0.3)
-    theirs = theirs.add("café", prompt(2), *shots(3, 2), threshold=0.2).add("café", prompt(2), *shots(1, 70), threshold=0)
+    theirs = theirs.add("café", prompt(2), *shots(3, 2), threshold=0.2).add("café", prompt(2), *shots(1, 70))
     merged = merge(ours, theirs)
     assert merged.names == ("red fox", "polar bear", "café", "wolf")
     assert merged.owners.tolist() == [0, 0, 1, 2, 2, 2, 3, 3, 2]
