@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -195,23 +196,23 @@ def _prompts(old: Bank, bundle: Bundle, given: PromptTable | None) -> dict[str, 
     if given is not None:
         bundle.prompts.with_table(given)  # refuses one that was made in another way
     alike = old.text == bundle.manifest.text
-    namer, empty = Namer(bundle), Bank.empty(bundle)
+    empty = Bank.empty(bundle)
     found: dict[str, Prompt] = {}
     failed: list[PromptError] = []
-    for name, row in old.rows.items():
-        sentences = old.descriptions.get(name)
-        try:
-            if given is not None and name in given:
-                found[name] = Prompt.of_table(given, name, "given")
-            elif alike:
-                found[name] = Prompt(old.prompts[row], "bank", sentences or ())
-            elif sentences is not None and bundle.prompts.descriptions.get(name) != sentences:
-                found[name] = namer.prompt(empty, name, sentences)
-            else:
-                found[name] = namer.prompt(empty, name)
-        except PromptError as error:
-            failed.append(error)
-    namer.close()
+    with closing(Namer(bundle)) as namer:
+        for name, row in old.rows.items():
+            sentences = old.descriptions.get(name)
+            try:
+                if given is not None and name in given:
+                    found[name] = Prompt.of_table(given, name, "given")
+                elif alike:
+                    found[name] = Prompt(old.prompts[row], "bank", sentences or ())
+                elif sentences is not None and bundle.prompts.descriptions.get(name) != sentences:
+                    found[name] = namer.prompt(empty, name, sentences)
+                else:
+                    found[name] = namer.prompt(empty, name)
+            except PromptError as error:
+                failed.append(error)
     if failed:
         first = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""

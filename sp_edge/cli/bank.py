@@ -10,7 +10,7 @@ import click
 from sp_edge.cli.arguments import bank_and_others, bank_beside, existing_bank, split_bundle
 from sp_edge.cli.banks import lines_of, merge, show_diff
 from sp_edge.cli.common import Command, Ordered
-from sp_edge.cli.shared import PATH, backend_options, bank_option, json_option
+from sp_edge.cli.shared import PATH, backend_options, bank_option, json_option, prompts_option
 from sp_edge.cli.trial import test
 from sp_edge.columns import table
 from sp_edge.errors import BankError, SettingsError
@@ -77,7 +77,9 @@ def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot:
     "--strength", type=click.FloatRange(0, 1), help="Set how much its name counts beside one picture, 0 to 1; 0 ignores it."
 )
 @click.option(
-    "--threshold", type=click.FloatRange(-1, 1), help="Believe it from this cosine on, -1 to 1. Below, it is unknown."
+    "--threshold",
+    type=click.FloatRange(-1, 1),
+    help="Accept the class from this cosine on, -1 to 1. Below it, a picture is unknown.",
 )
 @click.option("--auto-threshold", is_flag=True, help="Let the calibration choose the threshold again.")
 def set_class(
@@ -165,9 +167,7 @@ def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
 @bank_option
-@click.option(
-    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Take names from this file of `sp-edge prompts`, too."
-)
+@prompts_option
 @json_option("what changed")
 @backend_options
 def renew(

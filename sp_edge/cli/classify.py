@@ -45,7 +45,7 @@ def classify(
 ) -> None:
     """Recognize pictures: files, or folders of them.
 
-    Pictures that cannot be read are passed over and named; the exit code is 2 then.
+    Pictures that cannot be read are skipped and named; the exit code is 2 then.
 
     \b
     Examples:
@@ -91,7 +91,7 @@ def classify(
             rows.append([file, prediction.label, f"{prediction.similarity:.3f}", top])
     if rows and json_file != "-":
         click.echo(table(["picture", "label", "cosine", "best"], rows, text=["label", "best"]))
-    refuse_unreadable(broken, "were passed over", of=len(files))
+    refuse_unreadable(broken, "were skipped", of=len(files))
 
 
 def json_sink(file: str) -> Sink:

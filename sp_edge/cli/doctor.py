@@ -14,7 +14,7 @@ from sp_edge.cli.shared import json_option
 @json_option("all findings")
 @click.pass_context
 def doctor(context: click.Context, /, json_file: Path | None) -> None:
-    """Say what is missing on this machine, and how to mend it.
+    """Say what is missing on this machine, and how to fix it.
 
     The exit code is 1 if something that sp-edge needs is missing. Everything else is optional.
     """

@@ -11,7 +11,7 @@ import click
 
 from sp_edge.cli.arguments import bank_beside, split_bundle
 from sp_edge.cli.common import Command, refuse_unreadable, unreadable
-from sp_edge.cli.shared import PATH, backend_options, bank_option, json_option
+from sp_edge.cli.shared import PATH, backend_options, bank_option, json_option, prompts_option
 from sp_edge.errors import BankError, DataError, ImageError, PromptError
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ _ALONE = 0.05  # strength below which a class's pictures decide practically alon
 )
 @bank_option
 @click.option("--description", "sentences", multiple=True, help="Describe the class in a sentence; several are averaged.")
-@click.option(
-    "--prompts", "extra", type=PATH, metavar="FILE", multiple=True, help="Take names from this file of `sp-edge prompts`, too."
-)
+@prompts_option
 @click.option(
     "--strength",
     type=click.FloatRange(0, 1),
@@ -79,7 +77,7 @@ def enroll(
     bundle carries. A class that was taught before gets further pictures. `sp-edge bank undo` takes the last change back.
 
     Teach many classes at once with --from: every folder in FOLDER is a class. All of them are taught in one step, or none.
-    Pictures that cannot be read are passed over and named; the exit code is 2 then.
+    Pictures that cannot be read are skipped and named; the exit code is 2 then.
 
     \b
     Examples:

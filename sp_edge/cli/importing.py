@@ -29,7 +29,9 @@ from sp_edge.errors import SettingsError
     metavar="NAME=VALUE",
     help="Set what the file does not tell, such as model.layer=3-1. Repeat it for several.",
 )
-@click.option("--prompts", type=PATH, metavar="FILE", help="Read its prompts from a file of `sp-edge prompts --out`.")
+@click.option(
+    "--prompts", type=PATH, metavar="FILE", help="Read the prompts from this file, which `sp-edge prompts --out` wrote."
+)
 def import_(
     checkpoint: Path,
     out: Path | None,

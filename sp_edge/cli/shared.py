@@ -74,3 +74,11 @@ bank_option = click.option(
     metavar="FILE",
     help="Use this file of taught classes.  [default: classes.spbank beside the bundle]",
 )
+prompts_option = click.option(
+    "--prompts",
+    "extra",
+    type=PATH,
+    metavar="FILE",
+    multiple=True,
+    help="Take further names from this file, which `sp-edge prompts --out` wrote.",
+)

@@ -97,7 +97,7 @@ def stream(
 
     SOURCE is a camera (0, /dev/video0, csi://0), a stream (rtsp://, http://), a video, a picture, a folder, a glob, a GStreamer
     pipeline that ends in appsink, or test://. Several sources share the network. OUTPUT gets the annotated video (.mp4 or
-    .webm). Pictures that cannot be read are passed over and named; the exit code is 2 then.
+    .webm). Pictures that cannot be read are skipped and named; the exit code is 2 then.
 
     \b
     Examples:
@@ -169,7 +169,7 @@ def stream(
         stop_on_signals()
         summary = run_stream(recognizer, sources, sinks, options)
     _report(summary)
-    refuse_unreadable(summary.unreadable, "were passed over")
+    refuse_unreadable(summary.unreadable, "were skipped")
 
 
 def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[str], str | None]:

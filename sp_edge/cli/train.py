@@ -128,7 +128,7 @@ def _protocol(protocol: EvalSettings) -> str:
     type=click.IntRange(1),
     help="Give this many support pictures a class. Repeat it to measure several.  [default: the run's]",
 )
-@click.option("--n-query", type=click.IntRange(1), help="Ask this many query pictures a class.  [default: the run's]")
+@click.option("--n-query", type=click.IntRange(1), help="Classify this many query pictures a class.  [default: the run's]")
 @click.option("--episodes", type=click.IntRange(2), help="Measure on this many episodes.  [default: the run's]")
 @click.option(
     "--classifier",
@@ -143,7 +143,13 @@ def _protocol(protocol: EvalSettings) -> str:
 @click.option(
     "--strength", type=click.FloatRange(0, 1), help="Set how strongly a prompt counts, 0 to 1.  [default: what training chose]"
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Draw other episodes with another number.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Draw the episodes by this number; another one draws others.",
+)
 @training_device
 @json_option("the figures")
 def evaluate(

@@ -13,10 +13,11 @@ from sp_edge.bank.crops import encode_crop
 from sp_edge.bank.file import BankFile
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import write_manifest
-from sp_edge.errors import BankError, PromptError
+from sp_edge.errors import BankError, BundleError, PromptError
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable
 from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from sp_edge_runtime.naming import Namer
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.renewal import Renewal, renew, renewed_bank
 
@@ -202,3 +203,19 @@ def test_a_bundle_that_was_exported_again_needs_none(file: Path, toy_bundle: Pat
     write_manifest(again, dataclasses.replace(bundle.manifest, versions={"sp-edge": "another"}))
     with Recognizer.load(again, bank=file) as recognizer:
         assert recognizer.bank.names == ("red", "green", "blue")
+
+
+def test_the_text_encoder_is_given_back_where_it_cannot_be_used(
+    file: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Namer] = []
+
+    def broken(namer: Namer, *_: object) -> None:
+        raise BundleError("the text encoder cannot be used")
+
+    monkeypatch.setattr(Namer, "prompt", broken)
+    monkeypatch.setattr(Namer, "close", closed.append)
+    old = dataclasses.replace(Bank.read(file), text=dataclasses.replace(Bank.read(file).text, template="{}!"))
+    with pytest.raises(BundleError, match="cannot be used"):
+        renewed(old, other)
+    assert len(closed) == 1
