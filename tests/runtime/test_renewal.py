@@ -213,8 +213,11 @@ def test_the_text_encoder_is_given_back_where_it_cannot_be_used(
     def broken(namer: Namer, *_: object) -> None:
         raise BundleError("the text encoder cannot be used")
 
+    def close(namer: Namer) -> None:
+        closed.append(namer)
+
     monkeypatch.setattr(Namer, "prompt", broken)
-    monkeypatch.setattr(Namer, "close", closed.append)
+    monkeypatch.setattr(Namer, "close", close)
     old = dataclasses.replace(Bank.read(file), text=dataclasses.replace(Bank.read(file).text, template="{}!"))
     with pytest.raises(BundleError, match="cannot be used"):
         renewed(old, other)
