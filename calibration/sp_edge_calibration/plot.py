@@ -26,7 +26,7 @@ def draw(report: Report) -> str:
         _text(_LEFT, 24, "Calibration", size=16, weight=600),
         _text(
             _LEFT + 100, 24,
-            f"{report.calibration['chosen']} pictures; int8 with every layer quantised: cosine {report.cosine_mean:.5f} mean, "
+            f"{report.calibration['chosen']} pictures; int8 with every layer quantized: cosine {report.cosine_mean:.5f} mean, "
             f"{report.cosine_min:.5f} least", fill=_QUIET,
         ),
         _text(first, 52, "largest value that goes in (log scale)", fill=_QUIET),

@@ -276,6 +276,6 @@ Few-shot recognition with Semantic Prompt (arXiv 2303.14123), exported by sp-edg
 - trained on: {settings.data.source}, {len(checkpoint.classes.get("train", ()))} base classes
 - text encoder: {settings.text.encoder}, "{settings.text.template}", {carried}
 
-What it may be used for follows from the licence of the pictures that it was trained on. `manifest.json` holds the figures.
+What it may be used for follows from the license of the pictures that it was trained on. `manifest.json` holds the figures.
 Check a copy with `sp-edge verify`, teach it with `sp-edge enroll`.
 """

@@ -93,6 +93,6 @@ def _show(report: Report) -> None:
         figures = [[v.name, v.pictures, f"{100 * v.fp32:.1f}", f"{100 * v.int8:.1f}"] for v in report.classes]
         click.echo("\n" + table(["class", "pictures", "fp32 %", "int8 %"], figures))
     click.echo(
-        f"\nint8 with every layer quantised: cosine {report.cosine_mean:.6f} mean, {report.cosine_min:.6f} least, "
+        f"\nint8 with every layer quantized: cosine {report.cosine_mean:.6f} mean, {report.cosine_min:.6f} least, "
         f"on {report.calibration['chosen']} pictures; 1 - cosine of single layers on {report.sensitivity_pictures}"
     )

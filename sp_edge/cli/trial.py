@@ -82,7 +82,7 @@ def test(
     spelt = {name.casefold(): name for name in bank.names}
     for row in found.foreign:
         if meant := spelt.get(row.name.casefold()):
-            click.echo(f"'{row.name}' counts as not taught: the class is spelt '{meant}'")
+            click.echo(f"'{row.name}' counts as not taught: the class is spelled '{meant}'")
     if loose := image_files(places[0]):
         click.echo(f"pictures directly in {places[0]} have no class: {len(loose)} left out")
     if json_file:

@@ -611,4 +611,4 @@ def test_a_stop_from_outside_leaves_whole_files(taught: Path, order: signal.Sign
     _, err = running.communicate(timeout=60)
     assert (running.returncode, "a second" in err) == (0, True)
     lines = [json.loads(line) for line in (taught / "frames.jsonl").read_text("utf-8").splitlines()]
-    assert [line["state"] for line in lines if line.get("event") == "state"] == ["initialising", "running"]
+    assert [line["state"] for line in lines if line.get("event") == "state"] == ["initializing", "running"]

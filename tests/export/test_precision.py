@@ -157,7 +157,7 @@ def test_a_network_of_which_nothing_can_be_quantised_is_refused(
     monkeypatch.setattr(module, "quantizable", lambda _: [])  # as of a vision transformer, whose one convolution is the stem
     files = {graph: bundle.graph(graph, "fp32") for graph in ("query", "support")}
     judge = Judge(0)
-    with pytest.raises(ExportError, match=r"int8 would quantise nothing of this network[\s\S]*next: --precision fp16"):
+    with pytest.raises(ExportError, match=r"int8 would quantize nothing of this network[\s\S]*next: --precision fp16"):
         module.convert(job(files, inputs, judge, tmp_path))
     assert judge.seen == []
 
@@ -195,7 +195,7 @@ def test_costly_layers_are_left_out_until_it_passes(
     assert ("sensitivity" in made.record) == bool(needed)
     if needed:
         assert made.record["sensitivity"]["cosine_lost"] == costs
-        assert any("does not pass with every layer quantised" in word for word in log.messages)
+        assert any("does not pass with every layer quantized" in word for word in log.messages)
 
 
 def test_what_never_passes_is_left_to_the_gate(

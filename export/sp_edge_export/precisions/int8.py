@@ -51,7 +51,7 @@ def convert(job: Conversion) -> Converted:
     models = {"folded": {graph: load_graph(file) for graph, file in job.sources.items()}}
     if not quantizable(models["folded"]["query"]):
         raise ExportError(
-            "int8 would quantise nothing of this network",
+            "int8 would quantize nothing of this network",
             expected="convolutions behind the first",
             got="none, as in a vision transformer",
             next_step="--precision fp16",
@@ -82,7 +82,7 @@ def convert(job: Conversion) -> Converted:
     record: dict[str, Any] = {"variant": best, "tried": {name: parity.to_json() for name, parity in tried.items()}}
     skip: list[str] = []
     if parity.failure(job.max_drop) is not None:
-        _log.info(f"int8 does not pass with every layer quantised: measuring what each costs, on {PICTURES} pictures")
+        _log.info(f"int8 does not pass with every layer quantized: measuring what each costs, on {PICTURES} pictures")
         costs = sensitivities(models[best]["query"], ranges[best]["query"], job.inputs["query"], progress=True)
         record["sensitivity"] = {"pictures": PICTURES, "cosine_lost": costs}
         names = [layer.name for layer in quantizable(models[best]["support"])]

@@ -118,7 +118,7 @@ def deepstream_graph(bundle: Bundle, bank: Bank, precision: str, classifier: str
 
 def _config(bundle: Bundle, precision: str, max_batch: int) -> str:
     side = bundle.manifest.preprocess.image_size
-    return f"""# nvinfer: sp-edge, bundle {bundle.fingerprint[:12]}, {precision}. Normalisation is inside the graph.
+    return f"""# nvinfer: sp-edge, bundle {bundle.fingerprint[:12]}, {precision}. Normalization is inside the graph.
 [property]
 gpu-id=0
 onnx-file={GRAPH}

@@ -61,7 +61,7 @@ class LoadedEngine:
         content = plan.read()
         with cuda.current():
             try:
-                self._engine = self._given(runtime.deserialize_cuda_engine(content), "deserialise it")
+                self._engine = self._given(runtime.deserialize_cuda_engine(content), "deserialize it")
                 self._check()
                 self._context = self._given(self._engine.create_execution_context(), "make an execution context")
                 self._stream = cuda.stream()

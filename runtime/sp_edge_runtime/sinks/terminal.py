@@ -33,7 +33,7 @@ class TerminalSink:
 
     def event(self, event: StreamEvent) -> None:
         """Prints a source's new state; what appeared or left is a label that changed, which `write` prints."""
-        if isinstance(event, StateChange) and event.state is not State.INITIALISING:
+        if isinstance(event, StateChange) and event.state is not State.INITIALIZING:
             self._line(event.source, event.state.value + (f" ({event.reason})" if event.reason else ""))
             if event.state is State.RESTARTING:
                 self._labels.pop(event.source, None)

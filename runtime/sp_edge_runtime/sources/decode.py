@@ -101,7 +101,7 @@ class Decoder:
             raise SourceError(
                 f"the frames of {self._name} have a form that is not supported",
                 expected="a pixel format that FFmpeg converts to RGB",
-                got=f"{frame.format.name}, colour space {frame.colorspace}: {cause}",
+                got=f"{frame.format.name}, color space {frame.colorspace}: {cause}",
                 next_step="ffmpeg -i VIDEO -pix_fmt yuv420p readable.mp4",
             ) from cause
 

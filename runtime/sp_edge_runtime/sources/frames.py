@@ -43,11 +43,11 @@ class VideoFrame:
 class State(str, Enum):
     """What a live source is doing.
 
-    INITIALISING until its first frame, RUNNING while frames come, RESTARTING from a failure to the next frame, ENDED when the
+    INITIALIZING until its first frame, RUNNING while frames come, RESTARTING from a failure to the next frame, ENDED when the
     source said that it is over or was closed, ERROR when it failed and is not tried again.
     """
 
-    INITIALISING = "initialising"
+    INITIALIZING = "initializing"
     RUNNING = "running"
     RESTARTING = "restarting"
     ENDED = "ended"

@@ -132,7 +132,7 @@ def _refuse_hdr(pipeline: Any) -> None:
             "the pipeline's video has high dynamic range",
             expected="standard dynamic range",
             got=hdr[0],
-            next_step="give the file or stream itself, without a pipeline: its colours are then converted",
+            next_step="give the file or stream itself, without a pipeline: its colors are then converted",
         )
 
 

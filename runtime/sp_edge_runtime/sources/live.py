@@ -101,8 +101,8 @@ class LiveSource(Source):
         self._next_id = 0
         self._news = threading.Condition()
         self._watchers: list[threading.Event] = []
-        self.state = State.INITIALISING
-        self._turn(State.INITIALISING)
+        self.state = State.INITIALIZING
+        self._turn(State.INITIALIZING)
         self._supervisor = threading.Thread(target=self._supervise, name=f"supervisor of {name}", daemon=True)
         self._supervisor.start()
 
@@ -114,7 +114,7 @@ class LiveSource(Source):
         """
         if not self._wait:
             with self._news:
-                self._news.wait_for(lambda: self.state is not State.INITIALISING)
+                self._news.wait_for(lambda: self.state is not State.INITIALIZING)
             self._check()
 
     def __iter__(self) -> Iterator[VideoFrame]:

@@ -148,7 +148,7 @@ def test_a_gpu_that_fails_is_named(bundle: Bundle, engines: Path, tensorrt: Stan
     tensorrt.refuses = "deserialise"
     with open_backend(bundle, engines=engines) as backend:
         assert backend.description.startswith("ONNX Runtime")
-        assert "TensorRT could not deserialise it" in backend.description
+        assert "TensorRT could not deserialize it" in backend.description
     assert tensorrt.driver.clean
 
 

@@ -85,4 +85,4 @@ def test_pixels_that_cannot_be_converted_are_our_error() -> None:
     frame.colorspace = 8  # YCgCo
     with pytest.raises(SourceError, match="not supported") as caught:
         Decoder(stream, "clip").rgb(frame)
-    assert "yuv420p, colour space 8" in caught.value.got
+    assert "yuv420p, color space 8" in caught.value.got

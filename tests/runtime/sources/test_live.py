@@ -100,7 +100,7 @@ def test_the_newest_frame_is_handed_on_and_older_ones_are_dropped() -> None:
         feed.deliver(frame(5))
         assert next(frames).frame_id == 5
         assert source.dropped == 4
-        assert states(source) == ["initialising", "running"]
+        assert states(source) == ["initializing", "running"]
 
 
 def test_a_frame_is_handed_on_once_and_is_waited_for() -> None:
@@ -127,7 +127,7 @@ def test_a_source_that_is_lost_comes_back_and_its_frames_count_on() -> None:
         assert (back.frame_id, back.image_rgb.shape) == (2, (8, 2, 3))
         until(lambda: source.state is State.RUNNING)
         changes = source.changes()
-        assert [change.state.value for change in changes] == ["initialising", "running", "restarting", "restarting", "running"]
+        assert [change.state.value for change in changes] == ["initializing", "running", "restarting", "restarting", "running"]
         assert [change.reason for change in changes] == ["", "", "the cable", "no such device", ""]
         assert source.restarts == 1
         assert first.released.is_set()
@@ -152,7 +152,7 @@ def test_the_first_failure_is_an_error() -> None:
         assert caught.value.next_step == "plug it in"
         with pytest.raises(SourceError, match="cannot open"):
             next(iter(source))
-        assert states(source) == ["initialising", "error"]
+        assert states(source) == ["initializing", "error"]
 
 
 def test_a_source_may_be_waited_for() -> None:
@@ -190,7 +190,7 @@ def test_a_source_that_is_over_ends_with_its_last_frame() -> None:
         until(lambda: source.state is State.ENDED)
         assert [one.frame_id for one in source] == [0]
         assert feed.released.is_set()
-        assert states(source) == ["initialising", "running", "ended"]
+        assert states(source) == ["initializing", "running", "ended"]
 
 
 def test_frames_are_flipped() -> None:

@@ -122,7 +122,7 @@ def test_a_live_source_comes_back_from_a_fault(fault: str) -> None:
         assert ids == sorted(set(ids))
         states = [change.state for change in source.changes()]
     assert source.restarts >= 1
-    assert states[:4] == [State.INITIALISING, State.RUNNING, State.RESTARTING, State.RUNNING]
+    assert states[:4] == [State.INITIALIZING, State.RUNNING, State.RESTARTING, State.RUNNING]
 
 
 def test_closing_does_not_wait_for_a_capture_that_hangs() -> None:

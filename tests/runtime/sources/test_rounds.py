@@ -96,7 +96,7 @@ def test_changes_of_state_come_in_order_and_the_end_ends_the_rounds() -> None:
     feeds = iter([Feed(1, SourceError("lost")), Feed(1)])
     with LiveSource(lambda: next(feeds), "camera", backoff=Backoff(0.001, 0.001)) as camera:
         states = [change.state for one in rounds([camera]) for _, change in one.changes]
-    assert states == [State.INITIALISING, State.RUNNING, State.RESTARTING, State.RUNNING, State.ENDED]
+    assert states == [State.INITIALIZING, State.RUNNING, State.RESTARTING, State.RUNNING, State.ENDED]
 
 
 def test_the_failure_of_the_only_camera_is_raised_after_its_change() -> None:

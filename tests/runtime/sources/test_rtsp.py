@@ -157,7 +157,7 @@ def test_a_camera_that_is_switched_off_and_comes_back_with_another_resolution(wa
             assert frame.image_rgb.shape == (480, 640, 3)
             assert frame.frame_id > before[-1].frame_id
         states = [change.state for change in source.changes()]
-    assert states[:3] == [State.INITIALISING, State.RUNNING, State.RESTARTING]
+    assert states[:3] == [State.INITIALIZING, State.RUNNING, State.RESTARTING]
     assert source.restarts >= 1
 
 

@@ -180,7 +180,7 @@ def test_two_channels_of_one_recorder_have_names_of_their_own(recognizer: Recogn
     assert {result.source: result.label for result in sink.results} == {name: "red", f"{name} (2)": "blue"}
     for source, label in ((name, "red"), (f"{name} (2)", "blue")):
         of_it = [event for event in sink.events if event.source == source]
-        assert {event.state.value for event in of_it if isinstance(event, StateChange)} == {"initialising", "running", "ended"}
+        assert {event.state.value for event in of_it if isinstance(event, StateChange)} == {"initializing", "running", "ended"}
         assert [(event.kind, event.name) for event in of_it if isinstance(event, Event)] == [
             *(("appeared", label), ("left", label)),
         ]
