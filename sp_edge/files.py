@@ -126,7 +126,12 @@ def hand_on(before: os.stat_result, path: Path) -> int:
 
 def beside(path: Path) -> Path:
     """A hidden name in the same folder that nothing has yet; short, since a file's name has at most 255 bytes."""
-    return path.parent / f".{path.name[:20]}.{secrets.token_hex(8)}{path.suffix}"
+    return path.parent / f"{_hidden(path)}{secrets.token_hex(4)}{path.suffix}"
+
+
+def _hidden(path: Path) -> str:
+    """How such names begin: of no two files alike, so that what one left behind is told from what is being written."""
+    return f".{path.name[:20]}.{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}"
 
 
 def cache_folder(name: str, error: type[InputError], *, next_step: str) -> Path:
@@ -146,8 +151,9 @@ def cache_folder(name: str, error: type[InputError], *, next_step: str) -> Path:
 def remove_leftovers(path: Path) -> None:
     """Removes what writers of `path` that were killed have left beside it; nobody may be writing it now."""
     path = written_at(path) or path
-    for leftover in path.parent.glob(f".{glob.escape(path.name[:20])}.{'[0-9a-f]' * 16}{glob.escape(path.suffix)}"):
-        leftover.unlink(missing_ok=True)
+    for leftover in path.parent.glob(f"{glob.escape(_hidden(path))}{'[0-9a-f]' * 8}{glob.escape(path.suffix)}"):
+        with suppress(PermissionError):  # of another account, in a folder such as /tmp
+            leftover.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,14 +6,15 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
-from sp_edge.files import atomic_file, locked, written_at
+from sp_edge.files import atomic_file, locked, remove_leftovers, written_at
 
 KEPT = 10  # changes that can be taken back
 KEPT_BYTES = 256 << 20  # what their versions may take on disk together; the last is always kept
@@ -80,7 +81,7 @@ class BankFile:
             BankError: the file cannot be used, or what `change` raises; the file is as it was.
             OSError: the file cannot be written.
         """
-        with locked(self.path) as place:
+        with self._alone() as place:
             exists = place.exists()
             before = Bank.load(place, self.bundle) if exists else absent or Bank.empty(self.bundle)
             after = change(before)
@@ -104,7 +105,7 @@ class BankFile:
             BankError: the file is no bank, or what `renewed` raises; the file is as it was.
             OSError: the file cannot be written.
         """
-        with locked(self.path) as place:
+        with self._alone() as place:
             before = Bank.read(place)
             after = renewed(before)
             _keep(place, None, digest(after))
@@ -124,7 +125,7 @@ class BankFile:
         Raises:
             BankError: there is no such change, the file was replaced by another program since, or it is no bank.
         """
-        with locked(self.path) as place:
+        with self._alone() as place:
             now = Bank.read(place)
             state, every = digest(now), _kept(place)
             number = next((kept.number for kept in every if kept.after == state), None)
@@ -141,6 +142,16 @@ class BankFile:
             for kept in undone:
                 kept.path.unlink(missing_ok=True)
         return now, earlier
+
+    @contextmanager
+    def _alone(self) -> Iterator[Path]:
+        """Holds the lock, and clears away what writers that were killed have left; gives where the file lies."""
+        with locked(self.path) as place:
+            remove_leftovers(place)
+            for leftover in _folder(place).glob(".*.spbank"):
+                with suppress(PermissionError):
+                    leftover.unlink(missing_ok=True)
+            yield place
 
     def undoable(self) -> int:
         """How many changes can be taken back, one after the other."""

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from sp_edge.errors import BankError, BundleError, InputError, PromptError
 from sp_edge.files import (
     atomic_file,
+    beside,
     inside,
     load_tensors,
     locked,
@@ -198,7 +199,8 @@ for value in itertools.cycle(b"ab"):
 
 def test_what_killed_writers_left_can_be_removed(tmp_path: Path) -> None:
     path = tmp_path / "pretrain.state.safetensors"
-    left = [tmp_path / f".pretrain.state.safet.{digit * 16}.safetensors" for digit in "0f"]
+    left = [beside(path), beside(path)]
+    alike = path.with_name("pretrain.state.safety.safetensors")  # whose name begins as long alike, and which is being written
     others = [
         tmp_path / name
         for name in (
@@ -207,6 +209,7 @@ def test_what_killed_writers_left_can_be_removed(tmp_path: Path) -> None:
             f".pretrain.state.safet.{'0' * 15}.safetensors",
             f".pretrain.state.safet.{'0' * 16}.json",
             ".pretrain.state.safetensors.lock",
+            beside(alike).name,
         )
     ]
     for file in (*left, *others):

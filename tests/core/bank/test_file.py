@@ -21,6 +21,7 @@ from sp_edge.bank.bank import Bank
 from sp_edge.bank.file import KEPT, BankFile, digest
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
+from sp_edge.files import beside
 
 
 @pytest.fixture
@@ -211,6 +212,18 @@ def test_a_power_cut_after_taking_back_does_no_harm(file: BankFile, monkeypatch:
     if file.read().names == ("a", "b"):  # the cut came before the file was written
         assert file.undo()[1].names == ("a",)
     assert file.undo()[1].names == ()
+
+
+def test_what_killed_writers_left_goes_with_the_next_change(file: BankFile) -> None:
+    file.change(teach("a"))
+    past = kept(file)[0]
+    other = beside(file.path.with_name("shop.spbank"))
+    for left in (beside(file.path), beside(past), other):
+        left.write_bytes(b"half")
+    file.change(teach("b"))
+    assert {entry.name for entry in file.path.parent.iterdir()} == {file.path.name, past.parent.name, other.name}
+    assert set(past.parent.iterdir()) == set(kept(file))
+    assert all(not entry.name.startswith(".") for entry in past.parent.iterdir())
 
 
 def test_a_damaged_version_is_an_error_and_the_bank_stays(file: BankFile) -> None:
