@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,9 @@ class Namer:
         """The prompt of a class; see `Recognizer.prompt`."""
         clean = clean_name(name)
         if description is not None:
-            sentences = tuple(map(clean_sentence, [description] if isinstance(description, str) else description))
+            several = not isinstance(description, str) and isinstance(description, Sequence)
+            given = cast("Sequence[str]", description if several else [description])
+            sentences = tuple(map(clean_sentence, given))
             if not sentences:
                 raise PromptError(f"the description of '{clean[:80]}' is empty", expected="one sentence or several")
             return Prompt(self._encode(clean, {clean: sentences}), "description", sentences)

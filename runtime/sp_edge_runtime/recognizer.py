@@ -20,6 +20,7 @@ from sp_edge.bank.head import Head
 from sp_edge.bank.quality import Problem, problems
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError, SettingsError
+from sp_edge.options import number, whole
 from sp_edge.preprocess import Picture, Pictures, picture_rgb, pictures_rgb
 from sp_edge.prompts.table import clean_name
 from sp_edge_runtime.backends.backend import Backend
@@ -65,10 +66,10 @@ class Recognizer:
         classifier: str = "prototype",
         topk: int = 5,
     ) -> None:
-        if threshold is not None and not -1 <= threshold <= 1:
-            raise SettingsError("the threshold is out of range", expected="a cosine, -1 to 1", got=str(threshold))
-        if topk < 1:
-            raise SettingsError("topk is out of range", expected="1 or more", got=str(topk))
+        if threshold is not None and not number(threshold, -1, 1):
+            raise SettingsError("the threshold is out of range", expected="a cosine, -1 to 1", got=repr(threshold)[:80])
+        if not whole(topk, 1):
+            raise SettingsError("topk is out of range", expected="a whole number, 1 or more", got=repr(topk)[:80])
         self.bundle = bundle
         self.backend = backend
         self._threshold = threshold

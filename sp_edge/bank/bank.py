@@ -19,6 +19,7 @@ from sp_edge.errors import BankError, PromptError
 from sp_edge.files import save_tensors
 from sp_edge.matching.decide import share, unit
 from sp_edge.matching.label import UNKNOWN
+from sp_edge.options import number
 from sp_edge.prompts.descriptions import clean_sentence
 from sp_edge.prompts.table import TextSpec, clean_name
 
@@ -27,9 +28,15 @@ def _threshold(value: float | None) -> np.float32:
     """As a bank holds it: NaN where the calibration decides."""
     if value is None:
         return np.float32(np.nan)
-    if not -1 <= value <= 1:
-        raise BankError("the threshold is out of range", expected="a cosine, -1 to 1", got=str(value))
+    if not number(value, -1, 1):
+        raise BankError("the threshold is out of range", expected="a cosine, -1 to 1", got=repr(value)[:80])
     return np.float32(value)
+
+
+def _strength(value: float) -> float:
+    if not number(value, 0, 1):
+        raise BankError("the prompt's strength is out of range", expected="0 to 1", got=repr(value)[:80])
+    return float(value)
 
 
 def _with_row(values: NDArray[Any], row: int, value: float | np.float32) -> NDArray[Any]:
@@ -242,7 +249,7 @@ class Bank:
             descriptions={**self.descriptions, **described},
             prompts=prompts,
             thresholds=thresholds if threshold is None else _with_row(thresholds, index, _threshold(threshold)),
-            strengths=strengths if strength is None else _with_row(strengths, index, strength),
+            strengths=strengths if strength is None else _with_row(strengths, index, _strength(strength)),
             support=np.concatenate([self.support, support]),
             query=np.concatenate([self.query, query]),
             owners=np.concatenate([self.owners, np.full(len(support), index)]),
@@ -256,7 +263,7 @@ class Bank:
         Raises:
             BankError: no such class, the strength is not within 0 to 1, or the bundle was exported without prompts.
         """
-        strengths = _with_row(self.strengths, self._index(name), strength)
+        strengths = _with_row(self.strengths, self._index(name), _strength(strength))
         return replace(self, strengths=strengths, version=self.version + 1)
 
     def with_threshold(self, name: str, threshold: float | None) -> Bank:

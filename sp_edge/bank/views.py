@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sp_edge.errors import SettingsError
+from sp_edge.options import whole
 
 LEAST_AREA = 0.7  # share of the picture that a crop keeps at least
 MOST = 50
@@ -27,15 +28,16 @@ def views(image_rgb: NDArray[np.uint8], count: int, *, flip: bool, seed: int = 0
     Raises:
         SettingsError: count is out of range.
     """
-    if not 1 <= count <= MOST:
-        raise SettingsError("the number of views is out of range", expected=f"1 to {MOST}", got=str(count))
+    if not whole(count, 1, MOST):
+        expected = f"a whole number, 1 to {MOST}"
+        raise SettingsError("the number of views is out of range", expected=expected, got=repr(count)[:80])
     rng = np.random.default_rng(seed)
     side = len(image_rgb)
-    whole = Image.fromarray(image_rgb)
+    shown = Image.fromarray(image_rgb)
     found = [image_rgb]
     for _ in range(count - 1):
         kept = side * float(np.sqrt(rng.uniform(LEAST_AREA, 1)))
         left, top = rng.uniform(0, side - kept, 2).tolist()
-        crop = whole.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + kept, top + kept))
+        crop = shown.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + kept, top + kept))
         found.append(np.asarray(crop)[:, ::-1] if flip and rng.random() < 0.5 else np.asarray(crop))
     return np.stack(found)

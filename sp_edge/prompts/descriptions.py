@@ -54,8 +54,10 @@ def clean_sentence(sentence: str) -> str:
     """A sentence with single spaces.
 
     Raises:
-        PromptError: empty, longer than 2000 characters, or with control characters.
+        PromptError: no text, empty, longer than 2000 characters, or with control characters.
     """
+    if not isinstance(sentence, str):
+        raise PromptError("a description is text", expected="a sentence, or several in a list", got=repr(sentence)[:80])
     spaced = " ".join(unicodedata.normalize("NFC", sentence).split())
     if len(spaced) > MAX_SENTENCE:
         raise PromptError(

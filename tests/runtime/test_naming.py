@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,8 @@ def test_a_description_stands_for_the_name(naming: Recognizer) -> None:
 
 
 def test_descriptions_that_cannot_be(naming: Recognizer) -> None:
-    for description in ("", [], ["fine", " "], "a\0b", "x" * 2001, "a" * 65):
+    cases: list[Any] = ["", [], ["fine", " "], "a\0b", "x" * 2001, "a" * 65, 3, [3], b"a sentence"]
+    for description in cases:
         with pytest.raises(PromptError):
             naming.enroll("red", [toy.picture("red")], description=description)
     with pytest.raises(PromptError, match="a prompt and a description"):

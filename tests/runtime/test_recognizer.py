@@ -147,9 +147,17 @@ def test_the_strength_of_a_taught_class_changes(recognizer: Recognizer) -> None:
 
 
 def test_a_strength_that_cannot_be_is_refused(recognizer: Recognizer, tmp_path: Path) -> None:
-    for strength in (-0.1, 1.1, float("nan")):
+    wrong: list[Any] = [-0.1, 1.1, float("nan"), "strong", [0.5]]
+    for strength in wrong:
         with pytest.raises(BankError, match="out of range"):
             recognizer.enroll("red", [toy.picture("red")], strength=strength)
+    recognizer.enroll("green", [toy.picture("green")])
+    for value in wrong:
+        with pytest.raises(BankError, match="out of range"):
+            recognizer.set_strength("green", value)
+    for value in (1.1, "high", [0.5]):
+        with pytest.raises(BankError, match="out of range"):
+            recognizer.set_threshold("green", value)  # type: ignore[arg-type]
     with Recognizer.load(toy.make_bundle(tmp_path / "toy.spedge", strength=0.0), device="cpu") as plain:
         with pytest.raises(BankError, match="takes no prompts") as raised:
             plain.enroll("red", [toy.picture("red")], strength=0.5)
@@ -226,7 +234,13 @@ def test_topk(toy_bundle: Path, taught: Recognizer) -> None:
     assert [name for name, _ in prediction.top] == ["blue"]
 
 
-@pytest.mark.parametrize("options", [{"threshold": 1.1}, {"threshold": float("nan")}, {"topk": 0}, {"classifier": "svm"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"threshold": 1.1}, {"threshold": float("nan")}, {"threshold": "0.5"}),
+        *({"topk": 0}, {"topk": 1.5}, {"topk": "3"}, {"classifier": "svm"}),
+    ],
+)
 def test_options_out_of_range(toy_bundle: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Backend] = []
     monkeypatch.setattr(recognizer_module, "open_backend", lambda *a, **k: opened.append(open_backend(*a, **k)) or opened[0])
@@ -608,8 +622,10 @@ def test_views_are_averaged(recognizer: Recognizer) -> None:
     expected = [toy.features(views(each, 3, flip=False)).mean(axis=0) for each in prepared]
     np.testing.assert_allclose(recognizer.bank.query, expected, atol=1e-5)
     assert recognizer.bank.shots("red") == 2
-    with pytest.raises(SettingsError, match="number of views"):
-        recognizer.enroll("red", [image], views=0)
+    wrong: list[Any] = [0, 1.5, "3"]
+    for count in wrong:
+        with pytest.raises(SettingsError, match="number of views"):
+            recognizer.enroll("red", [image], views=count)
 
 
 @pytest.mark.parametrize("mirrored", [True, False])
