@@ -27,10 +27,11 @@ from load import SETS, load_set
 from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, SettingsError
-from sp_edge.files import load_tensors, save_tensors, write_bytes
+from sp_edge.files import write_bytes
 from sp_edge.model import build_network
 from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.settings import Settings
+from sp_edge.tensors import load_tensors, save_tensors
 from sp_edge.text import prompt_table
 from sp_edge.training.accelerator import make_accelerator
 from sp_edge.training.checkpoint import Checkpoint

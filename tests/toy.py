@@ -22,11 +22,12 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from sp_edge.bundle.manifest import BACKGROUND, FAMILIARITY, GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
 from sp_edge.bundle.text import TextPart
 from sp_edge.errors import BundleError
-from sp_edge.files import read_json, save_tensors
+from sp_edge.files import read_json
 from sp_edge.matching.unknown import Calibration
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.tensors import save_tensors
 
 SIDE = 32
 GRID = 4

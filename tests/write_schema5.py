@@ -14,8 +14,8 @@ import numpy as np
 
 import toy
 from sp_edge.bundle.manifest import BACKGROUND
-from sp_edge.files import save_tensors
 from sp_edge.prompts.familiarity import Familiarity
+from sp_edge.tensors import save_tensors
 from sp_edge_runtime.recognizer import Recognizer
 
 FOLDER = Path(__file__).parent / "core" / "schema5"

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from sp_edge.data.pictures import PictureSet
 from sp_edge.data.scenes import draw_background
 from sp_edge.errors import DataError, SettingsError, SpEdgeError
-from sp_edge.files import load_tensors, locked, save_tensors, sha256
+from sp_edge.files import locked, sha256
 from sp_edge.folders import atomic_folder
+from sp_edge.tensors import load_tensors, save_tensors
 
 GROUPS = ("clutter", "clean")
 SPLITS = ("train", "val", "test")

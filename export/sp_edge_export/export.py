@@ -32,10 +32,10 @@ from sp_edge.bundle.text import TextPart
 from sp_edge.data import sets
 from sp_edge.data.episodes import Features
 from sp_edge.errors import DataError, SettingsError
-from sp_edge.files import save_tensors
 from sp_edge.folders import atomic_folder, holds_earlier
 from sp_edge.precisions import EXPORTED, PRECISIONS
 from sp_edge.prompts.table import PromptTable
+from sp_edge.tensors import save_tensors
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge.training.evaluate import encode
 from sp_edge_calibration.graph import load_graph

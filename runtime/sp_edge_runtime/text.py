@@ -14,10 +14,10 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.session import Session
 from sp_edge.bundle.text import COSINES, TextPart
 from sp_edge.errors import BackendError, BundleError, PromptError
-from sp_edge.files import read_tensors
 from sp_edge.matching.decide import row_cosines
 from sp_edge.prompts.descriptions import check_length, clean_sentence
 from sp_edge.prompts.table import PromptTable, TextSpec, class_vectors, clean_name, rescaled
+from sp_edge.tensors import read_tensors
 
 MAX_GRAPH, MAX_TOKENIZER = 1 << 30, 1 << 26  # bytes
 _AGAIN = "export the bundle again, or report this"

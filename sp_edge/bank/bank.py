@@ -16,12 +16,12 @@ from sp_edge.bank.crops import Crops, crops_of
 from sp_edge.bank.stored import CLASS_PARTS, PARTS, SCHEMA, SHOT_PARTS, packed, read_parts
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
-from sp_edge.files import save_tensors
 from sp_edge.matching.decide import share, unit
 from sp_edge.matching.label import UNKNOWN
 from sp_edge.options import number
 from sp_edge.prompts.descriptions import clean_sentence
 from sp_edge.prompts.table import TextSpec, clean_name
+from sp_edge.tensors import save_tensors
 
 
 def _threshold(value: float | None) -> np.float32:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from sp_edge.bank.crops import pack, unpack
 from sp_edge.errors import BankError, PromptError
-from sp_edge.files import load_tensors
 from sp_edge.prompts.table import TextSpec, descriptions_from_json
+from sp_edge.tensors import load_tensors
 
 SCHEMA = 5
 CLASS_PARTS = ("prompts", "thresholds", "strengths")  # the arrays with a row a class

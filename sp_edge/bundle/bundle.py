@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from sp_edge.bundle.identity import graph_digest
 from sp_edge.bundle.manifest import BACKGROUND, FAMILIARITY, GOLDEN, GRAPHS, MANIFEST, PROMPTS, Manifest, seal
 from sp_edge.errors import BundleError, ImageError, PromptError
-from sp_edge.files import inside, read_json, read_tensors, sha256
+from sp_edge.files import inside, read_json, sha256
 from sp_edge.matching.metric import Background
 from sp_edge.preprocess import load_image
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable
+from sp_edge.tensors import read_tensors
 
 _AGAIN = "copy or export the bundle again"
 

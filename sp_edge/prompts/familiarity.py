@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import PromptError
-from sp_edge.files import load_tensors, read_tensors, save_tensors
+from sp_edge.tensors import load_tensors, read_tensors, save_tensors
 
 KIND = "familiarity"
 RIDGE = 1e-3  # lambda, as a share of the base names' mean squared distance from their mean

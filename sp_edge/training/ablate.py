@@ -18,10 +18,10 @@ from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.data import sets
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, SettingsError
-from sp_edge.files import load_tensors, save_tensors
 from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.begun import Begun
 from sp_edge.settings.settings import DataSettings, Settings, TextSettings
+from sp_edge.tensors import load_tensors, save_tensors
 from sp_edge.text import prompt_table
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import WITH, WITHOUT, Setting, evaluate_checkpoint, sample

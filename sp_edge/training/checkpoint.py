@@ -13,11 +13,11 @@ import torch
 
 import sp_edge
 from sp_edge.errors import CheckpointError, InputError
-from sp_edge.files import load_tensors, save_tensors
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec, descriptions_from_json
 from sp_edge.settings.settings import Settings
+from sp_edge.tensors import load_tensors, save_tensors
 
 SCHEMA = 1
 _PROMPTS = "class_prompts"

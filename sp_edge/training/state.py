@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sp_edge.errors import CheckpointError
-from sp_edge.files import load_tensors, save_tensors
+from sp_edge.tensors import load_tensors, save_tensors
 
 WINDOW = 50
 

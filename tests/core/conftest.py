@@ -12,10 +12,10 @@ from PIL import Image
 from placeholder import placeholder
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import BACKGROUND, GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
-from sp_edge.files import save_tensors
 from sp_edge.matching.unknown import Calibration
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.tensors import save_tensors
 
 TEXT = TextSpec("toy", "0" * 64, "A photo of {name}", 9.0, 4)
 FEATURE_DIM, IMAGE_SIZE = 6, 32

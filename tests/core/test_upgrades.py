@@ -20,7 +20,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import MANIFEST, seal
 from sp_edge.bundle.session import Session
 from sp_edge.errors import BackendError, BankError, BundleError
-from sp_edge.files import load_tensors, save_tensors
+from sp_edge.tensors import load_tensors, save_tensors
 
 FOLDER = Path(__file__).parent / "schema5"
 IDENTITY = "a6bc40b2bcd3028b8414e9c77ff1da480add4da0f68031e44a4520edb0f05dc4"

@@ -16,7 +16,7 @@ from onnx import TensorProto
 import toy
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BackendError, BundleError, PromptError
-from sp_edge.files import load_tensors, save_tensors
+from sp_edge.tensors import load_tensors, save_tensors
 from sp_edge_runtime import text as module
 from sp_edge_runtime.text import TextEncoder
 

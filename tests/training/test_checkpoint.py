@@ -18,11 +18,11 @@ from safetensors.numpy import load, save
 
 import sp_edge
 from sp_edge.errors import CheckpointError
-from sp_edge.files import load_tensors, save_tensors
 from sp_edge.model import build_network
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import Settings
+from sp_edge.tensors import load_tensors, save_tensors
 from sp_edge.training.checkpoint import SCHEMA, Checkpoint, versions
 
 SETTINGS = Settings.from_mapping({"model": {"backbone": "visformer_mini", "image_size": 64, "layer": "3-1"}, "seed": 3})

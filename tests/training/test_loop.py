@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sp_edge.errors import CheckpointError, DataError, SettingsError
-from sp_edge.files import load_tensors
+from sp_edge.tensors import load_tensors
 from sp_edge.training import loop
 from sp_edge.training.accelerator import make_accelerator
 from sp_edge.training.loop import ParameterGroup, Schedule, StageLog, Validation, run_stage

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sp_edge.errors import CheckpointError
-from sp_edge.files import load_tensors, save_tensors
+from sp_edge.tensors import load_tensors, save_tensors
 from sp_edge.training.state import WINDOW, StageState
 
 GOOD = {"kind": "training state", "step": 3, "ended": False}

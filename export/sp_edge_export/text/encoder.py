@@ -18,10 +18,10 @@ from torch.nn import functional
 from sp_edge.bundle.text import COSINES, FOLDER, TextPart
 from sp_edge.data import benchmarks
 from sp_edge.errors import ExportError, InputError, PromptError, SettingsError
-from sp_edge.files import save_tensors
 from sp_edge.matching.decide import row_cosines
 from sp_edge.prompts.table import PromptTable, TextSpec, class_vectors, clean_name, rescaled
 from sp_edge.settings.encoders import FILES, NETWORKS
+from sp_edge.tensors import save_tensors
 from sp_edge.text import CLIP, TextEncoder, open_encoder
 from sp_edge.text.sentence import SentenceEncoder
 from sp_edge_calibration.weights import quantize_weights

@@ -20,9 +20,9 @@ from sp_edge.bank.bank import Bank
 from sp_edge.bank.stored import PARTS, SCHEMA
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
-from sp_edge.files import load_tensors, save_tensors
 from sp_edge.matching.decide import unit
 from sp_edge.prompts.table import clean_name
+from sp_edge.tensors import load_tensors, save_tensors
 
 OWN = 0.8  # the bundle's strength
 

@@ -34,11 +34,12 @@ from sp_edge.bundle.manifest import (
     write_manifest,
 )
 from sp_edge.errors import BundleError
-from sp_edge.files import load_tensors, read_json, save_tensors
+from sp_edge.files import read_json
 from sp_edge.matching.unknown import Calibration
 from sp_edge.preprocess import load_image
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.tensors import load_tensors, save_tensors
 
 JSON = json_values("", "..", "/etc/passwd", "fp16", "query.onnx", "nan", "1e400", "5", "\ud800", "a\0b", "x" * 300)
 

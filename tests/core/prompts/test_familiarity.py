@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sp_edge.errors import PromptError
-from sp_edge.files import load_tensors, save_tensors
 from sp_edge.prompts.familiarity import RIDGE, USUAL, Familiarity
+from sp_edge.tensors import load_tensors, save_tensors
 
 
 def direct(names: np.ndarray, away: np.ndarray) -> tuple[np.ndarray, float]:

@@ -14,8 +14,8 @@ from safetensors.numpy import save
 
 from hostile import damaged
 from sp_edge.errors import PromptError
-from sp_edge.files import save_tensors
 from sp_edge.prompts.table import MAX_NAME, PromptTable, TextSpec, class_vectors, clean_name, rescaled
+from sp_edge.tensors import save_tensors
 
 TEXT = TextSpec("toy", "0" * 64, "A photo of {name}", 9.0, 4)
 JSON = st.recursive(
