@@ -164,6 +164,7 @@ class _Encoder:
         self.size_wh = size_wh
         self._av = av
         self._waiting: Any = None  # the last frame
+        self._failed = False
         self._url = f"file:{path}"  # a name may have a colon, which is no protocol
         suffix = path.suffix.lower()
         codec = _first(av, CODECS[suffix])
@@ -201,15 +202,24 @@ class _Encoder:
         if self._waiting is not None:
             frame, self._waiting = self._waiting, None
             frame.duration = at - frame.pts
-            self._container.mux(self._stream.encode(frame))
+            self._mux(self._stream.encode(frame))
 
     def close(self, at: int) -> None:
         """Ends the file at a time in ticks; raises av.FFmpegError where that fails."""
         try:
-            self._encode_until(at)
-            self._container.mux(self._stream.encode(None))
+            if not self._failed:
+                self._encode_until(at)
+                self._mux(self._stream.encode(None))
         finally:
             self._container.close()
+
+    def _mux(self, packets: Any) -> None:
+        """Writes packets. After a failure nothing more may be written: FFmpeg would use what it has freed."""
+        try:
+            self._container.mux(packets)
+        except self._av.FFmpegError:
+            self._failed = True
+            raise
 
     def is_readable(self) -> bool:
         """Whether the file's first frame can be decoded; FFmpeg does not tell of every write that failed."""

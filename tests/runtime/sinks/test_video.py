@@ -176,13 +176,16 @@ def test_a_full_disk_is_an_error_and_what_was_written_plays(result: FrameResult,
         assert next(written.decode(video=0)).width == 160
 
 
-def test_a_disk_that_is_full_at_once_leaves_no_file(result: FrameResult, tmp_path: Path) -> None:
-    sink, limits = VideoSink(tmp_path / "out.webm", 25), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+@pytest.mark.parametrize("frames", [1, 100])  # of a hundred the header is written, and fails, before the end
+@pytest.mark.parametrize("name", ["out.mp4", "out.webm"])
+def test_a_disk_that_is_full_at_once_leaves_no_file(result: FrameResult, tmp_path: Path, name: str, frames: int) -> None:
+    sink, limits = VideoSink(tmp_path / name, 25), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
         with pytest.raises(SourceError, match=r"not complete|was not written"):
             try:
-                sink.write(result)
+                for number in range(frames):
+                    sink.write(replace(result, clock=number / 25))
             finally:
                 sink.close()
     finally:
