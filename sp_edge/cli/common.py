@@ -84,6 +84,7 @@ _GIVEN = {
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
+    errno.ELOOP,
     errno.ENOENT,
     errno.EEXIST,
     errno.ENOTDIR,

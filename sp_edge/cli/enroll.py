@@ -201,7 +201,7 @@ def _report(
     if others:
         click.echo(f"taught {len(others) + 1} classes {told}")
     else:
-        click.echo(f"taught '{first}' {told}, {bank.shots(first)} in all")
+        click.echo(f"taught '{clean_name(first)}' {told}, {bank.shots(first)} in all")
     for source, classes in Counter(prompts[name].source for name in (first, *others)).items():
         replaced = source == "description" and first in recognizer.bundle.prompts
         click.echo(

@@ -48,6 +48,7 @@ def raising() -> Raiser:
         (PermissionError(errno.EACCES, "Permission denied", "a.json"), 2, "Permission denied: 'a.json'"),
         (OSError(errno.EROFS, "Read-only file system"), 2, "Read-only file system"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a"), 2, "Not a directory: 'a'"),
+        (OSError(errno.ELOOP, "Too many levels of symbolic links", "a"), 2, "Too many levels of symbolic links: 'a'"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), 2, "Is a directory: 'a'"),
         (OSError(errno.ENAMETOOLONG, "File name too long"), 2, "File name too long"),
         (click.UsageError("no such thing"), 2, "no such thing"),
