@@ -20,6 +20,10 @@ MAX_SENTENCE = 2000
 Descriptions = Mapping[str, Sequence[str]]
 
 
+class _Pairs(list[tuple[str, object]]):
+    """An object of JSON as it stands in the file, where a name may stand twice; a list of pairs is none."""
+
+
 def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
     """Class name -> its sentences, from a JSON or TOML file that gives one sentence or a list of them to each name.
 
@@ -28,11 +32,13 @@ def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
     """
     try:
         content = path.read_text("utf-8-sig")
-        rows = list(tomllib.loads(content).items()) if path.suffix == ".toml" else json.loads(content, object_pairs_hook=list)
+        rows = (
+            _Pairs(tomllib.loads(content).items()) if path.suffix == ".toml" else json.loads(content, object_pairs_hook=_Pairs)
+        )
     except (OSError, ValueError, RecursionError) as cause:
         raise PromptError(f"cannot read {path}", expected="a JSON or TOML file in UTF-8", got=str(cause)) from cause
     descriptions: dict[str, tuple[str, ...]] = {}
-    for row in rows if isinstance(rows, list) else [rows]:
+    for row in rows if isinstance(rows, _Pairs) else [None]:
         match row:
             case (str(written), str(sentence)):
                 sentences = [sentence]
@@ -41,7 +47,7 @@ def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
             case _:
                 raise PromptError(
                     f"{path} does not hold descriptions", expected='{"class name": "a sentence" or ["several", ...]}',
-                    got=repr(row)[:200],
+                    got=repr(rows if row is None else row)[:200],
                 )  # fmt: skip
         name = clean_name(written)
         if name in descriptions:

@@ -195,6 +195,7 @@ for change in (0.0, 1e-3):
 """
 
 
+@pytest.mark.slow
 def test_an_export_elsewhere_has_the_same_identity_and_another_weight_another(
     bundle: Bundle, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

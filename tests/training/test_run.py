@@ -100,7 +100,7 @@ def test_it_says_what_it_does_and_shows_no_bar_to_nobody(
     assert log.messages == [
         "training on cpu in fp32",
         "24 pictures of 6 base classes",
-        "too few validation pictures to choose the prompts' strength with: it stays as set",
+        "too few validation pictures to choose the prompts' strength: it stays as set",
     ]
 
 

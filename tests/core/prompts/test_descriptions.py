@@ -40,6 +40,15 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
             read_descriptions(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "content", ['[["mug", "a cup"]]', '["mug", "a cup"]', "[]", '"mug"', "null", "3", '{"mug": {"a": "cup"}}']
+)
+def test_only_an_object_of_json_is_descriptions(tmp_path: Path, content: str) -> None:
+    (tmp_path / "d.json").write_text(content)
+    with pytest.raises(PromptError, match="does not hold descriptions"):
+        read_descriptions(tmp_path / "d.json")
+
+
 TEXT = st.text(max_size=8)
 
 
@@ -53,7 +62,7 @@ def test_any_json_is_descriptions_or_a_prompt_error(tmp_path_factory: pytest.Tem
     except PromptError as error:
         str(error).encode()
         return
-    assert not value or isinstance(value, dict)
+    assert isinstance(value, dict)
     for sentences in found.values():
         assert sentences
         assert all(clean_sentence(sentence) == sentence for sentence in sentences)
