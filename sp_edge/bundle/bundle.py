@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bundle.identity import graph_digest
-from sp_edge.bundle.manifest import BACKGROUND, FAMILIARITY, GOLDEN, GRAPHS, MANIFEST, PROMPTS, Manifest, seal
+from sp_edge.bundle.manifest import BACKGROUND, FAMILIARITY, GOLDEN, GRAPHS, MANIFEST, NAMES, PROMPTS, Manifest, seal
 from sp_edge.errors import BundleError, ImageError, PromptError
 from sp_edge.files import inside, read_json, sha256
 from sp_edge.matching.metric import Background
 from sp_edge.preprocess import load_image
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable
+from sp_edge.prompts.text_prototype import TextPrototype
 from sp_edge.tensors import read_tensors
 
 _AGAIN = "copy or export the bundle again"
@@ -191,6 +192,27 @@ class Bundle:
                 expected=f"of {dim} numbers",
                 got=str(len(found.mean)),
                 next_step=_AGAIN,
+            )
+        return found
+
+    def text_prototype(self) -> TextPrototype | None:
+        """What a class's prompt alone says of its feature; None where the network has no such thing.
+
+        Raises:
+            BundleError: it cannot be used.
+        """
+        if NAMES not in self.manifest.files:
+            return None
+        try:
+            found = TextPrototype.read(self.read(NAMES), NAMES)
+        except PromptError as cause:
+            raise BundleError(
+                "the bundle's text prototype cannot be used", expected=cause.expected, got=str(cause), next_step=_AGAIN
+            ) from cause
+        expected, got = (self.manifest.feature_dim, self.manifest.text.dim), (found.feature_dim, found.text_dim)
+        if got != expected:
+            raise BundleError(
+                "the bundle's text prototype does not fit", expected=f"(D, T) = {expected}", got=str(got), next_step=_AGAIN
             )
         return found
 

@@ -27,6 +27,7 @@ PROMPTS = "prompts.safetensors"
 GOLDEN = "golden/features.safetensors"
 BACKGROUND = "background.safetensors"
 FAMILIARITY = "familiarity.safetensors"
+NAMES = "names.safetensors"
 GRAPHS = ("query", "support")
 _AGAIN = "export it again with this version of sp-edge"
 INPUTS = {"query": ("image",), "support": ("image", "prompt")}

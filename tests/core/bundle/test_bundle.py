@@ -26,6 +26,7 @@ from sp_edge.bundle.manifest import (
     FAMILIARITY,
     GOLDEN,
     MANIFEST,
+    NAMES,
     PROMPTS,
     SCHEMA,
     Manifest,
@@ -39,6 +40,7 @@ from sp_edge.matching.unknown import Calibration
 from sp_edge.preprocess import load_image
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.prompts.text_prototype import TextPrototype
 from sp_edge.tensors import load_tensors, save_tensors
 
 JSON = json_values("", "..", "/etc/passwd", "fp16", "query.onnx", "nan", "1e400", "5", "\ud800", "a\0b", "x" * 300)
@@ -621,3 +623,29 @@ def test_a_familiarity_is_of_the_bundles_text(bundle_path: Path, dim: int, conte
     (bundle_path / FAMILIARITY).unlink()
     with pytest.raises(BundleError, match="missing"):
         Bundle.load(bundle_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "content", "problem"),
+    [((6, 4), None, ""), ((6, 5), None, "does not fit"), ((5, 4), None, "does not fit"), ((6, 4), b"", "cannot be used")],
+)
+def test_a_text_prototype_is_of_the_bundles_text_and_features(
+    bundle_path: Path, shape: tuple[int, int], content: bytes | None, problem: str
+) -> None:
+    before = Bundle.load(bundle_path)
+    assert before.text_prototype() is None
+    written = TextPrototype(np.ones(shape, np.float32), np.ones(shape[0], np.float32))
+    written.save(bundle_path / NAMES)
+    if content is not None:
+        (bundle_path / NAMES).write_bytes(content)
+    assert Bundle.load(bundle_path).text_prototype() is None, "what the manifest does not list is never read"
+    write_manifest(bundle_path, replace(before.manifest, files=file_entries(bundle_path)))
+    bundle = Bundle.load(bundle_path)
+    assert bundle.fingerprint == before.fingerprint, "features are the same"
+    if problem:
+        with pytest.raises(BundleError, match=problem):
+            bundle.text_prototype()
+        return
+    found = bundle.text_prototype()
+    assert found is not None
+    np.testing.assert_array_equal(found.weight, written.weight)
