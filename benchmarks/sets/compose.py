@@ -153,6 +153,19 @@ def draw_picture(shown: list[Pixels], style: Style, rng: np.random.Generator, si
     return np.clip(np.asarray(canvas) * light, 0, 255).astype(np.uint8)
 
 
+def cut_margin(pixels: Pixels) -> Pixels:
+    """Crops the empty margin of a drawing: uint8 (H, W, 4) RGBA or (H, W) coverage.
+
+    Raises:
+        DataError: an empty drawing.
+    """
+    covered = (pixels if pixels.ndim == 2 else pixels[..., 3]) > 8
+    if not covered.any():
+        raise DataError("an empty drawing", expected="something drawn", got="nothing")
+    rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
+    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
 def fill_square(pixels: Pixels, side: int) -> Pixels:
     """Crops the empty margin of a drawing and centres the rest in a square, with a narrow margin that keeps turned edges soft.
 
@@ -163,11 +176,7 @@ def fill_square(pixels: Pixels, side: int) -> Pixels:
     Raises:
         DataError: an empty drawing.
     """
-    covered = (pixels if pixels.ndim == 2 else pixels[..., 3]) > 8
-    if not covered.any():
-        raise DataError("an empty drawing", expected="something drawn", got="nothing")
-    rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
-    image = Image.fromarray(pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    image = Image.fromarray(cut_margin(pixels))
     scale = (side - side // 12) / max(image.size)
     image = image.resize([max(1, round(scale * s)) for s in image.size], Image.Resampling.BICUBIC)
     square = Image.new(image.mode, (side, side))
