@@ -1,0 +1,126 @@
+"""The value that every source of ready-made weights gives, and the check that weights fit their network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sp_edge.errors import CheckpointError, SettingsError
+from sp_edge.model.backbone import TIMM
+
+SHOWN = 5  # of a list of tensors
+OPEN = frozenset({"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0", "isc", "unlicense"})
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A classifier's weights, which are directions of named classes in feature space.
+
+    Attributes:
+        rows: float32 (n, D).
+        names: n names, in the rows' order; a name may stand twice.
+    """
+
+    rows: NDArray[np.float32]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.rows.ndim != 2 or len(self.rows) != len(self.names) or not np.isfinite(self.rows).all():
+            raise CheckpointError(
+                "the classifier's rows cannot be used",
+                expected=f"finite numbers, a row for each of {len(self.names)} names",
+                got=str(self.rows.shape),
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyWeights:
+    """The weights of a network without its classifier, and what must be known to use them.
+
+    Attributes:
+        model: as a user names it.
+        architecture: timm's name of the network.
+        weights: of timm's network without a classifier, by name.
+        image_size: side of the square input, pixels.
+        crop: share of the resized picture's side that the centre crop keeps, 0 to 1.
+        interpolation: bilinear or bicubic: the filter that resizes.
+        mean, std: of red, green and blue in 0..255.
+        head: None where there is no classifier, or where nobody knows what its classes are called.
+        source: where the weights come from, as a person would look for them.
+        license: SPDX identifier, or another word where it is none.
+        sha256: of the file that held them; empty where several did, or none is known.
+    """
+
+    model: str
+    architecture: str
+    weights: Mapping[str, Tensor]
+    image_size: int
+    crop: float
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    head: Head | None
+    source: str
+    license: str
+    sha256: str = ""
+
+    @property
+    def backbone(self) -> str:
+        """As `model.backbone` names the network."""
+        return TIMM + self.architecture
+
+    def to_json(self) -> dict[str, Any]:
+        """Where the weights come from, as a manifest records it."""
+        return {
+            "model": self.model,
+            "architecture": self.architecture,
+            "source": self.source,
+            "license": self.license,
+            "sha256": self.sha256,
+        }
+
+
+def check_fit(what: str, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Compares weights with those of the network that is to take them.
+
+    Args:
+        what: is to be said of the weights' origin.
+        weights: by name.
+        own: the network's, likewise.
+
+    Raises:
+        CheckpointError: tensors are missing, left over, or of another shape; each kind is listed.
+    """
+    missing = [name for name in own if name not in weights]
+    over = [name for name in weights if name not in own]
+    shaped = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    parts = [("missing", missing), ("unknown", over), ("of another shape", shaped)]
+    told = [f"{len(names)} {how}: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}" for how, names in parts if names]
+    if told:
+        raise CheckpointError(
+            f"{what} are the weights of another network",
+            expected=f"the {len(own)} tensors of this one",
+            got="; ".join(told),
+            next_step="name the model that they belong to",
+        )
+
+
+def rgb(values: tuple[float, ...]) -> tuple[float, float, float]:
+    """Mean or deviation of three channels in 0..1, as models publish them, in 0..255.
+
+    Raises:
+        SettingsError: of another number of channels.
+    """
+    if len(values) != 3:
+        raise SettingsError("the model takes no color pictures", expected="3 channels", got=str(len(values)))
+    red, green, blue = (255 * float(value) for value in values)
+    return red, green, blue
