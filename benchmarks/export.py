@@ -35,7 +35,6 @@ from sp_edge.columns import table
 from sp_edge.data import scenes, sets
 from sp_edge.errors import SpEdgeError
 from sp_edge.files import write_json
-from sp_edge.model.network import normalise
 from sp_edge.precisions import EXPORTED
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.pictures import Pictures
@@ -64,7 +63,7 @@ def runners(checkpoint: Checkpoint, graph: str, files: dict[str, Path], threads:
 
     @torch.no_grad()
     def eager() -> object:
-        tokens = checkpoint.network.begin(normalise(image))
+        tokens = checkpoint.network.begin(checkpoint.network.normalise(image))
         plain = checkpoint.network.finish(tokens)
         return plain, *(checkpoint.network.finish(tokens, each, plain=plain) for each in prompt)
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from sp_edge.data import scenes
 from sp_edge.model import build_network
-from sp_edge.model.network import normalise
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import DataSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
@@ -38,7 +37,7 @@ def untrained() -> Checkpoint:
     drawn = scenes.draw_split("train", size=224, per_class=1).images[:64]
     with torch.no_grad():
         for start in range(0, len(drawn), 16):
-            network.train()(normalise(torch.from_numpy(drawn[start : start + 16])))
+            network.train()(network.normalise(torch.from_numpy(drawn[start : start + 16])))
     names = {split: tuple(c.name for c in classes) for split, classes in scenes.split_classes().items()}
     every = tuple(name for members in names.values() for name in members)
     vectors = np.random.default_rng(0).standard_normal((len(every), TEXT_DIM)).astype(np.float32)

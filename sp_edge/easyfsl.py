@@ -22,7 +22,7 @@ from sp_edge.data.sets import preprocess_of
 from sp_edge.errors import DataError, MissingExtraError
 from sp_edge.matching.decide import share
 from sp_edge.model import PromptedNetwork
-from sp_edge.model.network import normalise
+from sp_edge.model.normalization import Normalization
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts.table import PromptTable
 from sp_edge.training.checkpoint import Checkpoint
@@ -103,7 +103,7 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
         loaded = Checkpoint.load(Path(checkpoint))
         options = {"prompts": loaded.prompts, "temperature": loaded.settings.tune.temperature, **options}
         model = cls(loaded.network, **options)
-        model.transform = Transform(preprocess_of(loaded.settings))
+        model.transform = Transform(preprocess_of(loaded.settings), loaded.network.normalise)
         return model
 
     def process_support_set(
@@ -208,13 +208,13 @@ class SemanticPromptNetworks(FewShotClassifier):  # type: ignore[misc]
 class Transform:
     """A data set's `transform`: an RGB picture of Pillow's, or uint8 (H, W, 3), to the network's float32 (3, S, S)."""
 
-    def __init__(self, preprocess: Preprocess) -> None:
-        self.preprocess = preprocess
+    def __init__(self, preprocess: Preprocess, normalise: Normalization) -> None:
+        self.preprocess, self.normalise = preprocess, normalise
 
     def __call__(self, picture: Any) -> Tensor:
         """Prepares one picture as evaluation, export and the runtime do."""
         image = np.array(picture.convert("RGB") if hasattr(picture, "convert") else picture)
-        return normalise(torch.from_numpy(np.array(self.preprocess(image)))[None])[0]
+        return self.normalise(torch.from_numpy(np.array(self.preprocess(image)))[None])[0]
 
 
 class NamedEpisodes:

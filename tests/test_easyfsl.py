@@ -22,7 +22,7 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.easyfsl import NamedEpisodes, SemanticPromptNetworks, TaskSampler
 from sp_edge.errors import CheckpointError, DataError, PromptError
 from sp_edge.model import PromptedNetwork, build_network
-from sp_edge.model.network import normalise
+from sp_edge.model.normalization import Normalization
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import EvalSettings, ModelSettings, Settings
@@ -67,7 +67,7 @@ class Pictures(FewShotDataset):  # type: ignore[misc]
     """Our pictures as easyfsl takes them, by the normalisation that the network was trained with."""
 
     def __init__(self, pictures: PictureSet) -> None:
-        self.images, self.labels = normalise(torch.from_numpy(pictures.images)), pictures.labels.tolist()
+        self.images, self.labels = Normalization()(torch.from_numpy(pictures.images)), pictures.labels.tolist()
 
     def __getitem__(self, item: int) -> tuple[Tensor, int]:
         return self.images[item], self.labels[item]
@@ -98,7 +98,7 @@ def loader(dataset: Any, sampler: TaskSampler, workers: int = 0) -> DataLoader[A
 
 
 def support(pictures: PictureSet, rows: list[int]) -> Tensor:
-    return normalise(torch.from_numpy(pictures.images[rows]))
+    return Normalization()(torch.from_numpy(pictures.images[rows]))
 
 
 # --- through easyfsl's own evaluate ---
@@ -137,7 +137,7 @@ def test_without_names_easyfsls_evaluate_sees_a_prototypical_network(
 def test_easyfsls_wrapped_data_sets_and_our_sampler_go_together(
     network: PromptedNetwork, table: PromptTable, pictures: PictureSet, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = TensorDataset(normalise(torch.from_numpy(pictures.images)), torch.from_numpy(pictures.labels))
+    plain = TensorDataset(Normalization()(torch.from_numpy(pictures.images)), torch.from_numpy(pictures.labels))
     wrapped = WrapFewShotDataset([(image, int(label)) for image, label in plain])
     sampler = TaskSampler(wrapped, n_way=3, n_shot=2, n_query=1, n_tasks=4)
     assert len(sampler) == 4
@@ -391,7 +391,7 @@ def test_a_support_set_folders_classes_are_names(
     for row, name in [(3, "polar_bear"), (9, "polar_bear"), (0, "ant")]:
         (tmp_path / name).mkdir(exist_ok=True)
         Image.fromarray(pictures.images[row]).save(tmp_path / name / f"{row}.png")
-    to_input = transforms.Compose([transforms.PILToTensor(), lambda x: normalise(x.permute(1, 2, 0)[None])[0]])
+    to_input = transforms.Compose([transforms.PILToTensor(), lambda x: Normalization()(x.permute(1, 2, 0)[None])[0]])
     folder = SupportSetFolder(tmp_path, transform=to_input)
     assert folder.classes == ["ant", "polar_bear"]
     model = SemanticPromptNetworks(network, prompts=table)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sp_edge.model import PromptedNetwork
-from sp_edge.model.network import normalise
 from sp_edge_calibration.graph import layers_of, tapped
 from sp_edge_calibration.session import Inputs, open_session
 
@@ -62,7 +61,7 @@ def network_activations(network: PromptedNetwork, images: NDArray[np.uint8]) -> 
     convolutions = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     hooks = [module.register_forward_hook(keep(name)) for name, module in convolutions]
     try:
-        pixels: Tensor = normalise(torch.from_numpy(images))
+        pixels: Tensor = network.normalise(torch.from_numpy(images))
         network(pixels)
     finally:
         for hook in hooks:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from sp_edge.bundle.manifest import OUTPUTS
 from sp_edge.errors import ExportError
 from sp_edge.model import PromptedNetwork
-from sp_edge.model.network import normalise
 from sp_edge_export.fold import fold
 from sp_edge_export.tracing import drop_notes, exporter_errors, run_exporter
 
@@ -33,7 +32,7 @@ class QueryGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) RGB -> float32 (N, D)."""
-        return self.network(normalise(image))
+        return self.network(self.network.normalise(image))
 
 
 class SupportGraph(nn.Module):
@@ -49,7 +48,7 @@ class SupportGraph(nn.Module):
 
     def forward(self, image: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N, H, W, 3) RGB, float32 (N, T) -> float32 (N, D), and the query graph's of the same pictures."""
-        tokens = self.network.begin(normalise(image))
+        tokens = self.network.begin(self.network.normalise(image))
         plain = self.network.finish(tokens)
         if not self._prompted:
             return plain + 0 * prompt.sum(dim=1, keepdim=True), plain

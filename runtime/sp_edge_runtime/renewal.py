@@ -222,7 +222,7 @@ def _prompts(old: Bank, bundle: Bundle, given: PromptTable | None) -> dict[str, 
 
 def _resized(pictures: Sequence[NDArray[np.uint8]], preprocess: Preprocess) -> NDArray[np.uint8]:
     """Crops at the size that the network sees, whole: they were cut before."""
-    return np.stack([Preprocess(preprocess.image_size, 1.0)(picture) for picture in pictures])
+    return np.stack([replace(preprocess, resize_ratio=1.0)(picture) for picture in pictures])
 
 
 def _cosines(old: Bank, new: Bank, order: Sequence[int]) -> NDArray[np.float64] | None:

@@ -18,8 +18,9 @@ from sp_edge.settings.settings import DataSettings, Settings
 
 def preprocess_of(settings: Settings) -> Preprocess:
     """How pictures of this data set become the network's input; scenes are drawn at that size and need no margin."""
-    ratio = 1.0 if settings.data.source == "scenes" else settings.data.resize_ratio
-    return Preprocess(settings.model.image_size, ratio)
+    data = settings.data
+    ratio = 1.0 if data.source == "scenes" else data.resize_ratio
+    return Preprocess(settings.model.image_size, ratio, data.interpolation)
 
 
 def open_source(data: DataSettings) -> Source:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sp_edge.errors import SettingsError
-from sp_edge.model.network import PromptedNetwork, PromptedVisformer, normalise
+from sp_edge.model.network import PromptedNetwork, PromptedVisformer
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def attention_map(
     attention: Any = network.backbone.stage3[-1].attn
     hook = attention.qkv.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     try:
-        tokens = network.begin(normalise(torch.from_numpy(image[None])))
+        tokens = network.begin(network.normalise(torch.from_numpy(image[None])))
         network.finish(tokens, None if prompt is None else torch.from_numpy(prompt[None]))
     finally:
         hook.remove()
@@ -83,7 +83,7 @@ def dependence_map(
             covered[max(0, top) : bottom, max(0, left) : right] = mean
             pictures.append(covered)
     prompts = None if prompt is None else torch.from_numpy(np.tile(prompt, (len(pictures), 1)))
-    tokens = network.begin(normalise(torch.from_numpy(np.stack(pictures))))
+    tokens = network.begin(network.normalise(torch.from_numpy(np.stack(pictures))))
     features = functional.normalize(network._encode(tokens, prompts), dim=1)
     turned = (1 - features[1:] @ features[0]).clamp(min=0)
     share: NDArray[np.float32] = (turned / turned.sum().clamp(min=1e-12)).reshape(cells, cells).numpy()

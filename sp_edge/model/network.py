@@ -5,20 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from timm.models.visformer import Visformer
 from torch import Tensor, nn
 
 from sp_edge.errors import SettingsError
 from sp_edge.model.backbone import build_backbone, feature_map_of
+from sp_edge.model.normalization import PAPERS, Normalization
 from sp_edge.model.prompt import SemanticPrompt
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.settings.settings import ModelSettings
-
-# Channel mean and standard deviation of RGB in 0..255 that Semantic Prompt normalises with.
-MEAN = (125.3, 123.0, 113.9)
-STD = (63.0, 62.1, 66.7)
 
 
 class PromptedNetwork(nn.Module):
@@ -38,6 +34,7 @@ class PromptedNetwork(nn.Module):
         prompt: the semantic prompt, or None for a network that knows no prompts.
         text_prototype: r, from text (B, T) to feature (B, D).
         strength: s, 0 to 1, of a network that knows prompts; 0 of one that knows none.
+        normalise: from uint8 pictures (B, H, W, 3) to what `forward` takes; Semantic Prompt's own by default.
 
     Attributes:
         text_share: w, 0 to 1, once the text prototype has been fitted; 0 before, and where there is none.
@@ -51,9 +48,11 @@ class PromptedNetwork(nn.Module):
         *,
         text_prototype: nn.Linear | None = None,
         strength: float = 1.0,
+        normalise: Normalization = PAPERS,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.normalise = normalise
         self.prompt = prompt
         self.text_prototype = text_prototype
         self.strength = 0.0 if prompt is None else strength
@@ -73,7 +72,7 @@ class PromptedNetwork(nn.Module):
         """Encodes pictures.
 
         Args:
-            image: float (B, 3, H, W) RGB, normalised with `MEAN` and `STD`.
+            image: float (B, 3, H, W) RGB, as `normalise` gives it.
             prompt: float (B, T) text embedding of each picture's class; None encodes queries.
             strength: s, or one for each picture, (B, 1); the network's own by default.
 
@@ -220,7 +219,7 @@ def build_network(settings: ModelSettings, text_dim: int) -> PromptedNetwork:
         SettingsError: the backbone cannot be built so, or cannot be prompted so.
     """
     backbone: Any = build_backbone(settings.backbone, settings.image_size, settings.drop_path)
-    others: dict[str, Any] = {"strength": settings.prompt_strength}
+    others: dict[str, Any] = {"strength": settings.prompt_strength, "normalise": Normalization(settings.mean, settings.std)}
     if settings.text_prototype and settings.interaction != "none":
         others["text_prototype"] = nn.Linear(text_dim, int(backbone.head_hidden_size))
     at = settings.prompt_at
@@ -262,9 +261,3 @@ def _check_feature_map(settings: ModelSettings, backbone: nn.Module) -> None:
             expected=f"(B, {backbone.num_features}, h, w) from its forward_features; or model.interaction = none",
             got=str(shape),
         )
-
-
-def normalise(images: Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) RGB -> float32 (B, 3, H, W) in channels-last memory, as the network takes it."""
-    mean, std = (torch.tensor(value, device=images.device) for value in (MEAN, STD))
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2)

@@ -68,10 +68,10 @@ def _parse_value(text: str) -> object:
         return text
 
 
-def _integers(name: str, value: object) -> tuple[int, ...]:
+def _numbers(name: str, value: object, kinds: tuple[type, ...]) -> tuple[Any, ...]:
     """One number stands for a list of one."""
     numbers = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not all(type(number) is int for number in numbers):
+    if not all(type(number) in kinds for number in numbers):
         raise SettingsError(f"the setting {name} is of the wrong kind", expected="a number or a list of them", got=repr(value))
     return numbers
 
@@ -106,7 +106,9 @@ def build(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> Any:
         elif wanted is float and type(value) in (int, float):
             arguments[name] = _number(full, value)
         elif wanted == tuple[int, ...]:
-            arguments[name] = _integers(full, value)
+            arguments[name] = _numbers(full, value, (int,))
+        elif wanted == tuple[float, ...]:
+            arguments[name] = tuple(_number(full, number) for number in _numbers(full, value, (int, float)))
         elif type(value) is not wanted:
             raise SettingsError(f"the setting {full} is of the wrong kind", expected=wanted.__name__, got=repr(value))
         else:

@@ -20,6 +20,10 @@ __all__ = [
     "TextSettings", "TuneSettings", "recipes",
 ]  # fmt: skip
 
+# Channel mean and standard deviation of RGB in 0..255 that Semantic Prompt normalises with.
+MEAN = (125.3, 123.0, 113.9)
+STD = (63.0, 62.1, 66.7)
+
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     _require(value in choices, name, " | ".join(choices), value)
@@ -41,6 +45,8 @@ class ModelSettings:
         projector: h_s from text to token, linear, mlp or mlp3; h_c is linear always, as in the release.
         pooling: tokens that make the feature: all, patch or head; head, the prompt's alone, needs the spatial interaction in
             stage 3.
+        mean, std: of red, green and blue in 0..255, by which pictures are normalised inside the network: those of the
+            pictures that its weights were trained on. Semantic Prompt's by default.
         drop_path: share of residual branches that training drops (stochastic depth), rising linearly over the blocks.
         text_prototype: whether a prompted feature also holds what text alone says of the class's look, a linear map from
             text to feature that training fits on the base classes (`sp_edge.training.text_prototype`). Not in the paper. Of
@@ -58,6 +64,8 @@ class ModelSettings:
     zero_mean: bool = True
     projector: str = "linear"
     pooling: str = "all"
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
     drop_path: float = 0.0
     text_prototype: bool = False
     text_share: float = 0.5
@@ -67,6 +75,13 @@ class ModelSettings:
         _choice("model.interaction", self.interaction, ("both", "spatial", "channel", "none"))
         _choice("model.projector", self.projector, ("linear", "mlp", "mlp3"))
         _choice("model.pooling", self.pooling, ("all", "patch", "head"))
+        _require(len(self.mean) == 3, "model.mean", "three numbers, of red, green and blue", list(self.mean))
+        _require(
+            len(self.std) == 3 and min(self.std) > 0,
+            "model.std",
+            "three positive numbers, of red, green and blue",
+            list(self.std),
+        )
         _require(0 <= self.drop_path < 1, "model.drop_path", "0 to 1", self.drop_path)
         _require(0 <= self.text_share <= 1, "model.text_share", "0 to 1", self.text_share)
         _require(0 <= self.prompt_strength <= 1, "model.prompt_strength", "0 to 1", self.prompt_strength)
@@ -267,6 +282,7 @@ class DataSettings:
             the benchmark calls them.
         cache: folder for pictures that have been prepared for the network; the platform's cache folder if empty.
         resize_ratio: see `sp_edge.preprocess.Preprocess`; of no effect on scenes, which are drawn at the network's size.
+        interpolation: bilinear or bicubic, see `sp_edge.preprocess.Preprocess`.
         per_class: scenes to draw for each class and group of the training split.
         test_per_class: the same for the validation and test splits.
     """
@@ -277,6 +293,7 @@ class DataSettings:
     names: str = ""
     cache: str = ""
     resize_ratio: float = 1.1
+    interpolation: str = "bilinear"
     per_class: int = 20
     test_per_class: int = 20
 
@@ -288,6 +305,7 @@ class DataSettings:
                 not value or self.source != "scenes", f"data.{name}", "nothing with scenes; data.source is the data set", value
             )
         _require(1 <= self.resize_ratio <= 4, "data.resize_ratio", "1 to 4", self.resize_ratio)
+        _choice("data.interpolation", self.interpolation, ("bilinear", "bicubic"))
         _require(self.per_class >= 1, "data.per_class", "1 or more", self.per_class)
         _require(self.test_per_class >= 2, "data.test_per_class", "2 or more", self.test_per_class)
 

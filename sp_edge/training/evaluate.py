@@ -24,7 +24,6 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
 from sp_edge.matching.decide import share
 from sp_edge.model import PromptedNetwork
-from sp_edge.model.network import normalise
 from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.settings import AugmentSettings, EvalSettings, ExpectedSettings
 from sp_edge.text import extend_table
@@ -145,7 +144,7 @@ def encode(
         ):
             rows = slice(start, start + batch_size)
             batch = torch.from_numpy(images[rows])
-            tokens = network.begin(normalise((batch if change is None else change(batch)).to(device)))
+            tokens = network.begin(network.normalise((batch if change is None else change(batch)).to(device)))
             queries.append(network.finish(tokens).cpu())
             if prompts is not None:
                 # Weaker prompts are mixed below, from features that are there anyway.

@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from sp_edge.data.pictures import PictureSet
 from sp_edge.model import PromptedNetwork
-from sp_edge.model.network import normalise
 from sp_edge.settings.settings import Settings
 from sp_edge.training.accelerator import Share
 from sp_edge.training.augment import augment
@@ -31,7 +30,7 @@ class BaseClassifier(nn.Module):
 
     def forward(self, images: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, H, W, 3) RGB and float (B, C) targets -> mean cross-entropy and accuracy, 0-d."""
-        logits = self.head(self.network(normalise(images))).float()
+        logits = self.head(self.network(self.network.normalise(images))).float()
         hits = logits.argmax(dim=1) == wanted.argmax(dim=1)
         return functional.cross_entropy(logits, wanted), hits.float().mean()
 

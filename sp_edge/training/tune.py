@@ -16,7 +16,6 @@ from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
 from sp_edge.model import PromptedNetwork
-from sp_edge.model.network import normalise
 from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.settings import Settings
 from sp_edge.training.accelerator import Share
@@ -55,7 +54,7 @@ class EpisodeLoss(nn.Module):
         ways = episodes * n_way
         support = len(images) - ways * self.n_query
         n_shot = support // ways
-        tokens = self.network.begin(normalise(images))
+        tokens = self.network.begin(self.network.normalise(images))
         if self.network.prompt is None:
             shots = self.network.finish(tokens[:support]).float()
         else:

@@ -90,6 +90,39 @@ def test_halving_is_pillows_but_for_rounding(scale: float, image_size: int, seed
     assert abs(difference.mean()) < 0.3
 
 
+def timms(image: Picture, image_size: int, crop_pct: float) -> Picture:
+    """What timm's evaluation transform does: the shorter side to whole pixels, bicubic, then the centre cut on whole pixels."""
+    height, width = image.shape[:2]
+    short = math.floor(image_size / crop_pct)
+    size = short * width // min(height, width), short * height // min(height, width)
+    resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    left, top = (round((side - image_size) / 2) for side in size)
+    return resized[top : top + image_size, left : left + image_size]
+
+
+@given(
+    height=st.integers(20, 300),
+    width=st.integers(20, 300),
+    image_size=st.sampled_from([80, 81, 112]),
+    crop_pct=st.sampled_from([0.875, 0.9, 0.95, 1.0]),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=60)
+def test_bicubic_is_timms_own_transform(height: int, width: int, image_size: int, crop_pct: float, seed: int) -> None:
+    image = noise(height, width, seed)
+    result, expected = Preprocess(image_size, 1 / crop_pct, "bicubic")(image), timms(image, image_size, crop_pct)
+    assert np.abs(result.astype(int) - expected).max() <= 1
+
+
+def test_bicubic_halves_only_pictures_of_four_times_the_size() -> None:
+    for side, same in ((255, True), (256, False)):
+        image = noise(side, side)
+        whole = Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC)
+        assert (np.abs(Preprocess(64, 1.0, "bicubic")(image).astype(int) - np.asarray(whole)).max() <= 1) == same
+    frame = smooth(1111, 1501, 3)
+    assert cosine(Preprocess(64, 1 / 0.875, "bicubic")(frame), timms(frame, 64, 0.875)) > 0.9999
+
+
 @given(
     height=st.integers(1, 300),
     width=st.integers(1, 300),
@@ -204,8 +237,10 @@ def test_what_is_not_an_rgb_picture_is_refused(wrong: Picture) -> None:
     assert str(wrong.shape) in raised.value.got
 
 
-@pytest.mark.parametrize("values", [(0, 1.1), (-3, 1.1), (32, 0.9), (32, 4.1), (32, float("nan")), (32, float("inf"))])
-def test_settings_out_of_range_are_refused(values: tuple[int, float]) -> None:
+@pytest.mark.parametrize(
+    "values", [(32, 1.1, "nearest"), (0, 1.1), (-3, 1.1), (32, 0.9), (32, 4.1), (32, float("nan")), (32, float("inf"))]
+)
+def test_settings_out_of_range_are_refused(values: tuple[Any, ...]) -> None:
     with pytest.raises(SettingsError, match="out of range"):
         Preprocess(*values)
 
@@ -215,6 +250,10 @@ def test_the_manifest_records_every_setting() -> None:
     assert (recorded["image_size"], recorded["resize_ratio"]) == (96, 1.25)
     assert (recorded["layout"], recorded["colour"], recorded["dtype"], recorded["crop"]) == ("NHWC", "RGB", "uint8", "centre")
     assert recorded["filter"] == "bilinear, antialiased, halved from 2.8 times the size, reducing gap 1.4"
+    cubic = Preprocess(96, 1.25, "bicubic")
+    recorded = json.loads(json.dumps(cubic.to_json()))
+    assert recorded["filter"] == "bicubic, antialiased, on whole pixels, halved from 4 times the size, reducing gap 2"
+    assert Preprocess.from_json(recorded) == cubic
 
 
 # --- load_image: what can be read ---

@@ -35,6 +35,7 @@ def scenes(**data: object) -> Settings:
 def test_a_folder_is_read_with_the_settings_preprocessing(root: Path) -> None:
     settings = folder(root, resize_ratio=1.5)
     assert sets.preprocess_of(settings) == Preprocess(64, 1.5)
+    assert sets.preprocess_of(folder(root, resize_ratio=1.5, interpolation="bicubic")) == Preprocess(64, 1.5, "bicubic")
     pictures = sets.load_split(settings, "train")
     assert pictures.images.shape == (2, 64, 64, 3)
     assert pictures.class_names == ("owl", "red fox")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sp_edge.model import PromptedNetwork
-from sp_edge.model.network import normalise
+from sp_edge.model.normalization import Normalization
 from sp_edge_export.fold import FoldedAttention, fold
 
 
@@ -21,7 +21,7 @@ def relative(got: Tensor, expected: Tensor) -> float:
 
 @pytest.fixture(scope="module")
 def inputs(images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    return normalise(torch.from_numpy(images[:4].copy())), torch.from_numpy(
+    return Normalization()(torch.from_numpy(images[:4].copy())), torch.from_numpy(
         np.random.default_rng(3).normal(0, 2, (4, 16)).astype(np.float32)
     )
 

@@ -21,7 +21,7 @@ from sp_edge.bundle.identity import graph_digest
 from sp_edge.bundle.manifest import GRAPHS, OUTPUTS
 from sp_edge.errors import ExportError
 from sp_edge.model import PromptedNetwork
-from sp_edge.model.network import normalise
+from sp_edge.model.normalization import Normalization
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.onnx import export_graphs
 from sp_edge_export.precisions.fp16 import to_fp16
@@ -42,7 +42,7 @@ def prompts_of(checkpoint: Checkpoint, count: int) -> NDArray[np.float32]:
 @torch.no_grad()
 def test_any_batch_agrees_with_pytorch(bundle: Bundle, checkpoint: Checkpoint, images: NDArray[np.uint8], count: int) -> None:
     batch, prompts = images[:count].copy(), prompts_of(checkpoint, count)
-    pixels = normalise(torch.from_numpy(batch))
+    pixels = Normalization()(torch.from_numpy(batch))
     for graph, prompt in (("query", None), ("support", prompts)):
         expected = checkpoint.network(pixels, None if prompt is None else torch.from_numpy(prompt)).numpy()
         got = run(bundle.graph(graph, "fp32"), image=batch, **({} if prompt is None else {"prompt": prompt}))
@@ -84,7 +84,7 @@ def test_other_networks_agree_with_pytorch_too(
     for count in (1, 2, 3, 8):
         batch = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
         prompt = rng.normal(0, 2, (count, 16)).astype(np.float32)
-        pixels = normalise(torch.from_numpy(batch))
+        pixels = Normalization()(torch.from_numpy(batch))
         for expected, got in (
             (network(pixels), run(files["query"], image=batch)),
             (network(pixels, torch.from_numpy(prompt)), run(files["support"], image=batch, prompt=prompt)),
@@ -107,7 +107,7 @@ def test_a_text_prototype_is_part_of_the_support_graph(
     for count in (1, 3):
         batch = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
         prompt = rng.normal(0, 2, (count, 16)).astype(np.float32)
-        expected = network(normalise(torch.from_numpy(batch)), torch.from_numpy(prompt)).numpy()
+        expected = network(Normalization()(torch.from_numpy(batch)), torch.from_numpy(prompt)).numpy()
         got = run(files["support"], image=batch, prompt=prompt)
         assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
         to_fp16(files["support"], tmp_path / "half.onnx", {"image": batch, "prompt": prompt})
@@ -156,7 +156,7 @@ def test_both_opsets_and_both_ways_to_fold_give_the_same_features(
     rng = np.random.default_rng(4)
     batch = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     prompt = rng.normal(0, 2, (3, 16)).astype(np.float32)
-    expected = network(normalise(torch.from_numpy(batch)), torch.from_numpy(prompt)).numpy()
+    expected = network(Normalization()(torch.from_numpy(batch)), torch.from_numpy(prompt)).numpy()
     operators, identities = {}, {}
     for name, options in (("20", {}), ("19", {"opset": 19}), ("unfolded", {"norms_before": False})):
         (tmp_path / name).mkdir()
@@ -216,7 +216,7 @@ def test_a_network_without_prompts_has_a_support_graph_too(
     files = export_graphs(network, 64, 16, tmp_path)
     batch, rng = images[:3].copy(), np.random.default_rng(0)
     with torch.no_grad():
-        expected = network(normalise(torch.from_numpy(batch))).numpy()
+        expected = network(Normalization()(torch.from_numpy(batch))).numpy()
     for scale in (0, 5):
         prompt = (rng.normal(size=(3, 16)) * scale).astype(np.float32)
         for output in OUTPUTS["support"]:

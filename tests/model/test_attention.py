@@ -9,7 +9,7 @@ import torch
 from sp_edge.errors import SettingsError
 from sp_edge.model import build_network
 from sp_edge.model.attention import attention_map, dependence_map
-from sp_edge.model.network import normalise
+from sp_edge.model.normalization import Normalization
 from sp_edge.settings.settings import ModelSettings
 
 TEXT_DIM = 5
@@ -31,7 +31,7 @@ def expected(net: Any, prompt: np.ndarray | None) -> np.ndarray:
     seen: list[torch.Tensor] = []
     hook = net.backbone.stage3[-1].attn.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        net(normalise(torch.from_numpy(IMAGE[None])), None if prompt is None else torch.from_numpy(prompt[None]))
+        net(Normalization()(torch.from_numpy(IMAGE[None])), None if prompt is None else torch.from_numpy(prompt[None]))
     hook.remove()
     tokens = seen[0][0].flatten(1).double().numpy()
     weight = net.backbone.stage3[-1].attn.qkv.weight[:, :, 0, 0].detach().double().numpy()
@@ -92,6 +92,8 @@ def test_a_network_without_tokens_has_no_attention_to_show(backbone: str) -> Non
 
 class Corner:
     """A network that sees the upper left quarter alone; with a prompt, the lower right."""
+
+    normalise = Normalization()
 
     def begin(self, images: torch.Tensor) -> torch.Tensor:
         return images

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from sp_edge.errors import SettingsError
 from sp_edge.model import PromptedFeatureMap, PromptedNetwork, PromptedVisformer, SemanticPrompt, build_backbone, build_network
-from sp_edge.model.network import MEAN, STD, normalise
 from sp_edge.settings.settings import ModelSettings
 
 TEXT_DIM = 7
@@ -429,13 +428,20 @@ def test_the_prompt_belongs_to_the_network() -> None:
 # --- normalise ---
 
 
-def test_normalise_is_the_papers() -> None:
+@pytest.mark.parametrize(
+    ("options", "mean", "std"),
+    [
+        ({}, (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
+        ({"mean": (127.5, 120.0, 0.0), "std": (127.5, 60.0, 1.0)}, (127.5, 120.0, 0.0), (127.5, 60.0, 1.0)),
+    ],
+)
+def test_a_network_normalises_by_the_papers_statistics_or_by_its_own(
+    options: dict[str, tuple[float, ...]], mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
     images = torch.randint(0, 256, (2, 4, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    result = normalise(images)
+    result = build_network(settings(**options), TEXT_DIM).normalise(images)
     assert (result.shape, result.dtype) == ((2, 3, 4, 5), torch.float32)
     for channel in range(3):
-        expected = (images[..., channel].double() / 255 - MEAN[channel] / 255) / (STD[channel] / 255)
-        torch.testing.assert_close(result[:, channel].double(), expected, rtol=0, atol=1e-5)
-    assert MEAN == (125.3, 123.0, 113.9)
-    assert STD == (63.0, 62.1, 66.7)
+        expected = (images[..., channel].double() / 255 - mean[channel] / 255) / (std[channel] / 255)
+        torch.testing.assert_close(result[:, channel].double(), expected, rtol=1e-6, atol=1e-5)
     assert result.is_contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError, PromptError, SettingsError
 from sp_edge.matching.decide import cosine, prototype, share
 from sp_edge.model import PromptedNetwork, build_network
-from sp_edge.model.network import normalise
+from sp_edge.model.normalization import Normalization
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import AugmentSettings, EvalSettings, ExpectedSettings, ModelSettings, Settings
@@ -69,7 +69,7 @@ def test_every_picture_is_encoded_with_the_prompt_of_its_own_class(pictures: Pic
     assert features.query.dtype == features.support.dtype == np.float32
     with torch.no_grad():
         for row in (0, 7, 47):
-            image = normalise(torch.from_numpy(pictures.images[row : row + 1]))
+            image = Normalization()(torch.from_numpy(pictures.images[row : row + 1]))
             np.testing.assert_allclose(features.query[row], net(image)[0], rtol=1e-3, atol=2e-3)
             prompted = net(image, torch.from_numpy(prompts[row : row + 1]))[0]
             np.testing.assert_allclose(features.support[row], prompted, rtol=1e-3, atol=2e-3)
@@ -115,8 +115,8 @@ def test_features_computed_once_give_the_accuracy_of_every_episode_on_its_own(
             episode = sampler.episode(number)
             vectors = torch.from_numpy(table.select([NAMES[c] for c in episode.classes]))
             with torch.no_grad():
-                support = normalise(torch.from_numpy(pictures.images[rows[episode.support.ravel()]]))
-                query = net(normalise(torch.from_numpy(pictures.images[rows[episode.query.ravel()]]))).numpy()
+                support = Normalization()(torch.from_numpy(pictures.images[rows[episode.support.ravel()]]))
+                query = net(Normalization()(torch.from_numpy(pictures.images[rows[episode.query.ravel()]]))).numpy()
                 shots = net(support, vectors.repeat_interleave(n_shot, 0)).numpy().reshape(3, n_shot, -1)
                 bare = net(support).numpy().reshape(3, n_shot, -1)
             hits.append(cosine(query, np.stack([prototype(s) for s in shots])).argmax(axis=1) == np.arange(3))
@@ -180,7 +180,7 @@ def test_strength_weakens_the_prompts(pictures: PictureSet, table: PromptTable) 
     assert any((own.scores[WITH][s] != full.scores[WITH][s]).any() for s in own.scores[WITH])
     features = encode(net, pictures.images[:4], prompts[:4])  # type: ignore[index]
     with torch.no_grad():
-        mixed = net(normalise(torch.from_numpy(pictures.images[:4])), torch.from_numpy(prompts[:4]))  # type: ignore[index]
+        mixed = net(Normalization()(torch.from_numpy(pictures.images[:4])), torch.from_numpy(prompts[:4]))  # type: ignore[index]
     np.testing.assert_allclose(features.support, mixed, rtol=1e-3, atol=2e-3)
 
 

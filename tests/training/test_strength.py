@@ -10,7 +10,7 @@ from sp_edge.accuracy import Difference
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.model import build_network
-from sp_edge.model.network import normalise
+from sp_edge.model.normalization import Normalization
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import EvalSettings, ModelSettings
@@ -148,7 +148,7 @@ def test_the_network_mixes_in_the_text_prototype_as_the_choice_assumed(share: fl
     assert network.text_prototype is not None
     assert network.text_share == 0, "it is not fitted"
     network.text_share = share
-    images, prompts = normalise(torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)), torch.randn(3, 4)
+    images, prompts = Normalization()(torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)), torch.randn(3, 4)
     mixed, plain, text = network(images, prompts), network(images), network.text_prototype(prompts)
     network.text_share, network.strength = 0.0, 1.0
     expected = 0.5 * ((1 - share) * network(images, prompts) + share * text) + 0.5 * plain
@@ -159,7 +159,7 @@ def test_the_network_mixes_in_the_text_prototype_as_the_choice_assumed(share: fl
 def test_the_network_mixes_as_the_choice_assumed(strength: float) -> None:
     torch.manual_seed(0)
     network = build_network(ModelSettings("visformer_mini", 64, layer="3-1", prompt_strength=strength), 4).eval()
-    images = normalise(torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8))
+    images = Normalization()(torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8))
     prompts = torch.randn(3, 4)
     mixed, plain = network(images, prompts), network(images)
     network.strength = 1.0
@@ -174,7 +174,7 @@ def test_training_sees_the_prompted_feature_alone() -> None:
     for norm in network.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.momentum = 0.0
-    images = normalise(torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8))
+    images = Normalization()(torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8))
     one, other = (network(images, torch.randn(3, 4, generator=torch.Generator().manual_seed(s))) for s in (1, 2))
     assert not torch.allclose(one, other, atol=1e-4)
 

@@ -23,6 +23,7 @@ CONFIG = "config_infer_sp_edge.txt"
 GRAPH, LABELS, README = "sp_edge.onnx", "labels.txt", "README.md"
 _OTHERS = (GRAPH, LABELS, README, f"{GRAPH}_*.engine")  # the last is what nvinfer builds of the graph
 _MODES = {"fp32": 0, "int8": 1, "fp16": 2}  # nvinfer's network-mode
+_SCALING = {"bilinear": 1, "bicubic": 2}  # NvBufSurfTransform's, by nvinfer's and nvvideoconvert's number
 
 
 def write_deepstream(
@@ -117,7 +118,8 @@ def deepstream_graph(bundle: Bundle, bank: Bank, precision: str, classifier: str
 
 
 def _config(bundle: Bundle, precision: str, max_batch: int) -> str:
-    side = bundle.manifest.preprocess.image_size
+    preprocess = bundle.manifest.preprocess
+    side = preprocess.image_size
     return f"""# nvinfer: sp-edge, bundle {bundle.fingerprint[:12]}, {precision}. Normalization is inside the graph.
 [property]
 gpu-id=0
@@ -135,7 +137,7 @@ model-color-format=0
 net-scale-factor=1
 network-input-order=0
 maintain-aspect-ratio=0
-scaling-filter=1
+scaling-filter={_SCALING[preprocess.interpolation]}
 output-blob-names=probability
 classifier-threshold=0
 """
@@ -144,18 +146,20 @@ classifier-threshold=0
 def _readme(bundle: Bundle, classifier: str) -> str:
     preprocess = bundle.manifest.preprocess
     crops = "\n".join(f"    {w}x{h}: src-crop={_crop(w, h, preprocess.resize_ratio)}" for w, h in ((1280, 720), (1920, 1080)))
-    side = preprocess.image_size
+    side, scaling = preprocess.image_size, _SCALING[preprocess.interpolation]
     return f"""# sp-edge in DeepStream
 
 `{CONFIG}` makes nvinfer a primary classifier of whole frames. Its classes stand in `{LABELS}`, 'unknown' the
 last; classifier `{classifier}` decides. Written by sp-edge {sp_edge.__version__}, and not yet run in DeepStream.
 
 Features are right only for frames cut as in training: a centred square, its side the frame's shorter one divided by
-{preprocess.resize_ratio}. nvinfer would squash a whole frame into its square, so cut before it:
+{preprocess.resize_ratio:.4g}. The filter is {preprocess.interpolation}. nvinfer would squash a whole frame into its square,
+so cut before it:
 
 {crops}
 
-    gst-launch-1.0 uridecodebin uri=file:///video.mp4 ! nvvideoconvert src-crop={_crop(1280, 720, preprocess.resize_ratio)} ! \\
+    gst-launch-1.0 uridecodebin uri=file:///video.mp4 ! \\
+        nvvideoconvert interpolation-method={scaling} src-crop={_crop(1280, 720, preprocess.resize_ratio)} ! \\
         'video/x-raw(memory:NVMM),width={side},height={side}' ! m.sink_0 \\
         nvstreammux name=m batch-size=1 width={side} height={side} ! nvinfer config-file-path={CONFIG} ! fakesink
 

@@ -18,8 +18,7 @@ def classify(address: str, pictures: list[Path]) -> list[tuple[str, float]]:
     """Each picture's label, a class's name or 'unknown', and the best class's confidence, 0 to 1."""
     with triton.InferenceServerClient(address) as client:
         config = client.get_model_config(MODEL).config
-        settings = json.loads(config.parameters["preprocess"].string_value)
-        prepare = Preprocess(settings["image_size"], settings["resize_ratio"])
+        prepare = Preprocess.from_json(json.loads(config.parameters["preprocess"].string_value))
         results: list[tuple[str, float]] = []
         for start in range(0, len(pictures), config.max_batch_size):
             images = np.stack([prepare(load_image(picture)) for picture in pictures[start : start + config.max_batch_size]])

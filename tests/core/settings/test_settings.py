@@ -185,6 +185,10 @@ def test_a_value_of_the_wrong_kind_is_refused(values: Any, name: str, kind: str)
         ("data", "names", "names.txt"),
         ("data", "resize_ratio", 0.9),
         ("data", "resize_ratio", 4.1),
+        ("data", "interpolation", "nearest"),
+        ("model", "mean", [1.0, 2.0]),
+        ("model", "std", [1.0, 0.0, 1.0]),
+        ("model", "std", [1.0]),
         ("data", "per_class", 0),
         ("data", "test_per_class", 1),
     ],
@@ -203,9 +207,11 @@ def test_a_value_of_the_run_out_of_range_is_refused(name: str, value: object) ->
 
 
 def test_whole_numbers_count_as_numbers() -> None:
-    settings = Settings.from_mapping({"text": {"norm": 5}})
+    settings = Settings.from_mapping({"text": {"norm": 5}, "model": {"mean": [127, 127.5, 0]}})
     assert settings.text.norm == 5.0
     assert type(settings.text.norm) is float
+    assert settings.model.mean == (127.0, 127.5, 0.0)
+    assert {type(number) for number in settings.model.mean} == {float}
 
 
 def test_nobody_can_change_them() -> None:
