@@ -34,7 +34,8 @@ def test_a_picture_shows_its_objects_where_the_file_says(tmp_path: Path) -> None
     channels = {"red one": 0, "green one": 1, "blue one": 2}
     for file, scene in scenes.items():
         kind, name = file.split("/")[0], file.split("/")[1].replace("_", " ")
-        pixels = np.asarray(Image.open(tmp_path / "set" / file)).astype(int)
+        with Image.open(tmp_path / "set" / file) as image:
+            pixels = np.asarray(image).astype(int)
         assert pixels.shape == (128, 128, 3)
         objects = {name: scene["box"]} | ({scene["other"]: scene["other_box"]} if kind == "clutter" else {})
         assert len(objects) == {"alone": 1, "clutter": 2}[kind]

@@ -52,7 +52,10 @@ def test_the_set_has_a_folder_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(gcompris, "THINGS", {"wind mill": ("toys/a", "toys/b")})
     (folder / "toys.rcc").write_bytes(archive({"a.webp": picture(100), "b.webp": picture(30)}))
     gcompris.write(tmp_path / "out", size=50, cache=tmp_path)
-    found = [Image.open(file).size for file in sorted((tmp_path / "out" / "wind_mill").iterdir())]
+    found = []
+    for file in sorted((tmp_path / "out" / "wind_mill").iterdir()):
+        with Image.open(file) as image:
+            found.append(image.size)
     assert found == [(100, 50), (60, 30)]
     monkeypatch.setattr(gcompris, "THINGS", {"wind mill": ("toys/a", "toys/c")})
     with pytest.raises(DataError, match=r"none named toys/c"):
