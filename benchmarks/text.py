@@ -23,8 +23,7 @@ from sp_edge.bundle.text import TextPart
 from sp_edge.columns import table
 from sp_edge.files import write_json
 from sp_edge.prompts.table import PromptTable, TextSpec
-from sp_edge.text import CLIP, MiniLM, TextEncoder
-from sp_edge.text.sentence import SentenceEncoder
+from sp_edge.text import CLIP, SBERT, MiniLM, TextEncoder
 from sp_edge_export.text import encoder as exporter
 from sp_edge_runtime.text import TextEncoder as OnDevice
 
@@ -67,7 +66,7 @@ def _random_encoders() -> Iterator[list[TextEncoder]]:
     import open_clip
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules as parts
-    from transformers import MPNetConfig, MPNetModel
+    from transformers import MPNetConfig, MPNetModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
     clip = CLIP.__new__(CLIP)
@@ -75,9 +74,10 @@ def _random_encoders() -> Iterator[list[TextEncoder]]:
     clip.tokenize, clip.revision = open_clip.get_tokenizer("ViT-B-32"), "random"
     with tempfile.TemporaryDirectory() as folder:
         MPNetModel(MPNetConfig(vocab_size=30527, max_position_embeddings=514)).save_pretrained(folder)
-        MiniLM().model.tokenizer.save_pretrained(folder)
+        (Path(folder) / "tokenizer.json").write_text(MiniLM().tokenizer.to_str(), encoding="utf-8")
+        PreTrainedTokenizerFast(tokenizer_file=str(Path(folder) / "tokenizer.json"), pad_token="[PAD]").save_pretrained(folder)  # noqa: S106
         modules = [parts.Transformer(folder, max_seq_length=384), parts.Pooling(768), parts.Normalize()]
-        mpnet = SentenceEncoder.__new__(SentenceEncoder)
+        mpnet = SBERT.__new__(SBERT)
         mpnet.model, mpnet.name, mpnet.revision, mpnet.dim = (
             SentenceTransformer(modules=modules, device="cpu"),
             "sbert",

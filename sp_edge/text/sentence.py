@@ -1,4 +1,4 @@
-"""Sentence encoders of the library sentence-transformers; all-mpnet-base-v2 is the paper's 'SBERT' (arXiv 1908.10084)."""
+"""The library sentence-transformers: all-mpnet-base-v2, the paper's 'SBERT' (arXiv 1908.10084)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,17 @@ from sp_edge.text.encoder import digest, no_weights
 SBERT_REPOSITORY = "sentence-transformers/all-mpnet-base-v2"
 
 
-class SentenceEncoder:
-    """Encodes sentences as unit vectors.
-
-    Args:
-        place: a folder, or a repository of the hub.
-        local: nothing is downloaded.
+class SBERT:
+    """all-mpnet-base-v2 (768 numbers a sentence), from the hub's cache or downloaded.
 
     Attributes:
         model: the library's.
     """
 
-    name: str
-    revision: str
-    dim: int
+    name = "sbert"
+    dim = 768
 
-    def __init__(self, place: str, *, local: bool) -> None:
+    def __init__(self) -> None:
         try:
             from sentence_transformers import SentenceTransformer
             from transformers.utils import logging
@@ -38,7 +33,14 @@ class SentenceEncoder:
                 f"cannot load the text encoder {self.name}", package="sentence-transformers", extra="train"
             ) from cause
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        self.model = SentenceTransformer(place, device="cpu", local_files_only=local)
+        try:
+            try:
+                self.model = SentenceTransformer(SBERT_REPOSITORY, device="cpu", local_files_only=True)
+            except OSError:
+                self.model = SentenceTransformer(SBERT_REPOSITORY, device="cpu", local_files_only=False)
+        except Exception as cause:  # the hub's client raises what its HTTP library does
+            raise no_weights(self.name, SBERT_REPOSITORY, cause) from cause
+        self.revision = digest(self.model.state_dict())
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of length one: n texts -> float32 (n, T)."""
@@ -47,22 +49,3 @@ class SentenceEncoder:
             check_length(sentence, len(tokens), self.model.max_seq_length)
         vectors = self.model.encode(list(sentences), normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32).reshape(len(sentences), self.dim)
-
-
-class SBERT(SentenceEncoder):
-    """all-mpnet-base-v2 (768 numbers a sentence), from the hub's cache or downloaded."""
-
-    name = "sbert"
-    dim = 768
-
-    def __init__(self) -> None:
-        try:
-            try:
-                super().__init__(SBERT_REPOSITORY, local=True)
-            except OSError:
-                super().__init__(SBERT_REPOSITORY, local=False)
-        except MissingExtraError:
-            raise
-        except Exception as cause:  # the hub's client raises what its HTTP library does
-            raise no_weights(self.name, SBERT_REPOSITORY, cause) from cause
-        self.revision = digest(self.model.state_dict())

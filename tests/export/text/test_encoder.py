@@ -27,6 +27,7 @@ from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import TextSettings
 from sp_edge.text import CLIP, SBERT, MiniLM, TextEncoder, clip, prompt_table, sentence
 from sp_edge.text import table as text_table
+from sp_edge.text.bert import SentenceBert
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.export import ExportOptions, export
 from sp_edge_export.text import encoder as module
@@ -61,13 +62,13 @@ def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tracing takes seconds: a module is traced once, whatever becomes of its graph."""
     folder, original = tmp_path_factory.mktemp("graphs"), module.trace
     known: dict[Any, Path] = {}
-    ours = (module.Sentences, module.ClipText)  # not what a test puts in their place
+    ours = (module.Sentences, module.ClipText, SentenceBert)  # not what a test puts in their place
 
     def trace(traceable: module.Traceable, file: Path) -> None:
         if type(traceable.module) not in ours:
             original(traceable, file)
             return
-        inner = traceable.module.model
+        inner = getattr(traceable.module, "model", traceable.module)
         if inner not in known:
             known[inner] = folder / f"{len(known)}.onnx"
             original(traceable, known[inner])
