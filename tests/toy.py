@@ -20,13 +20,15 @@ from PIL import Image
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from sp_edge.bundle.manifest import BACKGROUND, FAMILIARITY, GOLDEN, PROMPTS, Manifest, file_entries, write_manifest
+from sp_edge.bundle.manifest import NAMES as NAMES_FILE
 from sp_edge.bundle.text import TextPart
 from sp_edge.errors import BundleError
 from sp_edge.files import read_json
-from sp_edge.matching.unknown import Calibration
+from sp_edge.matching.unknown import ByName, Calibration
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
+from sp_edge.prompts.text_prototype import TextPrototype
 from sp_edge.tensors import save_tensors
 
 SIDE = 32
@@ -61,6 +63,13 @@ def features(images: NDArray[np.uint8], prompt: NDArray[np.float32] | None = Non
     means = images.reshape(len(images), GRID, cell, GRID, cell, 3).mean(axis=(2, 4)) / 127.5 - 1
     flat = means.transpose(0, 3, 1, 2).reshape(len(images), DIM)
     return np.asarray(flat if prompt is None else flat + prompt @ projection(), dtype=np.float32)
+
+
+def looks_of_names() -> TextPrototype:
+    """Tells of the names of COLOURS what their pictures look like, and of other names nothing that is true."""
+    seen = features(np.stack([picture(name) for name in COLOURS]))
+    weight = np.linalg.pinv(prompts().select(tuple(COLOURS))) @ seen
+    return TextPrototype(np.ascontiguousarray(weight.T, np.float32), np.zeros(DIM, np.float32))
 
 
 def graph(name: str, *, half: bool = False, batch: str | int = "N", side: int = SIDE, strength: float = 1.0) -> onnx.ModelProto:
@@ -186,6 +195,8 @@ def make_bundle(
     mirrored: bool = False,
     text_encoder: bool = False,
     familiarity: Familiarity | None = None,
+    text_prototype: TextPrototype | None = None,
+    by_name: ByName | None = None,
 ) -> Path:
     """Writes a whole bundle into a folder and gives its path; the last of `precisions` is the bundle's own."""
     (folder / "golden").mkdir(parents=True)
@@ -205,6 +216,8 @@ def make_bundle(
     save_tensors(folder / BACKGROUND, {"mean": np.zeros(DIM, np.float32), "within": np.zeros((DIM, DIM), np.float32)}, {})
     if familiarity is not None:
         familiarity.save(folder / FAMILIARITY)
+    if text_prototype is not None:
+        text_prototype.save(folder / NAMES_FILE)
     part = _write_text(folder) if text_encoder else None
     manifest = Manifest(
         versions={"sp-edge": "toy"},
@@ -214,7 +227,7 @@ def make_bundle(
         preprocess=Preprocess(image_size=SIDE, resize_ratio=1.1),
         feature_dim=DIM,
         text=TEXT,
-        calibration=calibration(threshold),
+        calibration=dataclasses.replace(calibration(threshold), by_name=by_name),
         mirrored=mirrored,
         strength=strength,
         training={},

@@ -206,7 +206,7 @@ def simulated_bank(features: Features, shots: list[Rows], strength: float) -> Ba
         support=features.support[rows],
         query=features.query[rows],
         owners=np.repeat(np.arange(len(shots)), [len(own) for own in shots]),
-        crops=crops_of([b""] * len(rows)),
+        crops=crops_of([b"simulated"] * len(rows)),
         bundle_strength=strength,
         text=TextSpec("", "", "{name}", 1.0, 1),
     )

@@ -19,7 +19,7 @@ from sp_edge.bank.file import BankFile
 from sp_edge.bank.head import Head
 from sp_edge.bank.quality import Problem, problems
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.errors import BankError, PromptError, SettingsError
+from sp_edge.errors import BankError, BundleError, PromptError, SettingsError
 from sp_edge.options import number, whole
 from sp_edge.preprocess import Picture, Pictures, picture_rgb, pictures_rgb
 from sp_edge.prompts.table import clean_name
@@ -114,6 +114,8 @@ class Recognizer:
         Raises:
             BundleError, BankError, BackendError, PlanError, MissingExtraError, SettingsError: what cannot be opened.
         """
+        if not isinstance(bundle_path, str | Path):
+            raise BundleError("the path of a bundle is text", expected="str or Path", got=repr(bundle_path)[:80])
         if follow and bank is None:
             raise BankError("there is no file to follow", expected="the path of a bank", got="none")
         bundle = Bundle.load(Path(bundle_path))
@@ -227,10 +229,46 @@ class Recognizer:
             ImageError: an image is no picture.
             BackendError: the inference engine failed.
         """
-        if prompt is not None and description is not None:
-            raise PromptError(f"'{name}' was given a prompt and a description", expected="one of them")
-        found = self.prompt(name, description) if prompt is None else prompt
+        found = self._found(name, prompt, description)
         self._live.change(self._teacher.lesson(name, images, found, strength=strength, views=views))
+
+    def enroll_by_name(
+        self,
+        name: str,
+        *,
+        prompt: Prompt | NDArray[np.float32] | None = None,
+        description: str | Sequence[str] | None = None,
+        strength: float | None = None,
+    ) -> None:
+        """Teaches a class by its name alone, without a picture, where the bundle tells what names look like.
+
+        It is less sure than a class with pictures; `bank.by_name` marks it. The first pictures that `enroll` gets of it take
+        the name's place.
+
+        Args:
+            name: of the class.
+            prompt, description: as `enroll` takes them.
+            strength: of the name from the first picture on, as `enroll` takes it.
+
+        Raises:
+            BankError: the bundle cannot, or the class has pictures already.
+            PromptError: no prompt is known for the name.
+        """
+        found = self._found(name, prompt, description)
+        self._live.change(self._teacher.by_name(name, found, strength=strength))
+
+    def enroll_not(self, name: str, images: Pictures, *, views: int = 1) -> None:
+        """Teaches what a class is not: a picture that is most like these is 'unknown', and its best name is not '<name>'.
+
+        Args:
+            name: of a taught class.
+            images, views: pictures of what is taken for it, as `enroll` takes them.
+
+        Raises:
+            BankError: no such class, or no image.
+            ImageError, BackendError: as `enroll`.
+        """
+        self._live.change(self._teacher.reject(name, images, views=views))
 
     def enroll_many(
         self,
@@ -277,7 +315,7 @@ class Recognizer:
             ImageError: one is no picture.
         """
         bank, clean = self.bank, clean_name(name)
-        known = thumbnails(bank.crops[bank.owners == bank.rows.get(clean, -1)])
+        known = thumbnails(bank.pictures(clean) if clean in bank.rows else ())
         return problems(list(pictures_rgb(images)), self.bundle.manifest.preprocess, known)
 
     def advice(self) -> Report:
@@ -398,6 +436,14 @@ class Recognizer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _found(
+        self, name: str, prompt: Prompt | NDArray[np.float32] | None, description: str | Sequence[str] | None
+    ) -> Prompt | NDArray[np.float32]:
+        """The prompt that was given, or else what `prompt` finds."""
+        if prompt is not None and description is not None:
+            raise PromptError(f"'{name}' was given a prompt and a description", expected="one of them")
+        return self.prompt(name, description) if prompt is None else prompt
 
     def _check_fits(self, bank: Bank) -> None:
         if bank.fingerprint != self.bundle.fingerprint:

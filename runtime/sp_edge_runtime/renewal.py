@@ -26,6 +26,7 @@ from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.features import Features
 from sp_edge_runtime.naming import Namer, Prompt
+from sp_edge_runtime.teaching import Teacher
 
 SAME = 0.9999  # least cosine of all shots' features from which two networks count as one: a threshold means the same in both
 
@@ -36,7 +37,7 @@ class RenewedClass:
 
     Attributes:
         name: of the class.
-        shots: how many were encoded again.
+        shots: how many were encoded again; 0 of a class that is known by its name alone.
         prompt: where its prompt comes from: see `naming.Prompt.source`; 'bank' is the one that it had.
         strength: of its prompt, before and after.
         threshold: that a user had set, before and after; None where the calibration decides.
@@ -119,7 +120,8 @@ def renew(
         prompts: of names that the bundle does not know; they count more than the bundle's own.
 
     Raises:
-        BankError: the file is no bank, or holds pictures that cannot be read; it stays as it is.
+        BankError: the file is no bank, holds pictures that cannot be read, or a class of the name alone, and the bundle does
+            not tell what names look like; it stays as it is.
         PromptError: names that the bundle has no prompts for; all of them are named.
         BundleError, BackendError, PlanError, MissingExtraError, SettingsError: the bundle cannot be used.
         OSError: the file cannot be written.
@@ -142,7 +144,7 @@ def renew(
 
 
 def renewed_bank(old: Bank, bundle: Bundle, backend: Backend, *, prompts: PromptTable | None = None) -> tuple[Bank, Renewal]:
-    """A bank's classes, taught again with another bundle from the pictures that it keeps.
+    """A bank's classes, taught again with another bundle from the pictures that it keeps, or from the name alone as before.
 
     A prompt is kept where both bundles encode texts alike; else it is made anew, of the class's description where it has one.
     Strengths are what enrolment would choose, but for a strength of 0, by which a user ignores a name. Thresholds that a user
@@ -158,24 +160,31 @@ def renewed_bank(old: Bank, bundle: Bundle, backend: Backend, *, prompts: Prompt
     """
     found = _prompts(old, bundle, prompts)
     preprocess = bundle.manifest.preprocess
-    features, familiarity = Features(bundle, backend), bundle.familiarity()
+    features = Features(bundle, backend)
+    teacher = Teacher(bundle, features)
     new, sides = Bank.empty(bundle), set[int]()
     order: list[int] = []
     for name, prompt in found.items():
-        rows = np.flatnonzero(old.owners == old.rows[name])
+        row = old.rows[name]
+        rows = np.flatnonzero(old.owners == row)
         order += rows.tolist()
+        strength = 0.0 if old.strengths[row] == 0 and old.bundle_strength > 0 else None
+        if old.by_name[row]:
+            new = teacher.by_name(name, prompt, strength=strength)(new)
+            continue
         pictures = [decode_crop(crop) for crop in old.crops[rows]]
         sides |= {len(picture) for picture in pictures}
-        support, query = features.shots(_resized(pictures, preprocess), prompt.vector)
-        ignored = old.strengths[old.rows[name]] == 0 and old.bundle_strength > 0
+        shown, crops = _resized(pictures, preprocess), old.crops[rows].tolist()
+        if name in old.rejects:
+            new = new.add_reject(old.rejects[name], features.queries(list(shown)), crops)
+            continue
         new = new.add(
             name,
             prompt.vector,
-            support,
-            query,
-            old.crops[rows].tolist(),
-            strength=0.0 if ignored else None,
-            familiarity=1.0 if familiarity is None else float(familiarity(prompt.vector)),
+            *features.shots(shown, prompt.vector),
+            crops,
+            strength=strength,
+            familiarity=teacher.familiarity(prompt.vector),
             description=prompt.description,
         )
     cosines = _cosines(old, new, order)
@@ -192,7 +201,7 @@ def renewed_bank(old: Bank, bundle: Bundle, backend: Backend, *, prompts: Prompt
 
 
 def _prompts(old: Bank, bundle: Bundle, given: PromptTable | None) -> dict[str, Prompt]:
-    """The new prompt of each class; what fails is said of all names at once."""
+    """The new prompt of each class, a reject's that of its class; what fails is said of all names at once."""
     if given is not None:
         bundle.prompts.with_table(given)  # refuses one that was made in another way
     alike = old.text == bundle.manifest.text
@@ -201,6 +210,8 @@ def _prompts(old: Bank, bundle: Bundle, given: PromptTable | None) -> dict[str, 
     failed: list[PromptError] = []
     with closing(Namer(bundle)) as namer:
         for name, row in old.rows.items():
+            if name in old.rejects:
+                continue
             sentences = old.descriptions.get(name)
             try:
                 if given is not None and name in given:
@@ -217,7 +228,7 @@ def _prompts(old: Bank, bundle: Bundle, given: PromptTable | None) -> dict[str, 
         first = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise PromptError(first.what + more, expected=first.expected, got=first.got, next_step=first.next_step) from first
-    return found
+    return {name: found[old.rejects.get(name, name)] for name in old.names}
 
 
 def _resized(pictures: Sequence[NDArray[np.uint8]], preprocess: Preprocess) -> NDArray[np.uint8]:

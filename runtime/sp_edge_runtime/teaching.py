@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 import numpy as np
@@ -30,6 +31,7 @@ class Teacher:
     def __init__(self, bundle: Bundle, features: Features) -> None:
         self._manifest = bundle.manifest
         self._familiarity = bundle.familiarity()
+        self._text_prototype = bundle.text_prototype()
         self._features = features
 
     def familiarity(self, prompt: NDArray[np.float32]) -> float:
@@ -50,10 +52,7 @@ class Teacher:
         found = prompt if isinstance(prompt, Prompt) else Prompt(prompt, "given")
         vector = found.vector
         self._check_prompt(name, vector)
-        preprocess, mirrored = self._manifest.preprocess, self._manifest.mirrored
-        prepared = [make_views(preprocess(image), views, flip=mirrored) for image in pictures_rgb(images)]
-        if not prepared:
-            raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
+        prepared = self._prepared(name, images, views)
         support, query = (
             features.reshape(len(prepared), views, -1).mean(axis=1)
             for features in self._features.shots(np.concatenate(prepared), vector)
@@ -61,6 +60,50 @@ class Teacher:
         shots = (support, query, [encode_crop(shown[0]) for shown in prepared])
         familiarity, said = self.familiarity(vector), found.description
         return lambda bank: bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
+
+    def by_name(self, name: str, prompt: Prompt | NDArray[np.float32], *, strength: float | None) -> Lesson:
+        """Makes a class of what its prompt says; see `Recognizer.enroll_by_name`.
+
+        Raises:
+            BankError: the bundle does not tell what a name looks like.
+            PromptError: the prompt does not fit the bundle.
+        """
+        found = prompt if isinstance(prompt, Prompt) else Prompt(prompt, "given")
+        vector = found.vector
+        self._check_prompt(name, vector)
+        if self._text_prototype is None:
+            raise BankError(
+                f"this bundle cannot know '{name}' by its name alone",
+                expected="one to five pictures",
+                got="a network that does not tell what a name looks like",
+                next_step=f"sp-edge enroll --name {shlex.quote(name)} PICTURES",
+            )
+        feature, familiarity = self._text_prototype(vector[None])[0], self.familiarity(vector)
+        return lambda bank: bank.add_by_name(
+            name, vector, feature, strength=strength, familiarity=familiarity, description=found.description
+        )
+
+    def reject(self, name: str, images: Pictures, *, views: int) -> Lesson:
+        """Encodes pictures that are not of a class; see `Recognizer.enroll_not`.
+
+        Raises:
+            BankError: no image.
+            ImageError: an image is no picture.
+            BackendError: the inference engine failed.
+        """
+        prepared = self._prepared(name, images, views)
+        seen = self._features.queries([view for shown in prepared for view in shown])
+        query = seen.reshape(len(prepared), views, -1).mean(axis=1)
+        crops = [encode_crop(shown[0]) for shown in prepared]
+        return lambda bank: bank.add_reject(name, query, crops)
+
+    def _prepared(self, name: str, images: Pictures, views: int) -> list[NDArray[np.uint8]]:
+        """The views of each picture, as the network sees them."""
+        preprocess, mirrored = self._manifest.preprocess, self._manifest.mirrored
+        prepared = [make_views(preprocess(image), views, flip=mirrored) for image in pictures_rgb(images)]
+        if not prepared:
+            raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
+        return prepared
 
     def _check_prompt(self, name: str, vector: object) -> None:
         dim = self._manifest.text.dim

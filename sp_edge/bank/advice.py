@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.accuracy import Share
+from sp_edge.bank.again import Missed, missed
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
-from sp_edge.matching.decide import Floats, class_sums, unit
+from sp_edge.matching.decide import Floats, class_sums, share, unit
 
 CONFUSED = 0.2  # probability from which a pair of classes is told
 SHOWN = 10  # pairs and shots at most
@@ -60,6 +62,9 @@ class Report:
         confusions: the likeliest first.
         strays: the least similar first.
         advice: sentences.
+        missed: shots that are not recognized when they are shown again; the least similar first.
+        names: how many of the shots left out are nearest to their own class with the classes' names, and how many without
+            them; None where no name counts, or no shot can be left out.
     """
 
     left_out: int
@@ -68,6 +73,8 @@ class Report:
     confusions: tuple[Confusion, ...]
     strays: tuple[Stray, ...]
     advice: tuple[str, ...]
+    missed: tuple[Missed, ...] = ()
+    names: tuple[Share, Share] | None = None
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -77,11 +84,20 @@ class Report:
             found.append(
                 f"{self.left_out} shots, each tested without itself: {right} are nearest to their class, {sure} are believed"
             )
+        if self.names is not None:
+            with_them, without = self.names
+            found.append(
+                f"names: {with_them.count} of {with_them.total} left-out shots right with them, {without.count} without"
+            )
+        found += [f"advice: {one}" for one in self.missed]
         return found + [f"advice: {sentence}" for sentence in self.advice]
 
     def to_json(self) -> dict[str, Any]:
         """As `--json` writes it."""
-        return asdict(self)
+        names = None
+        if self.names is not None:
+            names = {key: share.to_json() for key, share in zip(("with", "without"), self.names, strict=True)}
+        return {**asdict(self), "names": names}
 
 
 def review(bank: Bank, head: Head) -> Report:
@@ -89,7 +105,8 @@ def review(bank: Bank, head: Head) -> Report:
 
     A shot is left out of its class's prototype, and encoded without the prompt, as a picture to recognize is. It stays in the
     metric, which many shots share, so that figures of a small bank are a little too good. Of classes with one shot nothing can
-    be left out: they are taken to be as compact as the bank's others or, where all have one, as its threshold says.
+    be left out: they are taken to be as compact as the bank's others or, where all have one, as its threshold says. What is
+    judged are classes that were taught from pictures; names alone and rejects are what these may be taken for.
 
     Args:
         bank: the taught classes.
@@ -98,28 +115,37 @@ def review(bank: Bank, head: Head) -> Report:
     if not bank.names:
         return Report(0, None, None, (), (), ("teach a class: sp-edge enroll --name NAME PICTURES",))
     counts = np.bincount(bank.owners)
-    several = counts[bank.owners] > 1
-    own = _own(bank, head, counts)
+    judged = bank.pictured[bank.owners]
+    several = judged & (counts[bank.owners] > 1)
+    own = _own(bank, head)
     compact = float(own[several].mean()) if several.any() else (1 + float(head.thresholds[0])) / 2
     own = np.where(several, own, compact)
     temperature = head.calibration.temperature
     rivals = np.zeros((len(counts), len(counts)), np.float32) if len(counts) <= BLOCK else None
     nearest, highest = np.zeros(len(own), np.int64), np.full(len(own), -1.0)
-    for start in range(0, len(own), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(own)))
-        cosines = head.similarities(bank.query[rows])
-        cosines[np.arange(len(rows)), bank.owners[rows]] = -1
+    shown_again = np.ones(len(own), bool)
+    to_own = np.ones(len(own))
+    for rows, cosines in _blocks(bank, head, np.flatnonzero(judged)):
+        owners = bank.owners[rows]
+        to_own[rows] = cosines[np.arange(len(rows)), owners]
+        best = cosines.argmax(axis=1) if head.weights is None else head.scores(bank.query[rows]).argmax(axis=1)
+        shown_again[rows] = (best == owners) & (to_own[rows] >= head.thresholds[owners])
+        cosines[np.arange(len(rows)), owners] = -1
         if len(counts) > 1:
             nearest[rows], highest[rows] = cosines.argmax(axis=1), cosines.max(axis=1)
         if rivals is not None:
-            np.add.at(rivals, bank.owners[rows], 1 / (1 + np.exp((own[rows, None] - cosines) / temperature)))
+            np.add.at(rivals, owners, 1 / (1 + np.exp((own[rows, None] - cosines) / temperature)))
     right = own > highest
     reached = own >= head.thresholds[bank.owners]
-    confusions = _confusions(bank, counts, rivals, nearest, 1 / (1 + np.exp((own - highest) / temperature)))
+    confusions = _confusions(bank, counts, rivals, nearest, 1 / (1 + np.exp((own - highest) / temperature)), judged)
     strays = _strays(bank, own, several & ~(right & reached), np.where(right, -1, nearest))
     accuracy = float(right[several].mean()) if several.any() else None
     believed = float(reached[several].mean()) if several.any() else None
-    return Report(int(several.sum()), accuracy, believed, confusions, strays, _advice(bank, counts, confusions, strays))
+    again = np.flatnonzero(~shown_again)
+    lost = missed(bank, head, again[np.argsort(to_own[again], kind="stable")][:SHOWN])
+    told = _advice(bank, counts, confusions, strays)
+    names = _names(bank, head, np.flatnonzero(several), int(right[several].sum()))
+    return Report(int(several.sum()), accuracy, believed, confusions, strays, told, lost, names)
 
 
 def left_out(bank: Bank) -> Share | None:
@@ -128,26 +154,55 @@ def left_out(bank: Bank) -> Share | None:
     It needs no bundle, so that banks of two bundles can be compared; `review` judges in the metric that recognizes.
     """
     counts = np.bincount(bank.owners, minlength=len(bank.names))
-    rows = np.flatnonzero(counts[bank.owners] > 1)
+    rows = np.flatnonzero(bank.pictured[bank.owners] & (counts[bank.owners] > 1))
     if not len(rows):
         return None
-    sums = class_sums(bank.examples, bank.owners, len(counts))
+    others = _without(bank)
     right = 0
     for start in range(0, len(rows), BLOCK):
         some = rows[start : start + BLOCK]
-        owners = bank.owners[some]
         seen = unit(bank.query[some])
-        own = (seen * unit(sums[owners] - bank.examples[some])).sum(axis=1)
-        others = seen @ bank.prototypes.T
-        others[np.arange(len(some)), owners] = -np.inf
-        right += int((own > others.max(axis=1)).sum())
+        own = (seen * unit(others[some])).sum(axis=1)
+        cosines = seen @ bank.prototypes.T
+        cosines[np.arange(len(some)), bank.owners[some]] = -np.inf
+        right += int((own > cosines.max(axis=1)).sum())
     return Share(right, len(rows))
 
 
-def _own(bank: Bank, head: Head, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cosine of each shot, in the metric, to its class's prototype without it: float64 (M,); 0 where it is the only one."""
-    sums = class_sums(bank.examples, bank.owners, len(counts))
-    others: Floats = head.metric(sums[bank.owners] - bank.examples)
+def _names(bank: Bank, head: Head, rows: NDArray[np.int64], right: int) -> tuple[Share, Share] | None:
+    """How many of the shots `rows`, each left out, are right with the names, which is known, and how many without them."""
+    if not len(rows) or not bank.strengths[bank.owners[rows]].any():
+        return None
+    plain = replace(bank, strengths=np.zeros(len(bank.names)))
+    blind = replace(head, prototypes=np.asfortranarray(head.metric(plain.prototypes)))
+    own, without = _own(plain, blind), 0
+    for some, cosines in _blocks(plain, blind, rows):
+        cosines[np.arange(len(some)), bank.owners[some]] = -1
+        without += int((own[some] > cosines.max(axis=1)).sum())
+    return Share(right, len(rows)), Share(without, len(rows))
+
+
+def _blocks(bank: Bank, head: Head, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    """Some shots at a time, and their cosines to every class, float32 (n, C)."""
+    for start in range(0, len(rows), BLOCK):
+        some = rows[start : start + BLOCK]
+        yield some, head.similarities(bank.query[some])
+
+
+def _without(bank: Bank) -> NDArray[np.float64]:
+    """The prototype of each shot's class as it would be without that shot, of any length: float64 (M, D); 0 without others."""
+    counts = np.bincount(bank.owners, minlength=len(bank.names))
+    shares = share(bank.strengths, np.maximum(counts - 1.0, 1)) / (bank.bundle_strength or 1.0)
+    part = shares[bank.owners, None]
+    support, query = (
+        class_sums(features, bank.owners, len(counts))[bank.owners] - features for features in (bank.support, bank.query)
+    )
+    return np.where(counts[bank.owners, None] > 1, part * support + (1 - part) * query, 0.0)
+
+
+def _own(bank: Bank, head: Head) -> NDArray[np.float64]:
+    """Cosine of each shot, in the metric, to its class's prototype without it: float64 (M,); 0 of a single one."""
+    others: Floats = head.metric(_without(bank))
     seen: Floats = head.metric(bank.query)
     return np.asarray((others * seen).sum(axis=1), np.float64)
 
@@ -158,12 +213,15 @@ def _confusions(
     rivals: Floats | None,
     nearest: NDArray[np.int64],
     chance: NDArray[np.float64],
+    judged: NDArray[np.bool_],
 ) -> tuple[Confusion, ...]:
-    """The likeliest pairs; of a large bank only each shot's nearest other class is looked at."""
+    """The likeliest pairs; of a large bank only each judged shot's nearest other class is looked at."""
     if len(counts) < 2:
         return ()
     if rivals is None:
-        pairs = [(int(a), int(b), float(p)) for a, b, p in zip(bank.owners, nearest, chance, strict=True)]
+        pairs = [
+            (int(a), int(b), float(p)) for a, b, p in zip(*(v[judged] for v in (bank.owners, nearest, chance)), strict=True)
+        ]
     else:
         means = rivals / counts[:, None]
         pairs = [(int(a), int(b), float(means[a, b])) for a, b in np.argwhere(means >= CONFUSED) if a != b]
@@ -189,7 +247,10 @@ def _advice(
     bank: Bank, counts: NDArray[np.int64], confusions: tuple[Confusion, ...], strays: tuple[Stray, ...]
 ) -> tuple[str, ...]:
     lines = [
-        f"add a picture of '{pair.name}' without '{pair.other}' in it: the class may be taken for '{pair.other}' "
+        f"add a picture of '{pair.name}': the class may be called unknown, as what is {pair.other} "
+        f"({100 * pair.probability:.0f} %)"
+        if pair.other in bank.rejects
+        else f"add a picture of '{pair.name}' without '{pair.other}' in it: the class may be taken for '{pair.other}' "
         f"({100 * pair.probability:.0f} %)"
         for pair in confusions[:3]
     ]
@@ -199,8 +260,14 @@ def _advice(
         for stray in strays[:3]
     ]
     told = {pair.name for pair in confusions[:3]}
-    single = [name for name, count in zip(bank.names, counts.tolist(), strict=True) if count == 1 and name not in told]
-    if single:
-        named = ", ".join(f"'{name}'" for name in single[:3]) + (f" and {len(single) - 3} more" if len(single) > 3 else "")
-        lines.append(f"add a second picture of {named}: one picture does not show how much a class varies")
+    single = [bank.names[row] for row in np.flatnonzero((counts == 1) & bank.pictured)]
+    if single := [name for name in single if name not in told]:
+        lines.append(f"add a second picture of {_some(single)}: one picture does not show how much a class varies")
+    if bank.by_name.any():
+        nameless = _some([bank.names[row] for row in np.flatnonzero(bank.by_name)])
+        lines.append(f"add a picture of {nameless}: a name alone does not show how the thing looks here")
     return tuple(lines)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -12,31 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bank.crops import Crops, crops_of
+from sp_edge.bank.checks import check_name, check_new_name, check_rejects, check_sentences, strength_of, threshold_of
+from sp_edge.bank.crops import NO_PICTURE, Crops, crops_of
 from sp_edge.bank.stored import CLASS_PARTS, PARTS, SCHEMA, SHOT_PARTS, packed, read_parts
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.errors import BankError, PromptError
+from sp_edge.errors import BankError
 from sp_edge.matching.decide import share, unit
-from sp_edge.matching.label import UNKNOWN
-from sp_edge.options import number
 from sp_edge.prompts.descriptions import clean_sentence
 from sp_edge.prompts.table import TextSpec, clean_name
 from sp_edge.tensors import save_tensors
-
-
-def _threshold(value: float | None) -> np.float32:
-    """As a bank holds it: NaN where the calibration decides."""
-    if value is None:
-        return np.float32(np.nan)
-    if not number(value, -1, 1):
-        raise BankError("the threshold is out of range", expected="a cosine, -1 to 1", got=repr(value)[:80])
-    return np.float32(value)
-
-
-def _strength(value: float) -> float:
-    if not number(value, 0, 1):
-        raise BankError("the prompt's strength is out of range", expected="0 to 1", got=repr(value)[:80])
-    return float(value)
 
 
 def _with_row(values: NDArray[Any], row: int, value: float | np.float32) -> NDArray[Any]:
@@ -46,28 +30,9 @@ def _with_row(values: NDArray[Any], row: int, value: float | np.float32) -> NDAr
     return changed
 
 
-def _check_name(name: str) -> None:
-    try:
-        clean = clean_name(name)
-    except PromptError as cause:
-        raise BankError("the bank holds a name that cannot be one", got=str(cause)) from cause
-    if clean != name:
-        raise BankError("the bank holds a name that is not clean", expected=repr(clean), got=repr(name))
-    if name == UNKNOWN:
-        raise BankError(
-            f"a class cannot be called '{UNKNOWN}'",
-            expected="another name",
-            got="what a picture is called that fits no class",
-        )
-
-
-def _check_sentences(name: str, sentences: Sequence[str]) -> None:
-    try:
-        clean = [clean_sentence(sentence) for sentence in sentences]
-    except PromptError as cause:
-        raise BankError(f"the bank holds a description of '{name}' that cannot be one", got=str(cause)) from cause
-    if not clean or clean != list(sentences):
-        raise BankError(f"the bank's description of '{name}' is not clean", expected=repr(clean), got=repr(sentences)[:200])
+def reject_name(name: str) -> str:
+    """What a bank calls the pictures that are not of a class: not 'mug'."""
+    return clean_name(f"not '{clean_name(name)}'")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +49,13 @@ class Bank:
         support: float32 (M, D) raw features of the shots, as the support graph gave them.
         query: float32 (M, D) raw features of the same shots without the prompt, as the query graph would give them.
         owners: int64 (M,) class of each shot.
-        crops: (M,) bytes, the pictures that the network saw, as JPEG (`bank.crops`); another network is taught from them.
+        crops: (M,) bytes, the pictures that the network saw, as JPEG (`bank.crops`); another network is taught from them. A
+            class that is known by its name alone has one shot without a picture, `NO_PICTURE`, whose features its name gave.
         bundle_strength: s of the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
         text: how the bundle's prompts are made.
         version: counts the changes.
         descriptions: of some of the names, the sentences that their prompts were made of.
+        rejects: of some of the names, the class that their pictures are not of: what is nearest to them is 'unknown'.
     """
 
     fingerprint: str
@@ -104,6 +71,7 @@ class Bank:
     text: TextSpec
     version: int = 0
     descriptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rejects: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         classes, shots = len(self.names), self.support.shape[:1]
@@ -122,15 +90,18 @@ class Bank:
                     f"the bank's {name} do not fit", expected=f"{np.dtype(dtype)} {shape}", got=f"{value.dtype} {value.shape}"
                 )
         for name in self.names:
-            _check_name(name)
+            check_name(name)
         if len(set(self.names)) != classes:
             raise BankError("a class stands twice in the bank", expected="distinct names")
         if not set(self.descriptions) <= set(self.names):
             raise BankError("the bank describes a class that it does not hold", expected="descriptions of its classes")
         for name, sentences in self.descriptions.items():
-            _check_sentences(name, sentences)
+            check_sentences(name, sentences)
         if sorted(set(self.owners.tolist())) != list(range(classes)):
             raise BankError("the bank's shots and classes do not fit", expected="at least one shot a class")
+        if (np.bincount(self.owners, minlength=classes)[self.by_name] > 1).any():
+            raise BankError("the bank's shots and classes do not fit", expected="no picture of a class of the name alone")
+        check_rejects(self.names, self.rejects)
         if not all(np.isfinite(value).all() for value in (self.prompts, self.support, self.query)):
             raise BankError("the bank holds numbers that are not finite")
         if not (np.isnan(self.thresholds) | (np.abs(self.thresholds) <= 1)).all():
@@ -162,6 +133,28 @@ class Bank:
         return {name: row for row, name in enumerate(self.names)}
 
     @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """What a picture may be taken for: the names without the rejects."""
+        return tuple(name for name in self.names if name not in self.rejects)
+
+    @cached_property
+    def by_name(self) -> NDArray[np.bool_]:
+        """Bool (C,): which classes are known by their name alone, without a picture."""
+        found = np.zeros(len(self.names), bool)
+        found[self.owners[self.crops == NO_PICTURE]] = True
+        return found
+
+    @cached_property
+    def rejecting(self) -> NDArray[np.bool_]:
+        """Bool (C,): which are no classes, but rejects."""
+        return np.array([name in self.rejects for name in self.names], bool)
+
+    @cached_property
+    def pictured(self) -> NDArray[np.bool_]:
+        """Bool (C,): which are classes that were taught from pictures; only their shots tell how pictures of a class vary."""
+        return ~(self.by_name | self.rejecting)
+
+    @cached_property
     def examples(self) -> NDArray[np.float64]:
         """Float64 (M, D): what each shot x adds to its class's prototype, s_K f(x | g(y)) + (1 - s_K) f(x)."""
         counts = np.bincount(self.owners, minlength=len(self.names))
@@ -181,8 +174,13 @@ class Bank:
         return unit(np.add.reduceat(ordered, np.cumsum(counts) - counts) / counts[:, None])
 
     def shots(self, name: str) -> int:
-        """How many shots a class has."""
-        return int((self.owners == self._index(name)).sum())
+        """How many pictures a class was taught from; 0 of one that is known by its name alone."""
+        return len(self.pictures(name))
+
+    def pictures(self, name: str) -> Crops:
+        """The pictures that a class was taught from, as `crops` holds them."""
+        own = self.crops[self.owners == self._index(name)]
+        return own[own != NO_PICTURE]
 
     def add(
         self,
@@ -197,7 +195,7 @@ class Bank:
         familiarity: float = 1.0,
         description: Sequence[str] = (),
     ) -> Bank:
-        """Teaches shots of a class, new or known.
+        """Teaches shots of a class, new or known. The first pictures of a class of the name alone take that one's place.
 
         Args:
             name: of the class, in any spelling.
@@ -228,9 +226,18 @@ class Bank:
                 expected=f"at least one shot; prompt, support, query and crops of {shapes}",
                 got=str(got),
             )
+        if clean in self.rejects:
+            told = self.rejects[clean]
+            raise BankError(
+                f"a class cannot be called {clean}: that holds what is not '{told}'",
+                expected="another name",
+                next_step=f"sp-edge enroll --not {shlex.quote(told)} PICTURES",
+            )
+        kept = np.ones(len(self.owners), bool)
         if clean in self.rows:
             index, names, prompts = self._index(clean), self.names, self.prompts
             thresholds, strengths = self.thresholds, self.strengths
+            kept = self.owners != index if self.by_name[index] else kept
             if not np.allclose(prompts[index], prompt, atol=1e-4):
                 raise BankError(
                     f"the class '{clean}' was taught with another prompt",
@@ -238,9 +245,10 @@ class Bank:
                     next_step="remove the class and teach it again",
                 )
         else:
+            check_new_name(clean)
             index, names = len(self.names), (*self.names, clean)
             prompts = np.concatenate([self.prompts, prompt[None]])
-            thresholds = np.append(self.thresholds, _threshold(None))
+            thresholds = np.append(self.thresholds, threshold_of(None))
             strengths = np.append(self.strengths, self.bundle_strength * familiarity)
         described = {clean: tuple(map(clean_sentence, description))} if description else {}
         return replace(
@@ -248,35 +256,101 @@ class Bank:
             names=names,
             descriptions={**self.descriptions, **described},
             prompts=prompts,
-            thresholds=thresholds if threshold is None else _with_row(thresholds, index, _threshold(threshold)),
-            strengths=strengths if strength is None else _with_row(strengths, index, _strength(strength)),
-            support=np.concatenate([self.support, support]),
-            query=np.concatenate([self.query, query]),
-            owners=np.concatenate([self.owners, np.full(len(support), index)]),
-            crops=np.concatenate([self.crops, crops_of(crops)]),
+            thresholds=thresholds if threshold is None else _with_row(thresholds, index, threshold_of(threshold)),
+            strengths=strengths if strength is None else _with_row(strengths, index, strength_of(strength)),
+            support=np.concatenate([self.support[kept], support]),
+            query=np.concatenate([self.query[kept], query]),
+            owners=np.concatenate([self.owners[kept], np.full(len(support), index)]),
+            crops=np.concatenate([self.crops[kept], crops_of(crops)]),
             version=self.version + 1,
         )
+
+    def add_by_name(
+        self,
+        name: str,
+        prompt: NDArray[np.float32],
+        feature: NDArray[np.float32],
+        *,
+        threshold: float | None = None,
+        strength: float | None = None,
+        familiarity: float = 1.0,
+        description: Sequence[str] = (),
+    ) -> Bank:
+        """Teaches a class by its name alone. It has one shot without a picture until `add` brings the first.
+
+        Args:
+            name, prompt, description: of the class, as `add` takes them.
+            feature: float32 (D,), what the prompt alone says of the class's features.
+            threshold, strength, familiarity: as `add` takes them; the strength counts from the first picture on.
+
+        Raises:
+            BankError: the class has pictures already, which say more; or as `add`.
+            PromptError: as `add`.
+        """
+        clean = clean_name(name)
+        if clean in self.rows and self.pictured[self.rows[clean]]:
+            raise BankError(
+                f"the class '{clean}' was taught from pictures, to which its name alone adds nothing",
+                expected="a class without pictures",
+                next_step="give further pictures, or remove the class first",
+            )
+        return self.add(
+            clean, prompt, feature[None], feature[None], [NO_PICTURE],
+            threshold=threshold, strength=strength, familiarity=familiarity, description=description,
+        )  # fmt: skip
+
+    def add_reject(self, name: str, query: NDArray[np.float32], crops: Sequence[bytes]) -> Bank:
+        """Teaches what a class is not: a picture that is nearest to these is 'unknown'.
+
+        Args:
+            name: of the class.
+            query: float32 (K, D) of K shots that are not of it, from the query graph.
+            crops: of the shots, as `add` takes them.
+
+        Raises:
+            BankError: there is no such class, it is a reject itself, or shots that do not fit.
+            PromptError: not a name.
+        """
+        clean = clean_name(name)
+        if clean not in self.rows or clean in self.rejects:
+            raise BankError(
+                f"'{clean}' was not taught, so that nothing need be told from it",
+                expected=", ".join(self.classes) or "a taught class",
+                next_step=f"sp-edge enroll --name {shlex.quote(clean)} PICTURES",
+            )
+        title = reject_name(clean)
+        if title in self.rows and title not in self.rejects:
+            raise BankError(f"a class is called {title}", expected="that name free", next_step="remove that class")
+        # As a class it would be called so; it becomes a reject by being listed among them.
+        plain = replace(self, rejects={other: told for other, told in self.rejects.items() if other != title})
+        added = plain.add(title, self.prompts[self.rows[clean]], query, query, crops, strength=0.0)
+        return replace(added, rejects={**self.rejects, title: clean})
 
     def with_strength(self, name: str, strength: float) -> Bank:
         """Changes how strongly a class's prompt counts against its pictures, which need not be there.
 
         Raises:
-            BankError: no such class, the strength is not within 0 to 1, or the bundle was exported without prompts.
+            BankError: no such class, or a reject; the strength is not within 0 to 1, or the bundle was exported without
+                prompts.
         """
-        strengths = _with_row(self.strengths, self._index(name), _strength(strength))
+        if clean_name(name) in self.rejects:
+            raise BankError("a reject has no strength: it is taught without a name", expected="a class", got=clean_name(name))
+        strengths = _with_row(self.strengths, self._index(name), strength_of(strength))
         return replace(self, strengths=strengths, version=self.version + 1)
 
     def with_threshold(self, name: str, threshold: float | None) -> Bank:
         """Sets the least cosine, -1 to 1, at which a class is believed; None leaves it to the bundle's calibration again.
 
         Raises:
-            BankError: no such class, or the threshold is not a cosine.
+            BankError: no such class, or a reject, which is never believed; or the threshold is not a cosine.
         """
-        thresholds = _with_row(self.thresholds, self._index(name), _threshold(threshold))
+        if clean_name(name) in self.rejects:
+            raise BankError("a reject has no threshold: it is never believed", expected="a class", got=clean_name(name))
+        thresholds = _with_row(self.thresholds, self._index(name), threshold_of(threshold))
         return replace(self, thresholds=thresholds, version=self.version + 1)
 
     def remove(self, name: str, shot: int | None = None) -> Bank:
-        """Forgets a class, or one of its shots (counted from 0); with its last shot a class goes too.
+        """Forgets a class, or one of its shots (counted from 0); with its last shot a class goes too, and with it its reject.
 
         Raises:
             BankError: no such class or shot.
@@ -289,14 +363,18 @@ class Bank:
         return self.keep(kept)
 
     def keep(self, shots: NDArray[np.bool_]) -> Bank:
-        """The bank with some of its shots alone, bool (M,), and without the classes that have none of them."""
+        """The bank with some of its shots alone, bool (M,), without the classes that have none of them and their rejects."""
         classes = np.bincount(self.owners[shots], minlength=len(self.names)) > 0
+        orphans = [self.rows[reject] for reject, told in self.rejects.items() if not classes[self.rows[told]]]
+        classes[orphans] = False
+        shots = shots & classes[self.owners]
         parts = {part: getattr(self, part)[classes] for part in CLASS_PARTS}
         parts |= {part: getattr(self, part)[shots] for part in SHOT_PARTS}
         parts["owners"] = (np.cumsum(classes) - 1)[parts["owners"]]
         names = tuple(name for name, kept in zip(self.names, classes.tolist(), strict=True) if kept)
-        descriptions = {name: self.descriptions[name] for name in names if name in self.descriptions}
-        return replace(self, names=names, descriptions=descriptions, version=self.version + 1, **parts)
+        parts["descriptions"] = {name: self.descriptions[name] for name in names if name in self.descriptions}
+        parts["rejects"] = {name: self.rejects[name] for name in names if name in self.rejects}
+        return replace(self, names=names, version=self.version + 1, **parts)
 
     def _index(self, name: str) -> int:
         clean = clean_name(name)
@@ -330,6 +408,7 @@ class Bank:
             "version": self.version,
             "bundle_strength": self.bundle_strength,
             "text": self.text.to_json(),
+            "rejects": self.rejects,
         }
         save_tensors(path, self.tensors(), described)
 

@@ -15,6 +15,7 @@ from sp_edge.preprocess import check_picture, load_image
 QUALITY = 95  # with whole colours: features keep a cosine of 0.9999, with halved ones of 0.999
 THUMBNAIL = 64
 LARGEST = 4096  # pixels of a side; no network sees more
+NO_PICTURE = b""  # the crop of a shot that a class's name stands for
 
 Crops = NDArray[np.object_]  # (M,) bytes
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bank.bank import Bank
+from sp_edge.bank.crops import NO_PICTURE
 
 SAME_PROMPT = 1e-4  # the largest difference between two prompts that count as one
 
@@ -22,12 +23,13 @@ class ClassChange:
     Attributes:
         name: of the class.
         change: 'added', 'removed' or 'changed'.
-        shots: how many the old and the new bank have.
+        shots: how many the old and the new bank have; 0 of a class that is known by its name alone.
         shots_added: how many only the new bank has.
         shots_removed: how many only the old bank has.
         prompt: whether the class was taught with another prompt.
         threshold: of the old and of the new bank; None where a class has none of its own.
         strength: of the old and of the new bank.
+        by_name: whether the old and the new bank know it by its name alone.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ClassChange:
     prompt: bool
     threshold: tuple[float | None, float | None]
     strength: tuple[float | None, float | None]
+    by_name: tuple[bool, bool] = (False, False)
 
     def to_json(self) -> dict[str, Any]:
         """All fields; what two banks have is an object with 'old' and 'new'."""
@@ -59,29 +62,27 @@ def diff(old: Bank, new: Bank) -> tuple[ClassChange, ...]:
         had, has = before.get(name, Counter()), after.get(name, Counter())
         change = ClassChange(
             name=name,
-            change="added" if not had else "removed" if not has else "changed",
+            change="added" if name not in before else "removed" if name not in after else "changed",
             shots=(had.total(), has.total()),
             shots_added=(has - had).total(),
             shots_removed=(had - has).total(),
-            prompt=bool(had and has) and not same_prompt(name, old, new),
+            prompt=name in before and name in after and not same_prompt(name, old, new),
             threshold=(_of(name, old, old.thresholds), _of(name, new, new.thresholds)),
             strength=(_of(name, old, old.strengths), _of(name, new, new.strengths)),
+            by_name=tuple(name in bank.rows and bool(bank.by_name[bank.rows[name]]) for bank in (old, new)),  # type: ignore[arg-type]
         )
-        if (
-            had != has
-            or change.prompt
-            or change.threshold[0] != change.threshold[1]
-            or change.strength[0] != change.strength[1]
-        ):
+        pairs = (change.threshold, change.strength)
+        if change.change != "changed" or had != has or change.prompt or any(one != other for one, other in pairs):
             changes.append(change)
     return tuple(changes)
 
 
 def shots_of(bank: Bank) -> dict[str, Counter[bytes]]:
-    """How often each class has each shot, which is known by its picture."""
+    """How often each class has each shot, which is known by its picture; a class of the name alone has none."""
     found: dict[str, Counter[bytes]] = {name: Counter() for name in bank.names}
     for owner, crop in zip(bank.owners.tolist(), bank.crops, strict=True):
-        found[bank.names[owner]][crop] += 1
+        if crop != NO_PICTURE:
+            found[bank.names[owner]][crop] += 1
     return found
 
 

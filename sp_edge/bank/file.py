@@ -17,6 +17,7 @@ from sp_edge.errors import BankError
 from sp_edge.files import atomic_file, locked, remove_leftovers, written_at
 
 KEPT = 10  # changes that can be taken back
+LONGEST = 80  # characters of a file's name that stand in the name of the folder with its earlier versions
 KEPT_BYTES = 256 << 20  # what their versions may take on disk together; the last is always kept
 
 Stamp = tuple[int, int, int]
@@ -163,7 +164,12 @@ class BankFile:
 
 
 def _folder(place: Path) -> Path:
-    return place.parent / f".{place.name[:80]}.undo"
+    """Hidden, beside the file; a long name is cut, and the digest of the whole tells it from others that begin alike."""
+    name = place.name
+    if len(name) > LONGEST:
+        content = os.fsencode(name)
+        name = f"{content[:LONGEST].decode(errors='ignore')}.{hashlib.sha256(content).hexdigest()[:16]}"
+    return place.parent / f".{name}.undo"
 
 
 def _kept(place: Path) -> list[_Earlier]:
@@ -200,7 +206,8 @@ def _keep(place: Path, empty: Bank | None, after: str) -> None:
 def digest(bank: Bank) -> str:
     """Hex digest of what a bank holds, its version number left out."""
     descriptions = [bank.descriptions.get(name, ()) for name in bank.names]
-    content = hashlib.sha256(repr((bank.fingerprint, bank.names, descriptions)).encode())
+    described = [bank.fingerprint, bank.names, descriptions, *([sorted(bank.rejects.items())] if bank.rejects else [])]
+    content = hashlib.sha256(repr(tuple(described)).encode())
     for values in bank.tensors().values():
         content.update(values.tobytes())
     return content.hexdigest()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sp_edge.bank.bank import Bank
 from sp_edge.errors import SettingsError
@@ -15,6 +16,7 @@ from sp_edge.matching.metric import Background, Metric
 from sp_edge.matching.unknown import Calibration, Level
 
 CLASSIFIERS = ("prototype", "lr")
+ROUNDING = 1e-5  # of a cosine, from one way to compute it to another
 MOST_FITTED = 1000  # classes for which logistic regression is fitted while a user waits
 
 
@@ -28,6 +30,8 @@ class Head:
         prototypes: float32 (C, D), of length one in that metric, the transpose of a contiguous array: a query's products with
             many classes take half the time so, as BLAS reads the memory once from end to end.
         thresholds: float32 (C,) least cosine at which each class is believed: the user's, or else the calibrated one.
+        by_name: bool (C,), classes of the name alone, to which cosines are brought to the others' scale.
+        rejects: bool (C,), what stands for no class: a query that is nearest to one is 'unknown'.
         calibration: of the probabilities.
         level: what the bank's shots say about distances.
         weights, intercepts: float32 (C, D) and (C,) of logistic regression on features in the metric; None for nearest
@@ -38,6 +42,8 @@ class Head:
     metric: Metric
     prototypes: Floats
     thresholds: Floats
+    by_name: NDArray[np.bool_]
+    rejects: NDArray[np.bool_]
     calibration: Calibration
     level: Level
     weights: Floats | None = None
@@ -73,18 +79,26 @@ class Head:
                 "too many classes for logistic regression", expected=f"at most {MOST_FITTED}", got=str(len(bank.names)),
                 next_step="--classifier prototype",
             )  # fmt: skip
-        metric = Metric.of(background, bank.query, bank.owners)
+        # Rejects are no one thing, and what a name says is no picture: neither tells how pictures of a class vary.
+        shown = bank.pictured[bank.owners]
+        metric = Metric.of(background, bank.query[shown], bank.owners[shown])
         prototypes = np.asfortranarray(metric(bank.prototypes))
-        level = Level.of(bank.query, bank.owners, prototypes, metric)
+        level = _level(bank, shown, prototypes, metric)
         if threshold is not None:
             thresholds = np.full(len(bank.names), threshold, np.float32)
         else:
-            thresholds = np.where(np.isnan(bank.thresholds), np.float32(calibration.threshold(level)), bank.thresholds)
+            calibrated = np.full(len(bank.names), calibration.threshold(level), np.float32)
+            calibrated[bank.pictured] = _believing(bank, shown, prototypes, metric, calibration, level)
+            if calibration.by_name is not None:
+                calibrated[bank.by_name] = calibration.by_name.threshold
+            thresholds = np.where(np.isnan(bank.thresholds), calibrated, bank.thresholds)
         weights = intercepts = None
         if classifier == "lr" and bank.names:
             shots = metric(bank.examples).astype(np.float64)
             weights, intercepts = (np.asarray(a, np.float32) for a in logistic.fit(shots, bank.owners, balanced=True))
-        return cls(bank.names, metric, prototypes, thresholds, calibration, level, weights, intercepts)
+        return cls(
+            bank.names, metric, prototypes, thresholds, bank.by_name, bank.rejecting, calibration, level, weights, intercepts
+        )
 
     @cached_property
     def _indices(self) -> dict[str, int]:
@@ -95,8 +109,20 @@ class Head:
         return self._indices.get(name)
 
     def similarities(self, features: Floats) -> Floats:
-        """Cosines in the metric: float32 (N, D) features -> (N, C)."""
-        return self.metric(features) @ self.prototypes.T
+        """Cosines in the metric, those to classes of the name alone on the others' scale: float32 (N, D) -> (N, C)."""
+        return self._cosines(self.metric(features))
+
+    def _cosines(self, seen: Floats) -> Floats:
+        """As `similarities`, of features in the metric."""
+        cosines = seen @ self.prototypes.T
+        if self.calibration.by_name is not None and self.by_name.any():
+            cosines[:, self.by_name] = self.calibration.by_name(cosines[:, self.by_name])
+        return cosines
+
+    def scores(self, features: Floats) -> Floats:
+        """What the best class has most of: cosines or, of logistic regression, log-odds; float32 (N, D) -> (N, C)."""
+        seen = self.metric(features)
+        return self._cosines(seen) if self.weights is None else seen @ self.weights.T + self.intercepts
 
     def matches(self, features: Floats, *, topk: int = 5) -> list[Match]:
         """Decides on queries: float32 (N, D) features."""
@@ -104,8 +130,32 @@ class Head:
         logits = [None] * len(seen) if self.weights is None else list(seen @ self.weights.T + self.intercepts)
         return [
             match(
-                row, self.names, self.thresholds,
+                row, self.names, self.thresholds, rejects=self.rejects,
                 temperature=self.calibration.temperature, sharpness=self.calibration.distance, topk=topk, logits=scores,
             )
-            for row, scores in zip(seen @ self.prototypes.T, logits, strict=True)
+            for row, scores in zip(self._cosines(seen), logits, strict=True)
         ]  # fmt: skip
+
+
+def _level(bank: Bank, shown: NDArray[np.bool_], prototypes: Floats, metric: Metric) -> Level:
+    """What the pictures of a bank's classes say about distances; all classes that a picture may be taken for are counted."""
+    rows = np.flatnonzero(bank.pictured)
+    found = Level.of(bank.query[shown], np.searchsorted(rows, bank.owners[shown]), prototypes[rows], metric)
+    return replace(found, classes=int((~bank.rejecting).sum()))
+
+
+def _believing(
+    bank: Bank, shown: NDArray[np.bool_], prototypes: Floats, metric: Metric, calibration: Calibration, level: Level
+) -> Floats:
+    """The calibrated thresholds of the classes with pictures, float32: with each, half of the class's own are believed.
+
+    A prompt takes a prototype away from its pictures, by strength, and all cosines to it fall. So the threshold follows that of
+    the middle shot, the lower of two, but at most half the way down to where unrelated pictures are.
+    """
+    usual = calibration.threshold(level)
+    owners = np.cumsum(bank.pictured)[bank.owners[shown]] - 1
+    own = (metric(bank.query[shown]) * prototypes[bank.owners[shown]]).sum(axis=1)
+    counts = np.bincount(owners)
+    ordered = own[np.lexsort((own, owners))]
+    middle = ordered[np.cumsum(counts) - counts + (counts - 1) // 2] - ROUNDING
+    return np.clip(middle, min(usual, (usual + level.similarity(calibration.unrelated)) / 2), usual).astype(np.float32)

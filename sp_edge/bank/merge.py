@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bank.bank import Bank
+from sp_edge.bank.crops import NO_PICTURE
 from sp_edge.bank.diff import SAME_PROMPT, same_prompt, shots_of
 from sp_edge.bank.stored import CLASS_PARTS, SHOT_PARTS
 from sp_edge.errors import BankError
@@ -20,6 +21,8 @@ Prefer = Literal["ours", "theirs"]
 
 def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
     """Our bank with the classes and shots of another, too; a shot that both have is there once.
+
+    A class that one of them knows by its name alone has the other's pictures.
 
     Args:
         ours: whose classes come first.
@@ -32,7 +35,8 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
         The merged bank; `ours` itself where that has it all.
 
     Raises:
-        BankError: the banks are of two bundles, or, without a preference, classes differ; all of them are named.
+        BankError: the banks are of two bundles, what is a class in one is a reject in the other, or, without a preference,
+            classes differ; all of them are named.
     """
     if ours.fingerprint != theirs.fingerprint:
         raise BankError(
@@ -42,6 +46,10 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
             next_step="teach the other bank's classes again with this bundle: sp-edge bank renew BUNDLE --bank OTHER",
         )
     shared = [name for name in ours.names if name in theirs.rows]
+    strange = [name for name in shared if (name in ours.rejects) != (name in theirs.rejects)]
+    if strange:
+        got = f"{strange[0]}: in one a class, in the other what is none"
+        raise BankError("the banks do not go together", expected="the same names of classes", got=got)
     other_prompt = {name for name in shared if not same_prompt(name, ours, theirs)}
     conflicts = [text for name in shared if (text := _conflict(name, ours, theirs, prompt=name in other_prompt))]
     if conflicts and prefer is None:
@@ -52,8 +60,15 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
             next_step="say which bank is preferred: --prefer ours or theirs",
         )
     kept = np.array([prefer != "theirs" or ours.names[owner] not in other_prompt for owner in ours.owners.tolist()], bool)
+    kept &= ~_shown_by(theirs, ours, other_prompt)
     taken = _missing(ours, theirs, whole=other_prompt if prefer == "theirs" else set(), none=other_prompt)
     return _joined(ours, theirs, kept=kept, taken=taken, values_of_theirs=prefer == "theirs")
+
+
+def _shown_by(other: Bank, bank: Bank, other_prompt: set[str]) -> NDArray[np.bool_]:
+    """Bool (M,): which shots of a bank stand for a name alone, of which the other has pictures with the same prompt."""
+    shown = {name for name, by_name in zip(other.names, other.by_name.tolist(), strict=True) if not by_name} - other_prompt
+    return np.array([bank.by_name[owner] and bank.names[owner] in shown for owner in bank.owners.tolist()], bool)
 
 
 def _conflict(name: str, ours: Bank, theirs: Bank, *, prompt: bool) -> str:
@@ -74,7 +89,7 @@ def _missing(ours: Bank, theirs: Bank, *, whole: set[str], none: set[str]) -> ND
     for owner, crop in zip(theirs.owners.tolist(), theirs.crops, strict=True):
         name = theirs.names[owner]
         left = have.get(name, Counter())
-        known = left[crop] > 0 and name not in whole
+        known = (name in ours.rows if crop == NO_PICTURE else left[crop] > 0) and name not in whole
         left[crop] -= known
         taken.append(name in whole or not (known or name in none))
     return np.array(taken, bool)
@@ -97,6 +112,7 @@ def _joined(ours: Bank, theirs: Bank, *, kept: NDArray[np.bool_], taken: NDArray
     for part in SHOT_PARTS:
         parts[part] = np.concatenate([getattr(ours, part)[kept], getattr(theirs, part)[taken]])
     parts["owners"] = owners
+    rejects = {name: told for bank in (ours, theirs) for name, told in bank.rejects.items()}
     same = (
         kept.all()
         and not taken.any()
@@ -104,7 +120,7 @@ def _joined(ours: Bank, theirs: Bank, *, kept: NDArray[np.bool_], taken: NDArray
         and descriptions == ours.descriptions
     )
     version = max(ours.version, theirs.version) + 1
-    return ours if same else replace(ours, names=names, descriptions=descriptions, version=version, **parts)
+    return ours if same else replace(ours, names=names, descriptions=descriptions, rejects=rejects, version=version, **parts)
 
 
 def _descriptions(names: tuple[str, ...], prompts: NDArray[np.float32], banks: tuple[Bank, Bank]) -> dict[str, tuple[str, ...]]:

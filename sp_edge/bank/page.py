@@ -24,10 +24,13 @@ _OTHERS = (PAGE, "[0-9][0-9][0-9][0-9]*")  # the last are the classes' folders
 def describe(bank: Bank) -> dict[str, Any]:
     """What a bank holds, as JSON: its bundle's fingerprint, its version and its classes.
 
-    A threshold that nobody has set is null: it is calibrated anew when the bank changes.
+    A threshold that nobody has set is null: it is calibrated anew when the bank changes. `by_name` marks a class that is
+    known by its name alone, without a shot; `not` is the class that a reject is told from, and null of a class.
     """
-    counts = np.bincount(bank.owners, minlength=len(bank.names))
-    numbers = zip(bank.names, counts.tolist(), bank.thresholds.tolist(), bank.strengths.tolist(), strict=True)
+    counts = np.bincount(bank.owners, minlength=len(bank.names)) * ~bank.by_name
+    numbers = zip(
+        bank.names, counts.tolist(), bank.thresholds.tolist(), bank.strengths.tolist(), bank.by_name.tolist(), strict=True
+    )
     return {
         "kind": "bank",
         "fingerprint": bank.fingerprint,
@@ -39,8 +42,10 @@ def describe(bank: Bank) -> dict[str, Any]:
                 "threshold": None if math.isnan(threshold) else threshold,
                 "strength": strength,
                 "descriptions": list(bank.descriptions.get(name, ())),
+                "by_name": by_name,
+                "not": bank.rejects.get(name),
             }
-            for name, shots, threshold, strength in numbers
+            for name, shots, threshold, strength, by_name in numbers
         ],
     }
 
@@ -64,7 +69,7 @@ def export_bank(bank: Bank, folder: Path) -> None:
             place = f"{number:04} {_readable(entry['name'])}".strip()
             (temporary / place).mkdir()
             entry["pictures"] = [f"{place}/{shot}.jpg" for shot in range(entry["shots"])]
-            for picture, crop in zip(entry["pictures"], bank.crops[bank.owners == number], strict=True):
+            for picture, crop in zip(entry["pictures"], bank.pictures(entry["name"]), strict=True):
                 (temporary / picture).write_bytes(crop)
         write_json(temporary / DESCRIPTION, described)
         write_bytes(temporary / PAGE, _page(described).encode())
@@ -81,7 +86,10 @@ def _page(described: dict[str, Any]) -> str:
     for entry in described["classes"]:
         pictures = "".join(f'<img src="{quote(picture)}" alt="">' for picture in entry["pictures"])
         threshold = "calibrated" if entry["threshold"] is None else f"{entry['threshold']:.3f}"
-        numbers = f"{entry['shots']} shots, threshold {threshold}, strength {entry['strength']:.3f}"
+        shots = "known by its name alone" if entry["by_name"] else f"{entry['shots']} shots"
+        numbers = f"{shots}, threshold {threshold}, strength {entry['strength']:.3f}"
+        if entry["not"] is not None:
+            numbers = f"{shots}: what is nearest to them is unknown"
         said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in entry["descriptions"])
         sections.append(f"<h2>{html.escape(entry['name'])}</h2>{said}<p>{numbers}</p><p>{pictures}</p>")
     head = (

@@ -18,6 +18,7 @@ from sp_edge.prompts.table import TextSpec, descriptions_from_json
 from sp_edge.tensors import load_tensors
 
 SCHEMA = 5
+LEAST_STRENGTH = 1e-6  # of a bundle that takes prompts, by which features are divided
 CLASS_PARTS = ("prompts", "thresholds", "strengths")  # the arrays with a row a class
 SHOT_PARTS = ("support", "query", "owners", "crops")  # the arrays with a row a shot
 PARTS = CLASS_PARTS + SHOT_PARTS
@@ -55,9 +56,12 @@ def read_parts(path: Path) -> dict[str, Any]:
     if (
         not (isinstance(names, list) and all(isinstance(name, str) for name in names))
         or not (isinstance(version, int) and isinstance(fingerprint, str))
-        or not (isinstance(strength, int | float) and 0 <= strength <= 1)
+        or not (isinstance(strength, int | float) and (strength == 0 or LEAST_STRENGTH <= strength <= 1))
     ):
         raise BankError(f"{path} is not a bank", expected="names, a version, a fingerprint, a strength of 0 to 1")
+    rejects = described.get("rejects", {})  # which earlier versions did not write
+    if not isinstance(rejects, dict) or not all(isinstance(told, str) for told in rejects.values()):
+        raise BankError(f"{path} is not a bank", expected="rejects: name -> class", got=repr(rejects)[:80])
     missing = {*PARTS, CROP_ENDS} - set(tensors)
     if missing:
         raise BankError(
@@ -75,6 +79,7 @@ def read_parts(path: Path) -> dict[str, Any]:
         "bundle_strength": float(strength),
         "text": text,
         "descriptions": descriptions,
+        "rejects": rejects,
         **{part: tensors[part] for part in PARTS},
         "crops": unpack(tensors["crops"], tensors[CROP_ENDS]),
     }

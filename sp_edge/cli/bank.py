@@ -34,7 +34,8 @@ def bank() -> None:
 def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file: Path | None) -> None:
     """List the taught classes.
 
-    Shows the shots, threshold, strength and descriptions of each class.
+    Shows the shots, threshold, strength and descriptions of each class. A class with 'its name' in place of shots is known by
+    its name alone. `not 'mug'` holds pictures that are not of the class mug.
     """
     from sp_edge.bank.head import Head
     from sp_edge.bank.page import describe
@@ -48,10 +49,15 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
     rows = []
     for c, threshold in zip(described["classes"], head.thresholds.tolist(), strict=True):
         c["threshold_set"], c["threshold"] = c["threshold"] is not None, threshold
-        shown = f"{threshold:.3f}" + " (set)" * c["threshold_set"]
-        rows.append([c["name"], c["shots"], shown, f"{c['strength']:.3f}", " | ".join(c["descriptions"])][: len(header)])
+        numbers = [f"{threshold:.3f}" + " (set)" * c["threshold_set"], f"{c['strength']:.3f}"]
+        if c["not"] is not None:
+            numbers = ["", ""]  # it is never believed, and has no name
+        rows.append(
+            [c["name"], "its name" if c["by_name"] else c["shots"], *numbers, " | ".join(c["descriptions"])][: len(header)]
+        )
     click.echo(table(header, rows, text=["description"]))
-    click.echo(f"{file.path}: version {loaded.version}, {len(rows)} classes, {len(loaded.owners)} shots")
+    shots = sum(map(loaded.shots, loaded.names))
+    click.echo(f"{file.path}: version {loaded.version}, {len(loaded.classes)} classes, {shots} shots")
     if json_file:
         write_json(json_file, {"bank": str(file.path), **described})
 
@@ -220,7 +226,7 @@ def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
     for line in lines_of(diff(now, undone)):
         click.echo(f"taken back: {line}")
     click.echo(
-        f"{file.path}: version {now.version}, {len(now.names)} classes; {file.undoable()} more changes can be taken back"
+        f"{file.path}: version {now.version}, {len(now.classes)} classes; {file.undoable()} more changes can be taken back"
     )
     if now.fingerprint != file.bundle.fingerprint:
         click.echo(f"the bank belongs to another bundle again: {now.fingerprint[:12]}, not {file.bundle.fingerprint[:12]}")

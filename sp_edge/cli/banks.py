@@ -58,7 +58,7 @@ def merge(arguments: tuple[Path, ...], bank_file: Path | None, prefer: Any) -> N
     after = file.change(change)
     for line in lines_of(diff(before[0], after)):
         click.echo(line)
-    click.echo(f"bank: {file.path} with {len(after.names)} classes, {len(after.owners)} shots")
+    click.echo(f"bank: {file.path} with {len(after.classes)} classes, {sum(map(after.shots, after.names))} shots")
 
 
 @click.command("diff", cls=Command)
@@ -111,11 +111,13 @@ def lines_of(changes: tuple[ClassChange, ...]) -> list[str]:
             done.append(f"{change.shots_added} shot{'s' * (change.shots_added != 1)} added")
         if change.shots_removed:
             done.append(f"{change.shots_removed} shot{'s' * (change.shots_removed != 1)} removed")
+        if change.by_name[1] and not change.by_name[0]:
+            done.append("by its name alone")
         if change.change == "changed":
             pairs = (("threshold", change.threshold), ("strength", change.strength))
             done += [f"{what} {_pair(values)}" for what, values in pairs if values[0] != values[1]]
             done += ["another prompt"] * change.prompt
-        lines.append(f"'{change.name}' {change.change}: {', '.join(done)}")
+        lines.append(f"'{change.name}' {change.change}: {', '.join(done)}".removesuffix(": "))
     return lines
 
 

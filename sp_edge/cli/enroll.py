@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sp_edge.cli.arguments import bank_beside, split_bundle
+from sp_edge.cli.arguments import bank_beside, refuse_idle, split_bundle
 from sp_edge.cli.common import Command, refuse_unreadable, unreadable
 from sp_edge.cli.shared import PATH, backend_options, bank_option, json_option, prompts_option
 from sp_edge.errors import BankError, DataError, ImageError, PromptError
@@ -33,7 +33,11 @@ _ALONE = 0.05  # strength below which a class's pictures decide practically alon
 
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
-@click.option("--name", help="Name the class, as a person would say it, such as 'coffee mug'.")
+@click.option(
+    "--name",
+    help="Name the class, as a person would say it, such as 'coffee mug'. Without PICTURES, teach it by its name alone.",
+)
+@click.option("--not", "rejected", metavar="NAME", help="Teach what is not of this taught class: what looks so is unknown.")
 @click.option(
     "--from", "folder", type=PATH, metavar="FOLDER", help="Teach a class from each folder in this one, FOLDER/<class>/."
 )
@@ -59,6 +63,7 @@ _ALONE = 0.05  # strength below which a class's pictures decide practically alon
 def enroll(
     arguments: tuple[Path, ...],
     name: str | None,
+    rejected: str | None,
     folder: Path | None,
     bank_file: Path | None,
     sentences: tuple[str, ...],
@@ -71,10 +76,13 @@ def enroll(
     precision: str | None,
     engines: Path | None,
 ) -> None:
-    """Teach a class from one to five pictures.
+    """Teach a class from one to five pictures, or by its name alone.
 
     PICTURES are files, or folders of them. A name that the bundle does not know is encoded by the text encoder that the
     bundle carries. A class that was taught before gets further pictures. `sp-edge bank undo` takes the last change back.
+
+    Without PICTURES the class is known by its name alone, where the bundle knows such names. Its first pictures take the
+    name's place. Pictures of what is wrongly taken for a class are taught with --not.
 
     Teach many classes at once with --from: every folder in FOLDER is a class. All of them are taught in one step, or none.
     Pictures that cannot be read are skipped and named; the exit code is 2 then.
@@ -83,6 +91,8 @@ def enroll(
     Examples:
       sp-edge enroll --name unicycle one.jpg two.jpg
       sp-edge enroll model.spedge mug/ --name "coffee mug" --description "a cup with a handle" --bank shop.spbank
+      sp-edge enroll --name hammer
+      sp-edge enroll --not unicycle bicycles/
       sp-edge enroll --from shelf
     """
     from sp_edge_runtime.recognizer import Recognizer
@@ -90,26 +100,41 @@ def enroll(
     if extra and sentences:
         raise PromptError("--prompts and --description both say what the prompt is", expected="one of them")
     path, places = split_bundle(arguments)
-    shots = _shots(name, folder, places, bool(sentences))
+    if sum(given is not None for given in (name, rejected, folder)) != 1:
+        expected = "one of --name NAME PICTURES, --name NAME, --not NAME PICTURES, --from FOLDER"
+        raise DataError("nothing says what is to be taught, or several do", expected=expected)
+    if rejected is not None:
+        refuse_idle(click.get_current_context(), ("sentences", "extra", "strength"), "--not", "--name or --from")
+    shots = _shots(name or rejected, folder, places, described=bool(sentences), nameable=name is not None)
     bank_file = bank_file or bank_beside(path)
     broken: dict[str, str] = {}
     with Recognizer.load(path, bank=bank_file, device=device, precision=precision, engines=engines) as recognizer:
-        prompts = _prompts(recognizer, list(shots), extra, sentences or None, strict=folder is None)
-        read = _read(recognizer, shots, broken if folder else None, force=force)
-        recognizer.enroll_many(read, prompts=prompts, strength=strength, views=views)
-        _report(recognizer, path, bank_file, shots, broken, prompts, strength, json_file)
+        if rejected is not None:
+            _reject(recognizer, rejected, shots, views, force=force)
+            prompts: dict[str, Prompt] = {}
+        else:
+            prompts = _prompts(recognizer, list(shots), extra, sentences or None, strict=folder is None)
+            if name is not None and not places:
+                recognizer.enroll_by_name(name, prompt=prompts[name], strength=strength)
+            else:
+                read = _read(recognizer, shots, broken if folder else None, force=force)
+                recognizer.enroll_many(read, prompts=prompts, strength=strength, views=views)
+            _tell(recognizer, shots, broken, prompts)
+        click.echo(f"bundle: {path}, {recognizer.backend.description}")
+        click.echo(f"bank: {bank_file} with {len(recognizer.bank.classes)} classes")
+        _report(recognizer, prompts, strength, json_file)
     refuse_unreadable(broken, "were not taught from", of=sum(map(len, shots.values())))
 
 
-def _shots(name: str | None, folder: Path | None, places: tuple[Path, ...], described: bool) -> dict[str, list[Path]]:
-    """Class -> its pictures."""
+def _shots(
+    name: str | None, folder: Path | None, places: tuple[Path, ...], *, described: bool, nameable: bool
+) -> dict[str, list[Path]]:
+    """Class -> its pictures; where a class is `nameable`, it may have none."""
     from sp_edge.data.folder import labelled
     from sp_edge.preprocess import pictures_at
 
-    if (name is None) == (folder is None):
-        raise DataError("nothing says what is to be taught", expected="--name NAME PICTURES, or --from FOLDER")
     if folder is None:
-        return {name or "": pictures_at(places)}
+        return {name or "": pictures_at(places) if places or not nameable else []}
     if places or described:
         got = "--description" if described else " ".join(map(str, places))
         raise DataError(
@@ -180,44 +205,63 @@ def _read(
         )
 
 
-def _report(
-    recognizer: Recognizer,
-    path: Path,
-    bank_file: Path,
-    shots: Mapping[str, Sequence[Path]],
-    broken: Mapping[str, str],
-    prompts: Mapping[str, Prompt],
-    strength: float | None,
-    json_file: Path | None,
-) -> None:
-    from sp_edge.files import write_json
-    from sp_edge.prompts.familiarity import LITTLE
+def _reject(recognizer: Recognizer, name: str, shots: Mapping[str, Sequence[Path]], views: int, *, force: bool) -> None:
+    """Teaches what a class is not, and says so."""
+    from sp_edge.bank.bank import reject_name
     from sp_edge.prompts.table import clean_name
 
-    bank = recognizer.bank
+    title = reject_name(name)
+    ((_, images),) = _read(recognizer, {title: shots[name]}, None, force=force)
+    recognizer.enroll_not(name, images, views=views)
+    told = f"{len(images)} picture{'s' * (len(images) != 1)}, {recognizer.bank.shots(title)} in all"
+    click.echo(f"taught what is not '{clean_name(name)}' from {told}: what is most like it is unknown")
+
+
+def _tell(
+    recognizer: Recognizer, shots: Mapping[str, Sequence[Path]], broken: Mapping[str, str], prompts: dict[str, Prompt]
+) -> None:
+    """Says what was taught, and leaves of `prompts` those of what was."""
+    from sp_edge.prompts.table import clean_name
+
     read = {name: sum(str(file) not in broken for file in files) for name, files in shots.items()}
-    count = sum(read.values())
-    told, (first, *others) = f"from {count} picture{'s' * (count != 1)}", [name for name in shots if read[name]]
+    bank, count = recognizer.bank, sum(read.values())
+    if count:
+        for name in [name for name in shots if not read[name]]:
+            del prompts[name]
+    told, (first, *others) = f"from {count} picture{'s' * (count != 1)}", prompts
     if others:
         click.echo(f"taught {len(others) + 1} classes {told}")
-    else:
+    elif count:
         click.echo(f"taught '{clean_name(first)}' {told}, {bank.shots(first)} in all")
-    for source, classes in Counter(prompts[name].source for name in (first, *others)).items():
+    else:
+        click.echo(f"taught '{clean_name(first)}' by its name alone: its first pictures take the name's place")
+    for source, classes in Counter(prompt.source for prompt in prompts.values()).items():
         replaced = source == "description" and first in recognizer.bundle.prompts
         click.echo(
             f"prompt: {_SOURCES[source]}"
             + (", in place of the bundle's own" if replaced else "")
             + (f" ({classes} classes)" if others else "")
         )
-    click.echo(f"bundle: {path}, {recognizer.backend.description}")
-    click.echo(f"bank: {bank_file} with {len(bank.names)} classes")
-    taught = []
-    for name in (first, *others):
-        familiarity = recognizer.familiarity(prompts[name].vector)
-        counts = float(bank.strengths[bank.rows[clean_name(name)]])
-        taught.append({"name": clean_name(name), "familiarity": familiarity, "strength": counts})
-        if familiarity < LITTLE and strength is None:
-            so = "so its pictures decide alone" if counts < _ALONE else f"so it counts less than usual (strength {counts:.2f})"
+
+
+def _report(recognizer: Recognizer, prompts: Mapping[str, Prompt], strength: float | None, json_file: Path | None) -> None:
+    """Says how much the names count, and what the bank's shots say."""
+    from sp_edge.files import write_json
+    from sp_edge.prompts.familiarity import LITTLE
+    from sp_edge.prompts.table import clean_name
+
+    bank, taught = recognizer.bank, []
+    for name, prompt in prompts.items():
+        familiarity, row = recognizer.familiarity(prompt.vector), bank.rows[clean_name(name)]
+        counts, by_name = float(bank.strengths[row]), bool(bank.by_name[row])
+        taught.append({"name": clean_name(name), "familiarity": familiarity, "strength": counts, "by_name": by_name})
+        if familiarity < LITTLE and (strength is None or by_name):
+            if by_name:
+                so = "so that it will hardly recognize this one: add a picture"
+            elif counts < _ALONE:
+                so = "so its pictures decide alone"
+            else:
+                so = f"so it counts less than usual (strength {counts:.2f})"
             click.echo(f'The model does not know names like "{name}", {so}.')
     report = recognizer.advice()
     for line in report.lines():

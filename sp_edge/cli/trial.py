@@ -71,15 +71,15 @@ def test(
         classifier=classifier,
     ) as recognizer:
         bank = recognizer.bank
-        check_taught(pictures.class_names, bank.rows)
+        check_taught(pictures.class_names, bank.classes)
         click.echo(f"{path} through {recognizer.backend.description}", err=True)
         try:
-            found = trial(_recognized(recognizer, pictures, broken), bank.rows)
+            found = trial(_recognized(recognizer, pictures, broken), bank.classes)
         except DataError as error:  # those of taught classes are all broken
             refuse_unreadable(broken, "were not counted", of=len(pictures))
             raise error from None
     _show(found)
-    spelt = {name.casefold(): name for name in bank.names}
+    spelt = {name.casefold(): name for name in bank.classes}
     for row in found.foreign:
         if meant := spelt.get(row.name.casefold()):
             click.echo(f"'{row.name}' counts as not taught: the class is spelled '{meant}'")

@@ -24,7 +24,7 @@ class Match:
     """What one query was recognized as.
 
     Attributes:
-        label: the best class's name, or 'unknown' where its similarity stays under its threshold.
+        label: the best class's name, or 'unknown' where its similarity stays under its threshold, or where it is a reject.
         name: the best class's name, also where the label is 'unknown'; empty when no class was taught.
         confidence: the probability that the picture shows this class, 0 to 1: that it shows a taught class at all, times the
             best class's share among them.
@@ -60,7 +60,7 @@ def class_sums(features: NDArray[np.floating[Any]], labels: NDArray[np.int64], c
     return sums
 
 
-def share(strength: Strength, shots: int) -> Strength:
+def share(strength: Strength, shots: Strength | int) -> Strength:
     """The prompted features' share in the prototype of a class taught with K pictures: s_K = s / (s + (1 - s) K).
 
     The prototype is s_K mean_k f(x_k | g(y)) + (1 - s_K) mean_k f(x_k): beside one picture the prompt has the share s, and
@@ -68,7 +68,7 @@ def share(strength: Strength, shots: int) -> Strength:
 
     Args:
         strength: s, 0 to 1, of one class or float64 (...) of several; 0 is the plain prototype.
-        shots: K, at least 1.
+        shots: K, at least 1, of all of them or each.
     """
     return strength / (strength + (1 - strength) * shots)
 
@@ -110,6 +110,7 @@ def match(
     sharpness: float,
     topk: int = 5,
     logits: Floats | None = None,
+    rejects: NDArray[np.bool_] | None = None,
 ) -> Match:
     """Decides on one query.
 
@@ -121,6 +122,7 @@ def match(
         sharpness: how fast the probability that the picture shows a taught class rises around the threshold.
         topk: how many classes to list.
         logits: float32 (C,) of a classifier that is better than the cosines, whose softmax is taken instead.
+        rejects: bool (C,), which of the classes stand for what is no class: a query that is best there is 'unknown'.
     """
     if len(names) == 0:
         return Match(UNKNOWN, "", 0.0, -1.0, 0.0, ())
@@ -137,8 +139,9 @@ def match(
     rival = next((i for i in nearest if i != best), None)
     second = threshold if rival is None else float(similarities[rival])
     known = known_probability(similarity, threshold, sharpness) if math.isfinite(similarity) else 0.0
+    believed = similarity >= threshold and (rejects is None or not rejects[best])  # NaN is not
     return Match(
-        label=names[best] if similarity >= threshold else UNKNOWN,  # NaN is not
+        label=names[best] if believed else UNKNOWN,
         name=names[best],
         confidence=known * float(chances[0]) if known else 0.0,
         similarity=similarity,

@@ -63,17 +63,45 @@ class Level:
             within = float((others * seen[several]).sum(axis=1).mean())
         return cls(classes, classes * (classes - 1) // 2, between if classes > 1 else 0.0, int(several.sum()), within)
 
+    def similarity(self, unrelated: float) -> float:
+        """Of pictures of different classes, with that of unrelated ones as much as `PRIOR_PAIRS` pairs: a cosine."""
+        return (self.pairs * self.between + PRIOR_PAIRS * unrelated) / (self.pairs + PRIOR_PAIRS)
+
     def evidence(self, unrelated: float) -> tuple[float, float, float, float]:
         """What a `Calibration` weighs by `between`, `classes`, `evidence` and `left_out`: ln B, -ln C, n and n ln(G / B).
 
         Args:
-            unrelated: mean similarity of pictures of different classes, which counts as much as `PRIOR_PAIRS` pairs.
+            unrelated: mean similarity of pictures of different classes.
         """
-        similarity = (self.pairs * self.between + PRIOR_PAIRS * unrelated) / (self.pairs + PRIOR_PAIRS)
-        between = math.log(max(1 - similarity, FLOOR))
+        between = math.log(max(1 - self.similarity(unrelated), FLOOR))
         within = math.log(max(1 - self.within, FLOOR))
         share = self.left_out / (self.left_out + PRIOR_LEFT_OUT)
         return between, -math.log(max(self.classes, 1)), share, share * (within - between)
+
+
+@dataclass(frozen=True)
+class ByName:
+    """How cosines to classes of the name alone compare with those to classes that were taught from pictures.
+
+    A photograph is less like what its name says than like another photograph. The cosine s to such a class is brought to
+    the others' scale, offset + scale s, at which both kinds tell with the same odds that a picture is of the class.
+
+    Attributes:
+        offset, scale: of that map; scale is above 0.
+        threshold: on the others' scale, from which a class of the name alone is believed: -1 to 1.
+    """
+
+    offset: float
+    scale: float
+    threshold: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.offset) and 0 < self.scale < math.inf and -1 <= self.threshold <= 1):
+            raise ValueError("the scale of classes by name is not above 0, or their threshold is no cosine")
+
+    def __call__(self, similarities: Floats) -> Floats:
+        """Cosines, float32 (...), on the others' scale: -1 to 1."""
+        return np.clip(np.float32(self.offset) + np.float32(self.scale) * similarities, -1, 1)
 
 
 @dataclass(frozen=True)
@@ -91,6 +119,7 @@ class Calibration:
         bias, distance, between, classes, evidence, left_out: the weights; distance is above 0.
         unrelated: mean similarity of pictures of different classes, which B falls back on.
         temperature: tau of the softmax over cosines that divides this probability among the classes.
+        by_name: of classes that are known by their name alone; None where export fitted none, and they count as others do.
     """
 
     bias: float
@@ -101,9 +130,10 @@ class Calibration:
     left_out: float
     unrelated: float
     temperature: float
+    by_name: ByName | None = None
 
     def __post_init__(self) -> None:
-        values = [getattr(self, field.name) for field in fields(self)]
+        values = [getattr(self, name) for name in _NUMBERS]
         if not all(math.isfinite(value) for value in values):
             raise ValueError("the calibration's numbers are not finite")
         if not (self.distance > 0 and self.temperature > 0 and -1 <= self.unrelated < 1):
@@ -115,7 +145,7 @@ class Calibration:
         odds = self.bias + sum(w * x for w, x in zip(weights, level.evidence(self.unrelated), strict=True))
         return 1 - min(math.exp(min(odds / self.distance, 1.0)), 2.0)
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, Any]:
         """As the manifest records it."""
         return asdict(self)
 
@@ -126,4 +156,9 @@ class Calibration:
         Raises:
             KeyError, TypeError, ValueError: a number is missing or impossible.
         """
-        return cls(**{field.name: float(value[field.name]) for field in fields(cls)})
+        found = value.get("by_name")  # which earlier versions did not write
+        by_name = None if found is None else ByName(**{key: float(found[key]) for key in ("offset", "scale", "threshold")})
+        return cls(**{name: float(value[name]) for name in _NUMBERS}, by_name=by_name)
+
+
+_NUMBERS = tuple(field.name for field in fields(Calibration) if field.name != "by_name")

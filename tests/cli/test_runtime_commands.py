@@ -112,7 +112,16 @@ def test_bank_list(taught: Path, call: Call) -> None:
     assert out.splitlines()[5] == f"{BANK}: version 3, 3 classes, 3 shots"
     described = json.loads((taught / "list.json").read_text("utf-8"))
     assert described["classes"] == [
-        {"name": name, "shots": 1, "threshold": 0.5, "threshold_set": False, "strength": 1.0, "descriptions": []}
+        {
+            "name": name,
+            "shots": 1,
+            "threshold": 0.5,
+            "threshold_set": False,
+            "strength": 1.0,
+            "descriptions": [],
+            "by_name": False,
+            "not": None,
+        }
         for name in toy.COLOURS
     ]
     assert (described["version"], described["bank"]) == (3, str(BANK))
@@ -318,6 +327,63 @@ def test_a_device_without_torch_names_teaches_and_recognizes(naming_bundle: Path
     np.testing.assert_allclose(PromptTable.load(table).vector("red"), toy.prompt("a colour", "warm"), atol=1e-5)
 
 
+def test_a_class_by_its_name_alone(place: Path, call: Call, toy_pictures: Path) -> None:
+    toy.make_bundle(place / "names.spedge", text_prototype=toy.looks_of_names())
+    code, out, err = call("enroll", "names.spedge", "--name", "red", "--json", "red.json")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "taught 'red' by its name alone: its first pictures take the name's place"
+    assert "advice: add a picture of 'red'" in out
+    (told,) = json.loads(Path("red.json").read_text())["taught"]
+    assert (told["name"], told["by_name"]) == ("red", True)
+    assert "red    its name" in call("bank", "list", "names.spedge")[1]
+    assert "1 classes, 0 shots" in call("bank", "list", "names.spedge")[1]
+    picture = toy_pictures / "0 red.png"
+    assert "red" in call("classify", "names.spedge", picture)[1].splitlines()[2].split()
+    code, out, _ = call("enroll", "names.spedge", "--name", "red", picture)
+    assert out.splitlines()[0] == "taught 'red' from 1 picture, 1 in all"
+    assert call("enroll", "names.spedge", "--name", "red")[0] == 2
+    assert "'red' changed: 1 shot added" in call("bank", "undo", "names.spedge")[1]
+    assert "taken back: 'red' added: by its name alone" in call("bank", "undo", "names.spedge")[1]
+
+
+def test_a_name_alone_that_the_model_cannot_read(place: Path, call: Call) -> None:
+    known = toy.prompts().select(("red", "green")) + 1000 * np.eye(1, toy.TEXT.dim, dtype=np.float32)
+    looks = toy.looks_of_names()
+    toy.make_bundle(place / "a.spedge", familiarity=Familiarity.of(known), text_prototype=looks)
+    code, out, _ = call("enroll", "a.spedge", "--name", "red")
+    assert code == 0
+    assert 'The model does not know names like "red", so that it will hardly recognize this one: add a picture.' in out
+
+
+def test_what_is_not_of_a_class(taught: Path, call: Call, toy_pictures: Path) -> None:
+    orange = np.clip(toy.picture("red", seed=8) + np.array([0, 70, 0]), 0, 255).astype(np.uint8)
+    Image.fromarray(orange).save(taught / "orange.png")
+    code, out, err = call("enroll", "--not", "red", "orange.png", "--force", "--json", "report.json")
+    assert (code, err) == (0, "")
+    first, *_ = out.splitlines()
+    assert first == "taught what is not 'red' from 1 picture, 1 in all: what is most like it is unknown"
+    assert json.loads(Path("report.json").read_text())["taught"] == []
+    assert f"bank: {BANK} with 3 classes" in out
+    listed = call("bank", "list")[1]
+    assert "not 'red'" in listed
+    assert "3 classes, 4 shots" in listed
+    assert "unknown" in call("classify", "orange.png")[1]
+    assert "the class may be called unknown, as what is not 'red'" in call("bank", "check")[1]
+    code, _, err = call("enroll", "--not", "red", "orange.png")
+    assert (code, "copy of shot 0 of the class" in err) == (2, True)
+    for arguments, words in (
+        (["--not", "mug", "orange.png", "--force"], "'mug' was not taught"),
+        (["--not", "red"], "no pictures were named"),
+        (["--not", "red", "--name", "red", "orange.png"], "or several do"),
+        ([], "nothing says what"),
+        (["--not", "red", "--strength", "0.5", "orange.png"], "--strength does nothing with --not"),
+    ):
+        code, out, err = call("enroll", *arguments)
+        assert (code, out, words in err) == (2, "", True), err
+    assert call("bank", "remove", "--name", "red")[0] == 0
+    assert "not 'red'" not in call("bank", "list")[1]
+
+
 # --- bad input ---
 
 
@@ -336,7 +402,7 @@ def test_no_pictures(taught: Path, call: Call, command: str) -> None:
     before = BANK.read_bytes()
     name = ["--name", "red"] if command == "enroll" else []
     for places, words in (
-        ([], "no pictures were named"),
+        ([], "by its name alone" if command == "enroll" else "no pictures were named"),
         (["nothing"], "no pictures"),
         (["absent.png"], "nothing at absent.png"),
     ):

@@ -2,6 +2,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import OUTPUTS
 from sp_edge.errors import BackendError, BankError, BundleError, ImageError, PromptError, SettingsError, SourceError
 from sp_edge.matching.decide import match
+from sp_edge.matching.unknown import ByName
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge_runtime import recognizer as recognizer_module
 from sp_edge_runtime.backends.backend import Backend
@@ -319,12 +321,74 @@ def test_what_cannot_be_loaded(toy_bundle: Path, tmp_path: Path) -> None:
 
 def test_a_bank_of_another_bundle_is_refused(taught: Recognizer) -> None:
     before = taught.bank
-    foreign = Bank(**{**vars(Bank.empty(taught.bundle)), "fingerprint": "0" * 64})
+    foreign = replace(Bank.empty(taught.bundle), fingerprint="0" * 64)
     with pytest.raises(BankError, match="another bundle"):
         taught.replace_bank(foreign)
     assert taught.bank is before
     with pytest.raises(BankError, match="another bundle"):
         Recognizer(taught.bundle, foreign, taught.backend)
+
+
+@pytest.fixture(scope="module")
+def naming(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that knows what the names of colours look like."""
+    folder = tmp_path_factory.mktemp("names") / "model.spedge"
+    return toy.make_bundle(folder, text_prototype=toy.looks_of_names(), by_name=ByName(0.0, 1.0, 0.25))
+
+
+def test_a_class_by_its_name_alone(naming: Path, tmp_path: Path) -> None:
+    with Recognizer.load(naming, bank=tmp_path / "bank", device="cpu") as recognizer:
+        for name in toy.COLOURS:
+            recognizer.enroll_by_name(name)
+        assert recognizer.bank.by_name.all()
+        for name in toy.COLOURS:
+            prediction = recognizer.classify(toy.picture(name, seed=5))
+            assert (prediction.label, prediction.similarity > 0.9) == (name, True)
+        assert recognizer.head.thresholds.tolist() == [0.25] * 3
+        with pytest.raises(BankError, match="nothing to learn"):
+            recognizer.enroll("red", [])
+        assert recognizer.problems("red", [toy.picture("red")]) == recognizer.problems("other", [toy.picture("red")])
+        recognizer.enroll("red", [toy.picture("red")])
+        assert recognizer.bank.by_name.tolist() == [False, True, True]
+        with pytest.raises(BankError, match="taught from pictures"):
+            recognizer.enroll_by_name("red")
+        with pytest.raises(PromptError, match="does not fit"):
+            recognizer.enroll_by_name("red", prompt=np.zeros(3, np.float32))
+        with pytest.raises(PromptError, match="a prompt and a description"):
+            recognizer.enroll_by_name("red", prompt=np.zeros(8, np.float32), description="a colour")
+        recognizer.undo()
+        assert recognizer.bank.by_name.all()
+
+
+def test_a_bundle_that_tells_no_looks_of_names(recognizer: Recognizer) -> None:
+    with pytest.raises(BankError, match="cannot know 'red' by its name alone") as raised:
+        recognizer.enroll_by_name("red")
+    assert raised.value.next_step == "sp-edge enroll --name red PICTURES"
+    assert recognizer.bank.names == ()
+
+
+def test_what_is_not_of_a_class(taught: Recognizer) -> None:
+    orange = np.clip(toy.picture("red", seed=8) + np.array([0, 70, 0]), 0, 255).astype(np.uint8)
+    assert taught.classify(orange).label == "red"
+    with pytest.raises(BankError, match="'mug' was not taught"):
+        taught.enroll_not("mug", [orange])
+    taught.enroll_not("red", [orange, orange[::-1]], views=2)
+    assert taught.bank.shots("not 'red'") == 2
+    rejected = taught.classify(orange)
+    assert (rejected.label, rejected.name, rejected.class_index) == ("unknown", "not 'red'", None)
+    assert rejected.top[0][0] == "not 'red'"
+    assert [taught.classify(toy.picture(name, seed=9)).label for name in toy.COLOURS] == list(toy.COLOURS)
+    np.testing.assert_array_equal(taught.bank.support[-2:], taught.bank.query[-2:])
+    with pytest.raises(BankError, match="nothing to learn"):
+        taught.enroll_not("red", [])
+    taught.forget("red")
+    assert taught.bank.names == ("green", "blue")
+
+
+def test_no_path_is_a_bundle_error() -> None:
+    for path in (None, 5, b"model.spedge"):
+        with pytest.raises(BundleError, match="path of a bundle"):
+            Recognizer.load(path)  # type: ignore[arg-type]
 
 
 class FakeBackend:

@@ -11,6 +11,7 @@ import toy
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import encode_crop
 from sp_edge.bank.file import BankFile
+from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import write_manifest
 from sp_edge.errors import BankError, BundleError, PromptError
@@ -222,3 +223,30 @@ def test_the_text_encoder_is_given_back_where_it_cannot_be_used(
     with pytest.raises(BundleError, match="cannot be used"):
         renewed(old, other)
     assert len(closed) == 1
+
+
+def test_names_alone_and_rejects_are_made_again(tmp_path: Path, other: Path) -> None:
+    looks = toy.looks_of_names()
+    old = toy.make_bundle(tmp_path / "old.spedge", text_prototype=looks)
+    new = toy.make_bundle(
+        tmp_path / "new.spedge", strength=0.5, text_prototype=dataclasses.replace(looks, weight=2 * looks.weight)
+    )
+    file = tmp_path / "bank"
+    with Recognizer.load(old, bank=file) as recognizer:
+        recognizer.enroll("red", [toy.picture("red")])
+        recognizer.enroll_by_name("blue")
+        recognizer.enroll_not("red", [toy.picture("green"), toy.picture("green", seed=4)])
+    before = Bank.read(file)
+    with pytest.raises(BankError, match="cannot know 'blue' by its name alone"):
+        renew(file, other)
+    assert Bank.read(file).fingerprint == before.fingerprint
+    renewal = renew(file, new)
+    bank = Bank.read(file)
+    assert (bank.names, bank.rejects, bank.by_name.tolist()) == (before.names, before.rejects, [False, True, False])
+    assert [(one.name, one.shots) for one in renewal.classes] == [("red", 1), ("blue", 0), ("not 'red'", 2)]
+    np.testing.assert_allclose(bank.query[1], 2 * before.query[1], rtol=1e-5)
+    np.testing.assert_allclose(bank.query[2:], before.query[2:], atol=0.02)
+    assert bank.strengths.tolist() == [0.5, 0.5, 0]
+    assert [one.label for one in Head.of(bank, Bundle.load(new).background(), toy.calibration()).matches(bank.query)] == [
+        "red", "blue", "unknown", "unknown",
+    ]  # fmt: skip

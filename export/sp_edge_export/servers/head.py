@@ -22,8 +22,8 @@ class Decision:
     """What `Head.matches` does, as nodes that read `feature`, float32 (N, D), raw, of the query graph.
 
     They compute `similarities` float32 (N, C), cosines in the bank's order and metric; `confidences` float32 (N, C), each
-    class's; `best` int64 (N, 1), the class that the classifier chose; `believed` bool (N, 1), whether its cosine reaches its
-    threshold.
+    class's; `best` int64 (N, 1), the class that the classifier chose; `believed` bool (N, 1), whether it is no reject and its
+    cosine reaches its threshold.
     """
 
     nodes: tuple[NodeProto, ...]
@@ -49,20 +49,24 @@ def decision(head: Head) -> Decision:
         "thresholds": head.thresholds,
         "reaches": np.log(np.maximum(1 - head.thresholds.astype(np.float64), LEAST_DISTANCE)).astype(np.float32),
         "classes": np.array([1], np.int64),
+        "no_reject": ~head.rejects,
     }
+    alike, of_scale = _cosines(head)
     logits, of_logits = _logits(head)
     nodes = (
         *_unit("feature", "direction"),
         helper.make_node("Sub", ["direction", "mean"], ["centred"]),
         helper.make_node("MatMul", ["centred", "metric"], ["whitened"]),
         *_unit("whitened", "seen"),
-        helper.make_node("MatMul", ["seen", "prototypes"], ["similarities"]),
+        *alike,
         logits,
         helper.make_node("Softmax", ["logits"], ["chances"], axis=1),
         helper.make_node("ArgMax", ["chances"], ["best"], axis=1, keepdims=1),
         helper.make_node("GatherElements", ["similarities", "best"], ["nearness"], axis=1),
         helper.make_node("Gather", ["thresholds", "best"], ["threshold"]),
-        helper.make_node("GreaterOrEqual", ["nearness", "threshold"], ["believed"]),
+        helper.make_node("GreaterOrEqual", ["nearness", "threshold"], ["near"]),
+        helper.make_node("Gather", ["no_reject", "best"], ["class"]),
+        helper.make_node("And", ["near", "class"], ["believed"]),
         # matching.known_probability: 1 / (1 + (d / reach)^sharpness) is the sigmoid of sharpness (ln reach - ln d).
         helper.make_node("Sub", ["whole", "nearness"], ["from_best"]),
         helper.make_node("Max", ["from_best", "least_distance"], ["distance"]),
@@ -73,7 +77,27 @@ def decision(head: Head) -> Decision:
         helper.make_node("Sigmoid", ["log_odds"], ["taught"]),
         helper.make_node("Mul", ["chances", "taught"], ["confidences"]),
     )
-    return Decision(nodes, tuple(numpy_helper.from_array(value, name) for name, value in (constants | of_logits).items()))
+    constants |= of_logits | of_scale
+    return Decision(nodes, tuple(numpy_helper.from_array(value, name) for name, value in constants.items()))
+
+
+def _cosines(head: Head) -> tuple[tuple[NodeProto, ...], dict[str, Floats]]:
+    """Cosines to the prototypes, those to classes of the name alone on the others' scale, and the constants for that."""
+    scale = head.calibration.by_name
+    if scale is None or not head.by_name.any():
+        return (helper.make_node("MatMul", ["seen", "prototypes"], ["similarities"]),), {}
+    constants = {
+        "scale": np.where(head.by_name, scale.scale, 1).astype(np.float32),
+        "offset": np.where(head.by_name, scale.offset, 0).astype(np.float32),
+        "lowest": np.array(-1, np.float32),
+    }
+    nodes = (
+        helper.make_node("MatMul", ["seen", "prototypes"], ["cosines"]),
+        helper.make_node("Mul", ["cosines", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "offset"], ["moved"]),
+        helper.make_node("Clip", ["moved", "lowest", "whole"], ["similarities"]),
+    )
+    return nodes, constants
 
 
 def _logits(head: Head) -> tuple[NodeProto, dict[str, Floats]]:

@@ -22,7 +22,7 @@ def bank_of(bundle: Bundle, shots: dict[str, list[list[float]]]) -> Bank:
     for name, rows in shots.items():
         features = np.zeros((len(rows), D), np.float32)
         features[:, : len(rows[0])] = rows
-        bank = bank.add(name, np.zeros(4, np.float32), features, features, [b""] * len(rows))
+        bank = bank.add(name, np.zeros(4, np.float32), features, features, [b"picture"] * len(rows))
     return bank
 
 

@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from banks import D, T, prompt, same, shots, taught
 from hostile import damaged
 from sp_edge.bank.bank import Bank
-from sp_edge.bank.stored import PARTS, SCHEMA
+from sp_edge.bank.stored import LEAST_STRENGTH, PARTS, SCHEMA
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
 from sp_edge.matching.decide import unit
@@ -236,6 +236,9 @@ def test_what_is_no_name_is_refused(bundle: Bundle, name: str) -> None:
 def test_no_class_is_called_what_means_no_class(bundle: Bundle) -> None:
     with pytest.raises(BankError, match="cannot be called 'unknown'"):
         Bank.empty(bundle).add(" unknown_", prompt(0), *shots(1), threshold=0.5)
+    for name in ("Unknown", "UNKNOWN"):
+        with pytest.raises(BankError, match="cannot be called 'unknown'"):
+            Bank.empty(bundle).add(name, prompt(0), *shots(1))
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -665,7 +668,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize(
-    "key", ["kind", "schema", "fingerprint", "names", "version", "descriptions", "bundle_strength", "text"]
+    "key", ["kind", "schema", "fingerprint", "names", "version", "descriptions", "bundle_strength", "text", "rejects"]
 )
 @given(value=JSON, drop=st.booleans())
 @settings(deadline=None, max_examples=25)
@@ -677,8 +680,8 @@ def test_metadata_of_the_wrong_kind_is_a_bank_error(
     metadata = {k: json.dumps(v) for k, v in {**described, key: value}.items() if not (drop and k == key)}
     path.write_bytes(save(tensors, metadata))
     sound = (key == "version" and isinstance(value, int)) or (key == "schema" and value == SCHEMA)
-    sound |= key == "bundle_strength" and isinstance(value, int | float) and 0 < value <= 1
-    if not drop and (sound or (key == "descriptions" and value == {})):
+    sound |= key == "bundle_strength" and isinstance(value, int | float) and LEAST_STRENGTH <= value <= 1
+    if (key == "rejects" and drop) or (not drop and (sound or (key in ("descriptions", "rejects") and value == {}))):
         check(Bank.load(path, bundle))
         return
     with pytest.raises(BankError):

@@ -65,4 +65,5 @@ def test_the_json_of_a_change(bundle: Bundle) -> None:
         "prompt": False,
         "threshold": {"old": None, "new": 0.5},
         "strength": {"old": None, "new": 0.8},
+        "by_name": {"old": False, "new": False},
     }

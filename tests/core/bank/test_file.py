@@ -353,3 +353,16 @@ class Writing(RuleBasedStateMachine):
 def test_any_order_of_changes_and_taking_back(bundle: Bundle, tmp_path: Path) -> None:
     Writing.bundle, Writing.folder = bundle, tmp_path
     run_state_machine_as_test(Writing, settings=settings(deadline=None, max_examples=10, stateful_step_count=15))
+
+
+@pytest.mark.parametrize("begin", ["x" * 90, "\N{CJK UNIFIED IDEOGRAPH-6771}" * 81])
+def test_files_whose_long_names_begin_alike_have_earlier_versions_of_their_own(
+    bundle: Bundle, tmp_path: Path, begin: str
+) -> None:
+    files = [BankFile(tmp_path / f"{begin}.{end}", bundle) for end in ("a", "b")]
+    for seed, file in enumerate(files):
+        file.change(lambda bank, seed=seed: bank.add("fox", prompt(0), *shots(1, seed)))
+        file.change(lambda bank, seed=seed: bank.add("bear", prompt(1), *shots(1, 9 + seed)))
+    assert [file.undoable() for file in files] == [2, 2]
+    for file in files:
+        assert [file.undo()[1].names for _ in range(2)] == [("fox",), ()]

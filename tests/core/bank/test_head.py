@@ -17,7 +17,7 @@ D = 6
 
 
 def picture(count: int) -> list[bytes]:
-    return [b""] * count
+    return [b"picture"] * count
 
 
 def bank_of(bundle: Bundle, shots: dict[str, np.ndarray]) -> Bank:

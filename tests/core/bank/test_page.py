@@ -35,10 +35,18 @@ def test_a_bank_as_json(bundle: Bundle) -> None:
     bank = taught(bundle).add("café", prompt(2), *shots(1, 9), strength=0.25, description=["Black, in a <cup>."])
     described = json.loads(json.dumps(describe(bank)))
     assert (described["kind"], described["fingerprint"], described["version"]) == ("bank", bundle.fingerprint, 4)
+    class_ = {"by_name": False, "not": None}
     assert described["classes"] == [
-        {"name": "red fox", "shots": 2, "threshold": 0, "strength": 0.8, "descriptions": []},
-        {"name": "polar bear", "shots": 1, "threshold": pytest.approx(0.1), "strength": 0.8, "descriptions": []},
-        {"name": "café", "shots": 4, "threshold": pytest.approx(0.2), "strength": 0.25, "descriptions": ["Black, in a <cup>."]},
+        {"name": "red fox", "shots": 2, "threshold": 0, "strength": 0.8, "descriptions": [], **class_},
+        {"name": "polar bear", "shots": 1, "threshold": pytest.approx(0.1), "strength": 0.8, "descriptions": [], **class_},
+        {
+            "name": "café",
+            "shots": 4,
+            "threshold": pytest.approx(0.2),
+            "strength": 0.25,
+            "descriptions": ["Black, in a <cup>."],
+            **class_,
+        },
     ]
 
 
