@@ -41,14 +41,14 @@ from sp_edge.training.evaluate import encode
 from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.pictures import CHOSEN, Pictures, calibrate_with
 from sp_edge_calibration.session import Inputs, features_of
-from sp_edge_export.background import background_of, base_pictures, calibrate
 from sp_edge_export.fold import fold, has_norms_before
 from sp_edge_export.gate import Gate, report_of
 from sp_edge_export.layers import LayerError, graph_activations, layer_errors, network_activations
+from sp_edge_export.material import Material, OfDataSet
 from sp_edge_export.onnx import OPSETS, export_graphs
 from sp_edge_export.precisions import CONVERSIONS
 from sp_edge_export.precisions.conversion import Conversion, Converted
-from sp_edge_export.probe import Reference, make_probe, probe_pictures
+from sp_edge_export.probe import Reference, make_probe
 from sp_edge_export.text.encoder import add_text_encoder, choose_encoder
 from sp_edge_export.verify import Parity, Probe, compare, graph_features
 
@@ -102,8 +102,14 @@ class ExportOptions:
             raise SettingsError("unknown opset", expected=" or ".join(map(str, OPSETS)), got=str(self.opset))
 
 
-def export(checkpoint: Checkpoint, out: Path, options: ExportOptions) -> Bundle:
+def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, material: Material | None = None) -> Bundle:
     """Writes the bundle `out`, replacing an earlier one only once the new one is complete and verified.
+
+    Args:
+        checkpoint: the network.
+        out: the bundle's folder.
+        options: what to make.
+        material: pictures and what is known of features; by default what the checkpoint makes of its own data set.
 
     Raises:
         ExportError: a stage does not pass; nothing is written but a report beside `out`, which the message names.
@@ -114,20 +120,19 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions) -> Bundle:
             f"{out} is in the way", expected="a free path or an earlier bundle", got=f"a {MANIFEST} of something else"
         )
     with atomic_folder(out) as folder:  # first of all, so that a place that cannot be written is known at once
-        _write(checkpoint, out, folder, options)
+        _write(checkpoint, out, folder, options, material or OfDataSet(checkpoint))
         Bundle.load(folder)
     report_of(out).unlink(missing_ok=True)  # of an earlier attempt
     return Bundle.load(out)
 
 
-def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptions) -> None:
+def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptions, material: Material) -> None:
     """Fills `folder` with the parts of the bundle that will stand at `out`."""
     settings = checkpoint.settings
     preprocess = sets.preprocess_of(settings)
     prompts = checkpoint.prompts if options.prompts is None else checkpoint.prompts.with_table(options.prompts)
     encoder = choose_encoder(prompts.text, options.text)
-    pictures = probe_pictures(checkpoint)
-    probe = make_probe(pictures, prompts, options.pictures)
+    probe = make_probe(material.pictures, prompts, options.pictures)
     before = encode(checkpoint.network, probe.images, probe.prompts if checkpoint.network.prompt is not None else None)
     gate = Gate(out, options.max_drop)
     _log.info("exporting to ONNX")
@@ -141,18 +146,18 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
             graphs[parity.stage] = {graph: file.name for graph, file in made.files.items()}
             gate.admit(parity, partial(_against_fp32, made.files, files, probe), made.record)
     _log.info("measuring what tells taught classes from others")
-    background = background_of(checkpoint, base_pictures(checkpoint))
+    background = material.background
     save_tensors(folder / BACKGROUND, {"mean": background.mean, "within": background.within}, {})
     if checkpoint.network.familiarity is not None:
         checkpoint.network.familiarity.save(folder / FAMILIARITY)
-    calibration = calibrate(checkpoint, pictures, prompts, background)
+    calibration = material.calibration(prompts)
     text_encoder = None
     if encoder is not None:
         _log.info("exporting the text encoder")
         text_encoder = add_text_encoder(encoder, "fp32" if options.text == "fp32" else "int8", prompts, folder)
     prompts.save(folder / PROMPTS)
     _write_golden(folder, probe, before)
-    (folder / CARD).write_text(_card(checkpoint, list(graphs), text_encoder), encoding="utf-8")
+    (folder / CARD).write_text(_card(checkpoint, material.origin, list(graphs), text_encoder), encoding="utf-8")
     manifest = Manifest(
         versions={**versions(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         files=file_entries(folder),
@@ -263,7 +268,7 @@ def _write_golden(folder: Path, probe: Probe, features: Features) -> None:
     save_tensors(folder / GOLDEN, tensors, {"images": names})
 
 
-def _card(checkpoint: Checkpoint, precisions: Sequence[str], text_encoder: TextPart | None) -> str:
+def _card(checkpoint: Checkpoint, origin: str, precisions: Sequence[str], text_encoder: TextPart | None) -> str:
     settings = checkpoint.settings
     carried = f"included as {text_encoder.precision} ONNX: any class can be named" if text_encoder else "not included"
     return f"""# sp-edge bundle
@@ -273,7 +278,7 @@ Few-shot recognition with Semantic Prompt (arXiv 2303.14123), exported by sp-edg
 - network: {settings.model.backbone}, {settings.model.image_size} px
 - prompt: {settings.model.interaction} at {settings.model.layer}, strength {checkpoint.network.strength}
 - graphs: {", ".join(precisions)}
-- trained on: {settings.data.source}, {len(checkpoint.classes.get("train", ()))} base classes
+- trained on: {origin}
 - text encoder: {settings.text.encoder}, "{settings.text.template}", {carried}
 
 What it may be used for follows from the license of the pictures that it was trained on. `manifest.json` holds the figures.

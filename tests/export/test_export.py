@@ -24,6 +24,7 @@ from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import encode
 from sp_edge_calibration.pictures import Pictures
 from sp_edge_export import export as module
+from sp_edge_export import material
 from sp_edge_export.export import ExportOptions, export
 from sp_edge_export.precisions.conversion import Conversion, Converted
 from sp_edge_export.probe import Reference, make_probe
@@ -217,7 +218,7 @@ def test_too_few_pictures_to_verify_with(checkpoint: Checkpoint, tmp_path: Path,
     names = checkpoint.prompts.names[:2]
     labels = np.array([0, 0, 0, 1, 1])
     pictures = PictureSet(np.zeros((5, 64, 64, 3), np.uint8), labels, names, {"all": np.arange(5)})
-    monkeypatch.setattr(module, "probe_pictures", lambda *_: pictures)
+    monkeypatch.setattr(material, "probe_pictures", lambda *_: pictures)
     with pytest.raises(DataError, match=r"two classes with three pictures[\s\S]*\[3, 2\]"):
         export(checkpoint, tmp_path / "b", ExportOptions())
     assert not entries(tmp_path)
@@ -226,7 +227,7 @@ def test_too_few_pictures_to_verify_with(checkpoint: Checkpoint, tmp_path: Path,
 def test_a_place_that_cannot_be_written_is_known_at_once(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "probe_pictures", lambda *_: pytest.fail("minutes of work were begun"))
+    monkeypatch.setattr(material, "probe_pictures", lambda *_: pytest.fail("minutes of work were begun"))
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError, match="file"):
         export(checkpoint, tmp_path / "file" / "b", ExportOptions())
@@ -346,6 +347,7 @@ import os, shutil, signal, sys
 from pathlib import Path
 from sp_edge_calibration.pictures import Pictures
 from sp_edge_export import export as module
+from sp_edge_export import material
 from sp_edge.training.checkpoint import Checkpoint
 
 checkpoint, bundle, out, how, where = sys.argv[1:]
