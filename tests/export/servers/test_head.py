@@ -20,6 +20,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
 from sp_edge.matching.decide import unit
 from sp_edge.matching.metric import Background
+from sp_edge.matching.unknown import ByName
 from sp_edge_export.servers.head import head_graph
 
 CROP = encode_crop(np.zeros((toy.SIDE, toy.SIDE, 3), np.uint8))
@@ -67,6 +68,9 @@ def several(bundle: Bundle, random: np.random.Generator, classes: int) -> Bank:
         prompt, pictures = np.full(toy.TEXT.dim, index, np.float32), [CROP] * len(shots)
         threshold = float(random.uniform(-0.3, 0.5)) if random.random() < 0.7 else None
         bank = bank.add(f"class {index}", prompt, shots, shots, pictures, threshold=threshold)
+    if random.random() < 0.5:
+        bank = bank.add_by_name("a name", np.zeros(toy.TEXT.dim, np.float32), random.normal(size=toy.DIM).astype(np.float32))
+        bank = bank.add_reject("class 0", random.normal(size=(1, toy.DIM)).astype(np.float32), [CROP])
     return bank
 
 
@@ -76,14 +80,15 @@ def several(bundle: Bundle, random: np.random.Generator, classes: int) -> Bank:
 def test_decides_as_the_runtime_does(bundle: Bundle, classifier: str, seed: int, classes: int, queries: int) -> None:
     random = np.random.default_rng(seed)
     bank = several(bundle, random, classes)
-    near = bank.query[:2] + 0.3 * random.normal(size=(len(bank.query[:2]), toy.DIM))
+    near = bank.query[[0, -1]] + 0.3 * random.normal(size=(2, toy.DIM))
     features = np.concatenate([random.normal(size=(queries, toy.DIM)), near, np.zeros((1, toy.DIM))]).astype(np.float32)
     spread = random.normal(size=(toy.DIM, toy.DIM)).astype(np.float32)
     mean = unit(random.normal(size=toy.DIM)) * np.float32(random.uniform(0, 0.9))
-    head = Head.of(bank, Background(mean, spread @ spread.T), toy.calibration(), classifier=classifier)
+    calibration = dataclasses.replace(toy.calibration(), by_name=ByName(0.3, 1.5, 0.4))
+    head = Head.of(bank, Background(mean, spread @ spread.T), calibration, classifier=classifier)
     labels, confidence, similarity = run(head_graph(head), features)
     np.testing.assert_allclose(similarity, head.similarities(features), atol=1e-5)
-    for label, row, found in zip(labels[:, 0], confidence, head.matches(features, topk=classes), strict=True):
+    for label, row, found in zip(labels[:, 0], confidence, head.matches(features, topk=len(bank.names)), strict=True):
         assert label == found.label
         shares = dict(found.top)
         np.testing.assert_allclose(row, [shares[name] for name in bank.names], atol=1e-4)
