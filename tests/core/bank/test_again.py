@@ -73,7 +73,7 @@ def test_a_strong_name_takes_no_picture_away_from_its_class(bundle: Bundle) -> N
         assert review(bank, head).missed == ()
         calibrated = head_of(bank.with_strength("mug", 0), bundle).thresholds
         assert head.thresholds[1] == pytest.approx(calibrated[1], abs=0.02), "which follows the bank, not the name"
-        assert head.thresholds[0] <= calibrated[0]
+        assert head.thresholds[0] <= calibrated[0] + 0.02
 
 
 def test_the_remedy_by_hand(bundle: Bundle) -> None:
