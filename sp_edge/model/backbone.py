@@ -13,6 +13,7 @@ from timm.models.visformer import Visformer
 from torch import Tensor, nn
 
 from sp_edge.errors import SettingsError
+from sp_edge.model import clip
 from sp_edge.model.resnet import ResNet12
 
 TIMM = "timm:"
@@ -71,7 +72,8 @@ def build_backbone(name: str, image_size: int, drop_path: float = 0.0) -> nn.Mod
     """An image encoder without a classification head, with fresh weights, under timm's parameter names.
 
     Args:
-        name: one of `BACKBONES`, or 'timm:NAME' for any image model of timm's.
+        name: one of `BACKBONES`, 'timm:NAME' for any image model of timm's, or 'open_clip:NAME' for the image tower of one of
+            open_clip's models.
         image_size: side of its square input in pixels, 32 to 2048. timm's Visformers need an even one; where the grid does
             not divide, its patch embeddings leave out the last row and column.
         drop_path: share of residual branches that training drops.
@@ -79,8 +81,9 @@ def build_backbone(name: str, image_size: int, drop_path: float = 0.0) -> nn.Mod
     Raises:
         SettingsError: unknown name, or a size or drop-path that the network cannot take.
     """
-    if name not in BACKBONES and not name.startswith(TIMM):
-        raise SettingsError("unknown backbone", expected=f"{', '.join(BACKBONES)} or {TIMM}NAME", got=name)
+    if name not in BACKBONES and not name.startswith((TIMM, clip.PREFIX)):
+        expected = f"{', '.join(BACKBONES)}, {TIMM}NAME or {clip.PREFIX}NAME"
+        raise SettingsError("unknown backbone", expected=expected, got=name)
     least, most = SIZES
     even = name in _TIMMS_STEM
     if not least <= image_size <= most or (even and image_size % 2):
@@ -88,6 +91,10 @@ def build_backbone(name: str, image_size: int, drop_path: float = 0.0) -> nn.Mod
         raise SettingsError("the network cannot take this picture size", expected=expected, got=str(image_size))
     if name.startswith(TIMM):
         return _timms(name, image_size, drop_path)
+    if name.startswith(clip.PREFIX):
+        if drop_path:
+            raise SettingsError("open_clip's towers have no drop-path", expected="model.drop_path = 0", got=str(drop_path))
+        return clip.build_clip(name.removeprefix(clip.PREFIX), image_size)
     backbone: nn.Module = BACKBONES[name](num_classes=0, img_size=image_size, drop_path_rate=drop_path)
     return backbone
 

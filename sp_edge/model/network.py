@@ -10,18 +10,17 @@ from timm.models.visformer import Visformer
 from torch import Tensor, nn
 
 from sp_edge.errors import SettingsError
-from sp_edge.model.backbone import build_backbone, feature_map_of
 from sp_edge.model.normalization import PAPERS, Normalization
+from sp_edge.model.places import NamedPlaces, TextMap
 from sp_edge.model.prompt import SemanticPrompt
 from sp_edge.prompts.familiarity import Familiarity
-from sp_edge.settings.settings import ModelSettings
 
 
 class PromptedNetwork(nn.Module):
     """f(x | g(y)): one forward serves both, the prompted support picture and the plain query picture.
 
     It has two halves, `begin` and `finish`, parted where the prompt enters: what is encoded both ways, or with several
-    prompts, needs the first but once. `PromptedVisformer` and `PromptedFeatureMap` say where that is.
+    prompts, needs the first but once. `PromptedVisformer`, `PromptedFeatureMap` and `PromptedPlaces` say where that is.
 
     In eval mode the support feature is s ((1 - w) f(x | g(y)) + w r(g(y))) + (1 - s) f(x), with s the prompt's strength, r
     the text prototype where there is one, and w its share. That s is for a class taught with one picture: the more there
@@ -35,6 +34,7 @@ class PromptedNetwork(nn.Module):
         text_prototype: r, from text (B, T) to feature (B, D).
         strength: s, 0 to 1, of a network that knows prompts; 0 of one that knows none.
         normalise: from uint8 pictures (B, H, W, 3) to what `forward` takes; Semantic Prompt's own by default.
+        image_size: side of the pictures, pixels.
 
     Attributes:
         text_share: w, 0 to 1, once the text prototype has been fitted; 0 before, and where there is none.
@@ -44,15 +44,16 @@ class PromptedNetwork(nn.Module):
     def __init__(
         self,
         backbone: Any,
-        prompt: SemanticPrompt | None,
+        prompt: SemanticPrompt | NamedPlaces | None,
         *,
-        text_prototype: nn.Linear | None = None,
+        text_prototype: TextMap | None = None,
         strength: float = 1.0,
         normalise: Normalization = PAPERS,
+        image_size: int = 224,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.normalise = normalise
+        self.normalise, self.image_size = normalise, image_size
         self.prompt = prompt
         self.text_prototype = text_prototype
         self.strength = 0.0 if prompt is None else strength
@@ -104,7 +105,8 @@ class PromptedNetwork(nn.Module):
         if prompt is None or self.training:
             return feature
         if self.text_prototype is not None and self.text_share > 0:
-            feature = (1 - self.text_share) * feature + self.text_share * self.text_prototype(prompt)
+            share = self.text_share * self._believed(tokens, prompt)
+            feature = (1 - share) * feature + share * self.text_prototype(prompt)
         strength = self.strength if strength is None else strength
         if isinstance(strength, float | int) and strength == 1:
             return feature
@@ -113,6 +115,10 @@ class PromptedNetwork(nn.Module):
     def _encode(self, tokens: Tensor, prompt: Tensor | None) -> Tensor:
         """As `finish`, at full strength."""
         raise NotImplementedError
+
+    def _believed(self, tokens: Tensor, prompt: Tensor) -> Tensor | float:
+        """How much of its share the text prototype gets beside these pictures, 0 to 1: one number, or (B, 1)."""
+        return 1.0
 
 
 class PromptedVisformer(PromptedNetwork):
@@ -194,8 +200,8 @@ class PromptedVisformer(PromptedNetwork):
 class PromptedFeatureMap(PromptedNetwork):
     """Any image model, prompted on its last feature map or not at all.
 
-    Only the channel interaction makes sense there: no attention follows that could mix a token in. A model without such a
-    map (a Vision Transformer, say) can be compared with, but not prompted.
+    The channel interaction makes sense there: no attention follows that could mix a token in. For the spatial one in its
+    closed form see `PromptedPlaces`.
     """
 
     def begin(self, image: Tensor) -> Tensor:
@@ -208,56 +214,3 @@ class PromptedFeatureMap(PromptedNetwork):
             tokens = self.prompt(tokens, prompt).squeeze(3).unflatten(2, tokens.shape[2:])
         feature: Tensor = self.backbone.forward_head(tokens, pre_logits=True)
         return feature
-
-
-def build_network(settings: ModelSettings, text_dim: int) -> PromptedNetwork:
-    """A network with fresh weights as the settings describe it, for text embeddings of length `text_dim`.
-
-    Its text prototype, where there is one, is to be fitted; until then it has no share in anything.
-
-    Raises:
-        SettingsError: the backbone cannot be built so, or cannot be prompted so.
-    """
-    backbone: Any = build_backbone(settings.backbone, settings.image_size, settings.drop_path)
-    others: dict[str, Any] = {"strength": settings.prompt_strength, "normalise": Normalization(settings.mean, settings.std)}
-    if settings.text_prototype and settings.interaction != "none":
-        others["text_prototype"] = nn.Linear(text_dim, int(backbone.head_hidden_size))
-    at = settings.prompt_at
-    if isinstance(backbone, Visformer) and at is not None:
-        dim = int((backbone.pos_embed2 if at[0] == 2 else backbone.pos_embed3).shape[1])
-        prompt = _prompt(settings, text_dim, dim)
-        return PromptedVisformer(backbone, prompt, at=at, pooling=settings.pooling, **others)
-    if settings.interaction != "none":
-        _check_feature_map(settings, backbone)
-    prompt = _prompt(settings, text_dim, int(backbone.num_features))
-    return PromptedFeatureMap(backbone, prompt, **others)
-
-
-def _prompt(settings: ModelSettings, text_dim: int, dim: int) -> SemanticPrompt | None:
-    if settings.interaction == "none":
-        return None
-    return SemanticPrompt(
-        text_dim,
-        dim,
-        spatial=settings.interaction in ("spatial", "both"),
-        channel=settings.interaction in ("channel", "both"),
-        projector=settings.projector,
-        zero_mean=settings.zero_mean,
-    )
-
-
-def _check_feature_map(settings: ModelSettings, backbone: nn.Module) -> None:
-    """Refuses prompts that the last feature map cannot take."""
-    if settings.interaction != "channel" or settings.layer != "last" or settings.pooling == "head":
-        raise SettingsError(
-            f"{settings.backbone} cannot be prompted so",
-            expected="model.interaction = channel, model.layer = last and model.pooling = all; or model.interaction = none",
-            got=f"{settings.interaction}, {settings.layer} and {settings.pooling}",
-        )
-    shape = tuple(feature_map_of(backbone, settings.image_size).shape)
-    if len(shape) != 4 or shape[1] != backbone.num_features:
-        raise SettingsError(
-            f"{settings.backbone} has no feature map for a prompt to enter",
-            expected=f"(B, {backbone.num_features}, h, w) from its forward_features; or model.interaction = none",
-            got=str(shape),
-        )

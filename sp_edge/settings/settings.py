@@ -34,12 +34,13 @@ class ModelSettings:
     """The network.
 
     Attributes:
-        backbone: name in `sp_edge.model.BACKBONES`, or 'timm:NAME' for any image model of timm (not steered by spatial
-            prompts: it has no tokens that sp-edge knows how to extend).
+        backbone: name in `sp_edge.model.BACKBONES`, 'timm:NAME' for any image model of timm, or 'open_clip:NAME' for the
+            image tower of one of open_clip's. The last two take prompts at the layer 'last' alone.
         image_size: side of the square input, pixels.
         interaction: which of the prompt's interactions take part: both, spatial, channel or none.
         layer: where the prompt enters, as stage-block counted from 0 within the stage; '3-2' is the paper's choice.
-            'last' is the final feature map, the one place where a network without such stages takes a channel prompt.
+            'last' is the final feature map, the one place where a network without such stages takes a prompt: the channel
+            interaction, or the spatial one in the closed form of `sp_edge.model.places`.
         zero_mean: subtract from the channel vector beta its mean over channels, as the authors' release does and their
             paper does not say; without it, a sigmoid's output can only add.
         projector: h_s from text to token, linear, mlp or mlp3; h_c is linear always, as in the release.
@@ -51,7 +52,12 @@ class ModelSettings:
         text_prototype: whether a prompted feature also holds what text alone says of the class's look, a linear map from
             text to feature that training fits on the base classes (`sp_edge.training.text_prototype`). Not in the paper. Of
             no effect where `interaction` is none: such a network knows no prompts.
-        text_share: its share of the prompted feature. Training may choose it (`tune.choose_strength`).
+        text_share: its share of the prompted feature. Training may choose it (`tune.choose_strength`). With the spatial
+            interaction at 'last' it is multiplied by sigmoid(e - `text_evidence`), e the mean score of the five places that
+            look most like the name.
+        place_threshold, place_softness, place_floor: a, b and c of the weight sigmoid((z - a) / b) + c of a place with score
+            z, with the spatial interaction at 'last'.
+        text_evidence: see `text_share`.
         prompt_strength: share of the prompted feature in the prototype of a class taught with one picture, the rest being the
             unprompted one; with more pictures it falls (`sp_edge.matching.decide.share`). 1 as in the paper, at any number of
             shots; 0 without prompts. Training may choose it (`tune.choose_strength`).
@@ -69,6 +75,10 @@ class ModelSettings:
     drop_path: float = 0.0
     text_prototype: bool = False
     text_share: float = 0.5
+    place_threshold: float = 1.0
+    place_softness: float = 1.0
+    place_floor: float = 0.05
+    text_evidence: float = 1.5
     prompt_strength: float = 1.0
 
     def __post_init__(self) -> None:
@@ -84,6 +94,8 @@ class ModelSettings:
         )
         _require(0 <= self.drop_path < 1, "model.drop_path", "0 to 1", self.drop_path)
         _require(0 <= self.text_share <= 1, "model.text_share", "0 to 1", self.text_share)
+        _require(self.place_softness > 0, "model.place_softness", "a positive number", self.place_softness)
+        _require(self.place_floor >= 0, "model.place_floor", "0 or more", self.place_floor)
         _require(0 <= self.prompt_strength <= 1, "model.prompt_strength", "0 to 1", self.prompt_strength)
         _require(bool(re.fullmatch(r"[23]-[0-9]{1,3}|last", self.layer)), "model.layer", "2-0 to 3-3, or last", self.layer)
 

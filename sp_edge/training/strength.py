@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
-from sp_edge.model import PromptedNetwork
+from sp_edge.model import PromptedNetwork, PromptedPlaces
 from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.settings import EvalSettings
 from sp_edge.training.evaluate import class_prompts, encode, sample, score, title
@@ -109,13 +109,18 @@ def shown_by_share(
     Args:
         prompts: float32 (n, T), each picture's class prompt.
     """
-    own, network.text_share = network.text_share, 0.0
+    own = network.text_share
     try:
+        network.text_share = 0.0
         features = encode(network, pictures.images, prompts, strength=1.0)
+        if network.text_prototype is None or prompts is None:
+            return {0.0: features}
+        if isinstance(network, PromptedPlaces):  # whose share depends on the picture, too
+            network.text_share = 1.0
+            text = encode(network, pictures.images, prompts, strength=1.0).support
+        else:
+            device = next(network.parameters()).device
+            text = network.text_prototype(torch.from_numpy(prompts).to(device)).cpu().numpy()
     finally:
         network.text_share = own
-    if network.text_prototype is None or prompts is None:
-        return {0.0: features}
-    device = next(network.parameters()).device
-    text = network.text_prototype(torch.from_numpy(prompts).to(device)).cpu().numpy()
     return {w: Features(features.query, np.float32(1 - w) * features.support + np.float32(w) * text) for w in SHARES}

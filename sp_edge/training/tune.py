@@ -15,7 +15,7 @@ from torch.nn import functional
 from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
-from sp_edge.model import PromptedNetwork
+from sp_edge.model import PromptedNetwork, SemanticPrompt
 from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.settings import Settings
 from sp_edge.training.accelerator import Share
@@ -166,6 +166,7 @@ def _prompt_parameters(network: PromptedNetwork) -> tuple[list[nn.Parameter], li
     """The projectors' parameters, and those of the channel interaction's W1 and W2."""
     if network.prompt is None:
         return [], []
-    channel = [] if network.prompt.channel_mlp is None else list(network.prompt.channel_mlp.parameters())
+    mlp = network.prompt.channel_mlp if isinstance(network.prompt, SemanticPrompt) else None
+    channel = [] if mlp is None else list(mlp.parameters())
     theirs = {id(parameter) for parameter in channel}
     return [p for p in network.prompt.parameters() if id(p) not in theirs], channel

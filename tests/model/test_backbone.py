@@ -148,7 +148,7 @@ def test_any_model_of_timms_is_left_in_training_mode() -> None:
 def test_an_unknown_backbone_is_refused_with_those_that_are(name: str) -> None:
     with pytest.raises(SettingsError, match="unknown backbone") as raised:
         build_backbone(name, 224)
-    assert raised.value.expected == f"{', '.join(BACKBONES)} or timm:NAME"
+    assert raised.value.expected == f"{', '.join(BACKBONES)}, timm:NAME or open_clip:NAME"
     assert raised.value.got == name
 
 

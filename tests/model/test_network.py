@@ -306,7 +306,8 @@ def test_a_network_to_compare_with_takes_no_prompt(backbone: str) -> None:
     [
         ({"backbone": "resnet12", "interaction": "both", "layer": "last"}, "cannot be prompted so"),
         ({"backbone": "resnet12", "interaction": "channel", "layer": "3-2"}, "cannot be prompted so"),
-        ({"backbone": "visformer_mini", "interaction": "spatial", "layer": "last"}, "cannot be prompted so"),
+        ({"backbone": "visformer_mini", "interaction": "both", "layer": "last"}, "cannot be prompted so"),
+        ({"interaction": "spatial", "layer": "last", "pooling": "head"}, "cannot be prompted so"),
         ({"backbone": "timm:vit_tiny_patch16_224", "interaction": "channel", "layer": "last"}, "no feature map"),
         ({"backbone": "timm:swin_tiny_patch4_window7_224", "interaction": "channel", "layer": "last"}, "no feature map"),
     ],
