@@ -42,7 +42,7 @@ def build_network(settings: ModelSettings, text_dim: int) -> PromptedNetwork:
     if settings.interaction != "none":
         _check_last(settings)
     if in_place:
-        return PromptedPlaces(backbone, _places(settings, text_dim, dim), text_evidence=settings.text_evidence, **others)
+        return PromptedPlaces(backbone, _places(settings, text_dim, dim), evidence_needed=settings.place_evidence, **others)
     if settings.interaction == "channel":
         _check_feature_map(settings, backbone)
     return PromptedFeatureMap(backbone, _prompt(settings, text_dim, int(backbone.num_features)), **others)

@@ -18,13 +18,17 @@ class PromptedPlaces(PromptedNetwork):
     """Any image model whose last feature map is weighed by what looks like the name (`NamedPlaces`).
 
     A place is brought to where features lie by the network's own head, which is applied to it alone, as if the place were
-    the whole picture. Of average pooling, and of a class token, that is the place itself. The feature with a prompt is the
-    one without, plus the weighted mean of the places less their even mean; of average pooling that is the weighted mean.
+    the whole picture. Of average pooling, and of a class token, that is the place itself. The feature with a prompt is
+
+        f(x | g) = f(x) + gamma (weighted mean of the places - their even mean), gamma = sigmoid(e - e0),
+
+    with e the picture's `evidence`: a name that nothing in the picture bears out moves nothing. With average pooling and
+    gamma = 1 it is the weighted mean itself. The text prototype gets gamma of its share.
 
     Args:
         backbone: gives a map (B, C, h, w) or (B, h, w, C), or tokens (B, P + h w, C), P of which stand before the patches.
         prompt: the fitted names, for features of the backbone's length.
-        text_evidence: e0; the text prototype gets sigmoid(e - e0) of its share, e being `evidence`.
+        evidence_needed: e0.
         others: as in `PromptedNetwork`.
 
     Raises:
@@ -33,9 +37,9 @@ class PromptedPlaces(PromptedNetwork):
 
     prompt: NamedPlaces
 
-    def __init__(self, backbone: Any, prompt: NamedPlaces, *, text_evidence: float = 1.5, **others: Any) -> None:
+    def __init__(self, backbone: Any, prompt: NamedPlaces, *, evidence_needed: float = 3.0, **others: Any) -> None:
         super().__init__(backbone, prompt, **others)
-        self.text_evidence = text_evidence
+        self.evidence_needed = evidence_needed
         tokens = feature_map_of(backbone, self.image_size)
         self._layout, self._grid = _layout(backbone, tokens)
         self._lies_there = self._check_head(tokens)
@@ -81,10 +85,14 @@ class PromptedPlaces(PromptedNetwork):
         if prompt is None:
             return plain
         places = self.places(tokens)
-        return plain + self.prompt(places, self.prompt.scores(places, prompt))
+        scores = self.prompt.scores(places, prompt)
+        return plain + self._gamma(scores) * self.prompt(places, scores)
 
     def _believed(self, tokens: Tensor, prompt: Tensor) -> Tensor:
-        return torch.sigmoid(evidence(self.scores(tokens, prompt)) - self.text_evidence)
+        return self._gamma(self.scores(tokens, prompt))
+
+    def _gamma(self, scores: Tensor) -> Tensor:
+        return torch.sigmoid(evidence(scores) - self.evidence_needed)
 
     def _raw(self, tokens: Tensor) -> Tensor:
         """The patches as a map, float (B, C, h, w)."""

@@ -31,7 +31,7 @@ class NamedPlaces(nn.Module):
         threshold, softness, floor: a, b and c.
     """
 
-    def __init__(self, text_dim: int, dim: int, *, threshold: float = 1.0, softness: float = 1.0, floor: float = 0.05) -> None:
+    def __init__(self, text_dim: int, dim: int, *, threshold: float = 2.0, softness: float = 0.5, floor: float = 0.02) -> None:
         super().__init__()
         self.threshold, self.softness, self.floor = threshold, softness, floor
         self.direction = nn.Linear(text_dim, dim)

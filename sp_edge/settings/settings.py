@@ -53,11 +53,11 @@ class ModelSettings:
             text to feature that training fits on the base classes (`sp_edge.training.text_prototype`). Not in the paper. Of
             no effect where `interaction` is none: such a network knows no prompts.
         text_share: its share of the prompted feature. Training may choose it (`tune.choose_strength`). With the spatial
-            interaction at 'last' it is multiplied by sigmoid(e - `text_evidence`), e the mean score of the five places that
-            look most like the name.
+            interaction at 'last' a picture without evidence of the name gets less of it (`place_evidence`).
         place_threshold, place_softness, place_floor: a, b and c of the weight sigmoid((z - a) / b) + c of a place with score
             z, with the spatial interaction at 'last'.
-        text_evidence: see `text_share`.
+        place_evidence: e0; with the spatial interaction at 'last' a name moves a picture's feature by the share
+            sigmoid(e - e0), e the mean score of the five places that look most like it.
         prompt_strength: share of the prompted feature in the prototype of a class taught with one picture, the rest being the
             unprompted one; with more pictures it falls (`sp_edge.matching.decide.share`). 1 as in the paper, at any number of
             shots; 0 without prompts. Training may choose it (`tune.choose_strength`).
@@ -75,10 +75,10 @@ class ModelSettings:
     drop_path: float = 0.0
     text_prototype: bool = False
     text_share: float = 0.5
-    place_threshold: float = 1.0
-    place_softness: float = 1.0
-    place_floor: float = 0.05
-    text_evidence: float = 1.5
+    place_threshold: float = 2.0
+    place_softness: float = 0.5
+    place_floor: float = 0.02
+    place_evidence: float = 3.0
     prompt_strength: float = 1.0
 
     def __post_init__(self) -> None:

@@ -51,29 +51,38 @@ NETWORKS = [
 @pytest.mark.parametrize(("backbone", "size"), NETWORKS)
 @torch.no_grad()
 def test_any_feature_map_is_weighed_by_names(backbone: str, size: int) -> None:
-    network = placed(backbone, size)
+    network = placed(backbone, size, place_threshold=1, place_evidence=0)
     tokens = network.begin(pictures(network))
     places, scores = network.places(tokens), network.scores(tokens, PROMPTS)
     assert places.shape == (2, network.feature_dim, *scores.shape[1:])
     plain, prompted = network.finish(tokens), network.finish(tokens, PROMPTS)
     assert plain.shape == prompted.shape == (2, network.feature_dim)
     torch.testing.assert_close(plain, network.backbone.forward_head(tokens, pre_logits=True))
-    weights = torch.sigmoid(scores - 1) + 0.05
+    weights = torch.sigmoid((scores - 1) / 0.5) + 0.02
     weights = weights / weights.sum(dim=(1, 2), keepdim=True)
     shift = (places * weights[:, None]).sum(dim=(2, 3)) - places.mean(dim=(2, 3))
-    torch.testing.assert_close(prompted, plain + shift, rtol=1e-4, atol=1e-5)
+    evidence = scores.flatten(1).sort(dim=1, descending=True).values[:, :5].mean(dim=1, keepdim=True)
+    torch.testing.assert_close(prompted, plain + torch.sigmoid(evidence) * shift, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(prompted, plain, atol=1e-6)
 
 
 @pytest.mark.parametrize("backbone", ["visformer_mini", "resnet12", "timm:tf_efficientnet_lite0"])
 @torch.no_grad()
-def test_where_pooling_is_even_the_prompted_feature_is_the_weighted_mean(backbone: str) -> None:
-    network = placed(backbone, 64)
+def test_where_pooling_is_even_a_name_that_is_borne_out_gives_the_weighted_mean(backbone: str) -> None:
+    network = placed(backbone, 64, place_evidence=-30)
     tokens = network.begin(pictures(network))
     assert network.places(tokens) is tokens
-    weights = torch.sigmoid(network.scores(tokens, PROMPTS) - 1) + 0.05
+    weights = torch.sigmoid((network.scores(tokens, PROMPTS) - 2) / 0.5) + 0.02
     weights = weights / weights.sum(dim=(1, 2), keepdim=True)
     torch.testing.assert_close(network.finish(tokens, PROMPTS), (tokens * weights[:, None]).sum(dim=(2, 3)))
+
+
+@torch.no_grad()
+def test_a_name_that_nothing_bears_out_moves_nothing() -> None:
+    network = placed("visformer_mini", 64, text_prototype=True, place_evidence=30)
+    network.text_share = 0.4
+    tokens = network.begin(pictures(network))
+    torch.testing.assert_close(network.finish(tokens, PROMPTS), network.finish(tokens))
 
 
 @torch.no_grad()
@@ -101,7 +110,7 @@ def test_a_place_goes_through_the_head_as_if_it_were_the_whole_picture(backbone:
 
 @torch.no_grad()
 def test_the_text_prototype_gets_its_share_where_the_picture_bears_the_name_out() -> None:
-    network = placed("visformer_mini", 64, text_prototype=True, text_evidence=0.3)
+    network = placed("visformer_mini", 64, text_prototype=True, place_evidence=0.3)
     tokens = network.begin(pictures(network))
     alone = network.finish(tokens, PROMPTS)
     network.text_share = 0.4
@@ -116,9 +125,9 @@ def test_the_text_prototype_gets_its_share_where_the_picture_bears_the_name_out(
 
 
 def test_constants_are_settings() -> None:
-    network = placed("resnet12", 64, place_threshold=0.2, place_softness=0.7, place_floor=0.01, text_evidence=2.5)
+    network = placed("resnet12", 64, place_threshold=0.2, place_softness=0.7, place_floor=0.01, place_evidence=2.5)
     assert (network.prompt.threshold, network.prompt.softness, network.prompt.floor) == (0.2, 0.7, 0.01)
-    assert network.text_evidence == 2.5
+    assert network.evidence_needed == 2.5
 
 
 class Backbone(nn.Module):
