@@ -2,11 +2,13 @@
 
     pip install --group study
     python benchmarks/quality.py --taught scenes runs/1/checkpoint.safetensors --taught emoji emoji.safetensors
+    python benchmarks/quality.py --photographs ../shared/photos/grocery/train
 
 Pictures of every set are judged as they are, and after they were spoilt: what is refused by `sp_edge.bank.quality.judge`, in %.
 Copies are pairs of pictures of one class: of a picture and the same changed a little, or of two different ones. With
 `--taught`, a network's novel classes are taught from one spoilt picture each and asked whole ones, 5-way, without prompts: what
-spoilt pictures cost says which ones ought to be refused.
+spoilt pictures cost says which ones ought to be refused. With `--photographs`, those of a folder alone are judged, as a
+ready-made network of 224 pixels sees them.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from sp_edge.bank.crops import thumbnail
 from sp_edge.bank.quality import COPY, difference, judge
 from sp_edge.columns import table
 from sp_edge.data.episodes import Episode, Features
+from sp_edge.data.folder import labelled
 from sp_edge.files import write_json
+from sp_edge.preprocess import Preprocess, load_image
 from sp_edge.settings.settings import Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.classifier import episode_scores
@@ -44,6 +48,7 @@ from windows import windows
 
 CLASSES, PER_CLASS = 40, 5  # of each set
 WINDOWS, PHOTO = 20, 224  # of each photograph, and their side
+PHOTOGRAPHS, RATIO = 12, 1 / 0.875  # of each class of a folder, and how ready-made networks cut them
 SIZE = 96  # of drawn pictures
 ASKED, EPISODES = 10, 600  # pictures of a class that are asked about, beside those that are taught
 Pixels = NDArray[np.uint8]
@@ -93,8 +98,11 @@ def nearer(image: Pixels, _rng: np.random.Generator, *, share: float) -> Pixels:
 
 SPOILT: Mapping[str, Spoil] = {
     "as it is": lambda image, _rng: image,
-    **{f"blurred, {100 * s:g} % of the side": partial(blur, share=s) for s in (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1)},
-    **{f"moved by {100 * s:g} %": partial(motion, share=s) for s in (0.05, 0.1, 0.2, 0.3)},
+    **{
+        f"blurred, {100 * s:g} % of the side": partial(blur, share=s)
+        for s in (0.01, 0.0134, 0.02, 0.0223, 0.03, 0.04, 0.06, 0.08, 0.1)
+    },
+    **{f"moved by {100 * s:g} %": partial(motion, share=s) for s in (0.03, 0.05, 0.067, 0.1, 0.2, 0.3)},
     **{f"light x {g:g}": partial(expose, gain=g) for g in (0.5, 0.3, 0.2, 0.1, 0.0, 2.0, 4.0, 16.0)},
 }
 COPIED: Mapping[str, Spoil] = {
@@ -119,6 +127,17 @@ def pictures() -> dict[str, list[list[Pixels]]]:
     found["photographs"] = windows(WINDOWS, PHOTO)
     found["digits"] = few(*digits(SIZE), per_class=30)
     return found
+
+
+def photographs(folder: Path) -> dict[str, list[list[Pixels]]]:
+    """Some photographs of each class in a folder of one folder a class, as a network sees them."""
+    preprocess, listing = Preprocess(PHOTO, RATIO, "bicubic"), labelled(folder)
+    rng = np.random.default_rng(0)
+    found = []
+    for label in range(len(listing.class_names)):
+        rows = rng.permutation(np.flatnonzero(listing.labels == label))[:PHOTOGRAPHS]
+        found.append([preprocess(load_image(Path(listing.pictures[row]))) for row in rows])
+    return {"photographs": found}
 
 
 def still_camera() -> list[list[Pixels]]:
@@ -189,13 +208,14 @@ def taught(name: str, file: Path) -> dict[str, dict[str, str]]:
 
 @click.command()
 @click.option("--taught", "networks", nargs=2, multiple=True, metavar="SET CHECKPOINT", help="Teach this network, too.")
+@click.option("--photographs", "folder", type=click.Path(path_type=Path), help="Judge these alone: FOLDER/<class>/.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to a file, too.")
-def main(networks: tuple[tuple[str, str], ...], json_file: Path | None) -> None:
+def main(networks: tuple[tuple[str, str], ...], folder: Path | None, json_file: Path | None) -> None:
     """Print what is refused."""
     for name, _ in networks:
         if name not in SETS:
             raise click.BadParameter(f"'{name}' is none of {', '.join(SETS)}", param_hint="--taught")
-    sets = pictures()
+    sets = pictures() if folder is None else photographs(folder)
     judged = {how: {name: refused(classes, spoil) for name, classes in sets.items()} for how, spoil in SPOILT.items()}
     pairs: dict[str, Spoil | None] = {"two pictures of a class": None, **COPIED}
     same = {how: {name: copies(classes, change) for name, classes in sets.items()} for how, change in pairs.items()}

@@ -19,10 +19,11 @@ SIDE = 64  # pixels at which pictures are judged, like the thumbnails
 DARK = 60.0  # the brightest hundredth of a dark picture stays below, of 255
 BRIGHT = 245.0  # the darkest hundredth of an overexposed one stays above
 FLAT = 2.0  # standard deviation below which nothing is to be seen, of 255
-BLURRED = 0.035  # what is finer than one pixel, as a share of what is finer than four, below which a picture is blurred
-FEW = 0.1  # of the other direction's details, below which a direction says nothing about blur: blinds are not blurred
+BLURRED = 0.065  # what is finer than one pixel, as a share of what is finer than four, below which a picture is blurred
+WINDOW = 32  # pixels, of which the sharpest count: what is before and behind the thing may be out of focus
+FEW = 0.1  # of the most details, below which a direction or a window says nothing about blur: blinds are not blurred
 ROUNDING = 1 / 6  # variance that two roundings to whole grey levels leave, in a picture that has no details either
-COPY = 0.2  # difference of two thumbnails below which they are one picture
+COPY = 0.3  # difference of two thumbnails below which they are one picture
 REACH = 4  # pixels by which a copy may be shifted
 BLOCK = 64  # thumbnails that are compared at once: what is computed of them, 32 MB, grows no further with a class's shots
 
@@ -83,15 +84,25 @@ def judge(image_rgb: NDArray[np.uint8]) -> Problem | None:
 
 
 def sharpness(grey: NDArray[np.float64]) -> float:
-    """How much of a picture's small details are its smallest, in the direction that has fewer: float64 (64, 64) -> 0 to 1.
+    """How much of the small details of a picture's sharpest part are its smallest: float64 (64, 64) -> 0 to 1.
 
     Blurring what is blurred already changes little (Crete et al., The blur effect, SPIE 2007): compared are what a Gaussian
     of one pixel takes away, and what one of four pixels does. A sharp edge has a quarter or a little less, whatever its
-    contrast and however many edges there are; a wide blur leaves a 256th. Motion blurs one direction alone.
+    contrast and however many edges there are; a wide blur leaves a 256th. Motion blurs one direction alone, so that the one
+    with less counts. Parts are windows of 32 pixels that overlap by half.
     """
-    parts = [((view - _FINE @ view).var() - ROUNDING, (view - _COARSE @ view).var()) for view in (grey, grey.T)]
-    most = max(coarse for _, coarse in parts)
-    return max(float(min((fine / coarse for fine, coarse in parts if coarse > FEW * most), default=0.0)), 0.0)
+    found = []
+    for view in (grey, grey.T):
+        fine, coarse = ((_windows(view - smooth @ view)).var(axis=(2, 3)) for smooth in (_FINE, _COARSE))
+        telling = coarse > FEW * coarse.max()
+        found.append((float(coarse.max()), float(((fine - ROUNDING) / np.maximum(coarse, 1e-9))[telling].max(initial=0))))
+    most = max(details for details, _ in found)
+    return max(min((share for details, share in found if details > FEW * most), default=0.0), 0.0)
+
+
+def _windows(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Its windows that overlap by half: float64 (64, 64) -> (3, 3, 32, 32)."""
+    return np.lib.stride_tricks.sliding_window_view(values, (WINDOW, WINDOW))[:: WINDOW // 2, :: WINDOW // 2]
 
 
 def difference(one: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -129,7 +140,7 @@ def _window_sums(images: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def problems(images: Sequence[NDArray[np.uint8]], preprocess: Preprocess, known: NDArray[np.uint8]) -> list[Problem]:
-    """What speaks against shots of a class, at most one problem each. Copies are looked for in what the network sees.
+    """What speaks against shots of a class, at most one problem each. They are judged by what the network sees of them.
 
     Args:
         images: uint8 (H, W, 3) RGB each, of any size.
@@ -142,8 +153,9 @@ def problems(images: Sequence[NDArray[np.uint8]], preprocess: Preprocess, known:
     found = []
     seen, places = list(known), [f"shot {number} of the class" for number in range(len(known))]
     for shot, image in enumerate(images):
-        problem = judge(image)
-        (small,) = thumbnails([encode_crop(preprocess(image))])  # as the bank would have it
+        crop = preprocess(image)
+        problem = judge(crop)
+        (small,) = thumbnails([encode_crop(crop)])  # as the bank would have it
         if problem is None and seen:
             differences = difference(small, np.stack(seen))
             nearest = int(differences.argmin())

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import windows
 from sp_edge.data import scenes
@@ -50,3 +52,12 @@ def test_windows_of_photographs_are_square_and_differ(monkeypatch: pytest.Monkey
     found = windows.windows(5, 60)
     assert [[window.shape for window in own] for own in found] == [[(60, 60, 3)] * 5] * 2
     assert len({window.tobytes() for own in found for window in own}) == 10
+
+
+def test_photographs_of_a_folder_are_taken_as_a_network_sees_them(quality: ModuleType, tmp_path: Path) -> None:
+    for name in ("mug", "fork"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.fromarray(RNG.integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(tmp_path / name / f"{number}.png")
+    (found,) = quality.photographs(tmp_path).values()
+    assert [[image.shape for image in own] for own in found] == [[(224, 224, 3)] * 2] * 2
