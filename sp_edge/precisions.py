@@ -20,6 +20,7 @@ class Precision:
         cosine_mean, cosine_min: least cosine of its features, on average and of any picture, to those that it was made from:
             of fp32 to PyTorch's, of the others to fp32's.
         plain_cosine_min: least cosine of the support graph's plain features to the query graph's, which are the same.
+        score_difference: how far the support graph's scores of places may be off on average, in deviations of a score.
         graphs: name of the precision whose graphs it runs; its own, unless the engine alone makes it.
         pictures: whether its conversion looks at calibration pictures: never, where they are given, or always.
         beside: precision that a bundle gets besides, since some devices run it faster; empty for none.
@@ -30,6 +31,7 @@ class Precision:
     cosine_mean: float
     cosine_min: float
     plain_cosine_min: float
+    score_difference: float
     graphs: str
     pictures: Literal["never", "given", "always"] = "never"
     beside: str = ""
@@ -38,10 +40,10 @@ class Precision:
 PRECISIONS: Mapping[str, Precision] = {
     precision.name: precision
     for precision in (
-        Precision("fp32", "float32", 0.99999, 0.9999, 0.99999, graphs="fp32"),
-        Precision("fp16", "float16", 0.9995, 0.999, 0.9999, graphs="fp16", pictures="given"),
-        Precision("bf16", "bfloat16", 0.9995, 0.999, 0.9999, graphs="fp32"),  # OpenVINO's alone
-        Precision("int8", "int8", 0.98, 0.9, 0.999, graphs="int8", pictures="always", beside="fp16"),
+        Precision("fp32", "float32", 0.99999, 0.9999, 0.99999, 0.01, graphs="fp32"),
+        Precision("fp16", "float16", 0.9995, 0.999, 0.9999, 0.05, graphs="fp16", pictures="given"),
+        Precision("bf16", "bfloat16", 0.9995, 0.999, 0.9999, 0.05, graphs="fp32"),  # OpenVINO's alone
+        Precision("int8", "int8", 0.98, 0.9, 0.999, 0.5, graphs="int8", pictures="always", beside="fp16"),
     )
 }
 # Those that a bundle holds graphs of, from the widest type to the smallest.

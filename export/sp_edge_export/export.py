@@ -22,7 +22,9 @@ from sp_edge.bundle.manifest import (
     FAMILIARITY,
     GOLDEN,
     MANIFEST,
+    NAMES,
     PROMPTS,
+    SCORES,
     Manifest,
     file_entries,
     is_bundle,
@@ -30,14 +32,12 @@ from sp_edge.bundle.manifest import (
 )
 from sp_edge.bundle.text import TextPart
 from sp_edge.data import sets
-from sp_edge.data.episodes import Features
 from sp_edge.errors import DataError, SettingsError
 from sp_edge.folders import atomic_folder, holds_earlier
 from sp_edge.precisions import EXPORTED, PRECISIONS
 from sp_edge.prompts.table import PromptTable
 from sp_edge.tensors import save_tensors
 from sp_edge.training.checkpoint import Checkpoint, versions
-from sp_edge.training.evaluate import encode
 from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.pictures import CHOSEN, Pictures, calibrate_with
 from sp_edge_calibration.session import Inputs, features_of
@@ -48,9 +48,9 @@ from sp_edge_export.material import Material, OfDataSet
 from sp_edge_export.onnx import OPSETS, export_graphs
 from sp_edge_export.precisions import CONVERSIONS
 from sp_edge_export.precisions.conversion import Conversion, Converted
-from sp_edge_export.probe import Reference, make_probe
+from sp_edge_export.probe import Reference, make_probe, network_features
 from sp_edge_export.text.encoder import add_text_encoder, choose_encoder
-from sp_edge_export.verify import Parity, Probe, compare, graph_features
+from sp_edge_export.verify import GraphFeatures, Parity, Probe, compare, graph_features
 
 _log = logging.getLogger(__name__)
 GOLDEN_PICTURES = 8
@@ -133,12 +133,12 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     prompts = checkpoint.prompts if options.prompts is None else checkpoint.prompts.with_table(options.prompts)
     encoder = choose_encoder(prompts.text, options.text)
     probe = make_probe(material.pictures, prompts, options.pictures)
-    before = encode(checkpoint.network, probe.images, probe.prompts if checkpoint.network.prompt is not None else None)
+    before = network_features(checkpoint.network, probe)
     gate = Gate(out, options.max_drop)
     _log.info("exporting to ONNX")
     files = export_graphs(checkpoint.network, preprocess.image_size, prompts.text.dim, folder, opset=options.opset)
     graphs = {"fp32": {graph: file.name for graph, file in files.items()}}
-    features = graph_features(files, probe.images, probe.prompts)
+    features = graph_features(files, probe.images, probe.prompts, scored=before.scores is not None)
     gate.admit(compare("fp32", features, "pytorch", before, probe), partial(_against_pytorch, checkpoint, files, probe))
     if options.precision in CONVERSIONS:
         reference = Reference(probe, features)
@@ -150,6 +150,8 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     save_tensors(folder / BACKGROUND, {"mean": background.mean, "within": background.within}, {})
     if checkpoint.network.familiarity is not None:
         checkpoint.network.familiarity.save(folder / FAMILIARITY)
+    if checkpoint.network.text_prototype is not None and checkpoint.network.familiarity is not None:  # it has been fitted
+        checkpoint.network.text_prototype.to_numpy().save(folder / NAMES)
     calibration = material.calibration(prompts)
     text_encoder = None
     if encoder is not None:
@@ -172,6 +174,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
         training={"settings": settings.to_json(), "record": dict(checkpoint.record)},
         stages=tuple(gate.stages),
         text_encoder=text_encoder,
+        scores=None if before.scores is None else before.scores.shape[1:],
     )
     write_manifest(folder, manifest)
 
@@ -258,13 +261,15 @@ def _against_fp32(made: Mapping[str, Path], files: Mapping[str, Path], probe: Pr
     return layer_errors(ours, theirs)
 
 
-def _write_golden(folder: Path, probe: Probe, features: Features) -> None:
+def _write_golden(folder: Path, probe: Probe, features: GraphFeatures) -> None:
     (folder / "golden").mkdir()
     rows = range(min(GOLDEN_PICTURES, len(probe.images)))
     names = [f"golden/{row}.png" for row in rows]
     for row, name in zip(rows, names, strict=True):
         Image.fromarray(probe.images[row]).save(folder / name)
     tensors = {"prompts": probe.prompts[rows], "query": features.query[rows], "support": features.support[rows]}
+    if features.scores is not None:
+        tensors[SCORES] = features.scores[rows]
     save_tensors(folder / GOLDEN, tensors, {"images": names})
 
 

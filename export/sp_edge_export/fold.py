@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
 from timm.models.visformer import Attention, Visformer
 from torch import Tensor, nn
 
+from sp_edge.matching.decide import row_cosines
 from sp_edge.model import PromptedNetwork
-from sp_edge.model.resnet import ResidualBlock
+
+SAME = 0.9999  # least cosine of features before and after
+# Not their subclasses, which may do something else with their weights.
+_CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
+_NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 
 
 class FoldedAttention(nn.Module):
@@ -37,23 +46,31 @@ class FoldedAttention(nn.Module):
         return out
 
 
+class Mean(nn.Module):
+    """Average pooling over the whole map, as one operator: PyTorch's adaptive one is exported as a dozen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float (B, C, H, W) -> (B, C, 1, 1)."""
+        return x.mean(dim=(2, 3), keepdim=True)
+
+
 def fold(network: PromptedNetwork, *, norms_before: bool = True) -> PromptedNetwork:
     """A copy of the network, in eval mode on the CPU, that computes the same features with fewer operations.
 
-    Visformers and ResNet-12 are rewritten; timm's other models stay as they are, and are left to the engines' own fusions.
-    In float32 the result is as close to the exact value as the network itself.
+    Every BatchNorm that follows a convolution goes into it, in any network. Attention, and BatchNorms before convolutions, are
+    rewritten in Visformers alone. In float32 the result is as close to the exact value as the network itself.
 
     Args:
         norms_before: whether BatchNorms that precede a 1x1 convolution go into it. Left where they are, they bring its
             input to one range, which eight bits can suit better.
     """
     folded = copy.deepcopy(network).cpu().eval()
+    _fold_norms_after(folded)
+    for name, module in list(folded.backbone.named_modules()):
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
+            folded.backbone.set_submodule(name, Mean())
     if isinstance(folded.backbone, Visformer):
         _fold_visformer(folded.backbone, norms_before)
-    else:
-        for module in folded.backbone.modules():
-            if isinstance(module, ResidualBlock):
-                _fold_residual(module)
     return folded
 
 
@@ -62,11 +79,63 @@ def has_norms_before(network: PromptedNetwork) -> bool:
     return isinstance(network.backbone, Visformer)
 
 
+@torch.no_grad()
+def _fold_norms_after(network: PromptedNetwork) -> None:
+    """Folds BatchNorms into the convolutions that they follow, which are found by watching the network at work.
+
+    Where features are others afterwards, some convolution's output is used elsewhere, too, and all is left as it was.
+    """
+    noise = torch.randn(2, 3, network.image_size, network.image_size, generator=torch.Generator().manual_seed(0))
+    before = network(noise)
+    folded = copy.deepcopy(network.backbone)
+    for conv_name, norm_name in _pairs(network, noise):
+        conv, norm = folded.get_submodule(conv_name), folded.get_submodule(norm_name)
+        folded.set_submodule(conv_name, _norm_after(conv, norm))
+        folded.set_submodule(
+            norm_name, nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+        )
+    original, network.backbone = network.backbone, folded
+    if row_cosines(network(noise).numpy(), before.numpy()).min() < SAME:
+        network.backbone = original
+
+
+def _pairs(network: PromptedNetwork, noise: Tensor) -> list[tuple[str, str]]:
+    """Names of convolutions and of the BatchNorms that take exactly what they give, each at work but once."""
+    given: dict[int, tuple[str, int, Tensor]] = {}  # a tensor's id -> whose it is, its version, and itself: it must live
+    calls: Counter[str] = Counter()
+    pairs: list[tuple[str, str]] = []
+
+    def keep(name: str, module: nn.Module) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            calls[name] += 1
+            if type(module) in _CONVOLUTIONS:
+                given[id(output)] = name, output._version, output
+
+        return hook
+
+    def match(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            conv, version, _ = given.get(id(inputs[0]), ("", -1, None))
+            if conv and version == inputs[0]._version:
+                pairs.append((conv, name))
+
+        return hook
+
+    hooks = []
+    for name, module in network.backbone.named_modules():
+        if type(module) in _CONVOLUTIONS or type(module) in _NORMS:
+            hooks.append(module.register_forward_hook(keep(name, module)))
+        if type(module) in _NORMS and module.affine and module.track_running_stats:
+            hooks.append(module.register_forward_pre_hook(match(name)))
+    try:
+        network(noise)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [(conv, norm) for conv, norm in pairs if calls[conv] == calls[norm] == 1]
+
+
 def _fold_visformer(backbone: Any, norms_before: bool) -> None:
-    _fold_sequence(backbone.stem)
-    for embed in (backbone.patch_embed1, backbone.patch_embed2, backbone.patch_embed3):
-        embed.proj = _norm_after(embed.proj, embed.norm)
-        embed.norm = nn.Identity()
     for block in (*backbone.stage1, *backbone.stage2, *backbone.stage3):
         if block.attn is not None:
             if norms_before:
@@ -76,22 +145,6 @@ def _fold_visformer(backbone: Any, norms_before: bool) -> None:
         if norms_before:
             block.mlp.conv1 = _norm_before(block.norm2, block.mlp.conv1)
             block.norm2 = nn.Identity()
-
-
-def _fold_residual(block: Any) -> None:
-    for number in (1, 2, 3):
-        conv, norm = f"conv{number}", f"bn{number}"
-        setattr(block, conv, _norm_after(getattr(block, conv), getattr(block, norm)))
-        setattr(block, norm, nn.Identity())
-    _fold_sequence(block.downsample)
-
-
-def _fold_sequence(layers: nn.Sequential) -> None:
-    """Folds every BatchNorm that follows a convolution."""
-    for i in range(len(layers) - 1):
-        conv, norm = layers[i], layers[i + 1]
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            layers[i], layers[i + 1] = _norm_after(conv, norm), nn.Identity()
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,7 @@
-"""Traces the network to the two graphs of a bundle: `query` (image -> feature), `support` (image, prompt -> feature, plain)."""
+"""Traces the network to the two graphs of a bundle: `query` (image -> feature), `support` (image, prompt -> feature, plain).
+
+The support graph of a network that scores places for a name gives `scores` besides.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sp_edge.bundle.manifest import OUTPUTS
+from sp_edge.bundle.manifest import OUTPUTS, SCORES
 from sp_edge.errors import ExportError
-from sp_edge.model import PromptedNetwork
+from sp_edge.model import PromptedNetwork, PromptedPlaces
 from sp_edge_export.fold import fold
 from sp_edge_export.tracing import drop_notes, exporter_errors, run_exporter
 
@@ -38,7 +41,8 @@ class QueryGraph(nn.Module):
 class SupportGraph(nn.Module):
     """uint8 pictures and prompts to features, with the prompt and without: a bank keeps both, and they share most of the work.
 
-    Where the prompt has no part in the feature, the graph takes it and ignores it, so that all bundles are alike.
+    Where the prompt has no part in the feature, the graph takes it and ignores it, so that all bundles are alike. A network
+    that scores places for a name gives the scores, too.
     """
 
     def __init__(self, network: PromptedNetwork) -> None:
@@ -46,13 +50,16 @@ class SupportGraph(nn.Module):
         self.network = network
         self._prompted = network.prompt is not None and network.strength > 0
 
-    def forward(self, image: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (N, H, W, 3) RGB, float32 (N, T) -> float32 (N, D), and the query graph's of the same pictures."""
+    def forward(self, image: Tensor, prompt: Tensor) -> tuple[Tensor, ...]:
+        """uint8 (N, H, W, 3) RGB, float32 (N, T) -> float32 (N, D), the query graph's of the same pictures, and (N, h, w)."""
         tokens = self.network.begin(self.network.normalise(image))
         plain = self.network.finish(tokens)
-        if not self._prompted:
-            return plain + 0 * prompt.sum(dim=1, keepdim=True), plain
-        return self.network.finish(tokens, prompt, plain=plain), plain
+        if self._prompted:
+            feature = self.network.finish(tokens, prompt, plain=plain)
+        else:
+            feature = plain + 0 * prompt.sum(dim=1, keepdim=True)
+        scores = (self.network.scores(tokens, prompt),) if isinstance(self.network, PromptedPlaces) else ()
+        return feature, plain, *scores
 
 
 def export_graphs(
@@ -84,7 +91,8 @@ def export_graphs(
     prompt = torch.randn(EXAMPLE_BATCH, prompt_dim)
     files = {"query": folder / "query.onnx", "support": folder / "support.onnx"}
     _export(QueryGraph(folded), {"image": image}, OUTPUTS["query"], files["query"], opset)
-    _export(SupportGraph(folded), {"image": image, "prompt": prompt}, OUTPUTS["support"], files["support"], opset)
+    outputs = (*OUTPUTS["support"], *((SCORES,) if isinstance(folded, PromptedPlaces) else ()))
+    _export(SupportGraph(folded), {"image": image, "prompt": prompt}, outputs, files["support"], opset)
     return files
 
 

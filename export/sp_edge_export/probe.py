@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sp_edge.data import sets
-from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError
+from sp_edge.model import PromptedNetwork, PromptedPlaces
 from sp_edge.prompts.table import PromptTable
 from sp_edge.training.checkpoint import Checkpoint
-from sp_edge_export.verify import Parity, Probe, compare, graph_features
+from sp_edge.training.evaluate import encode
+from sp_edge_calibration.session import BATCH
+from sp_edge_export.verify import GraphFeatures, Parity, Probe, compare, graph_features
 
 HALVED = 4  # pictures that each class needs, so that each half has a shot and a query of it
 _log = logging.getLogger(__name__)
@@ -59,11 +62,11 @@ class Reference:
 
     Attributes:
         probe: n pictures.
-        features: float32 (n, D) each.
+        features: float32 (n, D) each, and scores where there are any.
     """
 
     probe: Probe
-    features: Features
+    features: GraphFeatures
 
     def compare(self, precision: str, graphs: Mapping[str, Path]) -> Parity:
         """Measures 'query' and 'support' in a precision against the fp32 ones.
@@ -71,7 +74,8 @@ class Reference:
         Raises:
             ExportError: ONNX Runtime cannot load or run one.
         """
-        found = graph_features(graphs, self.probe.images, self.probe.prompts)
+        scored = self.features.scores is not None
+        found = graph_features(graphs, self.probe.images, self.probe.prompts, scored=scored)
         return compare(precision, found, "fp32", self.features, self.probe)
 
     def halves(self) -> tuple[Reference, Reference] | None:
@@ -97,4 +101,21 @@ class Reference:
             prompts=probe.prompts[rows],
             n_query=min(probe.n_query, fewest - probe.n_shot),
         )
-        return Reference(part, Features(self.features.query[rows], self.features.support[rows]))
+        whole = self.features
+        scores = None if whole.scores is None else whole.scores[rows]
+        return Reference(part, GraphFeatures(whole.query[rows], whole.support[rows], whole.plain[rows], scores))
+
+
+@torch.no_grad()
+def network_features(network: PromptedNetwork, probe: Probe) -> GraphFeatures:
+    """What PyTorch gives of the probe's pictures."""
+    features = encode(network, probe.images, None if network.prompt is None else probe.prompts)
+    scores = None
+    if isinstance(network, PromptedPlaces):
+        parts = []
+        for start in range(0, len(probe.images), BATCH):
+            rows = slice(start, start + BATCH)
+            tokens = network.begin(network.normalise(torch.from_numpy(probe.images[rows])))
+            parts.append(network.scores(tokens, torch.from_numpy(probe.prompts[rows])).numpy())
+        scores = np.concatenate(parts)
+    return GraphFeatures(features.query, features.support, features.query, scores)

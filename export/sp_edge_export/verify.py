@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sp_edge.accuracy import Accuracy, Difference, Scores
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.bundle.manifest import GRAPHS, OUTPUTS
+from sp_edge.bundle.manifest import GRAPHS, OUTPUTS, SCORES
 from sp_edge.data.episodes import EpisodeSampler, Features
 from sp_edge.errors import ExportError
 from sp_edge.matching.decide import row_cosines
@@ -28,9 +28,11 @@ class GraphFeatures(Features):
 
     Attributes:
         plain: float32 (n, D), what the support graph gives without the prompt.
+        scores: float32 (n, h, w), of the places for the prompt; None where the graph gives none.
     """
 
     plain: NDArray[np.float32]
+    scores: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Parity:
         pictures: how many were compared.
         accuracy, accuracy_before: on the same episodes.
         drop: their paired difference; below zero where accuracy was lost.
+        score_difference: mean absolute difference of the places' scores, in deviations; None where there are none.
     """
 
     stage: str
@@ -58,6 +61,7 @@ class Parity:
     accuracy: Accuracy
     accuracy_before: Accuracy
     drop: Difference
+    score_difference: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest records it; what is no number, which JSON has not, as null."""
@@ -87,6 +91,12 @@ class Parity:
                 f"the {self.stage} support graph gives other plain features than the query graph",
                 expected=f"cosine at least {limits.plain_cosine_min} everywhere",
                 got=f"{self.plain_cosine_min:.6f}",
+            )
+        if self.score_difference is not None and not self.score_difference <= limits.score_difference:
+            return ExportError(
+                f"the {self.stage} support graph scores places otherwise than {self.against}",
+                expected=f"a difference of at most {limits.score_difference} on average",
+                got=f"{self.score_difference:.4f}",
             )
         if -self.drop.mean > max_drop:
             return ExportError(
@@ -129,6 +139,7 @@ def compare(stage: str, features: GraphFeatures, against: str, before: Features,
     theirs = np.concatenate([before.query, before.support])
     cosines = row_cosines(ours, theirs)
     scores, scores_before = probe.scores(features), probe.scores(before)
+    known = before.scores if isinstance(before, GraphFeatures) else None
     return Parity(
         stage=stage,
         against=against,
@@ -140,11 +151,17 @@ def compare(stage: str, features: GraphFeatures, against: str, before: Features,
         accuracy=Accuracy.of(scores),
         accuracy_before=Accuracy.of(scores_before),
         drop=Difference.between(scores, scores_before),
+        score_difference=score_difference(features.scores, known),
     )
 
 
+def score_difference(ours: NDArray[np.float32] | None, theirs: NDArray[np.float32] | None) -> float | None:
+    """Mean absolute difference of places' scores; None where either has none."""
+    return None if ours is None or theirs is None else float(np.abs(ours - theirs).mean())
+
+
 def graph_features(
-    graphs: Mapping[str, Path | bytes], images: NDArray[np.uint8], prompts: NDArray[np.float32]
+    graphs: Mapping[str, Path | bytes], images: NDArray[np.uint8], prompts: NDArray[np.float32], *, scored: bool = False
 ) -> GraphFeatures:
     """Features of pictures through ONNX Runtime on the CPU.
 
@@ -152,15 +169,17 @@ def graph_features(
         graphs: 'query' and 'support' -> file, or the content of one.
         images: uint8 (n, H, W, 3) RGB.
         prompts: float32 (n, T).
+        scored: whether the support graph scores places.
 
     Raises:
         ExportError: a file is no graph, or ONNX Runtime cannot load or run it.
     """
-    query, support = (open_session(graphs[graph], f"{graph}.onnx", OUTPUTS[graph]) for graph in GRAPHS)
+    outputs = {**OUTPUTS, "support": OUTPUTS["support"] + (SCORES,) * scored}
+    query, support = (open_session(graphs[graph], f"{graph}.onnx", outputs[graph]) for graph in GRAPHS)
     pictures: Inputs = {"image": images}
     (alone,) = run_in_batches(query, pictures)
-    prompted, plain = run_in_batches(support, {**pictures, "prompt": prompts})
-    return GraphFeatures(alone, prompted, plain)
+    prompted, plain, *scores = run_in_batches(support, {**pictures, "prompt": prompts})
+    return GraphFeatures(alone, prompted, plain, *scores)
 
 
 def check_golden(bundle: Bundle) -> dict[str, float]:
@@ -177,13 +196,21 @@ def check_golden(bundle: Bundle) -> dict[str, float]:
     found = {}
     for precision in bundle.manifest.graphs:
         graphs = {graph: bundle.read_graph(graph, precision) for graph in GRAPHS}
-        features = graph_features(graphs, golden.images, golden.prompts)
+        features = graph_features(graphs, golden.images, golden.prompts, scored=golden.scores is not None)
         least = float(row_cosines(np.concatenate([features.query, features.support, features.plain]), expected).min())
         if not least >= PRECISIONS[precision].cosine_min:  # so that NaN does not pass
             raise ExportError(
                 f"the {precision} graphs give other features here than where they were exported",
                 expected=f"cosine at least {PRECISIONS[precision].cosine_min}",
                 got=f"{least:.6f}",
+                next_step="export again, or report the version of ONNX Runtime that you use",
+            )
+        difference, most = score_difference(features.scores, golden.scores), PRECISIONS[precision].score_difference
+        if difference is not None and not difference <= most:
+            raise ExportError(
+                f"the {precision} graphs score places otherwise here than where they were exported",
+                expected=f"a difference of at most {most} on average",
+                got=f"{difference:.4f}",
                 next_step="export again, or report the version of ONNX Runtime that you use",
             )
         found[precision] = least

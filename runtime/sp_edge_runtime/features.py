@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.manifest import OUTPUTS
 from sp_edge.errors import BackendError
 from sp_edge_runtime.backends.backend import Backend
 
@@ -52,7 +53,7 @@ class Features:
     def _run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         outputs = self._backend.run(graph, inputs)
         expected = (len(inputs["image"]), self._dim)
-        for features in outputs.values():
+        for features in (outputs[name] for name in OUTPUTS[graph]):
             if features.shape != expected or not np.isfinite(features).all():
                 raise BackendError(
                     f"the {graph} graph gave features that cannot be used",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bundle.identity import graph_digest
-from sp_edge.bundle.manifest import BACKGROUND, FAMILIARITY, GOLDEN, GRAPHS, MANIFEST, NAMES, PROMPTS, Manifest, seal
+from sp_edge.bundle.manifest import BACKGROUND, FAMILIARITY, GOLDEN, GRAPHS, MANIFEST, NAMES, PROMPTS, SCORES, Manifest, seal
 from sp_edge.errors import BundleError, ImageError, PromptError
 from sp_edge.files import inside, read_json, sha256
 from sp_edge.matching.metric import Background
@@ -34,12 +34,14 @@ class Golden:
         prompts: float32 (n, T).
         query: float32 (n, D), expected from the query graph.
         support: float32 (n, D), expected from the support graph, whose `plain` is to be `query`.
+        scores: float32 (n, h, w), expected of the places; None where the network scores none.
     """
 
     images: NDArray[np.uint8]
     prompts: NDArray[np.float32]
     query: NDArray[np.float32]
     support: NDArray[np.float32]
+    scores: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -225,15 +227,17 @@ class Bundle:
         tensors, metadata = read_tensors(self.read(GOLDEN), GOLDEN, BundleError)
         try:
             images = np.stack([load_image(self.read(name)) for name in metadata["images"]])
-            golden = Golden(images, tensors["prompts"], tensors["query"], tensors["support"])
+            golden = Golden(images, tensors["prompts"], tensors["query"], tensors["support"], tensors.get(SCORES))
         except (KeyError, TypeError, ValueError, ImageError) as cause:
             raise BundleError(
                 "the golden pictures do not fit together", got=f"{type(cause).__name__}: {cause}", next_step=_AGAIN
             ) from cause
         count, side, dim = len(images), self.manifest.preprocess.image_size, self.manifest.feature_dim
         shapes = {"images": (side, side, 3), "prompts": (self.manifest.text.dim,), "query": (dim,), "support": (dim,)}
+        if self.manifest.scores is not None:
+            shapes[SCORES] = self.manifest.scores
         for part, shape in shapes.items():
-            got = getattr(golden, part).shape
+            got = np.shape(getattr(golden, part))
             if got != (count, *shape):
                 raise BundleError(
                     f"the golden {part} do not fit", expected=str((count, *shape)), got=str(got), next_step=_AGAIN

@@ -32,6 +32,7 @@ GRAPHS = ("query", "support")
 _AGAIN = "export it again with this version of sp-edge"
 INPUTS = {"query": ("image",), "support": ("image", "prompt")}
 OUTPUTS = {"query": ("feature",), "support": ("feature", "plain")}
+SCORES = "scores"  # a third output of some support graphs
 KIND = "sp-edge bundle"
 
 
@@ -52,6 +53,8 @@ class Manifest:
         strength: s, 0 to 1, of the prompts in the support graph, whose feature is s f(x | g(y)) + (1 - s) f(x).
         training: provenance and accuracy, as the checkpoint recorded them.
         stages: what export measured of each step against the one before.
+        scores: (h, w), the grid of places that the support graph scores for the name in its output `scores`; None where the
+            network does not.
         text_encoder: with which a device encodes names that the prompt table has not; None where it is left out.
     """
 
@@ -68,6 +71,11 @@ class Manifest:
     training: Mapping[str, Any]
     stages: tuple[Mapping[str, Any], ...]
     text_encoder: TextPart | None = None
+    scores: tuple[int, int] | None = None
+
+    def outputs(self, graph: str) -> tuple[str, ...]:
+        """What a graph gives, by name, in its order."""
+        return OUTPUTS[graph] + ((SCORES,) if graph == "support" and self.scores is not None else ())
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
@@ -79,6 +87,8 @@ class Manifest:
             "feature": feature,
             "plain": feature,
         }
+        if self.scores is not None:
+            forms[SCORES] = {"dtype": "float32", "shape": ["N", *self.scores]}
         return {
             "kind": KIND,
             "schema": SCHEMA,
@@ -88,12 +98,13 @@ class Manifest:
             "io": {
                 graph: {
                     "inputs": {name: forms[name] for name in INPUTS[graph]},
-                    "outputs": {name: forms[name] for name in OUTPUTS[graph]},
+                    "outputs": {name: forms[name] for name in self.outputs(graph)},
                 }
                 for graph in GRAPHS
             },
             "preprocess": self.preprocess.to_json(),
             "feature_dim": dim,
+            "scores": None if self.scores is None else list(self.scores),
             "text": self.text.to_json(),
             "text_encoder": None if self.text_encoder is None else self.text_encoder.to_json(),
             "mirrored": self.mirrored,
@@ -136,6 +147,7 @@ class Manifest:
                 training=dict(value["training"]),
                 stages=tuple(dict(stage) for stage in value["stages"]),
                 text_encoder=None if value["text_encoder"] is None else TextPart.from_json(value["text_encoder"]),
+                scores=_grid(value.get("scores")),
             )
         except BundleError:  # says more
             raise
@@ -192,6 +204,13 @@ class Manifest:
                 got=repr(self.mirrored)[:80],
                 next_step=_AGAIN,
             )
+        if self.scores is not None and min(self.scores) < 1:
+            raise BundleError(
+                "the manifest's grid of places cannot be one",
+                expected="two positive numbers",
+                got=str(self.scores),
+                next_step=_AGAIN,
+            )
         if not (self.feature_dim > 0 and 0 <= self.strength <= 1):
             raise BundleError(
                 "the manifest's numbers are out of range",
@@ -199,6 +218,13 @@ class Manifest:
                 got=f"{self.feature_dim}, {self.strength}",
                 next_step=_AGAIN,
             )
+
+
+def _grid(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    height, width = value
+    return int(height), int(width)
 
 
 def _says(value: object, expected: object) -> bool:

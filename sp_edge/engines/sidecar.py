@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.bundle.manifest import GRAPHS, INPUTS, OUTPUTS
+from sp_edge.bundle.manifest import GRAPHS, INPUTS, OUTPUTS, SCORES
 from sp_edge.engines.device import Device
 from sp_edge.errors import PlanError
 from sp_edge.precisions import EXPORTED
@@ -130,7 +130,8 @@ class Sidecar:
             "device": self.device.flavour in FLAVOURS and all((self.device.version, self.device.system, self.device.machine)),
             "targets": all(re.fullmatch(r"\d{1,2}\.\d", target) for target in self.targets),
             "inputs": sorted(tensor.name for tensor in self.inputs) == sorted(INPUTS.get(self.graph, ())),
-            "outputs": sorted(tensor.name for tensor in self.outputs) == sorted(OUTPUTS.get(self.graph, ())),
+            "outputs": sorted(tensor.name for tensor in self.outputs if tensor.name != SCORES)
+            == sorted(OUTPUTS.get(self.graph, ())),
             "tensors": all(_is_sound(tensor, self.max_batch, profiled=self.max_batch > 1) for tensor in self.inputs)
             and all(_is_sound(tensor, self.max_batch, profiled=False) for tensor in self.outputs),
             "layers": all(count > 0 for count in (*self.layers.values(), *(self.kernels or {}).values())),

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sp_edge.prompts.text_prototype import TextPrototype
 
@@ -57,7 +56,7 @@ class NamedPlaces(nn.Module):
 
     def scores(self, places: Tensor, prompt: Tensor) -> Tensor:
         """The absolute score of each place: float (B, D, h, w) and text (B, T) -> z, float (B, h, w)."""
-        direction = functional.normalize(self.direction(prompt), dim=1)  # z does not depend on its length
+        direction = _unit(self.direction(prompt))  # z does not depend on its length
         spread = (direction @ self.patch_factor.T).square().sum(dim=1) + self.patch_rest
         usual = direction @ self.patch_mean
         found = (direction.unsqueeze(1) @ places.flatten(2)).squeeze(1)
@@ -75,6 +74,11 @@ def evidence(scores: Tensor) -> Tensor:
     """How much in a picture looks like the name: z (B, h, w) -> (B, 1), the mean of the five highest."""
     flat = scores.flatten(1)
     return flat.topk(min(EVIDENT, flat.shape[1]), dim=1).values.mean(dim=1, keepdim=True)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """(B, D) of length one; zeros stay zeros. PyTorch's `normalize` would have the exported graph read off the batch's size."""
+    return vectors / (vectors.norm(dim=1, keepdim=True) + _TINY)
 
 
 def _low_rank(covariance: NDArray[np.float64], rank: int) -> tuple[float, NDArray[np.float64]]:
@@ -108,7 +112,7 @@ class TextMap(nn.Linear):
     def forward(self, prompt: Tensor) -> Tensor:
         """Text (B, T) -> raw features (B, D)."""
         said = super().forward(prompt)
-        return said if self.mean is None else self.length * (self.mean + self.reach * functional.normalize(said, dim=1))
+        return said if self.mean is None else self.length * (self.mean + self.reach * _unit(said))
 
     def to_numpy(self) -> TextPrototype:
         """The same without torch."""

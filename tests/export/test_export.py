@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 
 import toy
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.bundle.manifest import file_entries
+from sp_edge.bundle.manifest import GOLDEN, file_entries, write_manifest
 from sp_edge.data.pictures import PictureSet
-from sp_edge.errors import DataError, ExportError, PromptError, SettingsError
+from sp_edge.errors import BundleError, DataError, ExportError, PromptError, SettingsError
+from sp_edge.model import PromptedNetwork
+from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable
+from sp_edge.tensors import load_tensors, save_tensors
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import encode
 from sp_edge_calibration.pictures import Pictures
@@ -57,6 +61,36 @@ def test_the_bundle_says_where_it_comes_from(bundle: Bundle, checkpoint: Checkpo
     np.testing.assert_array_equal(bundle.prompts.vectors, checkpoint.prompts.vectors)
     assert {f"golden/{i}.png" for i in range(8)} | {"README.md"} <= set(manifest.files)
     assert "visformer_mini" in (bundle.path / "README.md").read_text("utf-8")
+
+
+def test_a_bundle_of_scored_places_says_their_grid_and_carries_what_names_alone_say(
+    checkpoint: Checkpoint, build_small: Callable[..., PromptedNetwork], tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"interaction": "spatial", "layer": "last", "text_prototype": True, "text_share": 0.3}
+    network = build_small(**changes)
+    network.familiarity = Familiarity.of(checkpoint.prompts.vectors)
+    model = dataclasses.replace(checkpoint.settings.model, **changes)
+    settings = dataclasses.replace(
+        checkpoint.settings, model=model, tune=dataclasses.replace(checkpoint.settings.tune, choose_strength=False)
+    )
+    placed = dataclasses.replace(checkpoint, network=network, settings=settings)
+    made = export(placed, tmp_path / "model.spedge", ExportOptions("fp16", max_drop=1, pictures=48))
+    assert made.manifest.scores == (2, 2)
+    assert made.manifest.outputs("support") == ("feature", "plain", "scores")
+    assert [stage["score_difference"] < 0.05 for stage in made.manifest.stages] == [True, True]
+    golden = made.golden()
+    assert golden.scores is not None
+    assert golden.scores.shape == (8, 2, 2)
+    assert set(check_golden(made)) == {"fp32", "fp16"}
+    text, ours = made.text_prototype(), network.text_prototype
+    assert text is not None
+    assert ours is not None
+    np.testing.assert_array_equal(text(golden.prompts), ours.to_numpy()(golden.prompts))
+    tensors, described = load_tensors(made.path / GOLDEN, BundleError)
+    save_tensors(made.path / GOLDEN, {**tensors, "scores": tensors["scores"] + 1}, {"images": described["images"]})
+    write_manifest(made.path, dataclasses.replace(made.manifest, files=file_entries(made.path)))
+    with pytest.raises(ExportError, match="score places otherwise here"):
+        check_golden(Bundle.load(made.path))
 
 
 def test_every_stage_is_recorded_against_the_one_before(bundle: Bundle) -> None:

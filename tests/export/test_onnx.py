@@ -4,7 +4,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.identity import graph_digest
 from sp_edge.bundle.manifest import GRAPHS, OUTPUTS
 from sp_edge.errors import ExportError
-from sp_edge.model import PromptedNetwork
+from sp_edge.matching.decide import row_cosines
+from sp_edge.model import PromptedNetwork, PromptedPlaces
 from sp_edge.model.normalization import Normalization
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_export.onnx import export_graphs
@@ -92,6 +93,63 @@ def test_other_networks_agree_with_pytorch_too(
         ):
             assert got.shape == tuple(expected.shape) == (count, network.feature_dim)
             assert np.abs(got - expected.numpy()).max() < 1e-5 * np.abs(expected.numpy()).max()
+
+
+PLACED = {"interaction": "spatial", "layer": "last", "text_prototype": True, "text_share": 0.3, "prompt_strength": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side"),
+    [
+        ("visformer_mini", 64),
+        pytest.param("timm:vit_small_patch14_dinov2", 224, marks=pytest.mark.slow),
+        pytest.param("timm:vit_pe_core_tiny_patch16_384", 384, marks=pytest.mark.slow),
+        pytest.param("open_clip:ViT-B-32", 224, marks=pytest.mark.slow),
+    ],
+)
+@torch.no_grad()
+def test_scores_of_places_are_a_third_output_of_the_support_graph(
+    build_small: Callable[..., PromptedNetwork], tmp_path: Path, backbone: str, side: int
+) -> None:
+    network = build_small(settled=True, backbone=backbone, image_size=side, **PLACED)
+    assert_agrees(network, export_graphs(network, side, 16, tmp_path))
+
+
+@torch.no_grad()
+def assert_agrees(network: PromptedNetwork, files: Mapping[str, Path]) -> None:
+    assert isinstance(network, PromptedPlaces)
+    side, rng = network.image_size, np.random.default_rng(4)
+    for count in (1, 2, 3, 8):
+        batch = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+        prompt = rng.normal(0, 2, (count, 16)).astype(np.float32)
+        pixels, text = network.normalise(torch.from_numpy(batch)), torch.from_numpy(prompt)
+        tokens = network.begin(pixels)
+        for expected, got in (
+            (network.finish(tokens), run(files["query"], image=batch)),
+            (network.finish(tokens, text), run(files["support"], image=batch, prompt=prompt)),
+            (network.finish(tokens), run(files["support"], "plain", image=batch, prompt=prompt)),
+        ):
+            assert got.shape == tuple(expected.shape) == (count, network.feature_dim)
+            assert row_cosines(got, expected.numpy()).min() > 0.9999
+        scores = network.scores(tokens, text).numpy()
+        got = run(files["support"], "scores", image=batch, prompt=prompt)
+        assert got.shape == scores.shape
+        assert np.abs(got - scores).max() < 1e-3
+
+
+def test_a_network_padded_as_tensorflow_does_becomes_a_plain_graph(
+    build_small: Callable[..., PromptedNetwork], tmp_path: Path
+) -> None:
+    network = build_small(settled=True, backbone="timm:tf_efficientnet_lite0", image_size=64, **PLACED)
+    files = export_graphs(network, 64, 16, tmp_path)
+    assert_agrees(network, files)
+    for graph in GRAPHS:
+        model = onnx.load(files[graph])
+        kinds = Counter(node.op_type for node in model.graph.node)
+        assert not set(kinds) & {"Pad", "Shape", "Gather", "Range", "Expand", "BatchNormalization"}
+        assert kinds["Conv"] == 49
+    query = Counter(node.op_type for node in onnx.load(files["query"]).graph.node)
+    assert set(query) == {"Cast", "Sub", "Div", "Transpose", "Conv", "Clip", "Add", "ReduceMean", "Reshape"}
 
 
 @pytest.mark.parametrize(("share", "strength"), [(0.5, 0.7), (1.0, 1.0)])

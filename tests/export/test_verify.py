@@ -165,3 +165,17 @@ def test_golden_pictures_find_features_that_are_not_numbers(own_bundle: Path) ->
     toy.reseal(own_bundle)
     with pytest.raises(ExportError, match="the fp32 graphs give other features here"):
         check_golden(Bundle.load(own_bundle))
+
+
+def test_places_that_are_scored_otherwise_do_not_pass() -> None:
+    scores = np.zeros((8, 2, 3), np.float32)
+    before = GraphFeatures(two_sides(), two_sides(), two_sides(), scores)
+    for off, passes in ((0.04, True), (0.06, False), (float("nan"), False)):
+        after = GraphFeatures(two_sides(), two_sides(), two_sides(), scores + np.float32(off))
+        failure = compare("fp16", after, "fp32", before, probe()).failure(0.01)
+        assert (failure is None) == passes
+    assert failure is not None
+    assert "scores places otherwise" in failure.what
+    assert (
+        compare("fp16", GraphFeatures(two_sides(), two_sides(), two_sides()), "fp32", before, probe()).score_difference is None
+    )

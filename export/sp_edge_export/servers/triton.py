@@ -15,7 +15,7 @@ import sp_edge
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.bundle.manifest import GRAPHS, INPUTS, OUTPUTS
+from sp_edge.bundle.manifest import GRAPHS, INPUTS, OUTPUTS, SCORES
 from sp_edge.errors import SettingsError
 from sp_edge.files import locked, read_json, write_bytes, write_json
 from sp_edge.folders import atomic_folder, holds_earlier
@@ -120,6 +120,7 @@ def _write_encoders(folder: Path, bundle: Bundle, models: Mapping[str, Path], ma
         "image": _image(bundle),
         "prompt": _tensor("prompt", "FP32", bundle.manifest.text.dim),
         **{name: _tensor(name, "FP32", bundle.manifest.feature_dim) for name in OUTPUTS["support"]},
+        SCORES: _tensor(SCORES, "FP32", *(bundle.manifest.scores or ())),
     }
     for graph, name in zip(GRAPHS, (QUERY, SUPPORT), strict=True):
         inputs = [tensors[tensor] for tensor in INPUTS[graph]]
@@ -136,7 +137,7 @@ def _write_encoders(folder: Path, bundle: Bundle, models: Mapping[str, Path], ma
             "default_model_filename": file.name,
             "max_batch_size": max_batch,
             "input": inputs,
-            "output": [tensors[tensor] for tensor in OUTPUTS[graph]],
+            "output": [tensors[tensor] for tensor in bundle.manifest.outputs(graph)],
             "dynamic_batching": {},
             "model_warmup": _warm_up(inputs),
         }

@@ -95,6 +95,20 @@ def test_the_manifest_comes_back_as_it_went(bundle: Bundle) -> None:
     }
 
 
+def test_a_manifest_may_say_the_grid_of_scored_places(bundle: Bundle) -> None:
+    scored = replace(bundle.manifest, scores=(3, 4))
+    recorded = json.loads(json.dumps(scored.to_json()))
+    assert recorded["io"]["support"]["outputs"]["scores"] == {"dtype": "float32", "shape": ["N", 3, 4]}
+    assert "scores" not in recorded["io"]["query"]["outputs"]
+    assert Manifest.from_json(recorded) == scored
+    assert (scored.outputs("query"), scored.outputs("support")) == (("feature",), ("feature", "plain", "scores"))
+    del recorded["scores"]  # as an earlier version wrote it
+    assert Manifest.from_json(recorded) == bundle.manifest
+    for wrong in ([3], [3, 0], "33333", 4, [3, "x"]):
+        with pytest.raises(BundleError):
+            Manifest.from_json({**recorded, "scores": wrong})
+
+
 def test_a_bundle_may_be_moved_copied_and_linked_to(bundle_path: Path, tmp_path: Path) -> None:
     fingerprint = Bundle.load(bundle_path).fingerprint
     shutil.copytree(bundle_path, tmp_path / "copy")
