@@ -72,8 +72,28 @@ def looks_of_names() -> TextPrototype:
     return TextPrototype(np.ascontiguousarray(weight.T, np.float32), np.zeros(DIM, np.float32))
 
 
-def graph(name: str, *, half: bool = False, batch: str | int = "N", side: int = SIDE, strength: float = 1.0) -> onnx.ModelProto:
-    """The 'query' or 'support' graph; `half` computes in float16, as export's fp16 graphs do."""
+def palette() -> NDArray[np.float32]:
+    """What colour a prompt stands for, where the support graph gives scores: float32 (8, 3), right for the names of COLOURS."""
+    colours = np.array(list(COLOURS.values())) / 127.5 - 1
+    return np.asarray(3 * np.linalg.pinv(prompts().select(tuple(COLOURS))) @ colours, np.float32)
+
+
+def scores(images: NDArray[np.uint8], prompt: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much each cell has a prompt's colour, in numpy: uint8 (N, 32, 32, 3) RGB, float32 (N, 8) -> float32 (N, 4, 4)."""
+    planes = features(images).reshape(len(images), 3, GRID, GRID)
+    return np.asarray((planes * (prompt @ palette())[:, :, None, None]).sum(axis=1), np.float32)
+
+
+def graph(
+    name: str,
+    *,
+    half: bool = False,
+    batch: str | int = "N",
+    side: int = SIDE,
+    strength: float = 1.0,
+    scored: bool = False,
+) -> onnx.ModelProto:
+    """The 'query' or 'support' graph; `half` computes in float16, as export's fp16 graphs do; `scored` adds `scores`."""
     kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     dtype = np.float16 if half else np.float32
     constants = {
@@ -99,10 +119,20 @@ def graph(name: str, *, half: bool = False, batch: str | int = "N", side: int = 
             helper.make_node("Add", ["flat", "hint"], ["guided"]),
         ]
         ends = {"feature": "guided", "plain": "flat"}
+        if scored:
+            constants |= {"palette": palette().astype(dtype), "places": np.array([2, 3]), "channel": np.array([1])}
+            nodes += [
+                helper.make_node("MatMul", ["words", "palette"], ["colour"]),
+                helper.make_node("Unsqueeze", ["colour", "places"], ["wanted"]),
+                helper.make_node("Mul", ["means", "wanted"], ["products"]),
+                helper.make_node("ReduceSum", ["products", "channel"], ["found"], keepdims=0),
+            ]
+            ends["scores"] = "found"
     else:
         del constants["projection"]
     nodes += [helper.make_node("Cast", [last], [output], to=TensorProto.FLOAT) for output, last in ends.items()]
-    outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, DIM]) for output in ends]
+    forms = {output: [GRID, GRID] if output == "scores" else [DIM] for output in ends}
+    outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, *form]) for output, form in forms.items()]
     initializers = [numpy_helper.from_array(value, key) for key, value in constants.items()]
     model = helper.make_model(
         helper.make_graph(nodes, name, inputs, outputs, initializers),
@@ -197,13 +227,14 @@ def make_bundle(
     familiarity: Familiarity | None = None,
     text_prototype: TextPrototype | None = None,
     by_name: ByName | None = None,
+    scored: bool = False,
 ) -> Path:
     """Writes a whole bundle into a folder and gives its path; the last of `precisions` is the bundle's own."""
     (folder / "golden").mkdir(parents=True)
     graphs = {precision: {name: _file(name, precision) for name in ("query", "support")} for precision in precisions}
     for precision, files in graphs.items():
         for name, file in files.items():
-            onnx.save(graph(name, half=precision == "fp16", strength=strength), folder / file)
+            onnx.save(graph(name, half=precision == "fp16", strength=strength, scored=scored), folder / file)
     table = prompts()
     table.save(folder / PROMPTS)
     images = np.stack([picture(name, seed=seed) for seed, name in enumerate(COLOURS)])
@@ -212,6 +243,8 @@ def make_bundle(
         Image.fromarray(image).save(folder / name)
     vectors = table.select(tuple(COLOURS))
     expected = {"prompts": vectors, "query": features(images), "support": features(images, strength * vectors)}
+    if scored:
+        expected["scores"] = scores(images, vectors)
     save_tensors(folder / GOLDEN, expected, {"images": names})
     save_tensors(folder / BACKGROUND, {"mean": np.zeros(DIM, np.float32), "within": np.zeros((DIM, DIM), np.float32)}, {})
     if familiarity is not None:
@@ -233,6 +266,7 @@ def make_bundle(
         training={},
         stages=(),
         text_encoder=part,
+        scores=(GRID, GRID) if scored else None,
     )
     write_manifest(folder, manifest)
     return folder

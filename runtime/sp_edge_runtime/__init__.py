@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 __all__ = [
     "Event",
     "FrameResult",
+    "Look",
     "Prediction",
     "Prompt",
     "Recognizer",
@@ -23,6 +24,7 @@ __all__ = [
     "StateChange",
     "StreamOptions",
     "StreamSummary",
+    "Taught",
     "VideoFrame",
     "open_source",
     "renew",
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from sp_edge_runtime.streams.smoothing import Event, Smoothed, Smoothing
     from sp_edge_runtime.streams.stream import run_stream
     from sp_edge_runtime.streams.summary import StreamSummary
+    from sp_edge_runtime.teaching import Look, Taught
 else:
     from sp_edge.lazy import lazily
 
@@ -58,5 +61,6 @@ else:
         "sp_edge_runtime.streams.smoothing": ("Event", "Smoothed", "Smoothing"),
         "sp_edge_runtime.streams.stream": ("run_stream",),
         "sp_edge_runtime.streams.summary": ("StreamSummary",),
+        "sp_edge_runtime.teaching": ("Look", "Taught"),
     }
     __getattr__, __dir__ = lazily(__name__, _HOMES)

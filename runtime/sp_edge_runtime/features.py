@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.bundle.manifest import OUTPUTS
+from sp_edge.bundle.manifest import GRAPHS, SCORES
 from sp_edge.errors import BackendError
 from sp_edge_runtime.backends.backend import Backend
 
 SHOTS = 8  # encoded at once: enrolling a large folder must not take a small board's memory
 QUERIES = 32  # recognized at once
+
+
+@dataclass(frozen=True, eq=False)
+class Shots:
+    """What the support graph gives of a class's K shots.
+
+    Attributes:
+        support: float32 (K, D), raw, with the prompt.
+        query: float32 (K, D), raw, without it.
+        scores: float32 (K, h, w), how much more each place looks like the name than places usually do, in standard
+            deviations; None where the network does not tell.
+    """
+
+    support: NDArray[np.float32]
+    query: NDArray[np.float32]
+    scores: NDArray[np.float32] | None = None
 
 
 class Features:
@@ -26,7 +43,12 @@ class Features:
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        self._dim = bundle.manifest.feature_dim
+        manifest = bundle.manifest
+        self._forms: dict[str, dict[str, tuple[int, ...]]] = {
+            graph: dict.fromkeys(manifest.outputs(graph), (manifest.feature_dim,)) for graph in GRAPHS
+        }
+        if manifest.scores is not None:
+            self._forms["support"][SCORES] = manifest.scores
         self._backend = backend
 
     def queries(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -38,27 +60,26 @@ class Features:
         batches = [prepared[i : i + QUERIES] for i in range(0, len(prepared), QUERIES)]
         return np.concatenate([self._run("query", {"image": np.stack(batch)})["feature"] for batch in batches])
 
-    def shots(
-        self, prepared: NDArray[np.uint8], prompt: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Features of a class's shots: uint8 (K, S, S, 3) RGB, float32 (T,) -> float32 (K, D) with the prompt, and without.
+    def shots(self, prepared: NDArray[np.uint8], prompt: NDArray[np.float32]) -> Shots:
+        """Encodes a class's shots: uint8 (K, S, S, 3) RGB, float32 (T,).
 
         Raises:
             BackendError: the inference engine failed, or its features cannot be used.
         """
         batches = [prepared[i : i + SHOTS] for i in range(0, len(prepared), SHOTS)]
         made = [self._run("support", {"image": batch, "prompt": np.tile(prompt, (len(batch), 1))}) for batch in batches]
-        return np.concatenate([one["feature"] for one in made]), np.concatenate([one["plain"] for one in made])
+        support, query, *scores = (np.concatenate([one[name] for one in made]) for name in self._forms["support"])
+        return Shots(support, query, *scores)
 
     def _run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         outputs = self._backend.run(graph, inputs)
-        expected = (len(inputs["image"]), self._dim)
-        for features in (outputs[name] for name in OUTPUTS[graph]):
-            if features.shape != expected or not np.isfinite(features).all():
+        for name, form in self._forms[graph].items():
+            found, expected = outputs[name], (len(inputs["image"]), *form)
+            if found.shape != expected or not np.isfinite(found).all():
                 raise BackendError(
-                    f"the {graph} graph gave features that cannot be used",
+                    f"the {graph} graph gave {'scores' if name == SCORES else 'features'} that cannot be used",
                     expected=f"finite float32 {expected}",
-                    got=f"{features.dtype} {features.shape}" + ("" if np.isfinite(features).all() else ", not all finite"),
+                    got=f"{found.dtype} {found.shape}" + ("" if np.isfinite(found).all() else ", not all finite"),
                     next_step="--precision fp32, and sp-edge verify to find the stage that broke",
                 )
         return outputs

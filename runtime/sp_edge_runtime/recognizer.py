@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sp_edge.bank.advice import Report, review
 from sp_edge.bank.bank import Bank
-from sp_edge.bank.crops import thumbnails
+from sp_edge.bank.crops import decode_crop, thumbnails
 from sp_edge.bank.file import BankFile
 from sp_edge.bank.head import Head
 from sp_edge.bank.quality import Problem, problems
@@ -35,7 +35,7 @@ from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.result import FrameResult, StreamEvent
 from sp_edge_runtime.streams.stream import results
-from sp_edge_runtime.teaching import Teacher
+from sp_edge_runtime.teaching import Look, Taught, Teacher
 
 AnyPicture = TypeVar("AnyPicture", bound=Picture)
 
@@ -209,7 +209,7 @@ class Recognizer:
         description: str | Sequence[str] | None = None,
         strength: float | None = None,
         views: int = 1,
-    ) -> None:
+    ) -> Taught:
         """Teaches a class, or further shots of one; it is recognized from the next image on.
 
         Args:
@@ -222,6 +222,9 @@ class Recognizer:
                 knows keeps its own, and a new one takes the bundle's, which training chose, times `familiarity`.
             views: of each shot, 1 to 50: the mean feature of the shot and of views - 1 crops of it stands for the shot.
 
+        Returns:
+            How much of the name the model can read, and how much of it each picture bears out.
+
         Raises:
             BankError: no image, the class was taught with another prompt, the strength is not within 0 to 1, or the bundle
                 was exported without prompts.
@@ -230,7 +233,9 @@ class Recognizer:
             BackendError: the inference engine failed.
         """
         found = self._found(name, prompt, description)
-        self._live.change(self._teacher.lesson(name, images, found, strength=strength, views=views))
+        learn, taught = self._teacher.lesson(name, images, found, strength=strength, views=views)
+        self._live.change(learn)
+        return taught
 
     def enroll_by_name(
         self,
@@ -239,7 +244,7 @@ class Recognizer:
         prompt: Prompt | NDArray[np.float32] | None = None,
         description: str | Sequence[str] | None = None,
         strength: float | None = None,
-    ) -> None:
+    ) -> Taught:
         """Teaches a class by its name alone, without a picture, where the bundle tells what names look like.
 
         It is less sure than a class with pictures; `bank.by_name` marks it. The first pictures that `enroll` gets of it take
@@ -255,7 +260,9 @@ class Recognizer:
             PromptError: no prompt is known for the name.
         """
         found = self._found(name, prompt, description)
-        self._live.change(self._teacher.by_name(name, found, strength=strength))
+        learn, taught = self._teacher.by_name(name, found, strength=strength)
+        self._live.change(learn)
+        return taught
 
     def enroll_not(self, name: str, images: Pictures, *, views: int = 1) -> None:
         """Teaches what a class is not: a picture that is most like these is 'unknown', and its best name is not '<name>'.
@@ -277,13 +284,16 @@ class Recognizer:
         prompts: Mapping[str, Prompt | NDArray[np.float32]] | None = None,
         strength: float | None = None,
         views: int = 1,
-    ) -> None:
+    ) -> tuple[Taught, ...]:
         """Teaches several classes at once: all of them, written in one step, or none.
 
         Args:
             classes: name -> shots of each class, or pairs of them, which are taken one by one.
             prompts: name, spelt as in `classes` -> prompt; that of any other class is what `prompt` finds.
             strength, views: of every class; see `enroll`.
+
+        Returns:
+            What `enroll` returns, of each class.
 
         Raises:
             BankError, PromptError, ImageError, BackendError: as `enroll`; nothing was taught.
@@ -300,11 +310,51 @@ class Recognizer:
             raise BankError("nothing to learn", expected="one class or more", got="none")
 
         def learn(bank: Bank) -> Bank:
-            for lesson in lessons:
+            for lesson, _ in lessons:
                 bank = lesson(bank)
             return bank
 
         self._live.change(learn)
+        return tuple(taught for _, taught in lessons)
+
+    def look(
+        self,
+        image: Picture,
+        name: str,
+        *,
+        prompt: Prompt | NDArray[np.float32] | None = None,
+        description: str | Sequence[str] | None = None,
+    ) -> Look:
+        """Says where in a picture something looks like a name; nothing is taught.
+
+        Args:
+            image: as `classify` takes it.
+            name: of a class, taught or not.
+            prompt, description: as `enroll` takes them.
+
+        Raises:
+            BundleError: the bundle's network does not tell.
+            PromptError, ImageError, BackendError: as `enroll`.
+        """
+        return self._teacher.look(name, image, self._found(name, prompt, description))
+
+    def heats(self) -> tuple[NDArray[np.float32] | None, ...]:
+        """Where the names of the taught classes are in their own pictures: of each of the bank's shots float32 (h, w).
+
+        None of a class of the name alone, and of rejects.
+
+        Raises:
+            BundleError: the bundle's network does not tell.
+            BackendError: the inference engine failed.
+        """
+        bank = self.bank
+        found: list[NDArray[np.float32] | None] = [None] * len(bank.owners)
+        for row in np.flatnonzero(bank.pictured).tolist():
+            own = np.flatnonzero(bank.owners == row).tolist()
+            crops = np.stack([decode_crop(bank.crops[shot]) for shot in own])
+            for shot, heat in zip(own, self._teacher.heats(crops, bank.prompts[row]), strict=True):
+                found[shot] = heat
+        return tuple(found)
 
     def problems(self, name: str, images: Pictures) -> list[Problem]:
         """What speaks against shots of a class: dark, overexposed, empty or blurred ones, and copies; see `bank.quality`.

@@ -170,7 +170,8 @@ def renewed_bank(old: Bank, bundle: Bundle, backend: Backend, *, prompts: Prompt
         order += rows.tolist()
         strength = 0.0 if old.strengths[row] == 0 and old.bundle_strength > 0 else None
         if old.by_name[row]:
-            new = teacher.by_name(name, prompt, strength=strength)(new)
+            learn, _ = teacher.by_name(name, prompt, strength=strength)
+            new = learn(new)
             continue
         pictures = [decode_crop(crop) for crop in old.crops[rows]]
         sides |= {len(picture) for picture in pictures}
@@ -178,10 +179,12 @@ def renewed_bank(old: Bank, bundle: Bundle, backend: Backend, *, prompts: Prompt
         if name in old.rejects:
             new = new.add_reject(old.rejects[name], features.queries(list(shown)), crops)
             continue
+        encoded = features.shots(shown, prompt.vector)
         new = new.add(
             name,
             prompt.vector,
-            *features.shots(shown, prompt.vector),
+            encoded.support,
+            encoded.query,
             crops,
             strength=strength,
             familiarity=teacher.familiarity(prompt.vector),

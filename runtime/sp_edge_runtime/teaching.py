@@ -4,20 +4,67 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import encode_crop
+from sp_edge.bank.heat import heat_picture
 from sp_edge.bank.views import views as make_views
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.errors import BankError, PromptError
-from sp_edge.preprocess import Pictures, pictures_rgb
+from sp_edge.errors import BankError, BundleError, PromptError
+from sp_edge.matching.evidence import LEAST, evidence
+from sp_edge.preprocess import Picture, Pictures, picture_rgb, pictures_rgb
+from sp_edge.prompts.familiarity import LITTLE
+from sp_edge.prompts.table import clean_name
 from sp_edge_runtime.features import Features
 from sp_edge_runtime.naming import Prompt
 
 Lesson = Callable[[Bank], Bank]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Where in a picture a name was found.
+
+    Attributes:
+        image_rgb: uint8 (S, S, 3) RGB, what the network saw of the picture.
+        heat: float32 (h, w), of a grid of places over it: how much more each looks like the name than places of unrelated
+            photographs do, in standard deviations.
+        evidence: how much in the picture looks like the name: the mean of the five highest.
+    """
+
+    image_rgb: NDArray[np.uint8]
+    heat: NDArray[np.float32]
+    evidence: float
+
+    def picture(self) -> NDArray[np.uint8]:
+        """The picture with what does not look like the name dark: uint8 (S, S, 3) RGB."""
+        return heat_picture(self.image_rgb, self.heat)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a class was taught from.
+
+    Attributes:
+        name: of the class.
+        familiarity: how much of its prompt the model can read, 0 to 1.
+        evidence: of each picture, how much in it looks like the name; empty where the network does not tell.
+    """
+
+    name: str
+    familiarity: float
+    evidence: tuple[float, ...] = ()
+
+    @property
+    def unlike(self) -> tuple[int, ...]:
+        """Pictures, counted from 0, in which nothing looks like the name; none where the model cannot read the name."""
+        if self.familiarity < LITTLE:
+            return ()
+        return tuple(number for number, found in enumerate(self.evidence) if found < LEAST)
 
 
 class Teacher:
@@ -40,7 +87,7 @@ class Teacher:
 
     def lesson(
         self, name: str, images: Pictures, prompt: Prompt | NDArray[np.float32], *, strength: float | None, views: int
-    ) -> Lesson:
+    ) -> tuple[Lesson, Taught]:
         """Encodes a class's shots; see `Recognizer.enroll`.
 
         Raises:
@@ -53,15 +100,48 @@ class Teacher:
         vector = found.vector
         self._check_prompt(name, vector)
         prepared = self._prepared(name, images, views)
-        support, query = (
-            features.reshape(len(prepared), views, -1).mean(axis=1)
-            for features in self._features.shots(np.concatenate(prepared), vector)
-        )
+        made = self._features.shots(np.concatenate(prepared), vector)
+        support, query = (each.reshape(len(prepared), views, -1).mean(axis=1) for each in (made.support, made.query))
         shots = (support, query, [encode_crop(shown[0]) for shown in prepared])
         familiarity, said = self.familiarity(vector), found.description
-        return lambda bank: bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
 
-    def by_name(self, name: str, prompt: Prompt | NDArray[np.float32], *, strength: float | None) -> Lesson:
+        def learn(bank: Bank) -> Bank:
+            return bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
+
+        seen = () if made.scores is None else tuple(evidence(made.scores[::views]).tolist())
+        return learn, Taught(clean_name(name), familiarity, seen)
+
+    def look(self, name: str, image: Picture, prompt: Prompt | NDArray[np.float32]) -> Look:
+        """Looks for a name in a picture; see `Recognizer.look`.
+
+        Raises:
+            BundleError: the network does not tell.
+            PromptError, ImageError, BackendError: as `lesson`.
+        """
+        vector = prompt.vector if isinstance(prompt, Prompt) else prompt
+        self._check_prompt(name, vector)
+        crop = self._manifest.preprocess(picture_rgb(image))
+        (heat,) = self.heats(crop[None], vector)
+        return Look(crop, heat, float(evidence(heat)))
+
+    def heats(self, prepared: NDArray[np.uint8], prompt: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Where a name, float32 (T,), is in pictures that are prepared, uint8 (K, S, S, 3) RGB: float32 (K, h, w).
+
+        Raises:
+            BundleError: the network does not tell.
+            BackendError: the inference engine failed.
+        """
+        scores = self._features.shots(prepared, prompt).scores if self._manifest.scores else None
+        if scores is None:
+            raise BundleError(
+                "this bundle's network does not tell where it finds a name",
+                expected="one whose names count on its last feature map",
+                got="one without",
+                next_step="sp-edge ready makes such a bundle",
+            )
+        return scores
+
+    def by_name(self, name: str, prompt: Prompt | NDArray[np.float32], *, strength: float | None) -> tuple[Lesson, Taught]:
         """Makes a class of what its prompt says; see `Recognizer.enroll_by_name`.
 
         Raises:
@@ -79,9 +159,12 @@ class Teacher:
                 next_step=f"sp-edge enroll --name {shlex.quote(name)} PICTURES",
             )
         feature, familiarity = self._text_prototype(vector[None])[0], self.familiarity(vector)
-        return lambda bank: bank.add_by_name(
-            name, vector, feature, strength=strength, familiarity=familiarity, description=found.description
-        )
+
+        def learn(bank: Bank) -> Bank:
+            said = found.description
+            return bank.add_by_name(name, vector, feature, strength=strength, familiarity=familiarity, description=said)
+
+        return learn, Taught(clean_name(name), familiarity)
 
     def reject(self, name: str, images: Pictures, *, views: int) -> Lesson:
         """Encodes pictures that are not of a class; see `Recognizer.enroll_not`.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
-from sp_edge.matching.decide import share
 
+MOST = 1000  # classes for which other strengths are tried while a user waits
 WEAKER = (0.8, 0.6, 0.4, 0.2, 0.0)  # of a class's strength, tried in turn
 
 
@@ -68,30 +68,26 @@ def _remedy(bank: Bank, head: Head, row: int, taken: str, cosines: NDArray[np.fl
     owner = int(bank.owners[row])
     name = bank.names[owner]
     command = f"sp-edge bank set --name {shlex.quote(name)}"
-    strength = _weaker(bank, head, row, cosines) if head.weights is None else None
+    strength = _weaker(bank, head, row)
     if strength is not None:
         return f"let its name count less, {command} --strength {strength:g}"
     if taken == name:
-        threshold = math.floor(100 * float(cosines[owner])) / 100
+        threshold = max(math.floor(100 * float(cosines[owner])) / 100, -1.0)
         return f"accept the class from there on, {command} --threshold {threshold:g}; or look at the picture"
     if taken in bank.rejects:
         return f"it is like what was taught as {taken}: add pictures of '{name}', or remove some of {taken}"
     return f"add pictures of '{name}', or remove this one: it is like '{taken}'"
 
 
-def _weaker(bank: Bank, head: Head, row: int, cosines: NDArray[np.float32]) -> float | None:
+def _weaker(bank: Bank, head: Head, row: int) -> float | None:
     """The greatest strength, of some below the class's, with which the class recognizes its shot; None where none does."""
-    owner = int(bank.owners[row])
-    own, strength = bank.owners == owner, float(bank.strengths[owner])
-    if strength == 0:
+    name = bank.names[bank.owners[row]]
+    strength = float(bank.strengths[bank.rows[name]])
+    if strength == 0 or head.weights is not None or len(bank.names) > MOST:
         return None
-    support, query = (features[own].mean(axis=0, dtype=np.float64) for features in (bank.support, bank.query))
-    seen = head.metric(bank.query[row])
-    rival = float(np.delete(cosines, owner).max(initial=-1.0))
     for weaker in WEAKER:
         tried = math.floor(100 * weaker * strength) / 100
-        part = share(tried, int(own.sum())) / bank.bundle_strength
-        similarity = float(head.metric(part * support + (1 - part) * query) @ seen)
-        if similarity > rival and similarity >= head.thresholds[owner]:
+        (found,) = head.again(bank.with_strength(name, tried)).matches(bank.query[row][None], topk=1)
+        if found.label == name:
             return tried
     return None

@@ -36,6 +36,7 @@ class Head:
         level: what the bank's shots say about distances.
         weights, intercepts: float32 (C, D) and (C,) of logistic regression on features in the metric; None for nearest
             prototypes.
+        threshold: of every class, where one was given.
     """
 
     names: tuple[str, ...]
@@ -48,6 +49,7 @@ class Head:
     level: Level
     weights: Floats | None = None
     intercepts: Floats | None = None
+    threshold: float | None = None
 
     @classmethod
     def of(
@@ -82,6 +84,16 @@ class Head:
         # Rejects are no one thing, and what a name says is no picture: neither tells how pictures of a class vary.
         shown = bank.pictured[bank.owners]
         metric = Metric.of(background, bank.query[shown], bank.owners[shown])
+        return cls._in(metric, bank, calibration, classifier, threshold)
+
+    def again(self, bank: Bank) -> Head:
+        """That of the bank with other strengths or thresholds, but the same shots, by nearest prototypes."""
+        return Head._in(self.metric, bank, self.calibration, "prototype", self.threshold)
+
+    @classmethod
+    def _in(cls, metric: Metric, bank: Bank, calibration: Calibration, classifier: str, threshold: float | None) -> Head:
+        """As `of`, in a metric."""
+        shown = bank.pictured[bank.owners]
         prototypes = np.asfortranarray(metric(bank.prototypes))
         level = _level(bank, shown, prototypes, metric)
         if threshold is not None:
@@ -97,7 +109,17 @@ class Head:
             shots = metric(bank.examples).astype(np.float64)
             weights, intercepts = (np.asarray(a, np.float32) for a in logistic.fit(shots, bank.owners, balanced=True))
         return cls(
-            bank.names, metric, prototypes, thresholds, bank.by_name, bank.rejecting, calibration, level, weights, intercepts
+            names=bank.names,
+            metric=metric,
+            prototypes=prototypes,
+            thresholds=thresholds,
+            by_name=bank.by_name,
+            rejects=bank.rejecting,
+            calibration=calibration,
+            level=level,
+            weights=weights,
+            intercepts=intercepts,
+            threshold=threshold,
         )
 
     @cached_property

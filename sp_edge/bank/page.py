@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import itertools
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,9 +14,13 @@ from urllib.parse import quote
 import numpy as np
 
 from sp_edge.bank.bank import Bank
+from sp_edge.bank.crops import decode_crop, encode_crop
+from sp_edge.bank.heat import heat_picture
 from sp_edge.errors import BankError
 from sp_edge.files import write_bytes, write_json
 from sp_edge.folders import atomic_folder, holds_earlier
+from sp_edge.matching.decide import Floats
+from sp_edge.matching.evidence import LEAST, evidence
 
 DESCRIPTION = "bank.json"
 PAGE = "index.html"
@@ -50,7 +56,7 @@ def describe(bank: Bank) -> dict[str, Any]:
     }
 
 
-def export_bank(bank: Bank, folder: Path) -> None:
+def export_bank(bank: Bank, folder: Path, heats: Sequence[Floats | None] | None = None) -> None:
     """Writes the shots' pictures as JPEG files into a folder a class, `bank.json`, and `index.html`, which shows them.
 
     Features and prompts are left out: what is written cannot be made a bank again.
@@ -58,6 +64,8 @@ def export_bank(bank: Bank, folder: Path) -> None:
     Args:
         bank: what to write.
         folder: new, empty, or one that this function wrote, which is replaced.
+        heats: of each of the bank's shots where its class's name is in it, float32 (h, w), as `Recognizer.heats` gives them;
+            a picture beside the shot shows it.
 
     Raises:
         BankError: the folder holds something else.
@@ -69,8 +77,15 @@ def export_bank(bank: Bank, folder: Path) -> None:
             place = f"{number:04} {_readable(entry['name'])}".strip()
             (temporary / place).mkdir()
             entry["pictures"] = [f"{place}/{shot}.jpg" for shot in range(entry["shots"])]
-            for picture, crop in zip(entry["pictures"], bank.pictures(entry["name"]), strict=True):
-                (temporary / picture).write_bytes(crop)
+            entry["looks"] = []
+            rows = np.flatnonzero(bank.owners == number).tolist()[: entry["shots"]]
+            for shot, row in enumerate(rows):
+                (temporary / entry["pictures"][shot]).write_bytes(bank.crops[row])
+                heat = None if heats is None else heats[row]
+                if heat is not None:
+                    look = f"{place}/{shot} name.jpg"
+                    (temporary / look).write_bytes(encode_crop(heat_picture(decode_crop(bank.crops[row]), heat)))
+                    entry["looks"].append({"picture": look, "evidence": float(evidence(heat))})
         write_json(temporary / DESCRIPTION, described)
         write_bytes(temporary / PAGE, _page(described).encode())
 
@@ -81,21 +96,37 @@ def _readable(name: str) -> str:
     return plain.encode()[:80].decode(errors="ignore").strip(" .")
 
 
+def _shown(picture: str, look: Mapping[str, Any] | None) -> str:
+    """A shot, and where its class's name is in it."""
+    shot = f'<img src="{quote(picture)}" alt="">'
+    if look is None:
+        return shot
+    heat = f'<img src="{quote(look["picture"])}" alt="where its name is">'
+    return f"<figure>{shot}{heat}<figcaption>{look['evidence']:.1f}</figcaption></figure>"
+
+
 def _page(described: dict[str, Any]) -> str:
     sections = []
     for entry in described["classes"]:
-        pictures = "".join(f'<img src="{quote(picture)}" alt="">' for picture in entry["pictures"])
+        pictures = "".join(_shown(*pair) for pair in itertools.zip_longest(entry["pictures"], entry["looks"]))
         threshold = "calibrated" if entry["threshold"] is None else f"{entry['threshold']:.3f}"
         shots = "known by its name alone" if entry["by_name"] else f"{entry['shots']} shots"
         numbers = f"{shots}, threshold {threshold}, strength {entry['strength']:.3f}"
         if entry["not"] is not None:
             numbers = f"{shots}: what is nearest to them is unknown"
         said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in entry["descriptions"])
-        sections.append(f"<h2>{html.escape(entry['name'])}</h2>{said}<p>{numbers}</p><p>{pictures}</p>")
+        sections.append(f"<h2>{html.escape(entry['name'])}</h2>{said}<p>{numbers}</p><div>{pictures}</div>")
     head = (
         '<!doctype html><meta charset="utf-8"><title>Taught classes</title>'
         "<style>body{font-family:sans-serif;margin:2em}img{height:96px;margin:0 4px 4px 0}"
-        "h2{margin-bottom:0}p{margin:4px 0}</style>"
+        "h2{margin-bottom:0}p{margin:4px 0}figure{display:inline-block;margin:4px 12px 4px 0}"
+        "figcaption{font-size:small}</style>"
     )
     counted = f"{len(described['classes'])} classes, version {described['version']}, bundle {described['fingerprint'][:12]}"
-    return f"{head}<h1>Taught classes</h1><p>{counted}</p>{''.join(sections)}\n"
+    told = ""
+    if any(entry["looks"] for entry in described["classes"]):
+        told = (
+            "<p>The picture beside a shot is light where something looks like the name of its class. The number says how much, "
+            f"in standard deviations from usual places. Below {LEAST:g}, nothing in the picture looks like the name.</p>"
+        )
+    return f"{head}<h1>Taught classes</h1><p>{counted}</p>{told}{''.join(sections)}\n"

@@ -154,19 +154,27 @@ bank.add_command(show_diff)
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] FOLDER")
 @bank_option
-def export(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
+@backend_options
+def export(arguments: tuple[Path, ...], bank_file: Path | None, **options: Any) -> None:
     """Write the shots' pictures and a page to look at into a folder.
 
-    That is index.html, with bank.json beside it. FOLDER is new, empty, or an earlier export.
+    That is index.html, with bank.json beside it. FOLDER is new, empty, or an earlier export. Where the bundle's network tells
+    it, a second picture of each shot shows where the name of its class was found.
     """
     from sp_edge.bank.page import PAGE, export_bank
+    from sp_edge_runtime.recognizer import Recognizer
 
     file, others = bank_and_others(arguments, bank_file)
     if len(others) != 1:
         raise BankError(
             "a bank is exported to one folder", expected="[BUNDLE] FOLDER", got=" ".join(map(str, others)) or "none"
         )
-    export_bank(_existing(file), others[0])
+    loaded, heats = _existing(file), None
+    if file.bundle.manifest.scores is not None:
+        with Recognizer.load(file.bundle.path, **options) as recognizer:
+            recognizer.replace_bank(loaded)
+            heats = recognizer.heats()
+    export_bank(loaded, others[0], heats)
     click.echo(f"bank: {others[0] / PAGE}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from sp_edge_runtime.naming import Prompt
     from sp_edge_runtime.recognizer import Recognizer
+    from sp_edge_runtime.teaching import Taught
 
 _SOURCES = {
     "description": "of the description",
@@ -28,6 +30,7 @@ _SOURCES = {
     "text encoder": "of the name, encoded here",
     "given": "of --prompts",
 }
+_SHOWN = 5  # pictures that do not look like their name
 _ALONE = 0.05  # strength below which a class's pictures decide practically alone
 
 
@@ -112,18 +115,20 @@ def enroll(
         if rejected is not None:
             _reject(recognizer, rejected, shots, views, force=force)
             prompts: dict[str, Prompt] = {}
+            taught: tuple[Taught, ...] = ()
         else:
             prompts = _prompts(recognizer, list(shots), extra, sentences or None, strict=folder is None)
             if name is not None and not places:
-                recognizer.enroll_by_name(name, prompt=prompts[name], strength=strength)
+                taught = (recognizer.enroll_by_name(name, prompt=prompts[name], strength=strength),)
             else:
                 read = _read(recognizer, shots, broken if folder else None, force=force)
-                recognizer.enroll_many(read, prompts=prompts, strength=strength, views=views)
-            _tell(recognizer, shots, broken, prompts)
+                taught = recognizer.enroll_many(read, prompts=prompts, strength=strength, views=views)
+            shots = {name: [file for file in files if str(file) not in broken] for name, files in shots.items()}
+            _tell(recognizer, shots, prompts)
         click.echo(f"bundle: {path}, {recognizer.backend.description}")
         click.echo(f"bank: {bank_file} with {len(recognizer.bank.classes)} classes")
-        _report(recognizer, prompts, strength, json_file)
-    refuse_unreadable(broken, "were not taught from", of=sum(map(len, shots.values())))
+        _report(recognizer, taught, shots, strength, json_file)
+    refuse_unreadable(broken, "were not taught from", of=sum(map(len, shots.values())) + len(broken))
 
 
 def _shots(
@@ -217,25 +222,19 @@ def _reject(recognizer: Recognizer, name: str, shots: Mapping[str, Sequence[Path
     click.echo(f"taught what is not '{clean_name(name)}' from {told}: what is most like it is unknown")
 
 
-def _tell(
-    recognizer: Recognizer, shots: Mapping[str, Sequence[Path]], broken: Mapping[str, str], prompts: dict[str, Prompt]
-) -> None:
-    """Says what was taught, and leaves of `prompts` those of what was."""
+def _tell(recognizer: Recognizer, shots: Mapping[str, Sequence[Path]], prompts: Mapping[str, Prompt]) -> None:
+    """Says what was taught, from which pictures."""
     from sp_edge.prompts.table import clean_name
 
-    read = {name: sum(str(file) not in broken for file in files) for name, files in shots.items()}
-    bank, count = recognizer.bank, sum(read.values())
-    if count:
-        for name in [name for name in shots if not read[name]]:
-            del prompts[name]
-    told, (first, *others) = f"from {count} picture{'s' * (count != 1)}", prompts
+    bank, count = recognizer.bank, sum(map(len, shots.values()))
+    told, (first, *others) = f"from {count} picture{'s' * (count != 1)}", [name for name in shots if shots[name] or not count]
     if others:
         click.echo(f"taught {len(others) + 1} classes {told}")
     elif count:
         click.echo(f"taught '{clean_name(first)}' {told}, {bank.shots(first)} in all")
     else:
         click.echo(f"taught '{clean_name(first)}' by its name alone: its first pictures take the name's place")
-    for source, classes in Counter(prompt.source for prompt in prompts.values()).items():
+    for source, classes in Counter(prompts[name].source for name in (first, *others)).items():
         replaced = source == "description" and first in recognizer.bundle.prompts
         click.echo(
             f"prompt: {_SOURCES[source]}"
@@ -244,27 +243,40 @@ def _tell(
         )
 
 
-def _report(recognizer: Recognizer, prompts: Mapping[str, Prompt], strength: float | None, json_file: Path | None) -> None:
-    """Says how much the names count, and what the bank's shots say."""
+def _report(
+    recognizer: Recognizer,
+    taught: Sequence[Taught],
+    shots: Mapping[str, Sequence[Path]],
+    strength: float | None,
+    json_file: Path | None,
+) -> None:
+    """Says what the names do, and what the bank's shots say."""
     from sp_edge.files import write_json
     from sp_edge.prompts.familiarity import LITTLE
-    from sp_edge.prompts.table import clean_name
 
-    bank, taught = recognizer.bank, []
-    for name, prompt in prompts.items():
-        familiarity, row = recognizer.familiarity(prompt.vector), bank.rows[clean_name(name)]
+    bank, described, unlike = recognizer.bank, [], []
+    files = [each for each in shots.values() if each]
+    for place, one in enumerate(taught):
+        row = bank.rows[one.name]
         counts, by_name = float(bank.strengths[row]), bool(bank.by_name[row])
-        taught.append({"name": clean_name(name), "familiarity": familiarity, "strength": counts, "by_name": by_name})
-        if familiarity < LITTLE and (strength is None or by_name):
+        described.append({**asdict(one), "strength": counts, "by_name": by_name})
+        unlike += [f'Nothing in {files[place][number]} looks like a "{one.name}".' for number in one.unlike if counts]
+        if one.familiarity < LITTLE and (strength is None or by_name):
             if by_name:
                 so = "so that it will hardly recognize this one: add a picture"
             elif counts < _ALONE:
                 so = "so its pictures decide alone"
             else:
                 so = f"so it counts less than usual (strength {counts:.2f})"
-            click.echo(f'The model does not know names like "{name}", {so}.')
+            click.echo(f'The model does not know names like "{one.name}", {so}.')
+    for line in unlike[:_SHOWN]:
+        click.echo(line)
+    if len(unlike) > _SHOWN:
+        click.echo(
+            f"The same holds of {len(unlike) - _SHOWN} more pictures (--json FILE has how much each looks like its name)."
+        )
     report = recognizer.advice()
     for line in report.lines():
         click.echo(line)
     if json_file:
-        write_json(json_file, {"taught": taught, **report.to_json()})
+        write_json(json_file, {"taught": described, **report.to_json()})

@@ -384,6 +384,23 @@ def test_what_is_not_of_a_class(taught: Path, call: Call, toy_pictures: Path) ->
     assert "not 'red'" not in call("bank", "list")[1]
 
 
+def test_what_a_name_did_is_told_and_shown(place: Path, call: Call, toy_pictures: Path) -> None:
+    toy.make_bundle(place / "scores.spedge", scored=True)
+    red, blue = toy_pictures / "0 red.png", toy_pictures / "2 blue.png"
+    code, out, err = call("enroll", "scores.spedge", "--name", "red", red, blue, "--json", "red.json")
+    assert (code, err) == (0, "")
+    assert f'Nothing in {blue} looks like a "red".' in out.splitlines()
+    assert f"Nothing in {red}" not in out
+    (told,) = json.loads(Path("red.json").read_text())["taught"]
+    assert told["evidence"][0] > 1 > told["evidence"][1]
+    assert "names: " in out
+    assert "Nothing in" not in call("enroll", "scores.spedge", "--name", "green", blue, "--strength", 0)[1], "it does not count"
+    assert call("bank", "export", "scores.spedge", "out")[0] == 0
+    assert "<figure>" in (place / "out" / "index.html").read_text()
+    assert (place / "out" / "0000 red" / "1 name.jpg").is_file()
+    assert "names: " in call("bank", "check", "scores.spedge")[1]
+
+
 # --- bad input ---
 
 

@@ -11,7 +11,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, ImageError, PromptError
 from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.features import QUERIES, SHOTS, Features
-from sp_edge_runtime.teaching import Teacher
+from sp_edge_runtime.teaching import Taught, Teacher
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,16 @@ def test_features_of_many_pictures_are_those_of_each(features: Features) -> None
     images = np.stack([toy.picture(name, seed=seed) for seed in range(QUERIES) for name in ("red", "blue")])
     np.testing.assert_allclose(features.queries(list(images)), toy.features(images), atol=1e-5)
     prompt = toy.prompts().vector("red")
-    support, query = features.shots(images[: SHOTS + 1], prompt)
-    np.testing.assert_allclose(support, toy.features(images[: SHOTS + 1], prompt[None]), atol=1e-5)
-    np.testing.assert_allclose(query, toy.features(images[: SHOTS + 1]), atol=1e-5)
+    shots = features.shots(images[: SHOTS + 1], prompt)
+    assert shots.scores is None
+    np.testing.assert_allclose(shots.support, toy.features(images[: SHOTS + 1], prompt[None]), atol=1e-5)
+    np.testing.assert_allclose(shots.query, toy.features(images[: SHOTS + 1]), atol=1e-5)
 
 
 def test_a_lesson_can_be_given_to_several_banks(bundle: Bundle, features: Features) -> None:
-    lesson = Teacher(bundle, features).lesson("red", [toy.picture("red")], toy.prompts().vector("red"), strength=None, views=1)
+    vector = toy.prompts().vector("red")
+    lesson, told = Teacher(bundle, features).lesson(" red", [toy.picture("red")], vector, strength=None, views=1)
+    assert told == Taught("red", 1.0)
     empty = Bank.empty(bundle)
     once = lesson(empty)
     assert (empty.names, once.names, once.shots("red")) == ((), ("red",), 1)

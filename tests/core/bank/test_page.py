@@ -12,6 +12,7 @@ from PIL import Image
 from banks import prompt, shots, taught
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import decode_crop
+from sp_edge.bank.heat import heat_picture
 from sp_edge.bank.page import describe, export_bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
@@ -103,3 +104,23 @@ def test_an_earlier_export_is_replaced_and_nothing_else(bundle: Bundle, tmp_path
     with pytest.raises(BankError, match=r"in the way[\s\S]*letter\.txt"):
         export_bank(taught(bundle), out)
     assert (out / "letter.txt").read_text() == "dear"
+
+
+def test_a_second_picture_shows_where_the_name_is(bundle: Bundle, tmp_path: Path) -> None:
+    bank = taught(bundle).add_by_name("hammer", prompt(7), np.ones(6, np.float32))
+    heats: list[np.ndarray | None] = [np.full((2, 2), shot, np.float32) for shot in range(len(bank.owners))]
+    heats[-1] = None
+    export_bank(bank, tmp_path / "out", heats)
+    classes = json.loads((tmp_path / "out" / "bank.json").read_text("utf-8"))["classes"]
+    assert [[look["evidence"] for look in entry["looks"]] for entry in classes] == [[0, 1], [2], [3, 4, 5], []]
+    page = Pictures()
+    page.feed((tmp_path / "out" / "index.html").read_text("utf-8"))
+    pairs = [(picture, look["picture"]) for c in classes for picture, look in zip(c["pictures"], c["looks"], strict=True)]
+    assert page.sources == [name for pair in pairs for name in pair]
+    assert {"0.0", "5.0"} <= set(page.text)
+    assert "Below 1, nothing in the picture looks like the name." in " ".join(page.text)
+    for (_, name), shot in ((pairs[0], 0), (pairs[-1], 5)):
+        shown = np.asarray(Image.open(tmp_path / "out" / name))
+        np.testing.assert_allclose(shown, heat_picture(decode_crop(bank.crops[shot]), heats[shot]), atol=40)  # JPEG
+    export_bank(bank, tmp_path / "out")
+    assert "<figure>" not in (tmp_path / "out" / "index.html").read_text("utf-8")
