@@ -30,6 +30,11 @@ def new_run(root: Path = ROOT) -> Path:
             return folder
 
 
+def has(part: str, root: Path = ROOT) -> bool:
+    """Whether some run has `part`."""
+    return any((root / str(number) / part).exists() for number in _numbers(root))
+
+
 def newest(part: str, error: type[InputError], root: Path = ROOT) -> Path:
     """The path of `part` in the newest run that has it.
 

@@ -22,6 +22,7 @@ from sp_edge.matching.unknown import Calibration
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import class_prompts, encode
+from sp_edge_export.by_name import fit_by_name
 
 _log = logging.getLogger(__name__)
 PER_CLASS = 4
@@ -86,12 +87,19 @@ def calibrate(
     pictures: PictureSet,
     prompts: PromptTable,
     background: Background,
+    *,
+    banks: int = BANKS,
 ) -> Calibration:
-    """Fits on the pictures of classes that training has not seen; see `fit_calibration`."""
+    """Fits on the pictures of classes that training has not seen; see `fit_calibration` and `fit_by_name`."""
+    network = checkpoint.network
     few = thinned(pictures, 24, PICTURES)
-    features = encode(checkpoint.network, few.images, class_prompts(checkpoint.network, few, prompts))
+    features = encode(network, few.images, class_prompts(network, few, prompts))
     groups = [rows for rows in few.groups.values() if len(rows)]
-    return fit_calibration(features, few.labels, groups, checkpoint.network.strength, background)
+    fitted = fit_calibration(features, few.labels, groups, network.strength, background, banks=banks)
+    if network.text_prototype is None or network.text_share == 0:
+        return fitted
+    looks = network.text_prototype.to_numpy()(prompts.select(few.class_names))
+    return dataclasses.replace(fitted, by_name=fit_by_name(features.query, few.labels, looks, background))
 
 
 def fit_calibration(

@@ -65,6 +65,9 @@ def fold(network: PromptedNetwork, *, norms_before: bool = True) -> PromptedNetw
             input to one range, which eight bits can suit better.
     """
     folded = copy.deepcopy(network).cpu().eval()
+    for module in folded.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]  # PyTorch's exporter takes three times as long over it
     _fold_norms_after(folded)
     for name, module in list(folded.backbone.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):

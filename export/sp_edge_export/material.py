@@ -16,13 +16,11 @@ from sp_edge_export.probe import probe_pictures
 
 
 class Material(Protocol):
-    """Pictures first; the rest is asked for once the graphs have passed.
+    """Pictures first; the rest is asked for once the graphs have passed."""
 
-    Attributes:
-        origin: of the pictures that the network has learned from, in words, for the card.
-    """
-
-    origin: str
+    @property
+    def origin(self) -> str:
+        """Of the pictures that the network has learned from, in words, for the card."""
 
     @property
     def pictures(self) -> PictureSet:
@@ -41,8 +39,12 @@ class OfDataSet:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        base = len(checkpoint.classes.get("train", ()))
-        self.origin = f"{checkpoint.settings.data.source}, {base} base classes"
+
+    @property
+    def origin(self) -> str:
+        """The data set, and how many of its classes."""
+        base = len(self._checkpoint.classes.get("train", ()))
+        return f"{self._checkpoint.settings.data.source}, {base} base classes"
 
     @cached_property
     def pictures(self) -> PictureSet:

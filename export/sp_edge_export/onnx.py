@@ -17,6 +17,7 @@ from sp_edge.bundle.manifest import OUTPUTS, SCORES
 from sp_edge.errors import ExportError
 from sp_edge.model import PromptedNetwork, PromptedPlaces
 from sp_edge_export.fold import fold
+from sp_edge_export.part import part_for
 from sp_edge_export.tracing import drop_notes, exporter_errors, run_exporter
 
 # 20 has Gelu as one operator, which ONNX Runtime computes faster than the five that 19 spells it with (it does not fuse
@@ -24,18 +25,6 @@ from sp_edge_export.tracing import drop_notes, exporter_errors, run_exporter
 OPSETS = (20, 19)
 # With a batch of 1 the exporter takes N for a constant, silently or at run time.
 EXAMPLE_BATCH = 2
-
-
-class QueryGraph(nn.Module):
-    """uint8 pictures to features, without prompt."""
-
-    def __init__(self, network: PromptedNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) RGB -> float32 (N, D)."""
-        return self.network(self.network.normalise(image))
 
 
 class SupportGraph(nn.Module):
@@ -73,6 +62,8 @@ def export_graphs(
 ) -> dict[str, Path]:
     """Writes `query.onnx` and `support.onnx` in float32, with a batch of any size.
 
+    The query graph is the part of the support graph that gives `plain`: the network is traced once.
+
     Convolutions are named after their layers, such as 'backbone.stage2.0.attn.qkv'. The files say nothing of the machine
     that wrote them. Other values are named as the exporter counts them, which a bundle's identity does not heed.
 
@@ -90,13 +81,16 @@ def export_graphs(
     image = torch.randint(0, 256, (EXAMPLE_BATCH, image_size, image_size, 3), dtype=torch.uint8)
     prompt = torch.randn(EXAMPLE_BATCH, prompt_dim)
     files = {"query": folder / "query.onnx", "support": folder / "support.onnx"}
-    _export(QueryGraph(folded), {"image": image}, OUTPUTS["query"], files["query"], opset)
     outputs = (*OUTPUTS["support"], *((SCORES,) if isinstance(folded, PromptedPlaces) else ()))
-    _export(SupportGraph(folded), {"image": image, "prompt": prompt}, outputs, files["support"], opset)
+    support = _export(SupportGraph(folded), {"image": image, "prompt": prompt}, outputs, files["support"], opset)
+    (feature,) = OUTPUTS["query"]
+    query = part_for(support, "plain", called=feature)
+    onnx.checker.check_model(query, full_check=True)
+    onnx.save(query, files["query"])
     return files
 
 
-def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], file: Path, opset: int) -> None:
+def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], file: Path, opset: int) -> onnx.ModelProto:
     batch = torch.export.Dim("N", min=1)
     with exporter_errors(file.name):
         run_exporter(module.eval(), inputs, outputs, {0: batch}, opset).save(file)
@@ -114,6 +108,7 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]
             expected=f"opset {opset}, dynamic batch",
             got=f"opset {given}, fixed batch in {fixed}",
         )
+    return model
 
 
 def _name_convolutions(model: onnx.ModelProto) -> None:

@@ -19,6 +19,7 @@ from sp_edge.cli.doctor import doctor
 from sp_edge.cli.enroll import enroll
 from sp_edge.cli.importing import import_
 from sp_edge.cli.prompts import prompts
+from sp_edge.cli.ready import ready
 from sp_edge.cli.ship import export, verify
 from sp_edge.cli.stream import stream
 from sp_edge.cli.train import evaluate, train
@@ -29,7 +30,14 @@ from sp_edge.cli.train import evaluate, train
 def cli() -> None:
     """Teach a camera new classes, each with a name and one to five pictures.
 
-    Use the commands in this order. Each takes the newest run in runs/ unless you name another:
+    Begin with a model that has seen photographs. It is made once, and needs no training:
+
+    \b
+      sp-edge enroll --name mug a.jpg b.jpg  teaches a class
+      sp-edge stream 0                       recognizes what a camera shows
+      sp-edge ready                          makes its bundle, to copy to a device
+
+    Or train your own, in this order. Each command takes the newest run in runs/ unless you name another:
 
     \b
       sp-edge train --data pictures          trains a checkpoint on your pictures
@@ -45,6 +53,7 @@ def cli() -> None:
 
 for command in (
     demo,
+    ready,
     data,
     train,
     import_,

@@ -1,4 +1,4 @@
-"""What the arguments of a command name, and what is taken where they name nothing: the parts of the newest run."""
+"""What the arguments of a command name, and what is taken where they name nothing: the newest run's, or the ready bundle."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from sp_edge import runs
+from sp_edge.cli.default import default_bundle, is_default
 from sp_edge.errors import BankError, BundleError, CheckpointError, SettingsError
 
 if TYPE_CHECKING:
@@ -48,14 +49,25 @@ def refuse_idle(context: click.Context, names: Iterable[str], where: str, instea
 
 
 def split_bundle(arguments: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
-    """Takes the bundle off the front of the arguments, or finds the newest run's."""
+    """Takes the bundle off the front of the arguments; else the newest run's, or where no run trained anything the ready one.
+
+    Raises:
+        BundleError: a run was trained and not exported, or the ready bundle cannot be made here.
+    """
     if arguments and means_bundle(arguments[0]):
         return arguments[0], arguments[1:]
-    return runs.newest(runs.BUNDLE, BundleError), arguments
+    if runs.has(runs.BUNDLE) or runs.has(runs.CHECKPOINT):
+        return runs.newest(runs.BUNDLE, BundleError), arguments
+    return default_bundle(), arguments
 
 
 def bank_beside(bundle: Path) -> Path:
-    """Where a bundle's bank is kept unless told otherwise; never inside the bundle, which an export replaces."""
+    """Where a bundle's bank is kept unless told otherwise; never inside the bundle, which an export replaces.
+
+    That of the ready bundle, which lies in the user's cache, is kept in the current folder.
+    """
+    if is_default(bundle):
+        return Path(runs.BANK)
     return bundle.resolve().parent / runs.BANK if bundle.name in ("", "..") else bundle.parent / runs.BANK
 
 

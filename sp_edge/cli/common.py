@@ -38,7 +38,10 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if any((param.metavar or "").startswith("[BUNDLE]") for param in self.params if isinstance(param, click.Argument)):
-            self.epilog = "BUNDLE is a folder that `sp-edge export` wrote, such as model.spedge.  [default: the newest run's]"
+            self.epilog = (
+                "BUNDLE is a folder that `sp-edge export` or `sp-edge ready` wrote, such as model.spedge.  "
+                "[default: the newest run's, or without a run the ready-made model, which is made once]"
+            )
         self.params.append(
             click.Option(["--debug"], is_flag=True, expose_value=False, callback=_keep_debug, help="Show tracebacks of errors.")
         )

@@ -74,7 +74,7 @@ def prompts(
     from sp_edge.files import write_json
     from sp_edge.prompts.descriptions import clean_sentence, read_descriptions
 
-    every = [*names, *_names_in(names_file)]
+    every = [*names, *names_in(names_file)]
     descriptions = read_descriptions(described) if described else {}
     if described and not every:
         every = list(descriptions)
@@ -104,7 +104,8 @@ def prompts(
         write_json(json_file, {"text": made.text.to_json(), "classes": rows})
 
 
-def _names_in(file: Path | None) -> list[str]:
+def names_in(file: Path | None) -> list[str]:
+    """The names in a text file, one a line; none where there is no file."""
     if file is None:
         return []
     try:

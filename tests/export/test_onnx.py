@@ -291,7 +291,7 @@ def test_what_cannot_be_traced_is_an_export_error(
         raise RuntimeError("no such operator")
 
     monkeypatch.setattr(torch.onnx, "export", refuse)
-    with pytest.raises(ExportError, match=r"cannot export query\.onnx[\s\S]*RuntimeError: no such operator"):
+    with pytest.raises(ExportError, match=r"cannot export support\.onnx[\s\S]*RuntimeError: no such operator"):
         export_graphs(build_small(), 64, 16, tmp_path)
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: None)
     with pytest.raises(ExportError, match="returned nothing"):

