@@ -133,6 +133,32 @@ def test_without_names_easyfsls_evaluate_sees_a_prototypical_network(
     assert accuracy == pytest.approx(found.scores["without prompts"][2, "all"].mean(), abs=1.01 / 64)
 
 
+def test_a_ready_networks_weighed_places_run_through_it_with_names_and_without(
+    table: PromptTable, pictures: PictureSet
+) -> None:
+    changes: dict[str, Any] = {"mean": (127.5,) * 3, "std": (127.5,) * 3, "place_evidence": -1.0, "text_prototype": True}
+    torch.manual_seed(0)
+    network = build_network(ModelSettings("timm:resnet10t", 64, "spatial", "last", **changes), 8).eval()
+    network.text_share = 0.5
+    dataset = Pictures(pictures)
+    dataset.images = network.normalise(torch.from_numpy(pictures.images))
+    sampler = OurEpisodes(dataset, pictures.labels, n_way=4, n_shot=1, n_query=2, n_tasks=10)
+    model = SemanticPromptNetworks(network, prompts=table)
+    found = evaluate(
+        network,
+        pictures,
+        class_prompts(network, pictures, table),
+        EvalSettings(n_way=4, n_shot=(1,), n_query=2, episodes=10),
+    ).scores
+    for name, episodes in {
+        "with prompts": NamedEpisodes(loader(dataset, sampler), model, NAMES),
+        "without prompts": loader(dataset, sampler),
+    }.items():
+        accuracy = easyfsl_evaluate(model, episodes, device="cpu", use_tqdm=False)
+        assert accuracy == pytest.approx(found[name][1, "all"].mean(), abs=1.01 / 80)
+    assert abs(found["with prompts"][1, "all"].mean() - found["without prompts"][1, "all"].mean()) > 2 / 80
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_easyfsls_wrapped_data_sets_and_our_sampler_go_together(
     network: PromptedNetwork, table: PromptTable, pictures: PictureSet, workers: int, monkeypatch: pytest.MonkeyPatch

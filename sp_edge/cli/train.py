@@ -58,7 +58,7 @@ def train(
         begun = Begun.read(resume)
         settings, init = begun.settings, None if begun.init is None else Path(begun.init)
     else:
-        settings = Settings.load(*recipe_and_overrides(recipe, overrides, data=data, root=root, imgsz=imgsz))
+        settings = Settings.load(*recipe_and_overrides(recipe, overrides, data=data, root=root, imgsz=imgsz, init=init))
         if settings.data.source == "scenes" and data is None:
             click.echo("no --data: training on the scenes that sp-edge draws itself")
     from sp_edge.training.accelerator import make_accelerator, new_run

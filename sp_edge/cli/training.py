@@ -42,15 +42,22 @@ training_options = together(
     click.option(
         "--init",
         type=PATH,
-        metavar="FILE|timm",
-        help="Start from the backbone of this checkpoint, or of timm, and skip pre-training.",
+        metavar="FILE|ready|timm/NAME|timm",
+        help="Start from this checkpoint or ready-made network and skip pre-training. A ready-made network brings its model, "
+        "picture size and preprocessing with it; timm gives weights for the model of the settings.",
     ),
     training_device,
 )
 
 
 def recipe_and_overrides(
-    recipe: str | None, overrides: Sequence[str], *, data: str | None, root: str | None, imgsz: int | None = None
+    recipe: str | None,
+    overrides: Sequence[str],
+    *,
+    data: str | None,
+    root: str | None,
+    imgsz: int | None = None,
+    init: Path | None = None,
 ) -> tuple[str, list[str]]:
     """What `Settings.load` takes, from a command's options.
 
@@ -58,6 +65,7 @@ def recipe_and_overrides(
         recipe: as given; by default scenes, or folder where another data set is named.
         overrides: of `--set`.
         data, root, imgsz: of the options of these names, which stand for settings.
+        init: of the option of this name, whose network may bring settings; `--set` and the other options come after them.
 
     Raises:
         SettingsError: an option and `--set` name the same setting, or what `Settings.load` refuses.
@@ -72,6 +80,10 @@ def recipe_and_overrides(
             if setting in named:
                 raise SettingsError(f"{option} and --set {setting} say the same thing twice", expected="one of them")
             every.append(f"{setting}={json.dumps(value, ensure_ascii=False)}")  # a JSON text or number is TOML's, too
+    if init is not None:
+        from sp_edge.training.start import settings_of
+
+        every = [*settings_of(init), *every]
     if recipe is None:
         recipe = "scenes" if Settings.load("scenes", every).data.source == "scenes" else "folder"
     return recipe, every

@@ -17,10 +17,9 @@ from sp_edge import runs
 from sp_edge.accuracy import Difference
 from sp_edge.data import sets
 from sp_edge.data.pictures import PictureSet
-from sp_edge.errors import CheckpointError, SettingsError
+from sp_edge.errors import SettingsError
 from sp_edge.files import remove_leftovers
-from sp_edge.model import PromptedNetwork, build_network
-from sp_edge.model.pretrained import load_timm_weights, seen_classes
+from sp_edge.model import PromptedNetwork, PromptedPlaces, build_network
 from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.begun import Begun
 from sp_edge.settings.settings import Settings
@@ -29,7 +28,9 @@ from sp_edge.training.accelerator import Share, make_accelerator
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, evaluate, sample
 from sp_edge.training.loop import StageLog
+from sp_edge.training.places import fit_places
 from sp_edge.training.pretrain import base_batches, pretrain
+from sp_edge.training.start import start_from
 from sp_edge.training.strength import choose_strength
 from sp_edge.training.text_prototype import check_classes, fit_text_prototype
 from sp_edge.training.tune import base_episodes, tune
@@ -52,8 +53,8 @@ def train(
     Args:
         folder: of the run; it gets settings.json, pretrained.safetensors and checkpoint.safetensors.
         device: auto, cpu or cuda.
-        init: a checkpoint whose backbone to start from, instead of pre-training; the name 'timm' alone stands for the
-            weights that timm publishes.
+        init: what to start from instead of pre-training (`sp_edge.training.start`): a checkpoint; 'ready', 'timm/NAME' or
+            another ready-made network's name; or 'timm' for the weights that timm publishes for the settings' backbone.
         load: gives the pictures of 'train' or 'val', where they may have been read already.
         prompts: of every class of the data set, where they have been made already.
 
@@ -81,7 +82,7 @@ def train(
     network = build_network(settings.model, table.text.dim)
     _check_stages(network, pictures, settings, Share.of(accelerator), pretrains=init is None)
     if init is not None:
-        _start_from(network, init, settings)
+        start_from(network, init, settings, table)
     validation = _validation(network, settings, load)
     measure = _measure(network, validation, table, settings, accelerator)
     if main:
@@ -96,15 +97,14 @@ def train(
         record |= stored.record
     else:
         log = pretrain(network, pictures, settings, folder=folder, accelerator=accelerator)
-        record["pretrain"] = dataclasses.asdict(log)
-        _check(network, log, pictures)
+        record["pretrain"] = _sound(network, log, pictures)
         if main:
             Checkpoint(network, settings, table, "pretrained", classes, record).save(pretrained)
     if main:
         _drop_state(folder, "pretrain")
+    _fit(network, pictures, table)
     log = tune(network, pictures, table, settings, folder=folder, accelerator=accelerator, measure=measure)
-    _check(network, log, pictures)
-    record["tune"] = dataclasses.asdict(log)
+    record["tune"] = _sound(network, log, pictures)
     if not main:
         accelerator.wait_for_everyone()  # the first process chooses and writes
         return Checkpoint.load(folder / runs.CHECKPOINT)
@@ -114,6 +114,13 @@ def train(
     _drop_state(folder, "tune")
     accelerator.wait_for_everyone()
     return checkpoint
+
+
+def _fit(network: PromptedNetwork, pictures: PictureSet, table: PromptTable) -> None:
+    """Fits names to places where the network weighs these and nothing has been fitted before."""
+    if isinstance(network, PromptedPlaces) and not network.prompt.fitted:
+        fit = fit_places(network, pictures, table)
+        _log.info(f"names explain {100 * fit.explained:.0f} % of where classes lie that they were not fitted on")
 
 
 def _check_stages(network: PromptedNetwork, pictures: PictureSet, settings: Settings, share: Share, *, pretrains: bool) -> None:
@@ -126,7 +133,7 @@ def _check_stages(network: PromptedNetwork, pictures: PictureSet, settings: Sett
     if pretrains:
         base_batches(pictures, settings, share)
     base_episodes(pictures, settings, share)
-    if network.text_prototype is not None:
+    if network.text_prototype is not None or isinstance(network, PromptedPlaces):
         check_classes(len(np.unique(pictures.labels)))
 
 
@@ -240,30 +247,17 @@ def _check_folder(folder: Path, run: Begun) -> str:
     return ""
 
 
-def _start_from(network: PromptedNetwork, init: Path, settings: Settings) -> None:
-    """Takes over a checkpoint's backbone, and its prompt where both have one of the same form; or timm's backbone."""
-    if init == Path("timm"):
-        _log.info(f"starting from timm's {load_timm_weights(network.backbone, settings.model.backbone)}")
-        if warning := seen_classes(settings.data.source):
-            _log.warning(warning)
-        return
-    weights = Checkpoint.load(init).network.state_dict()
-    own = network.state_dict()
-    unfit = [n for n in own if n.startswith("backbone.") and (n not in weights or weights[n].shape != own[n].shape)]
-    if unfit:
-        raise CheckpointError(
-            f"{init} has another backbone",
-            expected="the network of these settings",
-            got=f"{len(unfit)} tensors differ, such as {unfit[0]}",
-        )
-    network.load_state_dict({n: weights[n] if n in weights and weights[n].shape == v.shape else v for n, v in own.items()})
+def _sound(network: PromptedNetwork, log: StageLog, pictures: PictureSet) -> dict[str, Any]:
+    """What a checkpoint records of a stage.
 
-
-def _check(network: PromptedNetwork, log: StageLog, pictures: PictureSet) -> None:
+    Raises:
+        SettingsError: it diverged.
+    """
     if not all(torch.isfinite(value).all() for value in network.state_dict().values()) or not np.isfinite(log.loss):
         raise SettingsError(
             f"training on {len(pictures):,} pictures diverged", expected="finite weights", next_step="lower the lr"
         )
+    return dataclasses.asdict(log)
 
 
 def _state_name(stage: str) -> str:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError
-from sp_edge.matching.decide import class_sums
+from sp_edge.matching.decide import class_sums, unit
 from sp_edge.model import PromptedNetwork
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable
@@ -43,8 +42,43 @@ class TextFit:
     explained: float
 
 
+@dataclass(frozen=True, eq=False)
+class BaseClasses:
+    """What a network and the prompts make of the base classes.
+
+    Attributes:
+        rows: int64 (n,), the pictures that were looked at: of each class, at most the first 64.
+        features: float32 (n, D), without prompts.
+        means: float64 (C, D), of each class's features.
+        text: float32 (C, T), of each class's name.
+    """
+
+    rows: NDArray[np.int64]
+    features: NDArray[np.float32]
+    means: NDArray[np.float64]
+    text: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable) -> BaseClasses:
+        """Encodes the pictures.
+
+        Raises:
+            DataError: a feature is not finite.
+        """
+        rows = np.concatenate([np.flatnonzero(pictures.labels == label)[:PER_CLASS] for label in np.unique(pictures.labels)])
+        features = encode(network, pictures.images[rows], None).query
+        if not np.isfinite(features).all():
+            raise DataError("the network's features are not finite", expected="numbers", next_step="lower the lr of training")
+        present, index = np.unique(pictures.labels[rows], return_inverse=True)
+        means = class_sums(features, index, len(present)) / np.bincount(index)[:, None]
+        return cls(rows, features, means, prompts.select([pictures.class_names[label] for label in present]))
+
+
 def fit_text_prototype(network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable) -> TextFit:
     """Sets the weights of `network.text_prototype`, in closed form, and `network.familiarity`.
+
+    The linear form is fitted to the classes' mean features. The directional one is fitted to their directions from the mean
+    m of features of length one; its reach is how far they are from m on average.
 
     Args:
         network: one with a text prototype; otherwise as training left it, and left so.
@@ -55,21 +89,21 @@ def fit_text_prototype(network: PromptedNetwork, pictures: PictureSet, prompts: 
         DataError: fewer than three classes, or a feature is not finite.
     """
     assert network.text_prototype is not None  # noqa: S101 - the caller's, not the user's mistake
-    rows = np.concatenate([np.flatnonzero(pictures.labels == label)[:PER_CLASS] for label in np.unique(pictures.labels)])
-    labels = pictures.labels[rows]
-    features = encode(network, pictures.images[rows], None).query
-    if not np.isfinite(features).all():
-        raise DataError("the network's features are not finite", expected="numbers", next_step="lower the lr of training")
-    present, index = np.unique(labels, return_inverse=True)
-    means = class_sums(features, index, len(present)) / np.bincount(index)[:, None]
-    names = [pictures.class_names[label] for label in present]
-    text = prompts.select(names)
-    weight, bias, fit = fit_ridge(text.astype(np.float64), means)
-    layer: nn.Linear = network.text_prototype
+    base, layer = BaseClasses.of(network, pictures, prompts), network.text_prototype
+    text = base.text.astype(np.float64)
     with torch.no_grad():
+        if layer.mean is None:
+            weight, bias, fit = fit_ridge(text, base.means)
+        else:
+            directions = unit(base.means)
+            mean = directions.mean(axis=0)
+            weight, bias, fit = fit_ridge(text, directions - mean)
+            layer.mean.copy_(torch.from_numpy(mean))
+            layer.reach.fill_(float(np.linalg.norm(directions - mean, axis=1).mean()))
+            layer.length.fill_(float(np.linalg.norm(base.features, axis=1).mean()))
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))
-    network.familiarity = Familiarity.of(text)
+    network.familiarity = Familiarity.of(base.text)
     return fit
 
 

@@ -17,7 +17,7 @@ from sp_edge import runs
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, DataError, SettingsError
 from sp_edge.settings.settings import Settings
-from sp_edge.training import loop
+from sp_edge.training import loop, start
 from sp_edge.training import run as run_module
 from sp_edge.training import tune as training_tune
 from sp_edge.training.checkpoint import Checkpoint
@@ -563,6 +563,7 @@ def test_a_start_without_these_prompts_gives_the_backbone(quick: Quick, tmp_path
         {"backbone": "timm:resnet10t", "interaction": "channel", "layer": "last"},
         {"backbone": "timm:vit_tiny_patch16_224", "interaction": "none"},
         {"layer": "2-1", "projector": "mlp", "drop_path": 0.1},
+        {"backbone": "timm:resnet10t", "interaction": "spatial", "layer": "last", "text_prototype": True},
     ],
     ids=str,
 )
@@ -582,8 +583,8 @@ def test_a_run_can_start_from_timms_weights(
         backbone.pos_embed3.data.fill_(0.25)
         return f"{name}.in1k"
 
-    monkeypatch.setattr(run_module, "load_timm_weights", load)
-    monkeypatch.setattr(run_module, "seen_classes", lambda source: f"{Path(source).name} was seen")
+    monkeypatch.setattr(start, "load_timm_weights", load)
+    monkeypatch.setattr(start, "seen_classes", lambda source: f"{Path(source).name} was seen")
     settings = quick(tune={"steps": 1, "lr": 0.0})
     checkpoint = go(settings, tmp_path / "run", init=Path("timm"))
     assert (checkpoint.network.backbone.pos_embed3 == 0.25).all()

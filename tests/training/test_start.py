@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sp_edge import runs
+from sp_edge.data import sets
+from sp_edge.errors import CheckpointError
+from sp_edge.model import PromptedPlaces, build_network
+from sp_edge.model.ready.weights import ReadyWeights
+from sp_edge.settings.settings import Settings
+from sp_edge.training import places, run, start
+from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.evaluate import evaluate_checkpoint
+from sp_edge.training.run import train
+from sp_edge.training.start import ready_model, settings_of
+
+Quick = Callable[..., Settings]
+PLACED = {"backbone": "timm:resnet10t", "interaction": "spatial", "layer": "last", "text_prototype": True}
+STILL = {"steps": 1, "lr": 0.0, "prompt_lr": 1e-30, "channel_lr": 0.0}
+
+
+@pytest.fixture
+def ready(monkeypatch: pytest.MonkeyPatch) -> ReadyWeights:
+    """Stands for any ready-made network."""
+    torch.manual_seed(1)
+    network = build_network(dataclasses.replace(Settings().model, backbone="timm:resnet10t", interaction="none"), 4)
+    weights = ReadyWeights(
+        "timm/resnet10t", "resnet10t", network.backbone.state_dict(), 64, 0.875, "bicubic", (127.5,) * 3, (120.0,) * 3,
+        None, "here", "MIT",
+    )  # fmt: skip
+    monkeypatch.setattr(start, "find_weights", lambda _model: weights)
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("init", "model"),
+    [
+        ("ready", "efficientnet_lite0"),
+        ("efficientnet_lite1", "efficientnet_lite1"),
+        ("timm/resnet10t.c3_in1k", "timm/resnet10t.c3_in1k"),
+        ("timm", None),
+        ("runs/1/checkpoint.safetensors", None),
+    ],
+)
+def test_a_start_may_name_a_ready_made_network(init: str, model: str | None) -> None:
+    assert ready_model(Path(init)) == model
+
+
+def test_a_ready_made_network_brings_its_settings(ready: ReadyWeights) -> None:
+    settings = Settings.load("folder", [*settings_of(Path("timm/resnet10t")), "model.image_size=96", "data.source=x"])
+    model, data = settings.model, settings.data
+    assert (model.backbone, model.interaction, model.prompt_at) == ("timm:resnet10t", "spatial", None)
+    assert model.image_size == 96, "what is asked for expressly comes after"
+    assert (model.mean, model.std) == (ready.mean, ready.std)
+    assert (data.interpolation, data.resize_ratio) == ("bicubic", 1 / 0.875)
+    assert settings_of(Path("timm")) == []
+
+
+def test_names_are_fitted_before_a_ready_made_network_is_tuned(quick: Quick, tmp_path: Path, ready: ReadyWeights) -> None:
+    settings = quick(model=PLACED, tune=STILL)
+    checkpoint = train(settings, tmp_path / "run", device="cpu", init=Path("timm/resnet10t"))
+    network = checkpoint.network
+    assert isinstance(network, PromptedPlaces)
+    for name, value in ready.weights.items():
+        if "running" not in name and "tracked" not in name:
+            assert torch.equal(network.backbone.state_dict()[name], value)
+    assert network.prompt.fitted
+    assert network.familiarity is not None
+    # A run can start from it, too, with its settings and what has been fitted.
+    first = tmp_path / "run" / runs.CHECKPOINT
+    again = Settings.load("folder", [*settings_of(first), "data.source=x"])
+    for name in ("backbone", "interaction", "layer", "mean", "std", "place_threshold", "image_size"):
+        assert getattr(again.model, name) == getattr(settings.model, name)
+    second = train(settings, tmp_path / "second", device="cpu", init=first)
+    for name, value in second.network.prompt.state_dict().items():  # type: ignore[union-attr]
+        torch.testing.assert_close(value, network.prompt.state_dict()[name], rtol=1e-5, atol=1e-20)
+    pictures = sets.load_split(settings, "test")
+    protocol = dataclasses.replace(settings.eval, n_way=3, n_query=2, n_shot=(1,), episodes=20)
+    assert "with prompts" in evaluate_checkpoint(Checkpoint.load(first), pictures, protocol).rows()
+
+
+def test_directions_fitted_to_other_text_vectors_are_not_taken(quick: Quick, tmp_path: Path, ready: ReadyWeights) -> None:
+    settings = quick(model=PLACED, tune=STILL)
+    first = train(settings, tmp_path / "run", device="cpu", init=Path("timm/resnet10t"))
+    network, table = build_network(settings.model, first.prompts.text.dim), first.prompts
+    file = tmp_path / "run" / runs.CHECKPOINT
+    start.start_from(network, file, settings, dataclasses.replace(table, text=dataclasses.replace(table.text, norm=5.0)))
+    assert isinstance(network, PromptedPlaces)
+    assert not network.prompt.fitted
+    start.start_from(network, file, settings, table)
+    assert network.prompt.fitted
+
+
+def test_weights_of_another_network_are_refused(quick: Quick, tmp_path: Path, ready: ReadyWeights) -> None:
+    with pytest.raises(CheckpointError, match="are the weights of another network"):
+        train(quick(), tmp_path / "run", device="cpu", init=Path("timm/resnet10t"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_closed_form_finds_where_names_lie(quick: Quick) -> None:
+    """Scores of places have mean 0 and deviation 1 over the pictures that they were fitted on, for every name."""
+    settings = quick(model=PLACED)
+    pictures = sets.load_split(settings, "train")
+    table = run.prompt_table(pictures.class_names, settings.text)
+    torch.manual_seed(0)
+    network = build_network(settings.model, table.text.dim).eval()
+    assert isinstance(network, PromptedPlaces)
+    fit = places.fit_places(network, pictures, table)
+    assert fit.classes == len(pictures.class_names)
+    with torch.no_grad():
+        tokens = network.begin(network.normalise(torch.from_numpy(pictures.images)))
+        for vector in torch.from_numpy(table.select(pictures.class_names)):
+            scores = network.scores(tokens, vector.expand(len(tokens), -1)).numpy()
+            assert abs(scores.mean()) < 0.05
+            assert scores.std() == pytest.approx(1, abs=0.1)
+    assert np.isfinite(scores).all()
