@@ -15,6 +15,8 @@ _log = logging.getLogger(__name__)
 PAIRS = 20_000  # of pictures, or of pictures and names, of each kind
 BANKS = 300
 WAYS = (2, 3, 5, 8, 12, 20)  # classes of a simulated bank, or half of those that there are
+ASKED = 50  # pictures of other classes, of each bank
+ACCEPTED = 0.1  # share of them that may be taken for a name
 LEAST = 0.1  # weight of a cosine in the log-odds, below which it tells nothing
 
 Rows = NDArray[np.int64]
@@ -27,8 +29,9 @@ def fit_by_name(
     """Fits the scale of cosines to what names say, and the threshold of classes of the name alone.
 
     Two logistic regressions tell, of a cosine, whether two pictures are of one class, and whether a picture is of a name's
-    class. The scale makes their log-odds the same. The threshold is the cosine on it at which, in simulated banks of names
-    alone, a picture of one of their classes is as likely as another picture.
+    class. The scale makes their log-odds the same. The threshold is the cosine on it that, in simulated banks of names
+    alone, nine of ten pictures of other classes stay below: names tell less than pictures, and where they tell little, what is
+    not meant must not be taken for them.
 
     Args:
         features: float32 (n, D) raw query features of pictures of classes that nothing was fitted on.
@@ -54,17 +57,14 @@ def fit_by_name(
         return None
     scale, offset = of_names / weight, (intercept_of_names - intercept) / weight
     cosines = np.clip(offset + scale * (seen @ said.T), -1, 1)
-    best, taught = [], []
+    foreign = []
     for _ in range(BANKS):
         order = rng.permutation(present)
         known = order[: min(int(rng.choice(WAYS)), len(order) // 2)]
-        own, strangers = (rng.permutation(np.flatnonzero(np.isin(labels, known, invert=out))) for out in (False, True))
-        asked = min(len(own), len(strangers), 50)
-        best.append(cosines[np.concatenate([own[:asked], strangers[:asked]])][:, known].max(axis=1))
-        taught.append(np.repeat([True, False], asked))
-    steepness, start = _odds(np.concatenate(best), np.concatenate(taught))
-    threshold = -start / steepness if steepness >= LEAST else 1.0
-    return ByName(float(offset), float(scale), float(np.clip(threshold, -1, 1)))
+        strangers = rng.permutation(np.flatnonzero(~np.isin(labels, known)))[:ASKED]
+        foreign.append(cosines[strangers][:, known].max(axis=1))
+    threshold = float(np.quantile(np.concatenate(foreign), 1 - ACCEPTED))
+    return ByName(float(offset), float(scale), threshold)
 
 
 def _pairs(

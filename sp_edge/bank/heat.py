@@ -9,7 +9,7 @@ from PIL import Image
 from sp_edge.matching.decide import Floats
 
 FULL = 4.0  # score from which a place is shown as it is; at 0, the score of a usual place, it is dark
-DARK = 0.3  # brightness of the rest
+DARK = 0.4  # brightness of the rest
 
 
 def heat_picture(image_rgb: NDArray[np.uint8], scores: Floats) -> NDArray[np.uint8]:

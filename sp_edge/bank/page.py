@@ -102,7 +102,7 @@ def _shown(picture: str, look: Mapping[str, Any] | None) -> str:
     if look is None:
         return shot
     heat = f'<img src="{quote(look["picture"])}" alt="where its name is">'
-    return f"<figure>{shot}{heat}<figcaption>{look['evidence']:.1f}</figcaption></figure>"
+    return f"<figure>{shot}{heat}<figcaption>name: {look['evidence']:.1f}</figcaption></figure>"
 
 
 def _page(described: dict[str, Any]) -> str:
@@ -118,11 +118,12 @@ def _page(described: dict[str, Any]) -> str:
         sections.append(f"<h2>{html.escape(entry['name'])}</h2>{said}<p>{numbers}</p><div>{pictures}</div>")
     head = (
         '<!doctype html><meta charset="utf-8"><title>Taught classes</title>'
-        "<style>body{font-family:sans-serif;margin:2em}img{height:96px;margin:0 4px 4px 0}"
+        "<style>body{font-family:sans-serif;margin:2em}img{height:120px;margin:0 4px 4px 0}"
         "h2{margin-bottom:0}p{margin:4px 0}figure{display:inline-block;margin:4px 12px 4px 0}"
         "figcaption{font-size:small}</style>"
     )
-    counted = f"{len(described['classes'])} classes, version {described['version']}, bundle {described['fingerprint'][:12]}"
+    classes = sum(entry["not"] is None for entry in described["classes"])
+    counted = f"{classes} classes, version {described['version']}, bundle {described['fingerprint'][:12]}"
     told = ""
     if any(entry["looks"] for entry in described["classes"]):
         told = (

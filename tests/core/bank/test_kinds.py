@@ -247,6 +247,7 @@ def test_the_description_and_the_page_say_so(bundle: Bundle, tmp_path: Path) -> 
     assert "known by its name alone, threshold calibrated" in page
     assert "2 shots: what is nearest to them is unknown" in page
     assert page.count("<img") == 8
+    assert "<p>4 classes, version" in page
 
 
 KINDS = st.lists(st.sampled_from(["shot", "name", "not"]), min_size=1, max_size=12)

@@ -117,7 +117,7 @@ def test_a_second_picture_shows_where_the_name_is(bundle: Bundle, tmp_path: Path
     page.feed((tmp_path / "out" / "index.html").read_text("utf-8"))
     pairs = [(picture, look["picture"]) for c in classes for picture, look in zip(c["pictures"], c["looks"], strict=True)]
     assert page.sources == [name for pair in pairs for name in pair]
-    assert {"0.0", "5.0"} <= set(page.text)
+    assert {"name: 0.0", "name: 5.0"} <= set(page.text)
     assert "Below 1, nothing in the picture looks like the name." in " ".join(page.text)
     for (_, name), shot in ((pairs[0], 0), (pairs[-1], 5)):
         shown = np.asarray(Image.open(tmp_path / "out" / name))
