@@ -1,4 +1,4 @@
-"""The whole product in one command: draw, train, measure, export, teach, stream, report."""
+"""The whole product in one command: photographs without training; then draw, train, measure, export, teach, stream, report."""
 
 from sp_edge.demo.run import run_demo
 

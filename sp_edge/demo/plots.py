@@ -1,11 +1,9 @@
-"""Makes the drawn elements of the report's page: pictures, heat maps of attention, bars of accuracy."""
+"""Draws what the report's page shows: heat maps of attention, bars of accuracy."""
 
 from __future__ import annotations
 
-import base64
-import html
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -16,7 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-Picture = NDArray[np.uint8]
+from sp_edge.bank.heat import FULL
+from sp_edge.demo.elements import Html, Picture, figure, join, percent, picture, tag
+from sp_edge_runtime.teaching import Look
+
 Map = NDArray[np.float32]
 
 # What is compared: the accuracies' keys, and what a reader is told of the first.
@@ -38,56 +39,6 @@ _BAR = 0.27  # of the distance between two groups
 _COLOURS = mpl.colormaps["inferno"]
 _COVER = 0.75  # of the picture under the brightest attention
 _HEAT_SIDE = 240  # least width of a heat map, pixels
-
-
-class Html(str):
-    """Text that is markup already; every other text is escaped."""
-
-    __slots__ = ()
-
-
-def tag(name: str, *content: str, **attributes: str | bool) -> Html:
-    """An element. Content that is not `Html` is escaped, as are attributes; `class_` stands for class."""
-    written = "".join(
-        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
-        for key, value in attributes.items()
-    )
-    if name == "img":
-        return Html(f"<{name}{written}>")
-    return Html(f"<{name}{written}>{join(content)}</{name}>")
-
-
-def join(parts: Iterable[str]) -> Html:
-    """Parts one after another, escaped where they are not `Html`."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
-
-
-def percent(share: float) -> str:
-    """As in '74.1 %'."""
-    return f"{100 * share:.1f} %"
-
-
-def data_uri(content: bytes, media_type: str) -> str:
-    """Bytes as a URI that carries them."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-
-
-def picture_uri(image: Picture) -> str:
-    """A picture, uint8 (H, W, 3) RGB, as a JPEG data URI."""
-    content = io.BytesIO()
-    Image.fromarray(image).save(content, "JPEG", quality=90, subsampling=0)
-    return data_uri(content.getvalue(), "image/jpeg")
-
-
-def picture(image: Picture, alt: str) -> Html:
-    """A picture, uint8 (H, W, 3) RGB, as an `<img>` that carries it; `alt` says what it shows."""
-    size = {"width": str(image.shape[1]), "height": str(image.shape[0])}
-    return tag("img", src=picture_uri(image), alt=alt, **size)
-
-
-def figure(image: Picture, caption: str, alt: str) -> Html:
-    """A picture with a line below it."""
-    return tag("figure", picture(image, alt), tag("figcaption", caption))
 
 
 def attention_maps(name: str, image: Picture, plain: Map, prompted: Map, token: Map) -> Html:
@@ -130,6 +81,17 @@ def heat_map(image: Picture, attention: Map, peak: float) -> Picture:
     cover = (_COVER * glow)[..., None]
     colour = np.asarray(_COLOURS(glow))[..., :3] * 255
     return np.clip(base * (1 - cover) + colour * cover, 0, 255).astype(np.uint8)
+
+
+def place_map(look: Look) -> Picture:
+    """Lays over a picture where its name was found: dark where places look as usual, brightest at the best place.
+
+    Where even the best one is below `FULL`, nothing is drawn brightest.
+
+    Returns:
+        As `heat_map`.
+    """
+    return heat_map(look.image_rgb, look.heat.clip(0), max(FULL, float(look.heat.max())))
 
 
 def heat_scale() -> Picture:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,10 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.demo import plots
-from sp_edge.demo.plots import GROUPS, ROWS, SHOTS, Html, Picture, figure, percent, picture, tag
+from sp_edge.demo import report_photographs as photographs
+from sp_edge.demo.elements import (
+    FilmFrame,
+    Html,
+    Picture,
+    answer,
+    details,
+    duration,
+    film,
+    percent,
+    picture,
+    pictures,
+    stream,
+    table,
+    tag,
+)
+from sp_edge.demo.plots import GROUPS, ROWS, SHOTS
+from sp_edge.demo.report_photographs import PhotographStory
 from sp_edge.files import write_bytes
-
-VIDEO_LIMIT = 10_000_000  # bytes of a video that the page carries
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,21 +73,6 @@ class AttentionPicture:
 
 
 @dataclass(frozen=True, eq=False)
-class FilmFrame:
-    """A frame of the stream.
-
-    Attributes:
-        image: uint8 (H, W, 3) RGB, with what was recognized drawn on it.
-        second: its time in the stream.
-        label: what it was recognized as.
-    """
-
-    image: Picture
-    second: float
-    label: str
-
-
-@dataclass(frozen=True, eq=False)
 class TaughtClass:
     """A class that the stream's recognizer was taught.
 
@@ -92,6 +91,7 @@ class Story:
 
     Attributes:
         summary: the content of summary.json, as `run_demo` returns it; accuracies are 0 to 1.
+        photographs: what it did with photographs; all else is of the drawn scenes.
         episode: one episode.
         attention: some support pictures with their attention.
         film: some frames of the stream, in order.
@@ -100,6 +100,7 @@ class Story:
     """
 
     summary: Mapping[str, Any]
+    photographs: PhotographStory
     episode: EpisodePictures
     attention: Sequence[AttentionPicture]
     film: Sequence[FilmFrame]
@@ -117,25 +118,30 @@ def write_report(path: Path, story: Story) -> None:
     names = story.episode.names
     chance = 100 / len(names)
     page = Template((resources.files("sp_edge.demo") / "report.html").read_text("utf-8")).substitute(
-        lead=_lead(summary["accuracy"], chance),
-        example=figure(story.episode.support[0], f"The name says which object is meant: {names[0]}.", "A cluttered picture"),
+        lead=photographs.lead(story.photographs),
+        example=photographs.example(story.photographs),
+        taught=photographs.taught(story.photographs),
+        pair=photographs.pair(story.photographs),
+        moving=photographs.moving(story.photographs),
+        trained=_lead(summary["accuracy"], chance),
         steps=_steps(story),
         bars=plots.accuracy_plot(summary["accuracy"], chance),
         accuracy=_accuracy_table(summary["accuracy"], len(names)),
-        support=_pictures(zip(names, story.episode.support, strict=True)),
+        support=pictures(zip(names, story.episode.support, strict=True)),
         score=_score(story.episode),
         queries=_queries(story.episode),
         attention=_attention(story.attention),
-        classes=_pictures((c.name, c.image) for c in story.classes),
-        stream=_stream(story),
-        film=_film(story.film),
+        classes=pictures((c.name, c.image) for c in story.classes),
+        stream=stream(summary["stream"], story.video, story.film),
+        film=film(story.film),
         parity=_parity_table(summary["parity"]["stages"]),
         machine=tag("p", f"{summary['machine']['processor']}, {summary['machine']['cores']} cores", class_="quiet"),
         stages=_stage_table(summary["stream"]["stages"]),
         seconds=_seconds_table(summary["seconds"]),
-        files=_details("Files", {key: summary[key] for key in ("checkpoint", "bundle", "bank", "video", "results")}),
-        settings=_details("Settings", summary["settings"]),
-        versions=_details("Versions", summary["versions"]),
+        files=details("Files", {key: summary[key] for key in ("checkpoint", "bundle", "bank", "video", "results")}),
+        photographs=photographs.sources(story.photographs),
+        settings=details("Settings", summary["settings"]),
+        versions=details("Versions", summary["versions"]),
     )
     write_bytes(path, page.encode())
 
@@ -201,19 +207,7 @@ def _accuracy_table(accuracy: Mapping[str, Any], way: int) -> Html:
         f"{way}-way accuracy in percent: mean of {episodes} episodes ± half the 95 % interval. "
         "Gain: with prompts less without, in brackets where the intervals overlap."
     )
-    return _table(caption, ("", *ROWS.values(), "gain"), rows)
-
-
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
-    """A table whose first column names the rows; it scrolls by itself where the screen is too narrow."""
-    header = tag("tr", *(tag("th", text, scope="col") if text else tag("td") for text in head))
-    body = (tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows)
-    whole = tag("table", tag("caption", caption), tag("thead", header), tag("tbody", *body))
-    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
-
-
-def _pictures(named: Iterable[tuple[str, Picture]]) -> Html:
-    return tag("div", *(figure(image, name, f"Support picture of {name}") for name, image in named), class_="grid five")
+    return table(caption, ("", *ROWS.values(), "gain"), rows)
 
 
 def _score(episode: EpisodePictures) -> Html:
@@ -229,7 +223,7 @@ def _queries(episode: EpisodePictures) -> Html:
     cards = []
     for image, truth, *said in zip(episode.queries, episode.truth, episode.with_prompts, episode.without_prompts, strict=True):
         lines = (
-            _said(how, episode.names[what], what == truth) for how, what in zip(("with prompts", "without"), said, strict=True)
+            answer(how, episode.names[what], what == truth) for how, what in zip(("with prompts", "without"), said, strict=True)
         )
         name = episode.names[truth]
         caption = tag("figcaption", tag("b", name), *lines)
@@ -237,55 +231,9 @@ def _queries(episode: EpisodePictures) -> Html:
     return tag("div", *cards, class_="grid")
 
 
-def _said(how: str, what: str, right: bool) -> Html:
-    word, mark = ("right", "✓") if right else ("wrong", "✗")
-    spoken = tag("span", f" ({word})", class_="unseen")
-    return tag(
-        "div",
-        tag("span", mark, class_="mark", aria_hidden="true"),
-        tag("span", tag("small", how), what, spoken),
-        class_=f"said {word}",
-    )
-
-
 def _attention(pictures: Sequence[AttentionPicture]) -> Html:
     drawn = (plots.attention_maps(one.name, one.image, one.plain, one.prompted, one.token) for one in pictures)
     return tag("div", *drawn, class_="looks")
-
-
-def _stream(story: Story) -> Html:
-    watched = story.summary["stream"]
-    counts = [
-        (percent(watched[right] / watched[shown]), f"of the frames with {what} ({watched[right]:,} of {watched[shown]:,})")
-        for right, shown, what in (
-            ("right", "shown", "a taught object are named rightly"),
-            ("unknown_right", "unknown_shown", "an object that was never taught are called unknown"),
-        )
-        if watched[shown]
-    ]
-    counts.append((f"{watched['fps']:.0f} fps", f"recognized frames a second, {watched['frames']:,} frames in all"))
-    items = (tag("li", tag("span", share, class_="count"), tag("span", what, class_="quiet")) for share, what in counts)
-    return tag("div", _video(story), tag("ul", *items, class_="counts"), class_="watched")
-
-
-def _video(story: Story) -> Html:
-    file = story.video
-    if file is None or not file.is_file():
-        return tag("p", "There is no video of this stream.", class_="quiet")
-    if file.suffix.lower() != ".webm" or file.stat().st_size >= VIDEO_LIMIT:
-        return tag("p", "The video is too large for this page, or no webm: ", tag("code", str(file)), class_="quiet")
-    poster = {"poster": plots.picture_uri(story.film[0].image)} if story.film else {}
-    source = plots.data_uri(file.read_bytes(), "video/webm")
-    video = tag("video", src=source, controls=True, loop=True, muted=True, playsinline=True, **poster)
-    return tag("figure", video, tag("figcaption", "The whole stream, annotated."))
-
-
-def _film(frames: Sequence[FilmFrame]) -> Html:
-    shown = (
-        figure(f.image, f"{f.second:.1f} s: {f.label}", f"Frame at {f.second:.1f} seconds, recognized as {f.label}")
-        for f in frames
-    )
-    return tag("div", *shown, class_="grid film")
 
 
 def _parity_table(stages: Sequence[Mapping[str, Any]]) -> Html:
@@ -302,35 +250,14 @@ def _parity_table(stages: Sequence[Mapping[str, Any]]) -> Html:
         )
         for stage in stages
     ]
-    return _table("Features and accuracy in percent, stage by stage", head, rows)
+    return table("Features and accuracy in percent, stage by stage", head, rows)
 
 
 def _stage_table(stages: Mapping[str, Mapping[str, float]]) -> Html:
     rows = [(name, f"{time['mean_ms']:.2f}", f"{time['median_ms']:.2f}") for name, time in stages.items()]
-    return _table("A frame of the stream, in milliseconds", ("stage", "mean", "median"), rows)
+    return table("A frame of the stream, in milliseconds", ("stage", "mean", "median"), rows)
 
 
 def _seconds_table(seconds: Mapping[str, float]) -> Html:
-    rows = [(step, _duration(taken)) for step, taken in seconds.items()]
-    return _table("The demo's steps", ("step", "time"), [*rows, ("all together", _duration(sum(seconds.values())))])
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
-
-
-def _details(title: str, values: Mapping[str, Any]) -> Html:
-    listed = (part for key, text in _flat(values) for part in (tag("dt", key), tag("dd", tag("code", text))))
-    return tag("details", tag("summary", title), tag("dl", *listed))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested values as 'section.name' and text."""
-    rows: list[tuple[str, str]] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{key}.")
-        else:
-            rows.append((prefix + key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
-    return rows
+    rows = [(step, duration(taken)) for step, taken in seconds.items()]
+    return table("The demo's steps", ("step", "time"), [*rows, ("all together", duration(sum(seconds.values())))])

@@ -6,9 +6,7 @@ import dataclasses
 import logging
 import os
 import platform
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,15 @@ from sp_edge.columns import table
 from sp_edge.data import scenes, sets
 from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
-from sp_edge.demo.report import AttentionPicture, EpisodePictures, FilmFrame, Story, TaughtClass, write_report
-from sp_edge.demo.strip import attention_strip
-from sp_edge.demo.video import Shot, draw_video
+from sp_edge.demo.clock import Clock
+from sp_edge.demo.photographs import show_photographs
+from sp_edge.demo.report import AttentionPicture, EpisodePictures, Story, TaughtClass, write_report
+from sp_edge.demo.strip import attention_strip, place_strip
+from sp_edge.demo.video import Shot, write_video
+from sp_edge.demo.watch import FPS, film, watch
 from sp_edge.errors import SettingsError
 from sp_edge.files import write_json
 from sp_edge.matching.decide import cosine, prototype
-from sp_edge.matching.label import UNKNOWN
 from sp_edge.model.attention import attention_map, dependence_map
 from sp_edge.preprocess import load_image
 from sp_edge.settings.settings import EvalSettings, Settings
@@ -37,18 +37,10 @@ from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, encode, eval
 from sp_edge.training.run import train
 from sp_edge_export.export import ExportOptions, export
 from sp_edge_runtime.recognizer import Recognizer
-from sp_edge_runtime.sinks.json_lines import JsonLinesSink
-from sp_edge_runtime.sinks.overlay import annotate
-from sp_edge_runtime.sinks.video import VideoSink
-from sp_edge_runtime.sources.camera import open_source
-from sp_edge_runtime.streams.options import StreamOptions
-from sp_edge_runtime.streams.result import FrameResult, Sink, StreamEvent
-from sp_edge_runtime.streams.smoothing import Smoothing
-from sp_edge_runtime.streams.stream import run_stream
+from sp_edge_runtime.streams.result import FrameResult
 
 _log = logging.getLogger(__name__)
 TAUGHT = 5
-FPS = 25.0
 VIDEO = "stream.webm"
 RESULTS = "results.jsonl"
 ROWS = {"pretrained": "pre-trained only", "tuned": "tuned without prompts", "sp": "tuned with prompts (SP)"}
@@ -66,8 +58,10 @@ def run_demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
     """
     if out.exists() and any(out.iterdir()) and not (out / "runs").is_dir():
         raise SettingsError(f"{out} is not empty and no earlier demo", expected="a new folder", next_step="--out FOLDER")
-    out.mkdir(parents=True, exist_ok=True)
+    (out / "runs").mkdir(parents=True, exist_ok=True)
     clock = Clock()
+    pictures, shown = show_photographs(out / "photographs", clock, frames=12 if quick else 50)
+
     settings = Settings.load("scenes", QUICK if quick else ())
     plain = dataclasses.replace(settings, model=dataclasses.replace(settings.model, interaction="none"))
 
@@ -92,8 +86,9 @@ def run_demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
         with clock("enroll"):
             taught = teach(recognizer, novel, out / "taught", run / runs.BANK)
         with clock("stream"):
-            frames, watched = watch(recognizer, novel.class_names, out, frames=12 if quick else 50)
+            frames, watched = show(recognizer, novel.class_names, out, frames=12 if quick else 50)
     summary = {
+        "photographs": shown,
         "accuracy": accuracy,
         "parity": {"stages": [dict(stage) for stage in bundle.manifest.stages]},
         "stream": watched,
@@ -115,31 +110,18 @@ def run_demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
     with clock("report"):
         story = Story(
             summary=summary,
+            photographs=pictures,
             episode=episode_pictures(sp, tuned, novel),
             attention=attention_pictures(sp, novel),
-            film=film(frames),
+            film=film(frames, 8),
             video=out / VIDEO,
             classes=taught,
         )
         write_report(out / "report.html", story)
         Image.fromarray(attention_strip(story.attention)).save(out / "attention.png")
+        Image.fromarray(place_strip(pictures)).save(out / "places.png")
     write_json(out / "summary.json", summary)
     return summary
-
-
-class Clock:
-    """Says when a step begins, and keeps how long it took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        """Times the block."""
-        _log.info(f"== {step}")
-        began = time.monotonic()
-        yield
-        self.seconds[step] = round(time.monotonic() - began, 1)
 
 
 def measure(networks: dict[str, Checkpoint], novel: PictureSet, *, episodes: int) -> dict[str, dict[str, dict[str, Any]]]:
@@ -175,7 +157,7 @@ def teach(recognizer: Recognizer, novel: PictureSet, folder: Path, bank: Path) -
     return taught
 
 
-def watch(recognizer: Recognizer, names: Sequence[str], out: Path, *, frames: int) -> tuple[list[FrameResult], dict[str, Any]]:
+def show(recognizer: Recognizer, names: Sequence[str], out: Path, *, frames: int) -> tuple[list[FrameResult], dict[str, Any]]:
     """Draws a video in which the taught objects pass among others, and recognizes every frame of the file."""
     looks = {c.name: c for c in scenes.split_classes()["test"]}
     others = [name for name in names if name not in recognizer.bank.names]
@@ -188,41 +170,8 @@ def watch(recognizer: Recognizer, names: Sequence[str], out: Path, *, frames: in
         recognizer.bank.names[4],
         strangers[2],
     ]
-    truth = draw_video(out / "camera.mp4", [Shot(looks[name], frames) for name in order], fps=FPS)
-    keep = _Keep()
-    (out / RESULTS).unlink(missing_ok=True)  # an earlier demo's
-    with open_source(str(out / "camera.mp4")) as source:
-        sinks: list[Sink] = [JsonLinesSink(out / RESULTS), VideoSink(out / VIDEO, FPS), keep]
-        summary = run_stream(recognizer, source, sinks, StreamOptions(smoothing=Smoothing(0)))  # the figures are of each frame
-    labels = [result.prediction.label for result in keep.results]
-    known = [t in recognizer.bank.names for t in truth]
-    watched = {
-        **summary.to_json(),
-        "shown": sum(known),
-        "right": sum(k and label == t for k, label, t in zip(known, labels, truth, strict=True)),
-        "unknown_shown": len(truth) - sum(known),
-        "unknown_right": sum(not k and label == UNKNOWN for k, label in zip(known, labels, strict=True)),
-    }
-    _log.info(f"{summary.frames} frames at {summary.fps:.0f} a second through {recognizer.backend.description}")
-    right, strange = f"{watched['right']} of {watched['shown']}", f"{watched['unknown_right']} of {watched['unknown_shown']}"
-    _log.info(f"taught objects right in {right} frames, others unknown in {strange}")
-    return keep.results, watched
-
-
-class _Keep:
-    """A sink that keeps the results."""
-
-    def __init__(self) -> None:
-        self.results: list[FrameResult] = []
-
-    def write(self, result: FrameResult) -> None:
-        self.results.append(result)
-
-    def event(self, event: StreamEvent) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+    truth = write_video(out / "camera.mp4", [Shot(looks[name], frames) for name in order], fps=FPS)
+    return watch(recognizer, out / "camera.mp4", truth, out / RESULTS, out / VIDEO)
 
 
 def episode_pictures(sp: Checkpoint, tuned: Checkpoint, novel: PictureSet) -> EpisodePictures:
@@ -259,15 +208,6 @@ def attention_pictures(sp: Checkpoint, novel: PictureSet, count: int = 4) -> lis
         plain, prompted = (dependence_map(sp.network, image, p) for p in (None, prompt))
         pictures.append(AttentionPicture(name, image, plain, prompted, attention_map(sp.network, image, prompt)))
     return pictures
-
-
-def film(results: Sequence[FrameResult], count: int = 8) -> list[FilmFrame]:
-    """Some frames of the stream, annotated as in its video: the middle of each shot."""
-    middles = [int((i + 0.5) * len(results) / count) for i in range(count)]
-    return [
-        FilmFrame(annotate(r.frame.image_rgb, r.prediction), r.frame.timestamp, r.prediction.label)
-        for r in (results[i] for i in middles)
-    ]
 
 
 def _some(count: int, wanted: int) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import pytest
+from PIL import Image
 
 from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
@@ -72,6 +73,24 @@ def test_the_paths_lead_to_what_they_name(demo: Path, summary: dict[str, Any]) -
     assert {r["name"] for r in results} <= set(bank.names)
     assert {r["label"] for r in results} <= {*bank.names, "unknown"}
     assert summary["stream"]["right"] <= summary["stream"]["shown"]
+
+
+def test_photographs_are_recognized_without_training(demo: Path, summary: dict[str, Any]) -> None:
+    shown = summary["photographs"]
+    assert shown["stream"]["right"] > 0.9 * shown["stream"]["shown"]
+    assert shown["stream"]["unknown_right"] > 0.8 * shown["stream"]["unknown_shown"]
+    assert [one["label"] for one in shown["pair"]] == [one["shows"] for one in shown["pair"]] == ["space shuttle", "helmet"]
+    (shuttle_x, shuttle_y), (helmet_x, helmet_y) = (one["place"] for one in shown["pair"])
+    assert min(shuttle_x, helmet_x) > 0.5  # both are in the right half of the photograph
+    assert shuttle_y < 0.5 < helmet_y
+    bank = Bank.load(demo / shown["bank"], Bundle.load(demo / shown["bundle"]))
+    assert [bank.shots(name) for name in bank.names] == [1] * 5
+    report = (demo / "out dir" / "report.html").read_text()
+    assert "of the frames with a taught object are named rightly" in report
+    assert report.count("data:video/webm") == 2
+    for file in ("places.png", "attention.png"):
+        with Image.open(demo / "out dir" / file) as drawn:
+            assert min(drawn.size) > 500
 
 
 def test_each_step_was_timed(summary: dict[str, Any]) -> None:

@@ -13,17 +13,11 @@ from PIL import Image
 
 pytest.importorskip("matplotlib")
 
+from photograph_story import photograph_story
 from sp_edge.data.scenes import draw_scene, split_classes
-from sp_edge.demo import plots
-from sp_edge.demo.report import (
-    VIDEO_LIMIT,
-    AttentionPicture,
-    EpisodePictures,
-    FilmFrame,
-    Story,
-    TaughtClass,
-    write_report,
-)
+from sp_edge.demo import elements, plots
+from sp_edge.demo.elements import VIDEO_LIMIT, FilmFrame
+from sp_edge.demo.report import AttentionPicture, EpisodePictures, Story, TaughtClass, write_report
 
 VOID = {"meta", "link", "img", "br", "source", "hr", "input"}
 HOSTILE = "<script>alert('a')</script> & \"b\""
@@ -100,6 +94,7 @@ def sample(names: list[str] | None = None, video: Path | None = None, side: int 
     truth = [way for way in range(5) for _ in range(2)]
     return Story(
         summary=summary(),
+        photographs=photograph_story(tuple(names), video),
         episode=EpisodePictures(
             names=names,
             support=np.stack(pictures),
@@ -229,8 +224,8 @@ def test_the_lead_says_what_the_figures_say(
 def test_the_page_says_who_was_right(page: tuple[str, Page]) -> None:
     text = page[1].text
     assert "Of these 10 queries, 9 are recognized rightly with prompts and 6 without." in text
-    assert (text.count("✓"), text.count("✗")) == (15, 5)
-    assert (text.count("(right)"), text.count("(wrong)")) == (15, 5)
+    assert (text.count("✓"), text.count("✗")) == (16, 6)
+    assert (text.count("(right)"), text.count("(wrong)")) == (16, 6)
 
 
 def test_the_page_holds_the_stream_the_parity_and_the_times(page: tuple[str, Page]) -> None:
@@ -256,7 +251,7 @@ def test_a_stream_without_strangers_is_told(tmp_path: Path) -> None:
     alone.summary["stream"].update(unknown_shown=0, unknown_right=0)
     text = written(alone, tmp_path)[1].text
     assert "(221 of 250)" in text
-    assert "called unknown" not in text
+    assert "78.0 %" not in text
 
 
 # --- how the page is made ---
@@ -283,8 +278,9 @@ def test_the_page_is_sound(page: tuple[str, Page], story: Story) -> None:
     assert all(attributes.get("aria-label") for attributes in read.named("svg"))
     identities = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
     assert len(identities) == len(set(identities))
+    photographs = 2 * 5 + 1 + 5 + len(story.photographs.film)  # taught with their scale, one under two names, film
     # the hero, support, queries, attention with its scale, taught, film
-    assert len(read.named("img")) == 1 + 5 + 10 + 4 * 5 + 5 + len(story.film)
+    assert len(read.named("img")) == 1 + photographs + 5 + 10 + 4 * 5 + 5 + len(story.film)
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
@@ -309,10 +305,12 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_a_small_webm_is_carried(tmp_path: Path) -> None:
     (tmp_path / "stream.webm").write_bytes(b"webm" * 100)
     text, read = written(sample(video=tmp_path / "stream.webm", side=32), tmp_path)
-    (video,) = read.named("video")
-    assert video["src"] == "data:video/webm;base64," + base64.b64encode(b"webm" * 100).decode()
-    assert "controls" in video
-    assert str(video["poster"]).startswith("data:image/")
+    videos = read.named("video")
+    assert len(videos) == 2  # of photographs and of drawn scenes
+    for video in videos:
+        assert video["src"] == "data:video/webm;base64," + base64.b64encode(b"webm" * 100).decode()
+        assert "controls" in video
+        assert str(video["poster"]).startswith("data:image/")
     assert "There is no video" not in text
 
 
@@ -378,7 +376,7 @@ def test_heat_maps_of_one_peak_share_their_scale() -> None:
 
 def test_a_picture_survives_its_uri() -> None:
     image = draw_scene(split_classes()["test"][0], np.random.default_rng(0), 96)
-    head, _, content = plots.picture_uri(image).partition(",")
+    head, _, content = elements.picture_uri(image).partition(",")
     assert head == "data:image/jpeg;base64"
     read = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
     assert read.shape == image.shape
@@ -386,5 +384,5 @@ def test_a_picture_survives_its_uri() -> None:
 
 
 def test_only_markup_goes_unescaped() -> None:
-    assert plots.tag("p", "<b>", plots.tag("i", "&"), title='"') == '<p title="&quot;">&lt;b&gt;<i>&amp;</i></p>'
-    assert plots.tag("img", alt="", aria_hidden=True) == '<img alt="" aria-hidden>'
+    assert elements.tag("p", "<b>", elements.tag("i", "&"), title='"') == '<p title="&quot;">&lt;b&gt;<i>&amp;</i></p>'
+    assert elements.tag("img", alt="", aria_hidden=True) == '<img alt="" aria-hidden>'
