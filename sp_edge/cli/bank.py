@@ -65,14 +65,22 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
 @bank.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE]")
 @bank_option
-@click.option("--name", required=True, help="Forget this class.")
+@click.option("--name", help="Forget this class.")
+@click.option("--not", "rejected", metavar="NAME", help="Forget what `enroll --not NAME` taught.")
 @click.option("--shot", type=click.IntRange(0), help="Forget only this picture of it, counted from 0.")
-def remove(arguments: tuple[Path, ...], bank_file: Path | None, name: str, shot: int | None) -> None:
+def remove(
+    arguments: tuple[Path, ...], bank_file: Path | None, name: str | None, rejected: str | None, shot: int | None
+) -> None:
     """Forget a class, or one shot of it."""
+    from sp_edge.bank.bank import reject_name
+
+    if (name is None) == (rejected is None):
+        raise SettingsError("one class is forgotten", expected="--name NAME, or --not NAME")
     file = _file(arguments, bank_file)
     existing_bank(file.path)
-    file.change(lambda bank: bank.remove(name, shot))
-    click.echo(f"forgot '{name}'" + ("" if shot is None else f", shot {shot}"))
+    title, told = (name, f"'{name}'") if name is not None else (reject_name(rejected or ""),) * 2
+    file.change(lambda bank: bank.remove(title, shot))
+    click.echo(f"forgot {told}" + ("" if shot is None else f", shot {shot}"))
 
 
 @bank.command("set", cls=Command)

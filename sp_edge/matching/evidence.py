@@ -7,7 +7,7 @@ import numpy as np
 from sp_edge.matching.decide import Floats
 
 HIGHEST = 5  # places whose mean score is a picture's evidence
-LEAST = 1.0  # evidence below which nothing in the picture looks like the name
+LEAST = 0.5  # evidence below which nothing in the picture looks like the name; few pictures of the named thing have less
 
 
 def evidence(scores: Floats) -> Floats:

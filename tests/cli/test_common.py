@@ -120,7 +120,7 @@ def test_success_is_zero(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["clasify"], "No such command 'clasify'"),
         (["train", "--no-such"], "--no-such"),
-        (["bank", "remove"], "--name"),
+        (["bank", "set"], "--name"),
         (["stream", "x", "--max-frames", "none"], "--max-frames"),
         (["classify", "x", "--threshold", "2"], "--threshold"),
         (["export", "--precision", "fp8"], "fp8"),

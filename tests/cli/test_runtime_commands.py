@@ -380,6 +380,11 @@ def test_what_is_not_of_a_class(taught: Path, call: Call, toy_pictures: Path) ->
     ):
         code, out, err = call("enroll", *arguments)
         assert (code, out, words in err) == (2, "", True), err
+    assert call("bank", "remove", "--not", "red", "--shot", 0)[1] == "forgot not 'red', shot 0\n"
+    assert "no class 'not 'red''" in call("bank", "remove", "--not", "red")[2]
+    assert call("bank", "undo")[0] == 0
+    for options in ([], ["--name", "red", "--not", "red"]):
+        assert "one class is forgotten" in call("bank", "remove", *options)[2]
     assert call("bank", "remove", "--name", "red")[0] == 0
     assert "not 'red'" not in call("bank", "list")[1]
 

@@ -16,6 +16,7 @@ from sp_edge.bank.heat import heat_picture
 from sp_edge.bank.page import describe, export_bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
+from sp_edge.matching.evidence import LEAST
 
 
 class Pictures(html.parser.HTMLParser):
@@ -118,7 +119,7 @@ def test_a_second_picture_shows_where_the_name_is(bundle: Bundle, tmp_path: Path
     pairs = [(picture, look["picture"]) for c in classes for picture, look in zip(c["pictures"], c["looks"], strict=True)]
     assert page.sources == [name for pair in pairs for name in pair]
     assert {"name: 0.0", "name: 5.0"} <= set(page.text)
-    assert "Below 1, nothing in the picture looks like the name." in " ".join(page.text)
+    assert f"Below {LEAST:g}, nothing in the picture looks like the name." in " ".join(page.text)
     for (_, name), shot in ((pairs[0], 0), (pairs[-1], 5)):
         shown = np.asarray(Image.open(tmp_path / "out" / name))
         np.testing.assert_allclose(shown, heat_picture(decode_crop(bank.crops[shot]), heats[shot]), atol=40)  # JPEG
