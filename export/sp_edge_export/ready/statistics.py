@@ -28,7 +28,7 @@ RANK = 64  # of each covariance in a file
 _DATA = resources.files("sp_edge_export.ready") / "data"
 _BATCH = 32
 # Of a network for which nothing better was measured; see `ModelSettings`.
-USUAL = {"prompt_strength": 1.0, "text_share": 0.3}
+USUAL = {"prompt_strength": 0.9, "text_share": 0.2}
 _SETTINGS = ("prompt_strength", "text_share", "place_evidence", "place_threshold", "place_softness", "place_floor")
 
 Matrix = NDArray[np.float32]
