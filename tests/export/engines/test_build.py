@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -23,7 +25,7 @@ from sp_edge.engines.device import Device
 from sp_edge.engines.plans import Plan, sidecar_of
 from sp_edge.errors import BundleError, ExportError
 from sp_edge.files import read_json, sha256
-from sp_edge.model import build_network
+from sp_edge.model import PromptedPlaces, build_network
 from sp_edge.preprocess import Preprocess
 from sp_edge.settings.settings import ModelSettings
 from sp_edge.training.checkpoint import Checkpoint
@@ -135,26 +137,54 @@ def test_half_weights_take_half_the_room(bundles: dict[str, Bundle], tmp_path: P
     assert sizes["fp16"] < 0.75 * sizes["fp32"]
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The paper's network, untrained, in all precisions."""
-    folder = toy.make_bundle(tmp_path_factory.mktemp("tiny") / "bundle", precisions=("fp32", "fp16", "int8"))
-    network = build_network(ModelSettings("visformer_tiny", 224), toy.TEXT.dim).eval()
+def untrained(model: ModelSettings, folder: Path, precisions: Sequence[str]) -> Bundle:
+    """A network with random weights, in these precisions beside fp32."""
+    toy.make_bundle(folder, precisions=("fp32", *precisions))
+    network, size = build_network(model, toy.TEXT.dim).eval(), model.image_size
     inputs: dict[str, NDArray[Any]] = {
-        "image": np.random.default_rng(0).integers(0, 256, (16, 224, 224, 3), dtype=np.uint8),
+        "image": np.random.default_rng(0).integers(0, 256, (16, size, size, 3), dtype=np.uint8),
         "prompt": np.tile(toy.prompts().vectors, (2, 1)),
     }
-    for graph, source in export_graphs(network, 224, toy.TEXT.dim, folder).items():
+    for graph, source in export_graphs(network, size, toy.TEXT.dim, folder).items():
         rows = inputs if graph == "support" else {"image": inputs["image"]}
-        to_fp16(source, folder / f"{graph}.fp16.onnx", rows)
-        model = load_graph(source)
-        to_int8(model, folder / f"{graph}.int8.onnx", tensor_ranges(model, rows))
+        if "fp16" in precisions:
+            to_fp16(source, folder / f"{graph}.fp16.onnx", rows)
+        if "int8" in precisions:
+            traced = load_graph(source)
+            to_int8(traced, folder / f"{graph}.int8.onnx", tensor_ranges(traced, rows))
+    changes: dict[str, Any] = {"preprocess": Preprocess(size, 1.1), "feature_dim": network.feature_dim}
+    if isinstance(network, PromptedPlaces):
+        scores = network.scores(network.begin(torch.zeros(1, 3, size, size)), torch.zeros(1, toy.TEXT.dim))
+        changes["scores"] = tuple(scores.shape[1:])
     manifest = Manifest.from_json(read_json(folder / "manifest.json", BundleError))
-    write_manifest(
-        folder,
-        replace(manifest, files=file_entries(folder), preprocess=Preprocess(224, 1.1), feature_dim=int(network.feature_dim)),
-    )
+    write_manifest(folder, replace(manifest, files=file_entries(folder), **changes))
     return Bundle.load(folder)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The paper's network."""
+    folder = tmp_path_factory.mktemp("tiny") / "bundle"
+    return untrained(ModelSettings("visformer_tiny", 224), folder, ("fp16", "int8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "size", "precisions"),
+    [
+        ("timm:tf_efficientnet_lite0", 224, ("fp16", "int8")),
+        ("timm:vit_small_patch14_dinov2", 224, ()),
+        ("timm:vit_pe_core_tiny_patch16_384", 384, ()),
+        ("open_clip:ViT-B-32", 224, ()),
+    ],
+)
+def test_ready_made_networks_build(tmp_path: Path, backbone: str, size: int, precisions: tuple[str, ...]) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    bundle = untrained(ModelSettings(backbone, size, "spatial", "last"), tmp_path / "bundle", precisions)
+    for precision in ("fp32", *precisions):
+        for graph in ("query", "support"):
+            made = build(bundle, graph, precision, 8, tmp_path / "engines", "tensorrt_rtx").sidecar
+            assert {tensor.name for tensor in made.outputs} == set(bundle.manifest.outputs(graph))
 
 
 @pytest.mark.slow
