@@ -37,6 +37,7 @@ from sp_edge.folders import atomic_folder, holds_earlier
 from sp_edge.precisions import EXPORTED, PRECISIONS
 from sp_edge.prompts.table import PromptTable
 from sp_edge.tensors import save_tensors
+from sp_edge.text import TextEncoder
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.pictures import CHOSEN, Pictures, calibrate_with
@@ -74,6 +75,7 @@ class ExportOptions:
         opset: of the graphs, 20 or 19.
         pictures: on how many the stages are compared, at most.
         text: whether the text encoder goes into the bundle: fp32, int8, none, or auto, which is int8 where it is here.
+        encoder: the one that made the prompts, where it is open already.
     """
 
     precision: str = "fp32"
@@ -83,6 +85,7 @@ class ExportOptions:
     opset: int = OPSETS[0]
     pictures: int = 480
     text: str = "auto"
+    encoder: TextEncoder | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in EXPORTED:
@@ -131,7 +134,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     settings = checkpoint.settings
     preprocess = sets.preprocess_of(settings)
     prompts = checkpoint.prompts if options.prompts is None else checkpoint.prompts.with_table(options.prompts)
-    encoder = choose_encoder(prompts.text, options.text)
+    encoder = options.encoder or choose_encoder(prompts.text, options.text)
     probe = make_probe(material.pictures, prompts, options.pictures)
     before = network_features(checkpoint.network, probe)
     gate = Gate(out, options.max_drop)
@@ -150,7 +153,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     save_tensors(folder / BACKGROUND, {"mean": background.mean, "within": background.within}, {})
     if checkpoint.network.familiarity is not None:
         checkpoint.network.familiarity.save(folder / FAMILIARITY)
-    if checkpoint.network.text_prototype is not None and checkpoint.network.familiarity is not None:  # it has been fitted
+    if checkpoint.network.text_prototype is not None and checkpoint.network.text_share > 0:  # it has been fitted
         checkpoint.network.text_prototype.to_numpy().save(folder / NAMES)
     calibration = material.calibration(prompts)
     text_encoder = None

@@ -5,8 +5,9 @@ from sp_edge.text.encoder import TextEncoder
 from sp_edge.text.glove import GloVe
 from sp_edge.text.minilm import MiniLM
 from sp_edge.text.sentence import SBERT
-from sp_edge.text.table import extend_table, open_encoder, prompt_table, whole_table
+from sp_edge.text.table import encoded_table, extend_table, open_encoder, prompt_table, whole_table
 
 __all__ = [
-    "CLIP", "SBERT", "GloVe", "MiniLM", "TextEncoder", "extend_table", "open_encoder", "prompt_table", "whole_table",
+    "CLIP", "SBERT", "GloVe", "MiniLM", "TextEncoder", "encoded_table", "extend_table", "open_encoder", "prompt_table",
+    "whole_table",
 ]  # fmt: skip

@@ -61,8 +61,21 @@ def prompt_table(
                 expected=f"names such as {', '.join(clean[:3])}",
                 got=", ".join(list(descriptions)[:3]),
             )
+    return encoded_table(_encoder(settings), clean, settings, base=base, descriptions=descriptions)
+
+
+def encoded_table(
+    encoder: TextEncoder,
+    names: Sequence[str],
+    settings: TextSettings,
+    *,
+    base: Sequence[str] = (),
+    descriptions: Descriptions | None = None,
+) -> PromptTable:
+    """As `prompt_table`, by an encoder that is open already, whatever `settings.encoder` says."""
+    clean = tuple(dict.fromkeys(map(clean_name, names)))
+    descriptions = descriptions or {}
     used = {name: tuple(descriptions[name]) for name in clean if name in descriptions}
-    encoder = _encoder(settings)
     means = class_vectors(encoder.encode, clean, used, settings.template)
     vectors, norm = _equalise(means, clean, settings.norm, base)
     return PromptTable(TextSpec(encoder.name, encoder.revision, settings.template, norm, encoder.dim), clean, vectors, used)

@@ -19,12 +19,15 @@ from sp_edge.errors import SettingsError
 from sp_edge.matching.decide import class_sums, unit
 from sp_edge.model import PromptedNetwork, PromptedPlaces, build_network
 from sp_edge.model.ready import ReadyWeights, find_weights
+from sp_edge.model.ready.names import imagenet_names
+from sp_edge.model.ready.towers import PREFIX as CLIP_PREFIX
+from sp_edge.model.ready.towers import name_and_tag
 from sp_edge.precisions import EXPORTED, PRECISIONS
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, clean_name
 from sp_edge.settings.settings import DataSettings, ModelSettings, Settings, TextSettings, TuneSettings
-from sp_edge.text import prompt_table
+from sp_edge.text import CLIP, MiniLM, TextEncoder, encoded_table
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import encode
 from sp_edge_export.background import calibrate
@@ -73,12 +76,14 @@ class Prepared:
         pictures: that it is tried on.
         statistics: with a calibration.
         weights: where it comes from.
+        encoder: of names.
     """
 
     checkpoint: Checkpoint
     pictures: PictureSet
     statistics: Statistics
     weights: ReadyWeights
+    encoder: TextEncoder
 
 
 def make_ready(model: str, out: Path, options: ReadyOptions | None = None) -> Bundle:
@@ -105,7 +110,8 @@ def make_ready(model: str, out: Path, options: ReadyOptions | None = None) -> Bu
     assert statistics.calibration is not None  # noqa: S101 - `prepare` fits it
     origin = f"{weights.source}. License of the weights: {weights.license}"
     material = Known(origin, pictures, statistics.background, statistics.calibration)
-    return export(prepared.checkpoint, out, ExportOptions(options.precision, calibration=calibration), material)
+    wanted = ExportOptions(options.precision, calibration=calibration, encoder=prepared.encoder)
+    return export(prepared.checkpoint, out, wanted, material)
 
 
 def prepare(model: str, options: ReadyOptions, *, shipped: bool = True, banks: int = BANKS) -> Prepared:
@@ -118,17 +124,20 @@ def prepare(model: str, options: ReadyOptions, *, shipped: bool = True, banks: i
         banks: from which the calibration is fitted where it is not shipped.
     """
     weights = find_weights(model, options.weights)
+    text_tower = model.startswith(CLIP_PREFIX)
     base = _model_settings(weights)
     settings = Settings(
         data=DataSettings("ready", resize_ratio=1 / weights.crop, interpolation=weights.interpolation),
         model=base,
-        text=TextSettings(),
+        text=TextSettings("clip", norm=0.0) if text_tower else TextSettings(),
         tune=TuneSettings(choose_strength=False),
     )
     statistics = Statistics.shipped(model, weights.sha256) if shipped else None
     pictures = _pictures(options, preprocess_of(settings), measured=statistics is not None)
-    fitted_on = _names(weights, pictures, options)
-    table = prompt_table([*fitted_on, *pictures.class_names, *options.names], settings.text)
+    encoder = CLIP(*_tower(model, options.weights)) if text_tower else MiniLM()
+    fitted_on = imagenet_names(1000) if text_tower else _names(weights, pictures, options)
+    names = [*fitted_on, *pictures.class_names, *options.names]
+    table = encoded_table(encoder, names, settings.text, base=fitted_on)
     network = _network(base, weights, table, named=bool(fitted_on))
     if statistics is None:
         origin = f"{len(pictures)} pictures of {options.data or 'the photographs that come with sp-edge'}"
@@ -139,16 +148,22 @@ def prepare(model: str, options: ReadyOptions, *, shipped: bool = True, banks: i
     settings = replace(settings, model=statistics.model(network_settings(network, base)))
     record: dict[str, Any] = {"ready": weights.to_json(), "statistics": statistics.origin}
     if isinstance(network, PromptedPlaces):
-        rows = weights.head.rows if weights.head is not None else _means(network, pictures)
-        fit_names(network, table, fitted_on, rows, statistics)
+        text = table.select(fitted_on)
+        if text_tower:  # texts lie where features do
+            weight, bias = np.eye(table.text.dim), -text.mean(axis=0, dtype=np.float64)
+        else:
+            rows = weights.head.rows if weights.head is not None else _means(network, pictures)
+            weight, bias = fit_directions(text, rows)
+            network.familiarity = Familiarity.of(np.unique(text, axis=0))
+        set_names(network, weight, bias, statistics)
         network.text_share, network.strength = settings.model.text_share, settings.model.prompt_strength
         record["text_prototype"] = {"classes": len(fitted_on), "ridge": RIDGE}
-    names = tuple(dict.fromkeys(map(clean_name, fitted_on)))
-    checkpoint = Checkpoint(network.eval(), settings, table, "ready", {"train": names}, record)
+    classes = {"train": tuple(dict.fromkeys(map(clean_name, fitted_on)))}
+    checkpoint = Checkpoint(network.eval(), settings, table, "ready", classes, record)
     if statistics.calibration is None:
         calibration = calibrate(checkpoint, pictures, table, statistics.background, banks=banks)
         statistics = replace(statistics, calibration=calibration)
-    return Prepared(checkpoint, pictures, statistics, weights)
+    return Prepared(checkpoint, pictures, statistics, weights, encoder)
 
 
 def _pictures(options: ReadyOptions, preprocess: Preprocess, *, measured: bool) -> PictureSet:
@@ -206,29 +221,28 @@ def _network(settings: ModelSettings, weights: ReadyWeights, table: PromptTable,
 
 
 @torch.no_grad()
-def fit_names(
-    network: PromptedPlaces, table: PromptTable, names: Sequence[str], rows: NDArray[np.float32], statistics: Statistics
-) -> None:
-    """Sets what names do in a network: the direction of each, the statistics of places, the text prototype, familiarity.
+def set_names(network: PromptedPlaces, weight: NDArray[np.float64], bias: NDArray[np.float64], statistics: Statistics) -> None:
+    """Sets what names do in a network: the direction of each, the statistics of places, the text prototype.
 
     Args:
         network: with a text prototype.
-        table: knows the names.
-        names: n names; one may stand twice.
-        rows: float32 (n, D), a direction of each.
+        weight, bias: of the directions A g + b, float64 (D, T) and (D,).
         statistics: of the network.
     """
-    text = table.select(names)
-    weight, bias = (torch.from_numpy(value) for value in fit_directions(text, rows))
     prototype: Any = network.text_prototype
     for layer in (network.prompt.direction, prototype):
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.copy_(torch.from_numpy(bias))
     network.prompt.set_patches(statistics.patch_mean, statistics.patch_covariance)
     prototype.mean.copy_(torch.from_numpy(statistics.background.mean))
     prototype.reach.fill_(statistics.reach)
     prototype.length.fill_(statistics.length)
-    network.familiarity = Familiarity.of(np.unique(text, axis=0))
+
+
+def _tower(model: str, file: Path | None) -> tuple[str, str | Path]:
+    """What `CLIP` takes."""
+    name, tag = name_and_tag(model)
+    return name, file or tag
 
 
 def _means(network: PromptedNetwork, pictures: PictureSet) -> NDArray[np.float32]:

@@ -11,10 +11,12 @@ import timm
 from sp_edge.errors import SettingsError
 from sp_edge.model.ready.google import PACKAGES, load_packaged
 from sp_edge.model.ready.hub import PREFIX, load_published
+from sp_edge.model.ready.towers import PREFIX as CLIP
+from sp_edge.model.ready.towers import load_tower
 from sp_edge.model.ready.weights import ReadyWeights
 
 DEFAULT = "efficientnet_lite0"
-FORMS = f"{', '.join(PACKAGES)} or {PREFIX}NAME"
+FORMS = f"{', '.join(PACKAGES)}, {PREFIX}NAME or {CLIP}NAME/TAG"
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ def find_weights(model: str, file: Path | None = None) -> ReadyWeights:
     """The weights of a ready-made model.
 
     Args:
-        model: one of `PACKAGES`, or 'timm/NAME' or 'timm/NAME.TAG'.
-        file: with the weights of a model of timm's, in place of the hub's.
+        model: one of `PACKAGES`, 'timm/NAME', 'timm/NAME.TAG' or 'open_clip/NAME/TAG'.
+        file: with the weights of a model of timm's or open_clip's, in place of the hub's.
 
     Raises:
         SettingsError: no such model, or a file for one that has its own.
@@ -58,6 +60,8 @@ def find_weights(model: str, file: Path | None = None) -> ReadyWeights:
     """
     if model.startswith(PREFIX):
         return load_published(model, file)
+    if model.startswith(CLIP):
+        return load_tower(model, file)
     if model not in PACKAGES:
         alike = difflib.get_close_matches(model, [*PACKAGES, *timm.list_models()], n=3, cutoff=0.5)
         near = [other if other in PACKAGES else PREFIX + other for other in alike]

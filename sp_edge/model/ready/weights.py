@@ -44,8 +44,8 @@ class ReadyWeights:
 
     Attributes:
         model: as a user names it.
-        architecture: timm's name of the network.
-        weights: of timm's network without a classifier, by name.
+        architecture: timm's or open_clip's name of the network.
+        weights: of the network without a classifier, by name.
         image_size: side of the square input, pixels.
         crop: share of the resized picture's side that the centre crop keeps, 0 to 1.
         interpolation: bilinear or bicubic: the filter that resizes.
@@ -54,6 +54,7 @@ class ReadyWeights:
         source: where the weights come from, as a person would look for them.
         license: SPDX identifier, or another word where it is none.
         sha256: of the file that held them; empty where several did, or none is known.
+        family: whose name `architecture` is, as `model.backbone` writes it.
     """
 
     model: str
@@ -68,11 +69,12 @@ class ReadyWeights:
     source: str
     license: str
     sha256: str = ""
+    family: str = TIMM
 
     @property
     def backbone(self) -> str:
         """As `model.backbone` names the network."""
-        return TIMM + self.architecture
+        return self.family + self.architecture
 
     def to_json(self) -> dict[str, Any]:
         """Where the weights come from, as a manifest records it."""

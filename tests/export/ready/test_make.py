@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import timm
 import torch
@@ -168,6 +171,45 @@ def test_names_are_fitted_on_named_folders_where_there_is_no_classifier(tmp_path
     assert network.prompt.fitted
     assert network.familiarity is not None
     assert prepared.checkpoint.classes["train"] == prepared.pictures.class_names
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """The weights of a small image-and-text model of open_clip's, which knows it while the test runs."""
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    }
+    (tmp_path / "tiny-make.json").write_text(json.dumps(config))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [*open_clip.factory._MODEL_CONFIG_PATHS])
+        open_clip.add_model_config(tmp_path / "tiny-make.json")
+        torch.manual_seed(0)
+        weights = open_clip.create_model("tiny-make", load_weights=False).state_dict()
+        save_file({name: value.contiguous() for name, value in weights.items()}, tmp_path / "tiny.safetensors")
+        yield tmp_path / "tiny.safetensors"
+    open_clip.factory._MODEL_CONFIGS.pop("tiny-make")
+
+
+def test_an_image_and_text_model_brings_its_own_text_encoder(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BANKS", 2)
+    monkeypatch.setattr(module, "imagenet_names", lambda _count: ("red fox", "coffee mug", "bicycle"))
+    monkeypatch.setattr("sp_edge_export.text.encoder.benchmark_names", lambda: ("polar bear", "violin"))
+    bundle = make_ready("open_clip/tiny-make/mine", tmp_path / "tiny.spedge", ReadyOptions(weights=tiny))
+    text = bundle.manifest.text
+    assert (text.encoder, text.dim, bundle.manifest.feature_dim) == ("clip", 16, 16)
+    assert bundle.manifest.text_encoder is not None
+    found = bundle.text_prototype()
+    assert found is not None
+    np.testing.assert_array_equal(found.weight, np.eye(16))
+    text_mean = bundle.prompts.select(["red fox", "coffee mug", "bicycle"]).mean(axis=0)
+    np.testing.assert_allclose(found.bias, -text_mean, atol=1e-5)
+    with Recognizer.load(bundle.path, device="cpu") as recognizer:
+        recognizer.enroll("a thing without a name here", [photograph("cat").read()])
+        assert recognizer.bank.names == ("a thing without a name here",)
 
 
 def test_the_precision_is_one_that_is_exported() -> None:

@@ -152,7 +152,7 @@ def test_only_a_license_that_is_not_open_is_told(license_name: str | None, told:
         ("timm/visformer_tiny.in22k", "timm/visformer_tiny.in1k"),
         ("resnet18", "timm/resnet18"),
         ("efficientnet-lite0", "efficientnet_lite0"),
-        ("?", "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2 or timm/NAME"),
+        ("?", "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, timm/NAME or open_clip/NAME/TAG"),
     ],
 )
 def test_an_unknown_model_is_told_with_names_that_are_near(model: str, expected: str) -> None:
