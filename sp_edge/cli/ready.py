@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     "Measures 'unknown' and fits names where the model has none.",
 )
 @click.option(
-    "--weights", type=PATH, metavar="FILE", help="Take the weights from this .safetensors or .pth file (timm/NAME only)."
+    "--weights",
+    type=PATH,
+    metavar="FILE",
+    help="Take the weights from this .safetensors or .pth file (timm/NAME, open_clip/NAME/TAG).",
 )
 @click.option("--list", "listed", is_flag=True, help="List the models that were tried, and make nothing.")
 @json_option("what was made, or the list,")
@@ -50,8 +53,8 @@ def ready(
 ) -> None:
     """Make a bundle of a model that has seen photographs. It needs no training.
 
-    MODEL is efficientnet_lite0, which works without internet, or timm/NAME for any image model of timm.
-    [default: efficientnet_lite0]
+    MODEL is efficientnet_lite0, which works without internet; timm/NAME for any image model of timm; or
+    open_clip/NAME/TAG for an image-and-text model of open_clip.  [default: efficientnet_lite0]
 
     A device without torch cannot make a bundle. Make it on another machine, and copy the folder.
 
@@ -93,6 +96,6 @@ def _list(known: tuple[Known, ...], json_file: Path | None) -> None:
     header = ["model", "license", "pixels", "million parameters", "names", "weights"]
     rows = [[*dataclasses.asdict(entry).values()] for entry in known]
     click.echo(table(header, rows, text=["license", "names", "weights"]))
-    click.echo("timm/NAME takes any other image model of timm, from the hub or from a file with its weights.")
+    click.echo("timm/NAME and open_clip/NAME/TAG take any other model, from the hub or with --weights FILE.")
     if json_file:
         write_json(json_file, {"models": [dataclasses.asdict(entry) for entry in known]})

