@@ -73,9 +73,9 @@ class PhotographStory:
 def lead(story: PhotographStory) -> Html:
     """What came out, in a sentence that says no more than the figures do."""
     figures = story.figures
-    main = f"Each of {len(story.taught)} objects was taught by its name and one photograph: "
+    main = f"Each of {len(story.taught)} objects was taught by its name and one photograph. As a camera moves over these, "
     main += f"{percent(figures['right'] / figures['shown'])} of {figures['shown']:,} frames are named rightly."
-    rest = f"Nothing was trained: the network is {story.model}, which has seen photographs of other things. "
+    rest = f"Nothing was trained: the network is {story.model}, which has seen other photographs of many things. "
     if figures["unknown_shown"]:
         share = percent(figures["unknown_right"] / figures["unknown_shown"])
         rest += f"Of {figures['unknown_shown']:,} frames with objects that were never taught, {share} are called unknown."
