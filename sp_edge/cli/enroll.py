@@ -108,6 +108,8 @@ def enroll(
         raise DataError("nothing says what is to be taught, or several do", expected=expected)
     if rejected is not None:
         refuse_idle(click.get_current_context(), ("sentences", "extra", "strength"), "--not", "--name or --from")
+    if name is not None and not places:
+        refuse_idle(click.get_current_context(), ("views", "force"), "a name alone", "PICTURES")
     shots = _shots(name or rejected, folder, places, described=bool(sentences), nameable=name is not None)
     bank_file = bank_file or bank_beside(path)
     broken: dict[str, str] = {}

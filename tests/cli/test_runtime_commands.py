@@ -342,6 +342,7 @@ def test_a_class_by_its_name_alone(place: Path, call: Call, toy_pictures: Path) 
     code, out, _ = call("enroll", "names.spedge", "--name", "red", picture)
     assert out.splitlines()[0] == "taught 'red' from 1 picture, 1 in all"
     assert call("enroll", "names.spedge", "--name", "red")[0] == 2
+    assert "--force does nothing with a name alone" in call("enroll", "names.spedge", "--name", "blue", "--force")[2]
     assert "'red' changed: 1 shot added" in call("bank", "undo", "names.spedge")[1]
     assert "taken back: 'red' added: by its name alone" in call("bank", "undo", "names.spedge")[1]
 
