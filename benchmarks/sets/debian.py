@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from sp_edge.errors import DataError
 from sp_edge.folders import atomic_folder
 
@@ -25,6 +29,19 @@ def unpacked(package: str, cache: Path) -> Path:
         _run(package, "dpkg-deb", "--extract", str(archive), str(fresh), cwd=fresh)
         archive.unlink()
     return folder
+
+
+def read_picture(file: Path, mode: str) -> NDArray[np.uint8]:
+    """A picture of a package in a mode of Pillow's: uint8 (H, W, channels).
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert(mode))
+    except OSError as cause:
+        raise DataError(f"cannot read {file}", expected="a picture of the package", got=str(cause)) from cause
 
 
 def _run(package: str, *command: str, cwd: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 import clutter
 import debian
+import stamps
 from sp_edge.errors import DataError
 
 RED, GREEN, BLUE = (np.tile(np.array([*colour, 255], np.uint8), (120, 90, 1)) for colour in np.eye(3, dtype=int) * 255)
@@ -16,7 +17,7 @@ GREY = np.full((300, 400, 3), 100, np.uint8)
 
 
 @pytest.fixture
-def stamps(monkeypatch: pytest.MonkeyPatch) -> None:
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clutter, "cut_outs", lambda cache: {"red one": [RED], "green one": [GREEN], "blue one": [BLUE]})
     monkeypatch.setattr(clutter, "backgrounds", lambda cache: [GREY])
 
@@ -27,7 +28,7 @@ def written(out: Path, seed: int = 0) -> dict[str, dict[str, object]]:
     return scenes
 
 
-@pytest.mark.usefixtures("stamps")
+@pytest.mark.usefixtures("toys")
 def test_a_picture_shows_its_objects_where_the_file_says(tmp_path: Path) -> None:
     scenes = written(tmp_path / "set")
     assert len(scenes) == 2 * 3 * 6
@@ -48,14 +49,14 @@ def test_a_picture_shows_its_objects_where_the_file_says(tmp_path: Path) -> None
             assert middle.max() > middle.sum() - middle.max() + 60
 
 
-@pytest.mark.usefixtures("stamps")
+@pytest.mark.usefixtures("toys")
 def test_two_objects_hardly_overlap(tmp_path: Path) -> None:
     pairs = [scene for file, scene in written(tmp_path / "set").items() if file.startswith("clutter")]
     assert max(clutter._overlap(scene["box"], scene["other_box"]) for scene in pairs) <= clutter.OVERLAP
     assert clutter._overlap((0, 0, 10, 10), (5, 0, 25, 10)) == 0.5
 
 
-@pytest.mark.usefixtures("stamps")
+@pytest.mark.usefixtures("toys")
 def test_a_set_follows_from_its_seed(tmp_path: Path) -> None:
     assert written(tmp_path / "one") == written(tmp_path / "two") != written(tmp_path / "three", seed=1)
     file = "clutter/red_one/003.jpg"
@@ -65,15 +66,15 @@ def test_a_set_follows_from_its_seed(tmp_path: Path) -> None:
 
 
 def test_a_file_shows_one_name_only() -> None:
-    files = [file for files in clutter.OBJECTS.values() for file in files]
+    files = [file for files in stamps.OBJECTS.values() for file in files]
     assert len(files) == len(set(files))
-    assert len(clutter.OBJECTS) == 143
+    assert len(stamps.OBJECTS) == 143
 
 
 def test_a_package_that_lacks_a_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / clutter.STAMPS[0]).mkdir()
+    (tmp_path / stamps.STAMPS[0]).mkdir()
     with pytest.raises(DataError, match=r"frog\.png"):
-        clutter.cut_outs(tmp_path)
+        stamps.cut_outs(tmp_path)
 
 
 def test_a_package_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
