@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sp_edge.data.episodes import Features
 from sp_edge_export.probe import Reference
-from sp_edge_export.verify import Probe
+from sp_edge_export.verify import GraphFeatures, Probe
 
 
 def reference(*counts: int) -> Reference:
@@ -17,7 +16,8 @@ def reference(*counts: int) -> Reference:
     images = np.broadcast_to(numbers[:, None, None, None], (len(labels), 2, 2, 3)).astype(np.uint8)
     vectors = numbers[:, None].astype(np.float32)
     probe = Probe(images, labels, vectors, n_way=2, n_query=min(5, min(counts) - 1))
-    return Reference(probe, Features(vectors, vectors + 0.5))
+    scores = vectors[:, :, None]  # a map of one column
+    return Reference(probe, GraphFeatures(vectors, vectors + 0.5, vectors, scores))
 
 
 @pytest.mark.parametrize("counts", [(4, 5), (7, 12, 9)])
@@ -32,6 +32,8 @@ def test_the_halves_have_no_picture_in_common_and_every_class(counts: tuple[int,
         np.testing.assert_array_equal(half.probe.prompts[:, 0], numbers)
         np.testing.assert_array_equal(half.features.query[:, 0], numbers)
         np.testing.assert_array_equal(half.features.support[:, 0], numbers + 0.5)
+        assert half.features.scores is not None
+        np.testing.assert_array_equal(half.features.scores[:, 0, 0], numbers)
         np.testing.assert_array_equal(half.probe.labels, whole.probe.labels[numbers])
         found = np.bincount(half.probe.labels, minlength=len(counts))
         assert (found >= np.array(counts) // 2).all()
