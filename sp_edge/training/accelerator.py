@@ -6,13 +6,15 @@ import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast
 
 from sp_edge import runs
 from sp_edge.errors import SettingsError
+
+if TYPE_CHECKING:  # encoding pictures, as a ready-made network's export does, needs no accelerate
+    from accelerate import Accelerator
 
 # While one process chooses or writes, the others wait for it.
 PATIENCE = timedelta(hours=6)
@@ -41,6 +43,9 @@ def make_accelerator(precision: str, device: str) -> Accelerator:
     Raises:
         SettingsError: as `torch_device`, or this process has trained in another way before.
     """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
     on_cpu = torch_device(device) == "cpu"
     if precision == "auto":
         precision = "bf16" if _computes_bf16(on_cpu) else "fp32"
@@ -100,5 +105,7 @@ class Share:
 
 def new_run(accelerator: Accelerator) -> Path:
     """The next numbered folder in `runs/`, the same in every process."""
+    from accelerate.utils import broadcast
+
     number = int(runs.new_run().name) if accelerator.is_main_process else 0
     return runs.ROOT / str(int(broadcast(torch.tensor(number, device=accelerator.device))))

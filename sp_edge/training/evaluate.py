@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import trange
@@ -31,6 +29,9 @@ from sp_edge.training.accelerator import torch_device
 from sp_edge.training.augment import augment
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.classifier import CLASSIFIERS, episode_scores
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 WITH, WITHOUT, DIFFERENCE = "with prompts", "without prompts", "difference"
 Setting = tuple[int, str]  # number of shots, group of pictures
@@ -161,6 +162,8 @@ def encode_together(
     network: PromptedNetwork, images: NDArray[np.uint8], prompts: NDArray[np.float32] | None, accelerator: Accelerator
 ) -> Features:
     """As `encode`, at full strength, with the work shared by all processes: each calls this, and gets all features."""
+    from accelerate.utils import gather
+
     count, processes = len(images), accelerator.num_processes
     size = math.ceil(count / processes)
     # Gathering asks for parts of one size, so that the last ones may overlap.

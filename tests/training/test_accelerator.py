@@ -7,7 +7,6 @@ import torch
 
 from sp_edge import runs
 from sp_edge.errors import SettingsError
-from sp_edge.training import accelerator as accelerator_module
 from sp_edge.training.accelerator import Share, make_accelerator, new_run, torch_device
 
 
@@ -46,7 +45,7 @@ def test_auto_takes_bf16_where_the_processor_has_it(
         def __init__(self, *, cpu: bool, mixed_precision: str, **_: object) -> None:
             asked.append((cpu, mixed_precision))
 
-    monkeypatch.setattr(accelerator_module, "Accelerator", Alone)
+    monkeypatch.setattr("accelerate.Accelerator", Alone)
     make_accelerator(precision, "cpu")
     assert asked == [(True, expected)]
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +126,13 @@ def test_what_is_taught_is_recognized(bundle: Bundle) -> None:
         for name in ("cat", "coffee", "rocket"):
             assert recognizer.classify(photograph(name).read()[10:, 10:]).label == name
         assert recognizer.classify(photograph("bricks").read()).label == "unknown"
+
+
+def test_it_needs_no_package_that_the_extra_has_not() -> None:
+    """Training's packages and the image-and-text models' are blocked; making the bundle opens no further ones."""
+    blocked = ("accelerate", "easyfsl", "matplotlib", "open_clip", "sklearn", "sentence_transformers", "tensorboard")
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import sp_edge_export.ready"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
 
 
 # --- other models ---
