@@ -39,7 +39,8 @@ from sp_edge.matching.decide import share, unit
 from sp_edge.matching.metric import Background, Metric
 from sp_edge.prompts.table import PromptTable
 from sp_edge.text import extend_table
-from sp_edge_export.ready.make import Prepared, ReadyOptions, fit_names, measure, prepare
+from sp_edge_export.ready.fit import fit_directions
+from sp_edge_export.ready.make import Prepared, ReadyOptions, measure, prepare, set_names
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -48,6 +49,7 @@ BATCH = 32
 TAUGHT, ASKED = 12, 8  # pictures of each class that are encoded
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 BASE, PLAIN, NAMES, ALONE, WRONG, LR = "60 lines", "no names", "names", "names alone", "wrong names", "lr"
+GAINS = {"names - no names": NAMES, "wrong names - no names": WRONG}
 REJECTS = "names, and a picture of each stranger as what it is not"
 
 
@@ -202,12 +204,13 @@ def strangers(pairs: list[tuple[Pool, Pool]], shots: int, count: int) -> dict[st
 
 
 def column(found: Mapping[str, Array]) -> dict[str, str]:
-    """Row -> accuracy, and the difference to the first row."""
+    """Row -> accuracy, and the difference to `BASE`; and what names gain or cost."""
     base = found[BASE]
-    return {
+    shown = {
         row: str(Accuracy.of(value)) + ("" if row == BASE else f" ({Difference.between(value, base)})")
         for row, value in found.items()
     }
+    return shown | {row: str(Difference.between(found[kind], found[PLAIN])) for row, kind in GAINS.items()}
 
 
 class Model:
@@ -241,13 +244,14 @@ class Model:
         statistics = measure(checkpoint.network, others, "the other classes", self.prepared.statistics.settings)
         head = weights.head
         assert head is not None  # noqa: S101 - EfficientNet-Lite has one
-        fit_names(checkpoint.network, checkpoint.prompts, head.names, head.rows, statistics)  # type: ignore[arg-type]
+        directions = fit_directions(checkpoint.prompts.select(head.names), head.rows)
+        set_names(checkpoint.network, *directions, statistics, of_classifier=True)  # type: ignore[arg-type]
         crossed = replace(self.prepared, statistics=statistics)
         taught, asked = (
             encoded(crossed, replace(shown, images=shown.images[rows], labels=shown.labels[rows]), "grocery")
             for shown, rows in ((train, np.isin(train.labels, own)), (val, np.isin(val.labels, own)))
         )
-        fit_names(checkpoint.network, checkpoint.prompts, head.names, head.rows, self.prepared.statistics)  # type: ignore[arg-type]
+        set_names(checkpoint.network, *directions, self.prepared.statistics, of_classifier=True)  # type: ignore[arg-type]
         cartons = np.array([label for label in own.tolist() if CARTONS.match(train.class_names[label])])
         return taught, asked, cartons
 
@@ -275,7 +279,7 @@ class Model:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the tables to a file, too.")
 def main(grocery: Path, clutter: Path, other: Path, models: tuple[str, ...], count: int, json_file: Path | None) -> None:
     """Print the comparison."""
-    rows = [BASE, PLAIN, NAMES, ALONE, WRONG, LR]
+    rows = [BASE, PLAIN, NAMES, ALONE, LR, *GAINS]
     everything = {}
     for name in models:
         model = Model(name, grocery, clutter, other)

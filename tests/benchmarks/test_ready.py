@@ -60,7 +60,8 @@ def test_a_column_is_compared_on_the_same_episodes(ready: ModuleType) -> None:
     found = ready.scores([(shown, shown)], 5, 1, 12, "test")
     np.testing.assert_array_equal(found[ready.NAMES], found[ready.PLAIN])
     assert {len(values) for values in found.values()} == {12}
-    assert "+0.0" in ready.column({ready.BASE: found[ready.BASE], "same": found[ready.BASE]})["same"]
+    shown = ready.column(found)
+    assert shown["names - no names"] == "+0.0 ± 0.0"
 
 
 def test_what_is_nearest_to_a_picture_of_a_stranger_is_not_accepted(ready: ModuleType) -> None:

@@ -155,7 +155,7 @@ def prepare(model: str, options: ReadyOptions, *, shipped: bool = True, banks: i
             rows = weights.head.rows if weights.head is not None else _means(network, pictures)
             weight, bias = fit_directions(text, rows)
             network.familiarity = Familiarity.of(np.unique(text, axis=0))
-        set_names(network, weight, bias, statistics)
+        set_names(network, weight, bias, statistics, of_classifier=weights.head is not None and not text_tower)
         network.text_share, network.strength = settings.model.text_share, settings.model.prompt_strength
         record["text_prototype"] = {"classes": len(fitted_on), "ridge": RIDGE}
     classes = {"train": tuple(dict.fromkeys(map(clean_name, fitted_on)))}
@@ -221,18 +221,30 @@ def _network(settings: ModelSettings, weights: ReadyWeights, table: PromptTable,
 
 
 @torch.no_grad()
-def set_names(network: PromptedPlaces, weight: NDArray[np.float64], bias: NDArray[np.float64], statistics: Statistics) -> None:
+def set_names(
+    network: PromptedPlaces,
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    statistics: Statistics,
+    *,
+    of_classifier: bool,
+) -> None:
     """Sets what names do in a network: the direction of each, the statistics of places, the text prototype.
+
+    By linear discriminant analysis a classifier's row is S^-1 (mean of its class - mean of all), S being the covariance within
+    classes. The text prototype, which is to lie where features do, then goes along S (A g + b).
 
     Args:
         network: with a text prototype.
         weight, bias: of the directions A g + b, float64 (D, T) and (D,).
         statistics: of the network.
+        of_classifier: whether they were fitted to a classifier's rows, rather than to features.
     """
     prototype: Any = network.text_prototype
-    for layer in (network.prompt.direction, prototype):
-        layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))
+    spread = statistics.background.within.astype(np.float64) if of_classifier else np.eye(len(bias))
+    for layer, scale in ((network.prompt.direction, np.eye(len(bias))), (prototype, spread)):
+        layer.weight.copy_(torch.from_numpy(scale @ weight))
+        layer.bias.copy_(torch.from_numpy(scale @ bias))
     network.prompt.set_patches(statistics.patch_mean, statistics.patch_covariance)
     prototype.mean.copy_(torch.from_numpy(statistics.background.mean))
     prototype.reach.fill_(statistics.reach)

@@ -222,6 +222,19 @@ def test_an_image_and_text_model_brings_its_own_text_encoder(
         assert recognizer.bank.names == ("a thing without a name here",)
 
 
+def test_a_name_alone_lies_where_features_of_its_class_lie(default: Prepared) -> None:
+    """A classifier's row is S^-1 (class mean - mean of all): away from the mean along S r, and not along the row itself."""
+    network: Any = default.checkpoint.network
+    prompt = torch.from_numpy(default.checkpoint.prompts.vector("violin")[None].copy())
+    with torch.no_grad():
+        direction = network.prompt.direction(prompt)[0].double().numpy()
+        said = network.text_prototype(prompt)[0].double().numpy()
+    background = default.statistics.background
+    away = said / float(network.text_prototype.length) - background.mean
+    expected = background.within.astype(np.float64) @ direction
+    np.testing.assert_allclose(away, float(network.text_prototype.reach) * expected / np.linalg.norm(expected), atol=1e-5)
+
+
 def test_the_precision_is_one_that_is_exported() -> None:
     with pytest.raises(SettingsError, match="unknown precision"):
         ReadyOptions(precision="bf16")
