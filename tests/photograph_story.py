@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sp_edge.demo.elements import FilmFrame
 from sp_edge.demo.report_photographs import Asked, NamedPlace, PhotographStory
 from sp_edge.photographs import photograph
-from sp_edge_runtime.teaching import Look
+from sp_edge_runtime.looking import Look
 
 FIGURES = {"frames": 350, "fps": 61.2, "right": 242, "shown": 250, "unknown_right": 93, "unknown_shown": 100}
 NAMES = ("cat", "coffee cup", "flower", "rocket", "temple")

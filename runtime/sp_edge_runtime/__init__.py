@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from sp_edge_runtime.looking import Look
     from sp_edge_runtime.naming import Prompt
     from sp_edge_runtime.prediction import Prediction
     from sp_edge_runtime.recognizer import Recognizer
@@ -44,11 +45,12 @@ if TYPE_CHECKING:
     from sp_edge_runtime.streams.smoothing import Event, Smoothed, Smoothing
     from sp_edge_runtime.streams.stream import run_stream
     from sp_edge_runtime.streams.summary import StreamSummary
-    from sp_edge_runtime.teaching import Look, Taught
+    from sp_edge_runtime.teaching import Taught
 else:
     from sp_edge.lazy import lazily
 
     _HOMES = {
+        "sp_edge_runtime.looking": ("Look",),
         "sp_edge_runtime.naming": ("Prompt",),
         "sp_edge_runtime.prediction": ("Prediction",),
         "sp_edge_runtime.recognizer": ("Recognizer",),
@@ -61,6 +63,6 @@ else:
         "sp_edge_runtime.streams.smoothing": ("Event", "Smoothed", "Smoothing"),
         "sp_edge_runtime.streams.stream": ("run_stream",),
         "sp_edge_runtime.streams.summary": ("StreamSummary",),
-        "sp_edge_runtime.teaching": ("Look", "Taught"),
+        "sp_edge_runtime.teaching": ("Taught",),
     }
     __getattr__, __dir__ = lazily(__name__, _HOMES)

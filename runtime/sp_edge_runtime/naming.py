@@ -43,6 +43,27 @@ class Prompt:
         return cls(table.vector(name), source, tuple(table.descriptions.get(clean_name(name), ())))
 
 
+def given_prompt(name: str, prompt: Prompt | NDArray[np.float32], dim: int) -> Prompt:
+    """The prompt that someone gave for a class, as a `Prompt`.
+
+    Args:
+        name: of the class.
+        prompt: a `Prompt`, or float32 (T,) as the prompt table holds them.
+        dim: T of the bundle.
+
+    Raises:
+        PromptError: it is not finite, or not float32 (T,).
+    """
+    found = prompt if isinstance(prompt, Prompt) else Prompt(prompt, "given")
+    vector: object = found.vector
+    if not isinstance(vector, np.ndarray) or vector.shape != (dim,) or vector.dtype != np.float32:
+        got = f"{vector.dtype} {vector.shape}" if isinstance(vector, np.ndarray) else type(vector).__name__
+        raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
+    if not np.isfinite(vector).all():
+        raise PromptError(f"the prompt of '{name}' does not fit", expected="finite numbers", got="others")
+    return found
+
+
 class Namer:
     """Knows a bundle's prompts, and makes others where the bundle carries its text encoder."""
 

@@ -11,38 +11,17 @@ from numpy.typing import NDArray
 
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import encode_crop
-from sp_edge.bank.heat import heat_picture
 from sp_edge.bank.views import views as make_views
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.errors import BankError, BundleError, PromptError
+from sp_edge.errors import BankError
 from sp_edge.matching.evidence import LEAST, evidence
-from sp_edge.preprocess import Picture, Pictures, picture_rgb, pictures_rgb
+from sp_edge.preprocess import Pictures, pictures_rgb
 from sp_edge.prompts.familiarity import LITTLE
 from sp_edge.prompts.table import clean_name
 from sp_edge_runtime.features import Features
-from sp_edge_runtime.naming import Prompt
+from sp_edge_runtime.naming import Prompt, given_prompt
 
 Lesson = Callable[[Bank], Bank]
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """Where in a picture a name was found.
-
-    Attributes:
-        image_rgb: uint8 (S, S, 3) RGB, what the network saw of the picture.
-        heat: float32 (h, w), of a grid of places over it: how much more each looks like the name than places of unrelated
-            photographs do, in standard deviations.
-        evidence: how much in the picture looks like the name: the mean of the five highest.
-    """
-
-    image_rgb: NDArray[np.uint8]
-    heat: NDArray[np.float32]
-    evidence: float
-
-    def picture(self) -> NDArray[np.uint8]:
-        """The picture with what does not look like the name dark: uint8 (S, S, 3) RGB."""
-        return heat_picture(self.image_rgb, self.heat)
 
 
 @dataclass(frozen=True)
@@ -96,9 +75,8 @@ class Teacher:
             ImageError: an image is no picture.
             BackendError: the inference engine failed.
         """
-        found = prompt if isinstance(prompt, Prompt) else Prompt(prompt, "given")
+        found = given_prompt(name, prompt, self._manifest.text.dim)
         vector = found.vector
-        self._check_prompt(name, vector)
         prepared = self._prepared(name, images, views)
         made = self._features.shots(np.concatenate(prepared), vector)
         support, query = (each.reshape(len(prepared), views, -1).mean(axis=1) for each in (made.support, made.query))
@@ -111,36 +89,6 @@ class Teacher:
         seen = () if made.scores is None else tuple(evidence(made.scores[::views]).tolist())
         return learn, Taught(clean_name(name), familiarity, seen)
 
-    def look(self, name: str, image: Picture, prompt: Prompt | NDArray[np.float32]) -> Look:
-        """Looks for a name in a picture; see `Recognizer.look`.
-
-        Raises:
-            BundleError: the network does not tell.
-            PromptError, ImageError, BackendError: as `lesson`.
-        """
-        vector = prompt.vector if isinstance(prompt, Prompt) else prompt
-        self._check_prompt(name, vector)
-        crop = self._manifest.preprocess(picture_rgb(image))
-        (heat,) = self.heats(crop[None], vector)
-        return Look(crop, heat, float(evidence(heat)))
-
-    def heats(self, prepared: NDArray[np.uint8], prompt: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Where a name, float32 (T,), is in pictures that are prepared, uint8 (K, S, S, 3) RGB: float32 (K, h, w).
-
-        Raises:
-            BundleError: the network does not tell.
-            BackendError: the inference engine failed.
-        """
-        scores = self._features.shots(prepared, prompt).scores if self._manifest.scores else None
-        if scores is None:
-            raise BundleError(
-                "this bundle's network does not tell where it finds a name",
-                expected="one whose names count on its last feature map",
-                got="one without",
-                next_step="sp-edge ready makes such a bundle",
-            )
-        return scores
-
     def by_name(self, name: str, prompt: Prompt | NDArray[np.float32], *, strength: float | None) -> tuple[Lesson, Taught]:
         """Makes a class of what its prompt says; see `Recognizer.enroll_by_name`.
 
@@ -148,9 +96,8 @@ class Teacher:
             BankError: the bundle does not tell what a name looks like.
             PromptError: the prompt does not fit the bundle.
         """
-        found = prompt if isinstance(prompt, Prompt) else Prompt(prompt, "given")
+        found = given_prompt(name, prompt, self._manifest.text.dim)
         vector = found.vector
-        self._check_prompt(name, vector)
         if self._text_prototype is None:
             raise BankError(
                 f"this bundle cannot know '{name}' by its name alone",
@@ -187,11 +134,3 @@ class Teacher:
         if not prepared:
             raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
         return prepared
-
-    def _check_prompt(self, name: str, vector: object) -> None:
-        dim = self._manifest.text.dim
-        if not isinstance(vector, np.ndarray) or vector.shape != (dim,) or vector.dtype != np.float32:
-            got = f"{vector.dtype} {vector.shape}" if isinstance(vector, np.ndarray) else type(vector).__name__
-            raise PromptError(f"the prompt of '{name}' does not fit", expected=f"finite float32 ({dim},)", got=got)
-        if not np.isfinite(vector).all():
-            raise PromptError(f"the prompt of '{name}' does not fit", expected="finite numbers", got="others")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sp_edge.bank.heat import FULL
 from sp_edge.demo.elements import Html, Picture, figure, join, percent, picture, tag
-from sp_edge_runtime.teaching import Look
+from sp_edge_runtime.looking import Look
 
 Map = NDArray[np.float32]
 

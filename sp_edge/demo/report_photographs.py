@@ -10,7 +10,7 @@ from typing import Any
 from sp_edge.demo.elements import FilmFrame, Html, Picture, answer, details, figure, film, join, percent, picture, stream, tag
 from sp_edge.demo.plots import heat_scale, place_map
 from sp_edge.photographs import Photograph
-from sp_edge_runtime.teaching import Look
+from sp_edge_runtime.looking import Look
 
 
 @dataclass(frozen=True, eq=False)

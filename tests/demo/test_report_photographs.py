@@ -12,7 +12,7 @@ from sp_edge.bank.heat import FULL
 from sp_edge.demo import report_photographs as part
 from sp_edge.demo.plots import place_map
 from sp_edge.demo.strip import place_strip
-from sp_edge_runtime.teaching import Look
+from sp_edge_runtime.looking import Look
 
 
 def test_the_lead_says_what_the_figures_say() -> None:
