@@ -1,4 +1,4 @@
-"""What the runtime's tests share: nothing that one starts outlives it; GStreamer in Python."""
+"""What the runtime's tests share: nothing that one starts outlives it; a taught recognizer; GStreamer in Python."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import toy
+from sp_edge_runtime.recognizer import Recognizer
 from threads import PATIENCE, children
 
 
@@ -38,3 +40,16 @@ def pygobject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     if subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, check=False).returncode:
         pytest.skip("PyGObject is of another Python")
+
+
+@pytest.fixture
+def recognizer(toy_bundle: Path) -> Iterator[Recognizer]:
+    with Recognizer.load(toy_bundle, device="cpu") as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def taught(recognizer: Recognizer) -> Recognizer:
+    for name in toy.COLOURS:
+        recognizer.enroll(name, [toy.picture(name, seed=seed) for seed in (1, 2)])
+    return recognizer

@@ -10,7 +10,7 @@ from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, ImageError, PromptError
 from sp_edge_runtime.backends.devices import open_backend
-from sp_edge_runtime.features import QUERIES, SHOTS, Features
+from sp_edge_runtime.features import Features
 from sp_edge_runtime.teaching import Taught, Teacher
 
 
@@ -23,16 +23,6 @@ def bundle(toy_bundle: Path) -> Bundle:
 def features(bundle: Bundle) -> Iterator[Features]:
     with open_backend(bundle, "cpu") as backend:
         yield Features(bundle, backend)
-
-
-def test_features_of_many_pictures_are_those_of_each(features: Features) -> None:
-    images = np.stack([toy.picture(name, seed=seed) for seed in range(QUERIES) for name in ("red", "blue")])
-    np.testing.assert_allclose(features.queries(list(images)), toy.features(images), atol=1e-5)
-    prompt = toy.prompts().vector("red")
-    shots = features.shots(images[: SHOTS + 1], prompt)
-    assert shots.scores is None
-    np.testing.assert_allclose(shots.support, toy.features(images[: SHOTS + 1], prompt[None]), atol=1e-5)
-    np.testing.assert_allclose(shots.query, toy.features(images[: SHOTS + 1]), atol=1e-5)
 
 
 def test_a_lesson_can_be_given_to_several_banks(bundle: Bundle, features: Features) -> None:
