@@ -6,16 +6,16 @@ meaning of the others raises the schema.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from sp_edge.bank.contents import Contents
 from sp_edge.bank.crops import pack, unpack
 from sp_edge.errors import BankError, PromptError
 from sp_edge.prompts.table import TextSpec, descriptions_from_json
-from sp_edge.tensors import load_tensors
+from sp_edge.tensors import load_tensors, save_tensors
 
 SCHEMA = 5
 LEAST_STRENGTH = 1e-6  # of a bundle that takes prompts, by which features are divided
@@ -25,10 +25,26 @@ PARTS = CLASS_PARTS + SHOT_PARTS
 CROP_ENDS = "crop_ends"  # crops stand one after the other, and this says where each ends
 
 
-def packed(parts: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """A bank's parts as a file holds them."""
-    crops, ends = pack(parts["crops"])
-    return {**parts, "crops": crops, CROP_ENDS: ends}
+def packed(bank: Contents) -> dict[str, NDArray[Any]]:
+    """A bank's arrays as a file holds them."""
+    crops, ends = pack(bank.crops)
+    return {part: getattr(bank, part) for part in PARTS} | {"crops": crops, CROP_ENDS: ends}
+
+
+def write_parts(path: Path, bank: Contents) -> None:
+    """Writes what `read_parts` reads, atomically."""
+    described = {
+        "kind": "bank",
+        "schema": SCHEMA,
+        "fingerprint": bank.fingerprint,
+        "names": bank.names,
+        "descriptions": bank.descriptions,
+        "version": bank.version,
+        "bundle_strength": bank.bundle_strength,
+        "text": bank.text.to_json(),
+        "rejects": bank.rejects,
+    }
+    save_tensors(path, packed(bank), described)
 
 
 def read_parts(path: Path) -> dict[str, Any]:
