@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import encode_crop
 from sp_edge.bank.stored import PARTS
 from sp_edge.bundle.bundle import Bundle
+from sp_edge.errors import BankError
+from sp_edge.prompts.table import clean_name
+from sp_edge.tensors import load_tensors
 
 T, D, SIDE = 4, 6, 32
 
@@ -37,3 +43,28 @@ def same(one: Bank, other: Bank) -> None:
     for part in PARTS:
         assert getattr(one, part).dtype == getattr(other, part).dtype
         np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
+
+
+def stored(bundle: Bundle, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The tensors and the metadata of such a bank's file."""
+    taught(bundle).save(path)
+    return load_tensors(path, BankError)
+
+
+def check(bank: Bank) -> None:
+    """What holds of every bank."""
+    assert len(set(bank.names)) == len(bank.names) == len(bank.prompts) == len(bank.thresholds) == len(bank.strengths)
+    assert len(bank.support) == len(bank.query) == len(bank.owners) == len(bank.crops)
+    assert all(clean_name(name) == name for name in bank.names)
+    assert sum(bank.shots(name) for name in bank.names) == len(bank.owners)
+    assert all(bank.shots(name) >= 1 for name in bank.names)
+    assert bank.prototypes.shape == (len(bank.names), bank.support.shape[1])
+    assert bank.prototypes.dtype == bank.support.dtype == bank.query.dtype == np.float32
+    for index, strength in enumerate(bank.strengths.tolist()):
+        own = bank.owners == index
+        mean = bank.query[own].astype(np.float64).mean(axis=0)
+        if strength:  # f(x | g(y)) is what the support graph would give at strength 1
+            prompted = mean + (bank.support[own].astype(np.float64).mean(axis=0) - mean) / bank.bundle_strength
+            mean = (strength * prompted + (1 - strength) * own.sum() * mean) / (strength + (1 - strength) * own.sum())
+        expected = mean / max(float(np.linalg.norm(mean)), 1e-12)
+        np.testing.assert_allclose(bank.prototypes[index], expected, atol=2e-5)
