@@ -181,9 +181,11 @@ def _ask(opener: Any, request: CaptureRequest) -> Any:
         return opener.open(address, timeout=request.timeout)
     except urllib.error.HTTPError as cause:
         cause.close()
-        raise _no_answer(request, f"HTTP {cause.code} {cause.reason}") from cause
+        got = f"HTTP {cause.code} {cause.reason}"
+        raise request.unopened(expected="a camera that answers", got=got, check_with="a browser") from cause
     except (OSError, HTTPException, ValueError) as cause:
-        raise _no_answer(request, str(getattr(cause, "reason", cause))) from cause
+        got = str(getattr(cause, "reason", cause))
+        raise request.unopened(expected="a camera that answers", got=got, check_with="a browser") from cause
 
 
 def _opener(address: str) -> Any:
@@ -199,13 +201,4 @@ def _opener(address: str) -> Any:
         urllib.request.HTTPSHandler(context=context),
         urllib.request.HTTPBasicAuthHandler(passwords),
         urllib.request.HTTPDigestAuthHandler(passwords),
-    )
-
-
-def _no_answer(request: CaptureRequest, got: str) -> SourceError:
-    return SourceError(
-        f"cannot open {redact(request.address)}",
-        expected="a camera that answers",
-        got=got,
-        next_step="check address, user name and password in a browser",
     )

@@ -28,11 +28,11 @@ def capture_network(request: CaptureRequest) -> tuple[float | None, Iterator[Cap
     try:
         container = av.open(request.address, options={} if chosen else TCP_FIRST, timeout=request.timeout)
     except (av.FFmpegError, ValueError) as cause:
-        raise _no_stream(request, str(cause)) from cause
+        raise request.unopened(expected="a stream that delivers", got=str(cause), check_with="ffplay") from cause
     stream = video_of(container)
     if stream is None:
         container.close()
-        raise _no_stream(request, "no pictures in it")
+        raise request.unopened(expected="a stream that delivers", got="no pictures in it", check_with="ffplay")
     return claimed_fps(stream), _frames(av, container, stream, request)
 
 
@@ -105,12 +105,3 @@ class Clock:
             self._began, self._least_before, self._least = arrived, self._least, float("inf")
         self._least = min(self._least, arrived - shown)
         return min(self._least, self._least_before) + shown
-
-
-def _no_stream(request: CaptureRequest, got: str) -> SourceError:
-    return SourceError(
-        f"cannot open {redact(request.address)}",
-        expected="a stream that delivers",
-        got=got,
-        next_step="check address, user name and password with ffplay",
-    )

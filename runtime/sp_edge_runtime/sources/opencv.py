@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import time
@@ -14,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.errors import MissingExtraError, SettingsError, SourceError
+from sp_edge.errors import SettingsError, SourceError
 from sp_edge_runtime.sources.address import redact
+from sp_edge_runtime.sources.optional import optional
 from sp_edge_runtime.sources.request import Captured, CaptureRequest
 
 RETRY = 0.01  # seconds between attempts to read a camera that gave no frame
@@ -25,23 +25,19 @@ def opencv(purpose: str) -> Any:
     """The module cv2.
 
     Args:
-        purpose: what asks for it, as the error's subject: 'a camera', 'a window'.
+        purpose: as `optional` takes it.
 
     Raises:
-        MissingExtraError: not installed.
-        SourceError: installed, but one of its libraries is missing.
+        MissingExtraError, SourceError: as `optional`.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg inside it is silent, unless an application chose otherwise
-    try:
-        cv2 = importlib.import_module("cv2")
-    except ModuleNotFoundError as cause:
-        raise MissingExtraError(f"{purpose} needs OpenCV", package="opencv-python-headless", extra="camera") from cause
-    except ImportError as cause:
-        raise SourceError(
-            f"{purpose} needs OpenCV, and the installed one does not load",
-            got=str(cause),
-            next_step="pip install opencv-python-headless, which needs no display libraries",
-        ) from cause
+    cv2 = optional(
+        "cv2",
+        package="opencv-python-headless",
+        title="OpenCV",
+        purpose=purpose,
+        next_step="pip install opencv-python-headless, which needs no display libraries",
+    )
     with suppress(AttributeError):  # absent from some builds
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2

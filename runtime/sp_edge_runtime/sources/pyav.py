@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from sp_edge.errors import MissingExtraError, SourceError
+from sp_edge_runtime.sources.optional import optional
 
 # Containers whose header says how long they are; elsewhere FFmpeg looks for the end, or guesses from the number of bytes.
 _DECLARING = ("matroska", "mov", "avi")
@@ -16,22 +15,12 @@ def pyav(purpose: str) -> Any:
     """The module av.
 
     Args:
-        purpose: what asks for it, as the error's subject: 'a video', 'writing a video'.
+        purpose: as `optional` takes it.
 
     Raises:
-        MissingExtraError: not installed.
-        SourceError: installed, but one of its libraries is missing.
+        MissingExtraError, SourceError: as `optional`.
     """
-    try:
-        return importlib.import_module("av")
-    except ModuleNotFoundError as cause:
-        raise MissingExtraError(f"{purpose} needs PyAV", package="av", extra="camera") from cause
-    except ImportError as cause:
-        raise SourceError(
-            f"{purpose} needs PyAV, and the installed one does not load",
-            got=str(cause),
-            next_step="pip install --force-reinstall av",
-        ) from cause
+    return optional("av", package="av", title="PyAV", purpose=purpose, next_step="pip install --force-reinstall av")
 
 
 def video_of(container: Any) -> Any:

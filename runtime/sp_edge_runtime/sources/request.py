@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge.errors import SourceError
+from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.options import SourceOptions
 
 CaptureKind = Literal["device", "stream", "gstreamer", "test"]
@@ -47,6 +49,15 @@ class CaptureRequest:
         """What `to_json` gave."""
         size = fields.pop("size_wh")
         return CaptureRequest(**fields, size_wh=None if size is None else (size[0], size[1]))
+
+    def unopened(self, *, expected: str, got: str, check_with: str) -> SourceError:
+        """That nothing usable is at the address; `check_with` names a program that shows what is there."""
+        return SourceError(
+            f"cannot open {redact(self.address)}",
+            expected=expected,
+            got=got,
+            next_step=f"check address, user name and password with {check_with}",
+        )
 
 
 class Captured(NamedTuple):
