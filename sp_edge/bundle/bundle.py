@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from sp_edge.prompts.table import PromptTable
 from sp_edge.prompts.text_prototype import TextPrototype
 from sp_edge.tensors import read_tensors
 
+Found = TypeVar("Found")
 _AGAIN = "copy or export the bundle again"
 
 
@@ -179,14 +182,9 @@ class Bundle:
         Raises:
             BundleError: it cannot be used.
         """
-        if FAMILIARITY not in self.manifest.files:
+        found = self._of_prompts(FAMILIARITY, "familiarity", Familiarity.read)
+        if found is None:
             return None
-        try:
-            found = Familiarity.read(self.read(FAMILIARITY), FAMILIARITY)
-        except PromptError as cause:
-            raise BundleError(
-                "the bundle's familiarity cannot be used", expected=cause.expected, got=str(cause), next_step=_AGAIN
-            ) from cause
         if len(found.mean) != self.manifest.text.dim:
             dim = self.manifest.text.dim
             raise BundleError(
@@ -203,20 +201,26 @@ class Bundle:
         Raises:
             BundleError: it cannot be used.
         """
-        if NAMES not in self.manifest.files:
+        found = self._of_prompts(NAMES, "text prototype", TextPrototype.read)
+        if found is None:
             return None
-        try:
-            found = TextPrototype.read(self.read(NAMES), NAMES)
-        except PromptError as cause:
-            raise BundleError(
-                "the bundle's text prototype cannot be used", expected=cause.expected, got=str(cause), next_step=_AGAIN
-            ) from cause
         expected, got = (self.manifest.feature_dim, self.manifest.text.dim), (found.feature_dim, found.text_dim)
         if got != expected:
             raise BundleError(
                 "the bundle's text prototype does not fit", expected=f"(D, T) = {expected}", got=str(got), next_step=_AGAIN
             )
         return found
+
+    def _of_prompts(self, name: str, what: str, read: Callable[[bytes, str], Found]) -> Found | None:
+        """A function of prompts in a file of its own; None where the manifest lists no such file."""
+        if name not in self.manifest.files:
+            return None
+        try:
+            return read(self.read(name), name)
+        except PromptError as cause:
+            raise BundleError(
+                f"the bundle's {what} cannot be used", expected=cause.expected, got=str(cause), next_step=_AGAIN
+            ) from cause
 
     def golden(self) -> Golden:
         """The golden pictures, read from their PNG files, with their expected features.

@@ -70,6 +70,28 @@ class ClipOfTimm(nn.Module):
         return feature
 
 
+def open_clip_with(name: str, asked: str) -> Any:
+    """The module open_clip, which has a model of this name.
+
+    Args:
+        name: of open_clip's `list_models()`.
+        asked: what needs it, for the error.
+
+    Raises:
+        MissingExtraError: open_clip is not installed.
+        SettingsError: it has no such model.
+    """
+    try:
+        import open_clip
+    except ImportError as error:
+        raise MissingExtraError(f"{asked} needs open_clip", package="open_clip_torch", extra="train") from error
+    if name not in open_clip.list_models():
+        near = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
+        expected = ", ".join(near) or "a name from open_clip.list_models()"
+        raise SettingsError("open_clip has no such model", expected=expected, got=name)
+    return open_clip
+
+
 def build_clip(name: str, image_size: int) -> nn.Module:
     """An image tower with fresh weights.
 
@@ -81,16 +103,10 @@ def build_clip(name: str, image_size: int) -> nn.Module:
         SettingsError: open_clip has no such model, or its tower cannot be used.
         MissingExtraError: open_clip is not installed.
     """
-    try:
-        import open_clip
-        from open_clip.timm_model import TimmModel
-        from open_clip.transformer import VisionTransformer
-    except ImportError as error:
-        raise MissingExtraError(f"{PREFIX}{name} needs open_clip", package="open_clip_torch", extra="train") from error
-    if name not in open_clip.list_models():
-        near = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
-        expected = ", ".join(near) or "a name from open_clip.list_models()"
-        raise SettingsError("open_clip has no such model", expected=expected, got=name)
+    open_clip = open_clip_with(name, PREFIX + name)
+    from open_clip.timm_model import TimmModel
+    from open_clip.transformer import VisionTransformer
+
     try:
         visual = open_clip.create_model(name, force_image_size=image_size, load_weights=False, pretrained_text=False).visual
     except Exception as cause:  # each model says in its own way what it cannot do

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import PromptError
-from sp_edge.tensors import load_tensors, read_tensors, save_tensors
+from sp_edge.tensors import read_tensors, save_tensors
 
 KIND = "familiarity"
 RIDGE = 1e-3  # lambda, as a share of the base names' mean squared distance from their mean
@@ -86,22 +84,14 @@ class Familiarity:
         save_tensors(path, {"mean": self.mean, "factor": self.factor}, {"kind": KIND, "usual": self.usual})
 
     @classmethod
-    def load(cls, path: Path) -> Familiarity:
-        """Reads what `save` wrote.
+    def read(cls, content: bytes, name: str) -> Familiarity:
+        """What `save` wrote, from the file's content; `name` is for messages.
 
         Raises:
             PromptError: damaged, or something else.
         """
-        return cls._of(path, *load_tensors(path, PromptError))
-
-    @classmethod
-    def read(cls, content: bytes, name: str) -> Familiarity:
-        """As `load`, from a file's content; `name` is for messages."""
-        return cls._of(name, *read_tensors(content, name, PromptError))
-
-    @classmethod
-    def _of(cls, file: object, tensors: Mapping[str, NDArray[np.float32]], described: Mapping[str, Any]) -> Familiarity:
+        tensors, described = read_tensors(content, name, PromptError)
         usual = described.get("usual")
         if described.get("kind") != KIND or set(tensors) != {"mean", "factor"} or not isinstance(usual, float):
-            raise PromptError(f"{file} does not hold a familiarity", expected="mean, factor and usual", got=str(list(tensors)))
+            raise PromptError(f"{name} does not hold a familiarity", expected="mean, factor and usual", got=str(list(tensors)))
         return cls(**tensors, usual=usual)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import PromptError
-from sp_edge.tensors import load_tensors, read_tensors, save_tensors
+from sp_edge.tensors import read_tensors, save_tensors
 
 KIND = "text prototype"
 
@@ -77,21 +75,13 @@ class TextPrototype:
         save_tensors(path, tensors, {"kind": KIND, "reach": self.reach, "length": self.length})
 
     @classmethod
-    def load(cls, path: Path) -> TextPrototype:
-        """Reads what `save` wrote.
+    def read(cls, content: bytes, name: str) -> TextPrototype:
+        """What `save` wrote, from the file's content; `name` is for messages.
 
         Raises:
             PromptError: damaged, or something else.
         """
-        return cls._of(path, *load_tensors(path, PromptError))
-
-    @classmethod
-    def read(cls, content: bytes, name: str) -> TextPrototype:
-        """As `load`, from a file's content; `name` is for messages."""
-        return cls._of(name, *read_tensors(content, name, PromptError))
-
-    @classmethod
-    def _of(cls, file: object, tensors: Mapping[str, NDArray[np.float32]], described: Mapping[str, Any]) -> TextPrototype:
+        tensors, described = read_tensors(content, name, PromptError)
         numbers = [described.get(key) for key in ("reach", "length")]
         if (
             described.get("kind") != KIND
@@ -99,7 +89,7 @@ class TextPrototype:
             or not all(type(number) in (int, float) for number in numbers)
         ):
             raise PromptError(
-                f"{file} does not hold a text prototype", expected="weight, bias, reach and length", got=str(list(tensors))
+                f"{name} does not hold a text prototype", expected="weight, bias, reach and length", got=str(list(tensors))
             )
         reach, length = map(float, numbers)  # type: ignore[arg-type]
         return cls(tensors["weight"], tensors["bias"], tensors.get("mean"), reach, length)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.files import sha256
 from sp_edge.model.ready.names import imagenet_names
-from sp_edge.model.ready.weights import OPEN, Head, ReadyWeights, check_fit, rgb
+from sp_edge.model.ready.weights import OPEN, Head, ReadyWeights, check_fit, not_fetched, rgb
 
 PREFIX = "timm/"
 _FILES = ("model.safetensors", "pytorch_model.bin")  # as the hub calls them
@@ -110,17 +110,12 @@ def _cached(repository: str) -> Path | None:
 
 
 def _downloaded(model: str, config: Any) -> Any:
-    _log.info(f"downloading {model} from https://huggingface.co/{config.hf_hub_id}")
+    place = f"https://huggingface.co/{config.hf_hub_id}"
+    _log.info(f"downloading {model} from {place}")
     try:
         return timm.create_model(model.removeprefix(PREFIX), pretrained=True).eval()
     except Exception as cause:  # the errors of timm, the hub and the network have no common type
-        raise CheckpointError(
-            f"the weights of {model} are not here, and cannot be downloaded",
-            expected="the hub's cache (HF_HOME), or a network connection to it",
-            got=f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}",
-            next_step=f"download {_FILES[0]} from https://huggingface.co/{config.hf_hub_id} elsewhere, copy it here, "
-            f"and add --weights {_FILES[0]}",
-        ) from cause
+        raise not_fetched(model, place, _FILES[0], cause) from cause
 
 
 def _of_file(model: str, config: Any, file: Path) -> Any:

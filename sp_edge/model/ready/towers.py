@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from pathlib import Path
 from typing import Any
 
-from sp_edge.errors import CheckpointError, MissingExtraError, SettingsError
+from sp_edge.errors import SettingsError
 from sp_edge.files import sha256
 from sp_edge.model.clip import PREFIX as BACKBONE
+from sp_edge.model.clip import open_clip_with
 from sp_edge.model.ready.hub import read_weights
-from sp_edge.model.ready.weights import ReadyWeights, check_fit, rgb
+from sp_edge.model.ready.weights import ReadyWeights, check_fit, not_fetched, rgb
 
 PREFIX = "open_clip/"
 _QUICK = "-quickgelu"
@@ -31,14 +31,8 @@ def load_tower(model: str, file: Path | None = None) -> ReadyWeights:
         SettingsError: open_clip has no such model or weights.
         CheckpointError: the weights cannot be had, or belong to another model.
     """
-    try:
-        import open_clip
-    except ImportError as cause:
-        raise MissingExtraError(f"{model} needs open_clip", package="open_clip_torch", extra="train") from cause
     name, tag = name_and_tag(model)
-    if name not in open_clip.list_models():
-        near = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
-        raise SettingsError("open_clip has no such model", expected=", ".join(near) or "a name from list_models()", got=name)
+    open_clip = open_clip_with(name, model)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if file is None and tag not in tags:
         expected = ", ".join(f"{PREFIX}{name}/{other}" for other in tags) or f"--weights FILE: none are published for {name}"
@@ -101,10 +95,4 @@ def _published(model: str, name: str, tag: str, place: str) -> Any:
     try:
         return open_clip.create_model(name, pretrained=tag).eval()
     except Exception as cause:  # the errors of open_clip, the hub and the network have no common type
-        raise CheckpointError(
-            f"the weights of {model} are not here, and cannot be downloaded",
-            expected="the hub's cache (HF_HOME), or a network connection to it",
-            got=f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}",
-            next_step=f"download open_clip_model.safetensors from {place} elsewhere, copy it here, "
-            "and add --weights open_clip_model.safetensors",
-        ) from cause
+        raise not_fetched(model, place, "open_clip_model.safetensors", cause) from cause

@@ -116,6 +116,23 @@ def check_fit(what: str, weights: Mapping[str, Tensor], own: Mapping[str, Tensor
         )
 
 
+def not_fetched(model: str, place: str, file: str, cause: Exception) -> CheckpointError:
+    """That the hub's cache has no weights of a model, which cannot be downloaded either.
+
+    Args:
+        model: as a user names it.
+        place: where its weights are published.
+        file: that holds them there.
+        cause: why they cannot be downloaded.
+    """
+    return CheckpointError(
+        f"the weights of {model} are not here, and cannot be downloaded",
+        expected="the hub's cache (HF_HOME), or a network connection to it",
+        got=f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}",
+        next_step=f"download {file} from {place} elsewhere, copy it here, and add --weights {file}",
+    )
+
+
 def rgb(values: tuple[float, ...]) -> tuple[float, float, float]:
     """Mean or deviation of three channels in 0..1, as models publish them, in 0..255.
 

@@ -92,7 +92,7 @@ def test_what_holds_of_any_names(names: np.ndarray, data: st.DataObject, tmp_pat
     assert familiarity(queries[0, 0]) == pytest.approx(found[0, 0])
     path = tmp_path_factory.mktemp("familiarity") / "file"
     familiarity.save(path)
-    np.testing.assert_array_equal(Familiarity.load(path)(queries), found)
+    np.testing.assert_array_equal(Familiarity.read(path.read_bytes(), "file")(queries), found)
 
 
 def test_one_name_is_too_few() -> None:
@@ -123,9 +123,9 @@ def test_a_file_that_cannot_be(tmp_path: Path, change: dict[str, object], proble
         (tensors if isinstance(value, np.ndarray) else described)[key] = value  # type: ignore[index]
     save_tensors(tmp_path / "file", tensors, described)
     with pytest.raises(PromptError, match=problem):
-        Familiarity.load(tmp_path / "file")
+        Familiarity.read((tmp_path / "file").read_bytes(), "file")
 
 
-def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(PromptError, match="cannot read"):
-        Familiarity.load(tmp_path / "file")
+def test_no_tensors() -> None:
+    with pytest.raises(PromptError, match="cannot read a file"):
+        Familiarity.read(b"", "a file")

@@ -35,9 +35,9 @@ def test_the_directed_form_by_hand() -> None:
 @pytest.mark.parametrize("written", [TextPrototype(WEIGHT, BIAS), TextPrototype(WEIGHT, BIAS, MEAN, 0.25, 8.0)])
 def test_a_file_gives_it_back(tmp_path: Path, written: TextPrototype) -> None:
     written.save(tmp_path / "file")
-    for found in (TextPrototype.load(tmp_path / "file"), TextPrototype.read((tmp_path / "file").read_bytes(), "file")):
-        np.testing.assert_array_equal(found(PROMPTS), written(PROMPTS))
-        assert (found.reach, found.length) == (written.reach, written.length)
+    found = TextPrototype.read((tmp_path / "file").read_bytes(), "file")
+    np.testing.assert_array_equal(found(PROMPTS), written(PROMPTS))
+    assert (found.reach, found.length) == (written.reach, written.length)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_a_file_that_cannot_be(tmp_path: Path, change: dict[str, object], proble
         (tensors if isinstance(value, np.ndarray) else described)[key] = value  # type: ignore[index]
     save_tensors(tmp_path / "file", tensors, described)
     with pytest.raises(PromptError, match=problem):
-        TextPrototype.load(tmp_path / "file")
+        TextPrototype.read((tmp_path / "file").read_bytes(), "file")
 
 
 def test_a_file_without_a_part_or_none(tmp_path: Path) -> None:
-    with pytest.raises(PromptError, match="cannot read"):
-        TextPrototype.load(tmp_path / "file")
+    with pytest.raises(PromptError, match="cannot read a file"):
+        TextPrototype.read(b"", "a file")
     save_tensors(tmp_path / "file", {"weight": WEIGHT}, {"kind": "text prototype", "reach": 1.0, "length": 1.0})
     with pytest.raises(PromptError, match="does not hold"):
-        TextPrototype.load(tmp_path / "file")
+        TextPrototype.read((tmp_path / "file").read_bytes(), "file")
