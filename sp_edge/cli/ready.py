@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sp_edge.cli.arguments import refuse_idle
 from sp_edge.cli.common import Command
 from sp_edge.cli.default import MODEL
 from sp_edge.cli.prompts import names_in
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Take the weights from this .safetensors or .pth file (timm/NAME, open_clip/NAME/TAG).",
 )
+@click.option(
+    "--checkpoint",
+    type=PATH,
+    metavar="FILE",
+    help="Write no bundle, but this checkpoint: for sp-edge eval, sp-edge train --init, and easyfsl.",
+)
 @click.option("--list", "listed", is_flag=True, help="List the models that were tried, and make nothing.")
 @json_option("what was made, or the list,")
 def ready(
@@ -48,6 +55,7 @@ def ready(
     names_file: Path | None,
     data: Path | None,
     weights: Path | None,
+    checkpoint: Path | None,
     listed: bool,
     json_file: Path | None,
 ) -> None:
@@ -63,12 +71,13 @@ def ready(
       sp-edge ready
       sp-edge ready --precision int8 --data photos
       sp-edge ready timm/visformer_tiny.in1k --out visformer.spedge
+      sp-edge ready --checkpoint ready.safetensors
     """
     from sp_edge.files import write_json
 
     try:
         from sp_edge.model.ready import KNOWN
-        from sp_edge_export.ready import ReadyOptions, make_ready
+        from sp_edge_export.ready import ReadyOptions, make_ready, prepare
     except ImportError as cause:
         error = MissingExtraError("a ready-made bundle cannot be made here", package=str(cause.name), extra="ready")
         error.next_step += "; or run sp-edge ready on another machine and copy ready.spedge here"
@@ -76,17 +85,24 @@ def ready(
     if listed:
         _list(KNOWN, json_file)
         return
-    names = tuple(names_in(names_file))
-    bundle = make_ready(model or MODEL, out, ReadyOptions(precision, names, data, weights))
-    manifest, record = bundle.manifest, bundle.manifest.training["record"]
+    options = ReadyOptions(precision, tuple(names_in(names_file)), data, weights)
+    if checkpoint is not None:
+        refuse_idle(click.get_current_context(), ("out", "precision"), "--checkpoint", "a bundle")
+        made = prepare(model or MODEL, options).checkpoint
+        made.save(checkpoint)
+        record, what = made.record, {"checkpoint": str(checkpoint)}
+        click.echo(f"checkpoint: {checkpoint}")
+    else:
+        bundle = make_ready(model or MODEL, out, options)
+        record, what = bundle.manifest.training["record"], {"bundle": str(bundle.path), "precision": bundle.manifest.precision}
+        click.echo(f"bundle: {bundle.path}, {bundle.manifest.precision}")
     source = record["ready"]
-    click.echo(f"bundle: {bundle.path}, {manifest.precision}")
     click.echo(f"weights: {source['source']}")
     click.echo(f"license of the weights: {source['license']}")
     works = "any name steers the teaching" if "text_prototype" in record else "names do not count: pictures decide alone"
     click.echo(f"names: {works}")
     if json_file:
-        write_json(json_file, {"bundle": str(bundle.path), "precision": manifest.precision, **source, "names": works})
+        write_json(json_file, {**what, **source, "names": works})
 
 
 def _list(known: tuple[Known, ...], json_file: Path | None) -> None:

@@ -110,3 +110,23 @@ def test_a_refused_model_leaves_no_bundle(monkeypatch: pytest.MonkeyPatch, call:
     monkeypatch.setattr("sp_edge_export.ready.make_ready", refuse)
     assert call("ready", "timm/none")[0] == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_written_instead_of_a_bundle(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    class Checkpoint:
+        record = {"ready": SOURCE, "text_prototype": {}}  # noqa: RUF012
+
+        def save(self, file: Path) -> None:
+            file.write_text("weights")
+
+    monkeypatch.setattr("sp_edge_export.ready.prepare", lambda model, _: SimpleNamespace(checkpoint=Checkpoint()))
+    code, out, _ = call("ready", "--checkpoint", "ready.safetensors", "--json", "made.json")
+    assert (code, (tmp_path / "ready.safetensors").read_text()) == (0, "weights")
+    assert "checkpoint: ready.safetensors" in out
+    assert json.loads((tmp_path / "made.json").read_text())["checkpoint"] == "ready.safetensors"
+    assert not (tmp_path / "ready.spedge").exists()
+    code, _, err = call("ready", "--checkpoint", "ready.safetensors", "--precision", "int8")
+    assert code == 2
+    assert "--precision does nothing with --checkpoint" in err
