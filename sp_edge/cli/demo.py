@@ -16,7 +16,7 @@ from sp_edge.cli.shared import PATH
 )
 @click.option("--quick", is_flag=True, help="Run in about a minute. The network learns little in it.")
 def demo(out: Path, quick: bool) -> None:
-    """Show everything: photographs, then train, export, teach, recognize, report.
+    """Show everything, on photographs and from training on.
 
     It teaches a ready-made network five photographs and recognizes them in a video. Then it draws scenes, trains on them,
     exports, teaches five classes and recognizes another video. report.html shows the result.
