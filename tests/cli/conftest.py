@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import builtins
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,3 +43,16 @@ def taught(place: Path, call: Call, toy_pictures: Path) -> Path:
     for number, name in enumerate(toy.COLOURS):
         assert call("enroll", "--name", name, toy_pictures / f"{number} {name}.png")[0] == 0
     return place
+
+
+@pytest.fixture
+def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra that makes ready-made bundles is not installed."""
+    original = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "sp_edge_export.ready":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        return original(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import shutil
 import threading
 from collections.abc import Callable
@@ -98,16 +97,8 @@ def test_a_run_comes_first_and_one_that_was_not_exported_is_told(empty: Path, ma
     assert not made
 
 
-def test_a_device_without_torch_is_told_to_copy_a_bundle(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    del empty
-    original = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name == "sp_edge_export.ready":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
-        return original(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+@pytest.mark.usefixtures("empty", "without_export")
+def test_a_device_without_torch_is_told_to_copy_a_bundle() -> None:
     with pytest.raises(BundleError) as caught:
         default_bundle()
     assert "the package torch" in caught.value.expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -80,15 +79,8 @@ def test_an_unknown_model_is_an_error_of_the_user(call: Call, tmp_path: Path, mo
     assert not list(tmp_path.iterdir())
 
 
-def test_without_torch_it_says_to_make_the_bundle_elsewhere(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name == "sp_edge_export.ready":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
-        return original(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+@pytest.mark.usefixtures("without_export")
+def test_without_torch_it_says_to_make_the_bundle_elsewhere(call: Call) -> None:
     code, _, err = call("ready")
     assert code == 2
     assert "the package torch" in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from sp_edge.errors import MissingExtraError, PromptError
 from sp_edge.settings.settings import TextSettings
 from sp_edge.text import CLIP, clip, prompt_table
+from tiny_clip import known_to_open_clip
 
 CONFIG = {
     "embed_dim": 512,
@@ -28,17 +28,12 @@ CONFIG = {
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Makes 'tiny-clip' known to open_clip; gives the file of its weights."""
     folder = tmp_path_factory.mktemp("clip")
-    (folder / "tiny-clip.json").write_text(json.dumps(CONFIG))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [*open_clip.factory._MODEL_CONFIG_PATHS])
-        open_clip.add_model_config(folder / "tiny-clip.json")
-        torch.manual_seed(0)
+    with known_to_open_clip("tiny-clip", CONFIG, folder) as patch:
         model = open_clip.create_model("tiny-clip")
         save_file(model.state_dict(), folder / "tiny.safetensors")
         patch.setattr(clip, "MODEL", "tiny-clip")
         patch.setattr(clip, "WEIGHTS", str(folder / "tiny.safetensors"))
         yield folder / "tiny.safetensors"
-    open_clip.factory._MODEL_CONFIGS.pop("tiny-clip")
 
 
 def test_sentences_become_the_towers_vectors(weights: Path) -> None:

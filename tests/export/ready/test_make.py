@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -30,6 +29,7 @@ from sp_edge_export.ready import ReadyOptions, make_ready
 from sp_edge_export.ready import make as module
 from sp_edge_export.ready.make import Prepared, prepare
 from sp_edge_runtime.recognizer import Recognizer
+from tiny_clip import known_to_open_clip
 
 MODEL = "efficientnet_lite0"
 SMALL = "timm/mobilenetv3_small_050.lamb_in1k"
@@ -191,15 +191,10 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
     }
-    (tmp_path / "tiny-make.json").write_text(json.dumps(config))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [*open_clip.factory._MODEL_CONFIG_PATHS])
-        open_clip.add_model_config(tmp_path / "tiny-make.json")
-        torch.manual_seed(0)
+    with known_to_open_clip("tiny-make", config, tmp_path):
         weights = open_clip.create_model("tiny-make", load_weights=False).state_dict()
         save_file({name: value.contiguous() for name, value in weights.items()}, tmp_path / "tiny.safetensors")
         yield tmp_path / "tiny.safetensors"
-    open_clip.factory._MODEL_CONFIGS.pop("tiny-make")
 
 
 def test_an_image_and_text_model_brings_its_own_text_encoder(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from sp_edge_export.export import ExportOptions, export
 from sp_edge_export.text import encoder as module
 from sp_edge_export.text.encoder import add_text_encoder, benchmark_names, choose_encoder
 from sp_edge_runtime import text as device
+from tiny_clip import known_to_open_clip
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>", "a", "photo", "of", "red", "fox", "polar", "bear"]
 SENTENCES = ["A photo of red fox", "polar bear", "a one-wheeled pedal vehicle, for one", "赤い 自転車 🚲", "x"]
@@ -92,16 +92,11 @@ def exported(request: pytest.FixtureRequest, minilm: MiniLM, tmp_path_factory: p
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CLIP]:
     folder = tmp_path_factory.mktemp("clip")
-    (folder / "tiny-text.json").write_text(json.dumps(TOWER))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [*open_clip.factory._MODEL_CONFIG_PATHS])
-        open_clip.add_model_config(folder / "tiny-text.json")
-        torch.manual_seed(0)
+    with known_to_open_clip("tiny-text", TOWER, folder) as patch:
         torch.save(open_clip.create_model("tiny-text").state_dict(), folder / "tiny.pt")
         patch.setattr(clip, "MODEL", "tiny-text")
         patch.setattr(clip, "WEIGHTS", str(folder / "tiny.pt"))
         yield CLIP()
-    open_clip.factory._MODEL_CONFIGS.pop("tiny-text")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.model import build_backbone
 from sp_edge.model.ready.registry import find_weights
 from sp_edge.model.ready.towers import load_tower
+from tiny_clip import known_to_open_clip
 
 TINY = {
     "embed_dim": 16,
@@ -27,14 +27,8 @@ MODEL = "open_clip/tiny-both/mine"
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / "tiny-both.json").write_text(json.dumps(TINY))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [*open_clip.factory._MODEL_CONFIG_PATHS])
-        open_clip.add_model_config(folder / "tiny-both.json")
-        torch.manual_seed(0)
+    with known_to_open_clip("tiny-both", TINY, tmp_path_factory.mktemp("tiny")):
         yield open_clip.create_model("tiny-both", load_weights=False).eval()
-    open_clip.factory._MODEL_CONFIGS.pop("tiny-both")
 
 
 @pytest.fixture(scope="module")
