@@ -66,7 +66,7 @@ class OfDataSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class Measured:
     """What was measured before.
 
     Attributes:

@@ -14,6 +14,7 @@ from sp_edge.demo.clock import Clock
 from sp_edge.demo.report_photographs import Asked, NamedPlace, PhotographStory
 from sp_edge.demo.video import Pan, write_video
 from sp_edge.demo.watch import FPS, film, watch
+from sp_edge.model.ready.registry import DEFAULT
 from sp_edge.photographs import photograph
 from sp_edge_export.ready import ReadyOptions, make_ready
 from sp_edge_runtime.recognizer import Recognizer
@@ -21,7 +22,6 @@ from sp_edge_runtime.recognizer import Recognizer
 _log = logging.getLogger(__name__)
 VIDEO = "stream.webm"
 RESULTS = "results.jsonl"
-MODEL = "efficientnet_lite0"
 TAUGHT = {
     "cat": "cat",
     "coffee cup": "coffee",
@@ -49,7 +49,7 @@ def show_photographs(out: Path, clock: Clock, *, frames: int) -> tuple[Photograp
     out.mkdir(exist_ok=True)
     (out / runs.BANK).unlink(missing_ok=True)  # an earlier demo's, of another bundle
     with clock("ready-made network"):
-        bundle = make_ready(MODEL, out / runs.BUNDLE, ReadyOptions())
+        bundle = make_ready(DEFAULT, out / runs.BUNDLE, ReadyOptions())
     with Recognizer.load(bundle.path) as recognizer:
         with clock("enroll photographs"):
             taught = [teach(recognizer, name, photograph(file).read()) for name, file in TAUGHT.items()]
@@ -59,7 +59,7 @@ def show_photographs(out: Path, clock: Clock, *, frames: int) -> tuple[Photograp
     with Recognizer.load(bundle.path) as recognizer:
         pair, asked = name_both(recognizer)
     story = PhotographStory(
-        model=MODEL,
+        model=DEFAULT,
         taught=taught,
         pair=pair,
         asked=asked,
@@ -69,7 +69,7 @@ def show_photographs(out: Path, clock: Clock, *, frames: int) -> tuple[Photograp
         shown=[photograph(file) for file in (*TAUGHT.values(), *STRANGERS, BOTH)],
     )
     summary = {
-        "model": MODEL,
+        "model": DEFAULT,
         "bundle": str(bundle.path),
         "bank": str(out / runs.BANK),
         "video": str(out / VIDEO),

@@ -11,9 +11,10 @@ from sp_edge.errors import SettingsError
 from sp_edge.model.backbone import build_backbone, feature_map_of
 from sp_edge.model.network import PromptedFeatureMap, PromptedNetwork, PromptedVisformer
 from sp_edge.model.normalization import Normalization
-from sp_edge.model.placed import PromptedPlaces
-from sp_edge.model.places import NamedPlaces, TextMap
+from sp_edge.model.places import NamedPlaces
 from sp_edge.model.prompt import SemanticPrompt
+from sp_edge.model.prompted_places import PromptedPlaces
+from sp_edge.model.text_map import TextMap
 from sp_edge.settings.settings import ModelSettings
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from sp_edge.errors import SettingsError
 from sp_edge.model.normalization import PAPERS, Normalization
-from sp_edge.model.places import NamedPlaces, TextMap
+from sp_edge.model.places import NamedPlaces
 from sp_edge.model.prompt import SemanticPrompt
+from sp_edge.model.text_map import TextMap
 from sp_edge.prompts.familiarity import Familiarity
 
 

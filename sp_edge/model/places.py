@@ -7,10 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sp_edge.prompts.text_prototype import TextPrototype
+from sp_edge.matching.evidence import HIGHEST
 
 RANK = 64  # of the covariance of patches; what is beyond it counts as the same in all directions
-EVIDENT = 5  # places whose mean score is a picture's evidence
 _TINY = 1e-12
 
 
@@ -49,14 +48,14 @@ class NamedPlaces(nn.Module):
     @torch.no_grad()
     def set_patches(self, mean: NDArray[np.floating], covariance: NDArray[np.floating]) -> None:
         """Takes the statistics of patches of unrelated photographs: their mean (D,) and covariance (D, D)."""
-        rest, factor = _low_rank(np.asarray(covariance, np.float64), len(self.patch_factor))
+        factor, rest = low_rank(covariance, RANK)
         self.patch_mean.copy_(torch.from_numpy(np.asarray(mean, np.float64)))
         self.patch_factor.copy_(torch.from_numpy(factor))
         self.patch_rest.fill_(rest)
 
     def scores(self, places: Tensor, prompt: Tensor) -> Tensor:
         """The absolute score of each place: float (B, D, h, w) and text (B, T) -> z, float (B, h, w)."""
-        direction = _unit(self.direction(prompt))  # z does not depend on its length
+        direction = unit_rows(self.direction(prompt))  # z does not depend on its length
         spread = (direction @ self.patch_factor.T).square().sum(dim=1) + self.patch_rest
         usual = direction @ self.patch_mean
         found = (direction.unsqueeze(1) @ places.flatten(2)).squeeze(1)
@@ -73,50 +72,25 @@ class NamedPlaces(nn.Module):
 def evidence(scores: Tensor) -> Tensor:
     """How much in a picture looks like the name: z (B, h, w) -> (B, 1), the mean of the five highest."""
     flat = scores.flatten(1)
-    return flat.topk(min(EVIDENT, flat.shape[1]), dim=1).values.mean(dim=1, keepdim=True)
+    return flat.topk(min(HIGHEST, flat.shape[1]), dim=1).values.mean(dim=1, keepdim=True)
 
 
-def _unit(vectors: Tensor) -> Tensor:
+def unit_rows(vectors: Tensor) -> Tensor:
     """(B, D) of length one; zeros stay zeros. PyTorch's `normalize` would have the exported graph read off the batch's size."""
     return vectors / (vectors.norm(dim=1, keepdim=True) + _TINY)
 
 
-def _low_rank(covariance: NDArray[np.float64], rank: int) -> tuple[float, NDArray[np.float64]]:
-    """Rest and V (rank, D) with V'V + rest I near the covariance, its `rank` largest variances exact (probabilistic PCA)."""
-    variances, vectors = np.linalg.eigh(covariance)
-    kept, left = variances[::-1][:rank], variances[::-1][rank:]
-    rest = max(float(left.mean()), 0.0) if len(left) else 0.0
-    return rest, np.sqrt(np.maximum(kept - rest, 0))[:, None] * vectors[:, ::-1][:, :rank].T
-
-
-class TextMap(nn.Linear):
-    """The text prototype t(g): what a class's text alone says of its feature (`sp_edge.prompts.text_prototype`).
+def low_rank(covariance: NDArray[np.floating], rank: int) -> tuple[NDArray[np.float64], float]:
+    """V and r with V'V + r I near a covariance, its largest variances exact (probabilistic PCA, Tipping and Bishop 1999).
 
     Args:
-        text_dim: T.
-        dim: D.
-        directional: t(g) = n (m + c unit(A g + b)), with buffers `mean` (D,), `reach` and `length` for m, c and n; else
-            t(g) = A g + b.
+        covariance: (D, D).
+        rank: how many variances are exact.
+
+    Returns:
+        V float64 (rank, D), or (D, D) of smaller covariances, and r, the mean of the other variances.
     """
-
-    def __init__(self, text_dim: int, dim: int, *, directional: bool = False) -> None:
-        super().__init__(text_dim, dim)
-        self.mean: Tensor | None
-        self.reach: Tensor
-        self.length: Tensor
-        self.register_buffer("mean", torch.zeros(dim) if directional else None)
-        if directional:
-            self.register_buffer("reach", torch.ones(()))
-            self.register_buffer("length", torch.ones(()))
-
-    def forward(self, prompt: Tensor) -> Tensor:
-        """Text (B, T) -> raw features (B, D)."""
-        said = super().forward(prompt)
-        return said if self.mean is None else self.length * (self.mean + self.reach * _unit(said))
-
-    def to_numpy(self) -> TextPrototype:
-        """The same without torch."""
-        weight, bias = (np.ascontiguousarray(value.detach().cpu().numpy()) for value in (self.weight, self.bias))
-        if self.mean is None:
-            return TextPrototype(weight, bias)
-        return TextPrototype(weight, bias, self.mean.cpu().numpy(), float(self.reach), float(self.length))
+    variances, vectors = np.linalg.eigh(covariance.astype(np.float64))
+    kept, left = variances[::-1][:rank], variances[::-1][rank:]
+    rest = max(float(left.mean()), 0.0) if len(left) else 0.0
+    return np.sqrt(np.maximum(kept - rest, 0))[:, None] * vectors[:, ::-1][:, :rank].T, rest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sp_edge.data.pictures import PictureSet
 from sp_edge.matching.decide import unit
@@ -39,19 +40,33 @@ def fit_places(network: PromptedPlaces, pictures: PictureSet, prompts: PromptTab
     return fit
 
 
+class PlaceMoments:
+    """Mean and covariance of places, which are added batch by batch."""
+
+    def __init__(self) -> None:
+        self._count, self._total, self._squares = 0, np.zeros(()), np.zeros(())
+
+    def add(self, places: Tensor) -> None:
+        """Takes the places of some pictures, float (B, D, h, w)."""
+        rows = places.flatten(2).transpose(1, 2).flatten(0, 1).cpu().numpy().astype(np.float64)
+        self._count += len(rows)
+        self._total = self._total + rows.sum(axis=0)
+        self._squares = self._squares + rows.T @ rows
+
+    def result(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean (D,) and covariance (D, D)."""
+        mean = self._total / self._count
+        return mean, self._squares / self._count - np.outer(mean, mean)
+
+
 @torch.no_grad()
 def _patches(network: PromptedPlaces, images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean (D,) and covariance (D, D) of all places of the pictures, uint8 (n, H, W, 3) RGB."""
     was_training, device = network.training, next(network.parameters()).device
     network.eval()
-    dim, count = network.feature_dim, 0
-    total, squares = np.zeros(dim), np.zeros((dim, dim))
+    moments = PlaceMoments()
     for start in range(0, len(images), _BATCH):
         tokens = network.begin(network.normalise(torch.from_numpy(images[start : start + _BATCH]).to(device)))
-        places = network.places(tokens).flatten(2).transpose(1, 2).flatten(0, 1).cpu().numpy().astype(np.float64)
-        count += len(places)
-        total += places.sum(axis=0)
-        squares += places.T @ places
+        moments.add(network.places(tokens))
     network.train(was_training)
-    mean = total / count
-    return mean, squares / count - np.outer(mean, mean)
+    return moments.result()

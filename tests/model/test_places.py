@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sp_edge.model.places import RANK, NamedPlaces, TextMap, evidence
+from sp_edge.model.places import RANK, NamedPlaces, evidence, low_rank
 
 T, D = 3, 80
 
@@ -91,19 +91,8 @@ def test_evidence_is_the_mean_of_the_five_highest_scores_or_of_all() -> None:
     assert evidence(scores[:, :1, :2]).tolist() == [[15.5]]
 
 
-@pytest.mark.parametrize("directional", [False, True])
-def test_the_text_prototype_is_the_same_without_torch(directional: bool) -> None:
-    torch.manual_seed(0)
-    net = TextMap(T, D, directional=directional)
-    if directional:
-        assert net.mean is not None
-        net.mean.normal_()
-        net.reach.fill_(0.7)
-        net.length.fill_(11.0)
-    prompt = torch.randn(4, T)
-    with torch.no_grad():
-        expected = net(prompt).numpy()
-    np.testing.assert_allclose(net.to_numpy()(prompt.numpy()), expected, rtol=1e-5, atol=1e-5)
-    if directional:
-        assert net.mean is not None
-        np.testing.assert_allclose(np.linalg.norm(expected / 11 - net.mean.numpy(), axis=1), 0.7, rtol=1e-5)
+def test_a_covariance_keeps_its_largest_variances_and_its_trace() -> None:
+    factor, rest = low_rank(np.diag([1.0, 9.0, 3.0, 4.0]), 2)
+    assert (factor.shape, rest) == ((2, 4), 2.0)
+    np.testing.assert_allclose(factor.T @ factor + rest * np.eye(4), np.diag([2.0, 9.0, 2.0, 4.0]), atol=1e-9)
+    assert low_rank(np.eye(2), 64)[0].shape == (2, 2)

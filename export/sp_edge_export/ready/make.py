@@ -32,7 +32,7 @@ from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import encode
 from sp_edge_export.background import calibrate
 from sp_edge_export.export import ExportOptions, export
-from sp_edge_export.material import Known
+from sp_edge_export.material import Measured
 from sp_edge_export.ready.fit import RIDGE, fit_directions
 from sp_edge_export.ready.pictures import FEW_VIEWS, VIEWS, calibration_pictures, of_folder, of_photographs
 from sp_edge_export.ready.statistics import USUAL, Statistics, measure
@@ -109,7 +109,7 @@ def make_ready(model: str, out: Path, options: ReadyOptions | None = None) -> Bu
     weights, statistics = prepared.weights, prepared.statistics
     assert statistics.calibration is not None  # noqa: S101 - `prepare` fits it
     origin = f"{weights.source}. License of the weights: {weights.license}"
-    material = Known(origin, pictures, statistics.background, statistics.calibration)
+    material = Measured(origin, pictures, statistics.background, statistics.calibration)
     wanted = ExportOptions(options.precision, calibration=calibration, encoder=prepared.encoder)
     return export(prepared.checkpoint, out, wanted, material)
 

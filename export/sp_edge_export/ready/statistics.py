@@ -19,12 +19,13 @@ from sp_edge.errors import DataError
 from sp_edge.matching.metric import Background
 from sp_edge.matching.unknown import Calibration
 from sp_edge.model import PromptedNetwork, PromptedPlaces
+from sp_edge.model.places import RANK, low_rank
 from sp_edge.settings.settings import ModelSettings
 from sp_edge.tensors import read_tensors, save_tensors
+from sp_edge.training.places import PlaceMoments
 from sp_edge_export.background import background_of_features
 
 KIND = "ready statistics"
-RANK = 64  # of each covariance in a file
 _DATA = resources.files("sp_edge_export.ready") / "data"
 _BATCH = 32
 # Of a network for which nothing better was measured; see `ModelSettings`.
@@ -83,7 +84,8 @@ class Statistics:
         tensors: dict[str, NDArray[Any]] = {"mean": self.background.mean, "patch_mean": self.patch_mean}
         rest = {}
         for name, covariance in (("within", self.background.within), ("patch", self.patch_covariance)):
-            tensors[f"{name}_factor"], rest[name] = low_rank(covariance)
+            factor, rest[name] = low_rank(covariance, RANK)
+            tensors[f"{name}_factor"] = factor.astype(np.float16)
         described = {
             "kind": KIND,
             "weights": weights_sha256,
@@ -124,40 +126,23 @@ def measure(network: PromptedNetwork, pictures: PictureSet, origin: str, setting
     Raises:
         ExportError: no class has two pictures.
     """
-    features, mean, square, count = [], 0.0, 0.0, 0
+    features, moments = [], PlaceMoments()
     for start in range(0, len(pictures), _BATCH):
         tokens = network.begin(network.normalise(torch.from_numpy(pictures.images[start : start + _BATCH])))
-        features.append(network.finish(tokens).numpy())
-        places = _places(network, tokens, features[-1])
-        mean, square, count = mean + places.sum(axis=0), square + places.T @ places, count + len(places)
-    plain = np.concatenate(features)
-    patch_mean = np.asarray(mean / count)
-    covariance = np.asarray(square / count) - np.outer(patch_mean, patch_mean)
+        plain = network.finish(tokens)
+        features.append(plain)
+        places = network.places(tokens) if isinstance(network, PromptedPlaces) else plain[:, :, None, None]
+        moments.add(places)
+    patch_mean, covariance = moments.result()
+    found = torch.cat(features).numpy()
     return Statistics(
-        background_of_features(Features(plain, plain), pictures.labels),
-        float(np.linalg.norm(plain, axis=1).mean()),
+        background_of_features(Features(found, found), pictures.labels),
+        float(np.linalg.norm(found, axis=1).mean()),
         patch_mean.astype(np.float32),
         covariance.astype(np.float32),
         origin,
         settings,
     )
-
-
-def _places(network: PromptedNetwork, tokens: torch.Tensor, features: Matrix) -> NDArray[np.float64]:
-    """All places of some pictures, float64 (n h w, D)."""
-    if not isinstance(network, PromptedPlaces):
-        return features.astype(np.float64)
-    return np.asarray(network.places(tokens).flatten(2).transpose(1, 2).flatten(0, 1).numpy(), np.float64)
-
-
-def low_rank(covariance: Matrix) -> tuple[NDArray[np.float16], float]:
-    """V, float16 (64, D), and r with V' V + r I near the covariance, float32 (D, D): its 64 largest variances, and the mean
-    of the others."""
-    variances, vectors = np.linalg.eigh(covariance.astype(np.float64))
-    kept, left = variances[::-1][:RANK], variances[::-1][RANK:]
-    rest = max(float(left.mean()), 0.0) if len(left) else 0.0
-    factor = np.sqrt(np.maximum(kept - rest, 0))[:, None] * vectors[:, ::-1][:, :RANK].T
-    return factor.astype(np.float16), rest
 
 
 def full(factor: NDArray[np.float16], rest: float) -> Matrix:

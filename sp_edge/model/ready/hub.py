@@ -40,7 +40,7 @@ def load_published(model: str, file: Path | None = None) -> ReadyWeights:
         CheckpointError: the weights cannot be had or read, or belong to another network.
     """
     config = _config(model)
-    license_of(model, config)
+    warn_of_license(model, config)
     file = file or _cached(str(config.hf_hub_id or ""))
     architecture = str(config.architecture)
     network = _downloaded(model, config) if file is None else _of_file(model, config, file)
@@ -70,7 +70,7 @@ def load_published(model: str, file: Path | None = None) -> ReadyWeights:
     )
 
 
-def license_of(model: str, config: Any) -> None:
+def warn_of_license(model: str, config: Any) -> None:
     """Says it where the weights' license is not an open one, before anything is downloaded."""
     license_name = str(config.license or "")
     if license_name.lower() in OPEN:

@@ -15,7 +15,7 @@ from sp_edge.matching.metric import Background
 from sp_edge.matching.unknown import ByName, Calibration
 from sp_edge.settings.settings import ModelSettings
 from sp_edge_export.ready import statistics as module
-from sp_edge_export.ready.statistics import Statistics, full, low_rank, measure
+from sp_edge_export.ready.statistics import Statistics, measure
 
 FITTED = Calibration(-7, 7, 0.1, 0.2, 0.3, 0.4, -0.1, 0.05, ByName(0.1, 0.9, 0.4))
 
@@ -72,13 +72,6 @@ def test_settings_are_those_of_a_model() -> None:
 
 def test_the_reach_is_what_is_left_of_length_one() -> None:
     assert statistics().reach == pytest.approx((1 - 8 * 0.04) ** 0.5)
-
-
-def test_a_covariance_keeps_its_largest_variances_and_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RANK", 2)
-    factor, rest = low_rank(np.diag([1.0, 9.0, 3.0, 4.0]).astype(np.float32))
-    assert (factor.shape, rest) == ((2, 4), 2.0)
-    np.testing.assert_allclose(full(factor, rest), np.diag([2.0, 9.0, 2.0, 4.0]), atol=1e-2)
 
 
 def test_measured_statistics_are_those_of_all_features(monkeypatch: pytest.MonkeyPatch) -> None:

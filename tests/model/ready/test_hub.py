@@ -139,7 +139,7 @@ def test_a_license_that_is_not_open_is_told_before_the_download(
 
 @pytest.mark.parametrize(("license_name", "told"), [("apache-2.0", ""), ("Apache-2.0", ""), (None, "without a license")])
 def test_only_a_license_that_is_not_open_is_told(license_name: str | None, told: str, caplog: pytest.LogCaptureFixture) -> None:
-    hub.license_of("timm/x", SimpleNamespace(license=license_name, hf_hub_id="timm/x"))
+    hub.warn_of_license("timm/x", SimpleNamespace(license=license_name, hf_hub_id="timm/x"))
     assert told in caplog.text
     assert bool(caplog.text) == bool(told)
 
