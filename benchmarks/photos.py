@@ -37,12 +37,12 @@ from sp_edge.files import write_json
 from sp_edge.matching import logistic
 from sp_edge.matching.decide import prototype
 from sp_edge.matching.metric import Background, Metric
+from sp_edge.model.ready.registry import DEFAULT
 from sp_edge_export.background import background_of_features
 from sp_edge_export.ready import make_ready
 from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.features import Features
 
-MODEL = "efficientnet_lite0"
 PER_CLASS, QUERIES, VIEWS = 20, 10, (1, 2, 5, 10)
 C = (1, 10)  # of logistic regression; the runtime's is 1
 RUNTIME = "adapted and centred"
@@ -54,12 +54,12 @@ def encoded(folder: Path) -> tuple[Array, Array, list[str]]:
     listing = labelled(folder)
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.permutation(np.flatnonzero(listing.labels == c))[:PER_CLASS] for c in np.unique(listing.labels)])
-    drawn = (MODEL, __version__, listing.title, [listing.stamps[row] for row in rows], VIEWS)
+    drawn = (DEFAULT, __version__, listing.title, [listing.stamps[row] for row in rows], VIEWS)
     key = hashlib.sha256(repr(drawn).encode()).hexdigest()[:16]
     cached = Path(tempfile.gettempdir()) / f"sp-edge-photos-{key}.npy"
     if not cached.exists():
         with tempfile.TemporaryDirectory() as made:
-            bundle = make_ready(MODEL, Path(made) / "ready.spedge")
+            bundle = make_ready(DEFAULT, Path(made) / "ready.spedge")
             with open_backend(bundle, "cpu") as backend:
                 features, preprocess = Features(bundle, backend), bundle.manifest.preprocess
                 shown = (views(preprocess(listing.read(row)), max(VIEWS), flip=True) for row in rows)

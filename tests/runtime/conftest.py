@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 import toy
+from sp_edge.bundle.bundle import Bundle
+from sp_edge_runtime.backends.devices import open_backend
+from sp_edge_runtime.features import Features
 from sp_edge_runtime.recognizer import Recognizer
 from threads import PATIENCE, children
 
@@ -53,3 +56,14 @@ def taught(recognizer: Recognizer) -> Recognizer:
     for name in toy.COLOURS:
         recognizer.enroll(name, [toy.picture(name, seed=seed) for seed in (1, 2)])
     return recognizer
+
+
+@pytest.fixture(scope="module")
+def bundle(toy_bundle: Path) -> Bundle:
+    return Bundle.load(toy_bundle)
+
+
+@pytest.fixture(scope="module")
+def features(bundle: Bundle) -> Iterator[Features]:
+    with open_backend(bundle, "cpu") as backend:
+        yield Features(bundle, backend)

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +8,8 @@ from fake_backend import FakeBackend
 from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BackendError
-from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.features import QUERIES, SHOTS, Features
 from sp_edge_runtime.recognizer import Recognizer
-
-
-@pytest.fixture(scope="module")
-def bundle(toy_bundle: Path) -> Bundle:
-    return Bundle.load(toy_bundle)
-
-
-@pytest.fixture(scope="module")
-def features(bundle: Bundle) -> Iterator[Features]:
-    with open_backend(bundle, "cpu") as backend:
-        yield Features(bundle, backend)
 
 
 def test_features_of_many_pictures_are_those_of_each(features: Features) -> None:

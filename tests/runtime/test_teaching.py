@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,20 +7,8 @@ import toy
 from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, ImageError, PromptError
-from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.features import Features
 from sp_edge_runtime.teaching import Taught, Teacher
-
-
-@pytest.fixture(scope="module")
-def bundle(toy_bundle: Path) -> Bundle:
-    return Bundle.load(toy_bundle)
-
-
-@pytest.fixture(scope="module")
-def features(bundle: Bundle) -> Iterator[Features]:
-    with open_backend(bundle, "cpu") as backend:
-        yield Features(bundle, backend)
 
 
 def test_a_lesson_can_be_given_to_several_banks(bundle: Bundle, features: Features) -> None:

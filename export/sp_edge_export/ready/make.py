@@ -145,7 +145,7 @@ def prepare(model: str, options: ReadyOptions, *, shipped: bool = True, banks: i
         if options.data is None:
             _log.warning("'unknown' is rough for this model: --data FOLDER measures it on pictures like those of your camera")
         statistics = measure(network, pictures, origin, options.settings)
-    settings = replace(settings, model=statistics.model(network_settings(network, base)))
+    settings = replace(settings, model=statistics.model(_as_built(network, base)))
     record: dict[str, Any] = {"ready": weights.to_json(), "statistics": statistics.origin}
     if isinstance(network, PromptedPlaces):
         text = table.select(fitted_on)
@@ -186,7 +186,7 @@ def _model_settings(weights: ReadyWeights) -> ModelSettings:
     )
 
 
-def network_settings(network: PromptedNetwork, settings: ModelSettings) -> ModelSettings:
+def _as_built(network: PromptedNetwork, settings: ModelSettings) -> ModelSettings:
     """The settings as the network was built."""
     return settings if isinstance(network, PromptedPlaces) else replace(settings, interaction="none", text_prototype=False)
 
