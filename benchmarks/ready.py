@@ -86,6 +86,11 @@ def pictures(folder: Path, prepared: Prepared, per_class: int, keep: Callable[[i
     return PictureSet(images, listing.labels[rows], listing.class_names, {})
 
 
+def reported(classes: int) -> set[int]:
+    """The half of the clutter set's classes on which nothing was chosen."""
+    return set(np.random.default_rng(1).permutation(classes)[classes // 2 :].tolist())
+
+
 @torch.no_grad()
 def encoded(prepared: Prepared, shown: PictureSet, title: str) -> Pool:
     """Encodes pictures without names, with their own and with another class's, all at full strength."""
@@ -225,9 +230,8 @@ class Model:
         self.prepared = prepare(name, ReadyOptions())
         self.halves = [self._groceries(grocery, half) for half in (0, 1)]
         names = labelled(clutter / "alone").class_names
-        reported = set(np.random.default_rng(1).permutation(len(names))[len(names) // 2 :].tolist())
         self.alone, self.clutter = (
-            encoded(self.prepared, pictures(clutter / kind, self.prepared, TAUGHT, reported.__contains__), kind)
+            encoded(self.prepared, pictures(clutter / kind, self.prepared, TAUGHT, reported(len(names)).__contains__), kind)
             for kind in ("alone", "clutter")
         )
         self.other = encoded(self.prepared, pictures(other, self.prepared, 20), "other")

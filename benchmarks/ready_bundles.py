@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from ready import BASE, NAMES, TAUGHT, Array, Pool, scores
+from ready import BASE, NAMES, TAUGHT, Array, Pool, reported, scores
 
 from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bundle.bundle import Bundle
@@ -60,12 +60,12 @@ def pool(bundle: Bundle, precision: str, folder: Path, per_class: int, classes: 
 def main(bundles: tuple[str, ...], grocery: Path, clutter: Path, other: Path, count: int, json_file: Path | None) -> None:
     """Print the comparison."""
     names = labelled(clutter / "alone").class_names
-    reported = {names[i] for i in np.random.default_rng(1).permutation(len(names))[len(names) // 2 :].tolist()}
+    kept = {names[label] for label in reported(len(names))}
     columns: dict[str, dict[str, Array]] = {}
     for given in bundles:
         path, _, precision = given.rpartition(":")
         bundle = Bundle.load(Path(path))
-        alone, mixed = (pool(bundle, precision, clutter / kind, TAUGHT, reported) for kind in ("alone", "clutter"))
+        alone, mixed = (pool(bundle, precision, clutter / kind, TAUGHT, kept) for kind in ("alone", "clutter"))
         others, shop = pool(bundle, precision, other, 20), pool(bundle, precision, grocery / "train", TAUGHT)
         for title, pair, shots, row in (
             ("clutter, query alone, 1-shot, cosine", (mixed, alone), 1, BASE),
