@@ -118,15 +118,24 @@ def export(checkpoint: Checkpoint, out: Path, options: ExportOptions, material: 
         ExportError: a stage does not pass; nothing is written but a report beside `out`, which the message names.
         SettingsError: something else is at `out`.
     """
-    if holds_earlier(out, MANIFEST, _OTHERS, SettingsError, what="a bundle") and not is_bundle(out):
-        raise SettingsError(
-            f"{out} is in the way", expected="a free path or an earlier bundle", got=f"a {MANIFEST} of something else"
-        )
+    check_place(out)
     with atomic_folder(out) as folder:  # first of all, so that a place that cannot be written is known at once
         _write(checkpoint, out, folder, options, material or OfDataSet(checkpoint))
         Bundle.load(folder)
     report_of(out).unlink(missing_ok=True)  # of an earlier attempt
     return Bundle.load(out)
+
+
+def check_place(out: Path) -> None:
+    """Checks, before anything is made, that a bundle may be written to a path.
+
+    Raises:
+        SettingsError: something else is there.
+    """
+    if holds_earlier(out, MANIFEST, _OTHERS, SettingsError, what="a bundle") and not is_bundle(out):
+        raise SettingsError(
+            f"{out} is in the way", expected="a free path or an earlier bundle", got=f"a {MANIFEST} of something else"
+        )
 
 
 def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptions, material: Material) -> None:

@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sp_edge.errors import ExportError
+from sp_edge.errors import ExportError, MissingExtraError
 
 Free = Mapping[int, torch.export.Dim]  # dimension of an input -> the name and least size of what may vary
 
@@ -63,11 +63,15 @@ def exporter_errors(what: str) -> Iterator[None]:
 
     Raises:
         ExportError: something failed inside.
+        MissingExtraError: a package that the exporter needs is not installed.
+        OSError: what the system says of the place that is written, such as a full disk.
     """
     try:
         yield
-    except ExportError:
+    except (ExportError, OSError):
         raise
+    except ModuleNotFoundError as cause:
+        raise MissingExtraError(f"cannot export {what}", package=str(cause.name), extra="export") from cause
     except Exception as cause:
         raise ExportError(f"cannot export {what}", got=f"{type(cause).__name__}: {str(cause)[:500]}") from cause
 

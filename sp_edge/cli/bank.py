@@ -75,7 +75,7 @@ def remove(
     from sp_edge.bank.bank import reject_name
 
     if (name is None) == (rejected is None):
-        raise SettingsError("one class is forgotten", expected="--name NAME, or --not NAME")
+        raise SettingsError("nothing says which class is to be forgotten, or two do", expected="--name NAME, or --not NAME")
     file = _file(arguments, bank_file)
     existing_bank(file.path)
     title, told = (name, f"'{name}'") if name is not None else (reject_name(rejected or ""),) * 2

@@ -35,20 +35,26 @@ def default_bundle() -> Path:
             got="neither",
             next_step=f"pip install 'sp-edge[ready]'; or {instead}",
         ) from cause
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path):
-        if not is_bundle(path):
-            click.echo(f"no bundle in {runs.ROOT}/: making the ready-made model once, which takes half a minute", err=True)
-            try:
+    try:
+        with locked(path):
+            if not is_bundle(path):
+                click.echo(f"no bundle in {runs.ROOT}/: making the ready-made model once, which takes half a minute", err=True)
                 make_ready(MODEL, path)
-            except MissingExtraError as error:
-                raise BundleError(
-                    f"no bundle in {runs.ROOT}/, and {error.what}",
-                    expected=f"BUNDLE as the first argument, or {error.expected}",
-                    got="neither",
-                    next_step=f"{error.next_step}; or {instead}",
-                ) from error
-            click.echo(f"ready-made model: {path}", err=True)
+                click.echo(f"ready-made model: {path}", err=True)
+    except MissingExtraError as error:
+        raise BundleError(
+            f"no bundle in {runs.ROOT}/, and {error.what}",
+            expected=f"BUNDLE as the first argument, or {error.expected}",
+            got="neither",
+            next_step=f"{error.next_step}; or {instead}",
+        ) from error
+    except OSError as cause:
+        raise BundleError(
+            f"no bundle in {runs.ROOT}/, and the ready-made model cannot be written to the cache",
+            expected="BUNDLE as the first argument, or a cache folder that can be written, with 100 MB free",
+            got=str(cause),
+            next_step="sp-edge ready, and name ready.spedge as BUNDLE; or set XDG_CACHE_HOME to another folder",
+        ) from cause
     return path
 
 

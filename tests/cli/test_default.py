@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 from collections.abc import Callable
@@ -115,3 +116,22 @@ def test_missing_weights_are_told_the_same_way(empty: Path, monkeypatch: pytest.
     with pytest.raises(BundleError, match=r"the weights are not installed[\s\S]*copy ready\.spedge here"):
         default_bundle()
     assert not list((empty / "cache" / "sp-edge" / "ready").iterdir()), "the lock is gone, and nothing half-made is left"
+
+
+def test_a_cache_that_cannot_be_written_is_told(empty: Path, made: list[Path]) -> None:
+    (empty / "cache").write_bytes(b"")
+    with pytest.raises(BundleError, match="cannot be written to the cache") as caught:
+        default_bundle()
+    assert str(empty / "cache") in caught.value.got
+    assert "XDG_CACHE_HOME" in caught.value.next_step
+    assert not made
+
+
+def test_a_full_disk_is_told_the_same_way(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_model: str, _out: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sp_edge_export.ready.make_ready", full)
+    with pytest.raises(BundleError, match=r"100 MB free[\s\S]*No space left on device[\s\S]*name ready\.spedge"):
+        default_bundle()
+    assert not list((empty / "cache" / "sp-edge" / "ready").iterdir())

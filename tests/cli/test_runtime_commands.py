@@ -385,7 +385,7 @@ def test_what_is_not_of_a_class(taught: Path, call: Call, toy_pictures: Path) ->
     assert "no class 'not 'red''" in call("bank", "remove", "--not", "red")[2]
     assert call("bank", "undo")[0] == 0
     for options in ([], ["--name", "red", "--not", "red"]):
-        assert "one class is forgotten" in call("bank", "remove", *options)[2]
+        assert "which class is to be forgotten" in call("bank", "remove", *options)[2]
     assert call("bank", "remove", "--name", "red")[0] == 0
     assert "not 'red'" not in call("bank", "list")[1]
 

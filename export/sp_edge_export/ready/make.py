@@ -31,7 +31,7 @@ from sp_edge.text import CLIP, MiniLM, TextEncoder, encoded_table
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import encode
 from sp_edge_export.background import calibrate
-from sp_edge_export.export import ExportOptions, export
+from sp_edge_export.export import ExportOptions, check_place, export
 from sp_edge_export.material import Measured
 from sp_edge_export.ready.fit import RIDGE, fit_directions
 from sp_edge_export.ready.pictures import FEW_VIEWS, VIEWS, calibration_pictures, of_folder, of_photographs
@@ -101,6 +101,7 @@ def make_ready(model: str, out: Path, options: ReadyOptions | None = None) -> Bu
         ExportError: a stage does not pass, as in `export`.
     """
     options = options or ReadyOptions()
+    check_place(out)  # before weights are downloaded
     prepared = prepare(model, options)
     pictures, settings = prepared.pictures, prepared.checkpoint.settings
     calibration = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -154,7 +155,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"cannot read {file}",
             expected="a .safetensors file, or one of torch.save that holds tensors alone",
-            got=f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}",
+            got=_why(cause),
         ) from cause
     if isinstance(content, Mapping):
         for key in ("state_dict", "model"):
@@ -162,6 +163,13 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{file} holds no weights", expected="tensors by name", got=type(content).__name__)
     return dict(content)
+
+
+def _why(cause: Exception) -> str:
+    """Why a file cannot be read. torch's own words advise to read it with the code that it holds."""
+    if isinstance(cause, pickle.UnpicklingError):
+        return "no file of torch.save, or other things than tensors, which may be code and are not loaded"
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
 
 
 def _head(network: Any, config: Any) -> Head | None:

@@ -233,3 +233,13 @@ def test_a_name_alone_lies_where_features_of_its_class_lie(default: Prepared) ->
 def test_the_precision_is_one_that_is_exported() -> None:
     with pytest.raises(SettingsError, match="unknown precision"):
         ReadyOptions(precision="bf16")
+
+
+def test_a_place_that_is_taken_is_told_before_weights_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked(*_: object) -> object:
+        raise AssertionError("weights were looked for")
+
+    monkeypatch.setattr(module, "find_weights", looked)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SettingsError, match="in the way"):
+        make_ready(MODEL, tmp_path)

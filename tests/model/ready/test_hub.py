@@ -99,6 +99,25 @@ def test_a_file_of_something_else_is_refused(content: object, got: str, tmp_path
         read_weights(file)
 
 
+class Code:
+    """What runs when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_code_in_a_file_does_not_run_and_nobody_is_advised_to_run_it(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": Code(tmp_path / "ran")}, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match="cannot read") as caught:
+        read_weights(tmp_path / "model.pth")
+    assert not (tmp_path / "ran").exists()
+    assert "may be code" in caught.value.got
+    assert "weights_only" not in str(caught.value)
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot read"):
         read_weights(tmp_path / "none.safetensors")
