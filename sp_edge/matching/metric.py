@@ -77,6 +77,12 @@ def deviations(features: Floats, labels: NDArray[np.int64]) -> tuple[Matrix, int
     return rest[several].T @ rest[several], int((counts - 1).sum())
 
 
+def shrunk(within: Floats) -> Matrix:
+    """(1 - l) S + l s I: a covariance S, float32 (D, D), shrunk by l = `SHRINKAGE` towards its mean variance s; float64."""
+    spread = float(np.trace(within)) / len(within)
+    return np.asarray((1 - SHRINKAGE) * within.astype(np.float64) + SHRINKAGE * spread * np.eye(len(within)))
+
+
 def whitening(within: Floats, scatter: Matrix, freedom: int) -> Floats:
     """W, so that cos(a W, b W) compares features a, b (D,) as a bank's classes need it: float32 (D, D), upper triangular.
 
@@ -94,7 +100,7 @@ def whitening(within: Floats, scatter: Matrix, freedom: int) -> Floats:
     spread = float(np.trace(within)) / dim
     if not spread > 0:
         return np.eye(dim, dtype=np.float32)
-    prior = (1 - SHRINKAGE) * within.astype(np.float64) + SHRINKAGE * spread * np.eye(dim)
+    prior = shrunk(within)
     lower = np.linalg.cholesky((PRIOR_SHOTS * prior + scatter) / ((PRIOR_SHOTS + freedom) * spread))
     return np.ascontiguousarray(_inverse(np.asarray(lower, np.float64)).T, dtype=np.float32)
 

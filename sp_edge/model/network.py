@@ -23,7 +23,7 @@ class PromptedNetwork(nn.Module):
     It has two halves, `begin` and `finish`, parted where the prompt enters: what is encoded both ways, or with several
     prompts, needs the first but once. `PromptedVisformer`, `PromptedFeatureMap` and `PromptedPlaces` say where that is.
 
-    In eval mode the support feature is s ((1 - w) f(x | g(y)) + w t(g(y))) + (1 - s) f(x), with s the prompt's strength, t
+    In eval mode the support feature is s ((1 - w) f(x | g(y)) + w r(g(y))) + (1 - s) f(x), with s the prompt's strength, r
     the text prototype where there is one, and w its share. That s is for a class taught with one picture: the more there
     are, the less a prompt can add (`sp_edge.matching.decide.share`), and the less familiar a prompt is, the less it may
     (`familiarity_of`). Training sees f(x | g(y)) alone.
@@ -32,7 +32,7 @@ class PromptedNetwork(nn.Module):
         backbone: a timm model, or one with its `forward_features` and `forward_head`; its parameters keep their names
             under `backbone.`.
         prompt: the semantic prompt, or None for a network that knows no prompts.
-        text_prototype: t, from text (B, T) to feature (B, D).
+        text_prototype: r, from text (B, T) to feature (B, D).
         strength: s, 0 to 1, of a network that knows prompts; 0 of one that knows none.
         normalise: from uint8 pictures (B, H, W, 3) to what `forward` takes; Semantic Prompt's own by default.
         image_size: side of the pictures, pixels.

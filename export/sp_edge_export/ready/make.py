@@ -17,6 +17,7 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.data.sets import preprocess_of
 from sp_edge.errors import SettingsError
 from sp_edge.matching.decide import class_sums, unit
+from sp_edge.matching.metric import shrunk
 from sp_edge.model import PromptedNetwork, PromptedPlaces, build_network
 from sp_edge.model.ready import ReadyWeights, find_weights
 from sp_edge.model.ready.names import imagenet_names
@@ -233,7 +234,7 @@ def set_names(
     """Sets what names do in a network: the direction of each, the statistics of places, the text prototype.
 
     By linear discriminant analysis a classifier's row is S^-1 (mean of its class - mean of all), S being the covariance within
-    classes. The text prototype, which is to lie where features do, then goes along S (A g + b).
+    classes, shrunk as in the metric. The text prototype, which is to lie where features do, then goes along S (A g + b).
 
     Args:
         network: with a text prototype.
@@ -242,7 +243,7 @@ def set_names(
         of_classifier: whether they were fitted to a classifier's rows, rather than to features.
     """
     prototype: Any = network.text_prototype
-    spread = statistics.background.within.astype(np.float64) if of_classifier else np.eye(len(bias))
+    spread = shrunk(statistics.background.within) if of_classifier else np.eye(len(bias))
     for layer, scale in ((network.prompt.direction, np.eye(len(bias))), (prototype, spread)):
         layer.weight.copy_(torch.from_numpy(scale @ weight))
         layer.bias.copy_(torch.from_numpy(scale @ bias))

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import SettingsError
 from sp_edge.matching.decide import row_cosines
+from sp_edge.matching.metric import shrunk
 from sp_edge.model import PromptedPlaces
 from sp_edge.model.ready import find_weights
 from sp_edge.photographs import photograph
@@ -226,7 +227,7 @@ def test_a_name_alone_lies_where_features_of_its_class_lie(default: Prepared) ->
         said = network.text_prototype(prompt)[0].double().numpy()
     background = default.statistics.background
     away = said / float(network.text_prototype.length) - background.mean
-    expected = background.within.astype(np.float64) @ direction
+    expected = shrunk(background.within) @ direction
     np.testing.assert_allclose(away, float(network.text_prototype.reach) * expected / np.linalg.norm(expected), atol=1e-5)
 
 
