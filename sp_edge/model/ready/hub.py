@@ -86,13 +86,13 @@ def warn_of_license(model: str, config: Any) -> None:
 
 def _config(model: str) -> Any:
     name = model.removeprefix(PREFIX)
-    architecture, _, tag = name.partition(".")
+    architecture, dot, _ = name.partition(".")
     if not is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.4)
         expected = ", ".join(PREFIX + other for other in near) or "a name from timm.list_models()"
         raise SettingsError("timm has no such model", expected=expected, got=model)
     tags = list_pretrained(f"{architecture}.*")
-    if not tags or (tag and name not in tags):
+    if not tags or (dot and name not in tags):
         expected = ", ".join(PREFIX + other for other in tags) or "another model: timm publishes no weights for this one"
         raise SettingsError("timm publishes no such weights", expected=expected, got=model)
     config: Any = get_pretrained_cfg(name)

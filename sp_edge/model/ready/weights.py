@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -96,7 +97,7 @@ def check_fit(what: str, weights: Mapping[str, Tensor], own: Mapping[str, Tensor
         own: the network's, likewise.
 
     Raises:
-        CheckpointError: tensors are missing, left over, or of another shape; each kind is listed.
+        CheckpointError: tensors are missing, left over, of another shape, or not finite; each kind is listed.
     """
     missing = [name for name in own if name not in weights]
     over = [name for name in weights if name not in own]
@@ -113,6 +114,14 @@ def check_fit(what: str, weights: Mapping[str, Tensor], own: Mapping[str, Tensor
             expected=f"the {len(own)} tensors of this one",
             got="; ".join(told),
             next_step="name the model that they belong to",
+        )
+    broken = [name for name in own if not torch.isfinite(weights[name]).all()]
+    if broken:
+        raise CheckpointError(
+            f"{what} hold numbers that are not finite",
+            expected="finite numbers",
+            got=f"{len(broken)} tensors with others: {', '.join(broken[:SHOWN])}{', ...' * (len(broken) > SHOWN)}",
+            next_step="take another copy of the weights",
         )
 
 

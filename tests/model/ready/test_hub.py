@@ -17,6 +17,7 @@ from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.model.ready import hub
 from sp_edge.model.ready.hub import load_published, read_weights
 from sp_edge.model.ready.registry import find_weights
+from sp_edge.model.ready.weights import check_fit
 
 SMALL = "timm/mobilenetv3_small_050.lamb_in1k"
 
@@ -83,6 +84,19 @@ def test_weights_of_another_network_are_listed(file: Path) -> None:
     assert "missing: conv1.weight" in caught.value.got
     assert "unknown: " in caught.value.got
     assert "bn1.weight (16,) instead of (64,)" in caught.value.got
+
+
+def test_weights_that_are_not_finite_are_told() -> None:
+    own = {"a": torch.zeros(2), "b": torch.zeros(2), "c": torch.ones(1, dtype=torch.int64)}
+    with pytest.raises(CheckpointError, match="not finite") as caught:
+        check_fit("these", {**own, "b": torch.tensor([0, torch.nan])}, own)
+    assert "1 tensors with others: b" in caught.value.got
+    check_fit("these", own, own)
+
+
+def test_a_name_that_ends_before_its_tag_is_told() -> None:
+    with pytest.raises(SettingsError, match=r"timm publishes no such weights[\s\S]*timm/resnet18\.a1_in1k"):
+        load_published("timm/resnet18.")
 
 
 @pytest.mark.parametrize(
