@@ -11,11 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
-from sp_edge.model import PromptedNetwork, SemanticPrompt
+from sp_edge.model import PromptedNetwork, PromptedPlaces, SemanticPrompt
 from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.settings import Settings
 from sp_edge.training.accelerator import Share
@@ -38,6 +39,18 @@ class EpisodeLoss(nn.Module):
         super().__init__()
         self.network = network
         self.n_query, self.temperature, self.drops_prompts = n_query, temperature, drops_prompts
+
+    def train(self, mode: bool = True) -> EpisodeLoss:
+        """Sets the mode. Where places are weighed, BatchNorm keeps its statistics: names and places were fitted with them.
+
+        Episodes of a few classes would replace what a ready-made network learned of photographs within some dozen steps.
+        """
+        super().train(mode)
+        if isinstance(self.network, PromptedPlaces):
+            for layer in self.network.backbone.modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.eval()
+        return self
 
     def forward(self, images: Tensor, prompts: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and accuracy of E episodes, whose pictures go through the network together.

@@ -67,9 +67,8 @@ def test_names_are_fitted_before_a_ready_made_network_is_tuned(quick: Quick, tmp
     checkpoint = train(settings, tmp_path / "run", device="cpu", init=Path("timm/resnet10t"))
     network = checkpoint.network
     assert isinstance(network, PromptedPlaces)
-    for name, value in ready.weights.items():
-        if "running" not in name and "tracked" not in name:
-            assert torch.equal(network.backbone.state_dict()[name], value)
+    for name, value in ready.weights.items():  # statistics of BatchNorm, too, which a few episodes would replace
+        assert torch.equal(network.backbone.state_dict()[name], value), name
     assert network.prompt.fitted
     assert network.familiarity is not None
     # A run can start from it, too, with its settings and what has been fitted.
