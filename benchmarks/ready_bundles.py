@@ -55,9 +55,20 @@ def pool(bundle: Bundle, precision: str, folder: Path, per_class: int, classes: 
 @click.option("--grocery", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--clutter", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--other", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option(
+    "--pictures", default=TAUGHT, show_default=True, type=click.IntRange(6), help="Encode this many pictures of each class."
+)
 @click.option("--episodes", "count", default=600, show_default=True, type=click.IntRange(4), help="Of each column.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the table to a file, too.")
-def main(bundles: tuple[str, ...], grocery: Path, clutter: Path, other: Path, count: int, json_file: Path | None) -> None:
+def main(
+    bundles: tuple[str, ...],
+    grocery: Path,
+    clutter: Path,
+    other: Path,
+    pictures: int,
+    count: int,
+    json_file: Path | None,
+) -> None:
     """Print the comparison."""
     names = labelled(clutter / "alone").class_names
     kept = {names[label] for label in reported(len(names))}
@@ -65,8 +76,8 @@ def main(bundles: tuple[str, ...], grocery: Path, clutter: Path, other: Path, co
     for given in bundles:
         path, _, precision = given.rpartition(":")
         bundle = Bundle.load(Path(path))
-        alone, mixed = (pool(bundle, precision, clutter / kind, TAUGHT, kept) for kind in ("alone", "clutter"))
-        others, shop = pool(bundle, precision, other, 20), pool(bundle, precision, grocery / "train", TAUGHT)
+        alone, mixed = (pool(bundle, precision, clutter / kind, pictures, kept) for kind in ("alone", "clutter"))
+        others, shop = pool(bundle, precision, other, 20), pool(bundle, precision, grocery / "train", pictures)
         for title, pair, shots, row in (
             ("clutter, query alone, 1-shot, cosine", (mixed, alone), 1, BASE),
             ("clutter, query alone, 1-shot, names", (mixed, alone), 1, NAMES),
