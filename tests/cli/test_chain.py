@@ -123,7 +123,7 @@ def test_from_pictures_to_a_recognized_stream(  # noqa: PLR0915 - one chain, eac
     assert "pretrain" in bundle.manifest.training["record"]
     assert bundle.manifest.text_encoder is not None
     assert bundle.familiarity() is not None
-    assert "text encoder minilm int8, 23" in err
+    assert "text encoder minilm int8, 24" in err
 
     code, out, err = call("verify", "--json", "verify.json")
     assert code == 0, err

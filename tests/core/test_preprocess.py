@@ -111,7 +111,7 @@ def timms(image: Picture, image_size: int, crop_pct: float) -> Picture:
 def test_bicubic_is_timms_own_transform(height: int, width: int, image_size: int, crop_pct: float, seed: int) -> None:
     image = noise(height, width, seed)
     result, expected = Preprocess(image_size, 1 / crop_pct, "bicubic")(image), timms(image, image_size, crop_pct)
-    assert np.abs(result.astype(int) - expected).max() <= 1
+    assert np.abs(result.astype(int) - expected).max() <= 2  # each rounds to 8 bits between its two passes
 
 
 def test_bicubic_halves_only_pictures_of_four_times_the_size() -> None:

@@ -85,6 +85,9 @@ def test_the_loss_is_cross_entropy_with_the_targets() -> None:
     class Known(nn.Module):
         feature_dim = 2
 
+        def normalise(self, images: Tensor) -> Tensor:
+            return images
+
         def forward(self, images: Tensor) -> Tensor:
             return torch.tensor([[1.0, 0.0], [0.0, 2.0]])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -167,7 +166,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 def _why(cause: Exception) -> str:
     """Why a file cannot be read. torch's own words advise to read it with the code that it holds."""
-    if isinstance(cause, pickle.UnpicklingError):
+    if type(cause).__name__ == "UnpicklingError":
         return "no file of torch.save, or other things than tensors, which may be code and are not loaded"
     return f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
 
