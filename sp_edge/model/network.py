@@ -102,11 +102,13 @@ class PromptedNetwork(nn.Module):
         """
         if prompt is not None and self.prompt is None:
             raise SettingsError("this network was built without prompts", expected="prompt=None", got="a prompt")
-        feature = self._encode(tokens, prompt)
-        if prompt is None or self.training:
+        if prompt is None:
+            return self._encode(tokens, None)
+        feature, believed = self._prompted(tokens, prompt)
+        if self.training:
             return feature
         if self.text_prototype is not None and self.text_share > 0:
-            share = self.text_share * self._believed(tokens, prompt)
+            share = self.text_share * believed
             feature = (1 - share) * feature + share * self.text_prototype(prompt)
         strength = self.strength if strength is None else strength
         if isinstance(strength, float | int) and strength == 1:
@@ -117,9 +119,9 @@ class PromptedNetwork(nn.Module):
         """As `finish`, at full strength."""
         raise NotImplementedError
 
-    def _believed(self, tokens: Tensor, prompt: Tensor) -> Tensor | float:
-        """How much of its share the text prototype gets beside these pictures, 0 to 1: one number, or (B, 1)."""
-        return 1.0
+    def _prompted(self, tokens: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor | float]:
+        """What `_encode` gives, and how much of its share the text prototype gets beside it, 0 to 1: one number, or (B, 1)."""
+        return self._encode(tokens, prompt), 1.0
 
 
 class PromptedVisformer(PromptedNetwork):

@@ -81,18 +81,16 @@ class PromptedPlaces(PromptedNetwork):
         return self.prompt.scores(self.places(tokens), prompt)
 
     def _encode(self, tokens: Tensor, prompt: Tensor | None) -> Tensor:
+        if prompt is not None:
+            return self._prompted(tokens, prompt)[0]
         plain: Tensor = self.backbone.forward_head(tokens, pre_logits=True)
-        if prompt is None:
-            return plain
+        return plain
+
+    def _prompted(self, tokens: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
         places = self.places(tokens)
         scores = self.prompt.scores(places, prompt)
-        return plain + self._gamma(scores) * self.prompt(places, scores)
-
-    def _believed(self, tokens: Tensor, prompt: Tensor) -> Tensor:
-        return self._gamma(self.scores(tokens, prompt))
-
-    def _gamma(self, scores: Tensor) -> Tensor:
-        return torch.sigmoid(evidence(scores) - self.evidence_needed)
+        gamma = torch.sigmoid(evidence(scores) - self.evidence_needed)
+        return self._encode(tokens, None) + gamma * self.prompt(places, scores), gamma
 
     def _raw(self, tokens: Tensor) -> Tensor:
         """The patches as a map, float (B, C, h, w)."""
