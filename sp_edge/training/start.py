@@ -48,17 +48,7 @@ def settings_of(init: Path) -> list[str]:
     """
     model = ready_model(init)
     if model is not None:
-        weights = find_weights(model)
-        found = {
-            "model.backbone": weights.backbone,
-            "model.image_size": weights.image_size,
-            "model.interaction": "spatial",
-            "model.layer": "last",
-            "model.mean": weights.mean,
-            "model.std": weights.std,
-            "data.resize_ratio": 1 / weights.crop,
-            "data.interpolation": weights.interpolation,
-        }
+        found = find_weights(model).settings()
     elif init == Path(TIMM):
         return []
     else:
@@ -66,9 +56,12 @@ def settings_of(init: Path) -> list[str]:
         if not isinstance(checkpoint.network, PromptedPlaces):
             return []
         data = checkpoint.settings.data
-        found = {f"model.{name}": getattr(checkpoint.settings.model, name) for name in _OWN}
-        found |= {"data.resize_ratio": data.resize_ratio, "data.interpolation": data.interpolation}
-    return [f"{name}={json.dumps(value)}" for name, value in found.items()]  # JSON's texts, numbers and lists are TOML's, too
+        found = {
+            "model": {name: getattr(checkpoint.settings.model, name) for name in _OWN},
+            "data": {"resize_ratio": data.resize_ratio, "interpolation": data.interpolation},
+        }
+    # JSON's texts, numbers and lists are TOML's, too.
+    return [f"{section}.{name}={json.dumps(value)}" for section, own in found.items() for name, value in own.items()]
 
 
 def start_from(network: PromptedNetwork, init: Path, settings: Settings, table: PromptTable) -> None:

@@ -127,9 +127,10 @@ def prepare(model: str, options: ReadyOptions, *, shipped: bool = True, banks: i
     """
     weights = find_weights(model, options.weights)
     text_tower = model.startswith(CLIP_PREFIX)
-    base = _model_settings(weights)
+    own = weights.settings()
+    base = ModelSettings(**own["model"], text_prototype=True)
     settings = Settings(
-        data=DataSettings("ready", resize_ratio=1 / weights.crop, interpolation=weights.interpolation),
+        data=DataSettings("ready", **own["data"]),
         model=base,
         text=TextSettings("clip", norm=0.0) if text_tower else TextSettings(),
         tune=TuneSettings(choose_strength=False),
@@ -174,18 +175,6 @@ def _pictures(options: ReadyOptions, preprocess: Preprocess, *, measured: bool) 
         return of_folder(options.data, preprocess)
     few = measured and PRECISIONS[options.precision].pictures == "never"
     return of_photographs(preprocess, FEW_VIEWS if few else VIEWS)
-
-
-def _model_settings(weights: ReadyWeights) -> ModelSettings:
-    return ModelSettings(
-        backbone=weights.backbone,
-        image_size=weights.image_size,
-        interaction="spatial",
-        layer="last",
-        mean=weights.mean,
-        std=weights.std,
-        text_prototype=True,
-    )
 
 
 def _as_built(network: PromptedNetwork, settings: ModelSettings) -> ModelSettings:
@@ -243,10 +232,13 @@ def set_names(
         of_classifier: whether they were fitted to a classifier's rows, rather than to features.
     """
     prototype: Any = network.text_prototype
-    spread = shrunk(statistics.background.within) if of_classifier else np.eye(len(bias))
-    for layer, scale in ((network.prompt.direction, np.eye(len(bias))), (prototype, spread)):
-        layer.weight.copy_(torch.from_numpy(scale @ weight))
-        layer.bias.copy_(torch.from_numpy(scale @ bias))
+    along = (weight, bias)
+    if of_classifier:
+        spread = shrunk(statistics.background.within)
+        along = (spread @ weight, spread @ bias)
+    for layer, (a, b) in ((network.prompt.direction, (weight, bias)), (prototype, along)):
+        layer.weight.copy_(torch.from_numpy(a))
+        layer.bias.copy_(torch.from_numpy(b))
     network.prompt.set_patches(statistics.patch_mean, statistics.patch_covariance)
     prototype.mean.copy_(torch.from_numpy(statistics.background.mean))
     prototype.reach.fill_(statistics.reach)

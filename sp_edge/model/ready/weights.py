@@ -77,6 +77,20 @@ class ReadyWeights:
         """As `model.backbone` names the network."""
         return self.family + self.architecture
 
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Section of `Settings` -> name -> value: the network, weighed by names, and how it sees pictures."""
+        return {
+            "model": {
+                "backbone": self.backbone,
+                "image_size": self.image_size,
+                "interaction": "spatial",
+                "layer": "last",
+                "mean": self.mean,
+                "std": self.std,
+            },
+            "data": {"resize_ratio": 1 / self.crop, "interpolation": self.interpolation},
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Where the weights come from, as a manifest records it."""
         return {
