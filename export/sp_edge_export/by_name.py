@@ -42,7 +42,7 @@ def fit_by_name(
     Returns:
         None where names or pictures do not tell classes apart, or there are fewer than four classes.
     """
-    metric = Metric(background.mean, Metric.of(background, features[:0], labels[:0]).matrix)
+    metric = Metric.of(background, features[:0], labels[:0])
     seen, said = (metric(each).astype(np.float64) for each in (features, looks))
     present = np.unique(labels)
     if len(present) < 4:

@@ -10,6 +10,7 @@ from sp_edge import __version__, runs
 from sp_edge.errors import BundleError, MissingExtraError
 
 MODEL = "efficientnet_lite0"
+_NAME = f"{MODEL}-{__version__}.spedge"
 
 
 def default_bundle() -> Path:
@@ -22,7 +23,7 @@ def default_bundle() -> Path:
     from sp_edge.files import cache_folder, locked
 
     instead = "sp-edge ready on another machine, then copy ready.spedge here and name it"
-    path = cache_folder("ready", BundleError, next_step=instead) / f"{MODEL}-{__version__}.spedge"
+    path = cache_folder("ready", BundleError, next_step=instead) / _NAME
     if is_bundle(path):
         click.echo(f"no bundle in {runs.ROOT}/: using the ready-made model in {path}", err=True)
         return path
@@ -60,4 +61,4 @@ def default_bundle() -> Path:
 
 def is_default(bundle: Path) -> bool:
     """Whether a bundle is the one in the cache."""
-    return bundle.name == f"{MODEL}-{__version__}.spedge" and bundle.parent.name == "ready"
+    return bundle.name == _NAME and bundle.parent.name == "ready"

@@ -6,16 +6,15 @@ are under CC-BY-2.0, which asks to name the author; the others are free of condi
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sp_edge.errors import DataError
+from sp_edge.preprocess import load_image
 
 _FOLDER = resources.files(__name__)
 
@@ -46,8 +45,7 @@ class Photograph:
 
     def read(self) -> NDArray[np.uint8]:
         """The picture, uint8 (H, W, 3) RGB; its shorter side has 256 pixels."""
-        with Image.open(io.BytesIO(self.content())) as image:
-            return np.asarray(image.convert("RGB"))
+        return load_image(self.content())
 
 
 def photographs() -> tuple[Photograph, ...]:

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -612,21 +613,29 @@ def test_a_background_has_a_mean_of_features_of_length_one(bundle_path: Path, me
         Bundle.load(bundle_path).background()
 
 
+def with_part(
+    path: Path, name: str, written: Familiarity | TextPrototype, content: bytes | None, read: Callable[[Bundle], object]
+) -> Bundle:
+    """The bundle with an optional part that it did not have, or with `content` in that part's file."""
+    before = Bundle.load(path)
+    assert read(before) is None, "as of a network without a text prototype"
+    written.save(path / name)
+    if content is not None:
+        (path / name).write_bytes(content)
+    assert read(Bundle.load(path)) is None, "what the manifest does not list is never read"
+    write_manifest(path, replace(before.manifest, files=file_entries(path)))
+    bundle = Bundle.load(path)
+    assert bundle.fingerprint == before.fingerprint, "features are the same"
+    return bundle
+
+
 @pytest.mark.parametrize(
     ("dim", "content", "problem"),
     [(4, None, ""), (5, None, "does not fit"), (4, b"no tensors", "cannot be used"), (4, b"", "cannot be used")],
 )
 def test_a_familiarity_is_of_the_bundles_text(bundle_path: Path, dim: int, content: bytes | None, problem: str) -> None:
-    before = Bundle.load(bundle_path)
-    assert before.familiarity() is None, "as of a network without a text prototype"
     written = Familiarity.of(np.eye(dim, dtype=np.float32))
-    written.save(bundle_path / FAMILIARITY)
-    if content is not None:
-        (bundle_path / FAMILIARITY).write_bytes(content)
-    assert Bundle.load(bundle_path).familiarity() is None, "what the manifest does not list is never read"
-    write_manifest(bundle_path, replace(before.manifest, files=file_entries(bundle_path)))
-    bundle = Bundle.load(bundle_path)
-    assert bundle.fingerprint == before.fingerprint, "features are the same"
+    bundle = with_part(bundle_path, FAMILIARITY, written, content, Bundle.familiarity)
     if problem:
         with pytest.raises(BundleError, match=problem):
             bundle.familiarity()
@@ -646,16 +655,8 @@ def test_a_familiarity_is_of_the_bundles_text(bundle_path: Path, dim: int, conte
 def test_a_text_prototype_is_of_the_bundles_text_and_features(
     bundle_path: Path, shape: tuple[int, int], content: bytes | None, problem: str
 ) -> None:
-    before = Bundle.load(bundle_path)
-    assert before.text_prototype() is None
     written = TextPrototype(np.ones(shape, np.float32), np.ones(shape[0], np.float32))
-    written.save(bundle_path / NAMES)
-    if content is not None:
-        (bundle_path / NAMES).write_bytes(content)
-    assert Bundle.load(bundle_path).text_prototype() is None, "what the manifest does not list is never read"
-    write_manifest(bundle_path, replace(before.manifest, files=file_entries(bundle_path)))
-    bundle = Bundle.load(bundle_path)
-    assert bundle.fingerprint == before.fingerprint, "features are the same"
+    bundle = with_part(bundle_path, NAMES, written, content, Bundle.text_prototype)
     if problem:
         with pytest.raises(BundleError, match=problem):
             bundle.text_prototype()
