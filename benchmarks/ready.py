@@ -37,6 +37,7 @@ from sp_edge.files import write_json
 from sp_edge.matching import logistic
 from sp_edge.matching.decide import share, unit
 from sp_edge.matching.metric import Background, Metric
+from sp_edge.preprocess import Preprocess
 from sp_edge.prompts.table import PromptTable
 from sp_edge.text import extend_table
 from sp_edge_export.ready.fit import fit_directions
@@ -75,9 +76,9 @@ class Pool:
     background: Background
 
 
-def pictures(folder: Path, prepared: Prepared, per_class: int, keep: Callable[[int], bool] = lambda _: True) -> PictureSet:
+def pictures(folder: Path, preprocess: Preprocess, per_class: int, keep: Callable[[int], bool] = lambda _: True) -> PictureSet:
     """Some pictures of each class, the same ones each time."""
-    listing, preprocess = labelled(folder), preprocess_of(prepared.checkpoint.settings)
+    listing = labelled(folder)
     rng = np.random.default_rng(1)
     classes = range(len(listing.class_names))
     drawn = [rng.permutation(np.flatnonzero(listing.labels == label))[:per_class] for label in classes]
@@ -228,19 +229,20 @@ class Model:
 
     def __init__(self, name: str, grocery: Path, clutter: Path, other: Path) -> None:
         self.prepared = prepare(name, ReadyOptions())
-        self.halves = [self._groceries(grocery, half) for half in (0, 1)]
-        names = labelled(clutter / "alone").class_names
-        self.alone, self.clutter = (
-            encoded(self.prepared, pictures(clutter / kind, self.prepared, TAUGHT, reported(len(names)).__contains__), kind)
-            for kind in ("alone", "clutter")
-        )
-        self.other = encoded(self.prepared, pictures(other, self.prepared, 20), "other")
-
-    def _groceries(self, folder: Path, half: int) -> tuple[Pool, Pool, Rows]:
-        """Half of the classes, taught from train and asked from val, with the background of the other half; and its cartons."""
-        train, val = (pictures(folder / split, self.prepared, TAUGHT) for split in ("train", "val"))
+        preprocess = preprocess_of(self.prepared.checkpoint.settings)
+        train, val = (pictures(grocery / split, preprocess, TAUGHT) for split in ("train", "val"))
         number = np.array([train.class_names.index(name) for name in val.class_names])  # val lacks some of the classes
         val = PictureSet(val.images, number[val.labels], train.class_names, {})
+        self.halves = [self._groceries(train, val, half) for half in (0, 1)]
+        names = labelled(clutter / "alone").class_names
+        self.alone, self.clutter = (
+            encoded(self.prepared, pictures(clutter / kind, preprocess, TAUGHT, reported(len(names)).__contains__), kind)
+            for kind in ("alone", "clutter")
+        )
+        self.other = encoded(self.prepared, pictures(other, preprocess, 20), "other")
+
+    def _groceries(self, train: PictureSet, val: PictureSet, half: int) -> tuple[Pool, Pool, Rows]:
+        """Half of the classes, taught from train and asked from val, with the background of the other half; and its cartons."""
         halves = np.array_split(np.random.default_rng(0).permutation(len(train.class_names)), 2)
         own, rest = halves[half], np.isin(train.labels, halves[1 - half])
         others = replace(train, images=train.images[rest], labels=train.labels[rest], groups={})

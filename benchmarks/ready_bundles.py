@@ -16,38 +16,34 @@ from pathlib import Path
 
 import click
 import numpy as np
-from ready import BASE, NAMES, TAUGHT, Array, Pool, reported, scores
+from ready import BASE, NAMES, TAUGHT, Array, Pool, pictures, reported, scores
 
 from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.columns import table
 from sp_edge.data.folder import labelled
+from sp_edge.data.pictures import PictureSet
 from sp_edge.files import write_json
 from sp_edge.prompts.table import PromptTable
 from sp_edge_export.verify import graph_features
 from sp_edge_runtime.text import TextEncoder
 
 
-def pool(bundle: Bundle, precision: str, folder: Path, per_class: int, classes: set[str] | None = None) -> Pool:
-    """Some pictures of each class, through the graphs of a bundle."""
-    listing = labelled(folder)
-    rng = np.random.default_rng(1)
-    drawn = [rng.permutation(np.flatnonzero(listing.labels == c))[:per_class] for c in range(len(listing.class_names))]
-    kept = [own for name, own in zip(listing.class_names, drawn, strict=True) if classes is None or name in classes]
-    rows = np.concatenate(kept)
-    labels = listing.labels[rows]
-    images = np.stack([bundle.manifest.preprocess(listing.read(int(row))) for row in rows])
+def pool(bundle: Bundle, precision: str, shown: PictureSet) -> Pool:
+    """Pictures, through the graphs of a bundle."""
     encoder = TextEncoder.of(bundle)
     assert encoder is not None, "a bundle that carries its text encoder"  # noqa: S101
-    made: PromptTable = encoder.table(list(listing.class_names), None)
+    made: PromptTable = encoder.table(list(shown.class_names), None)
     encoder.close()
-    vectors = made.select(listing.class_names)
+    vectors = made.select(shown.class_names)
     graphs = {graph: bundle.read_graph(graph, precision) for graph in ("query", "support")}
-    found = graph_features(graphs, images, vectors[labels])
+    found = graph_features(graphs, shown.images, vectors[shown.labels])
     strength, familiarity = bundle.manifest.strength, bundle.familiarity()
     strengths = strength * (np.ones(len(vectors)) if familiarity is None else familiarity(vectors))
     full = found.support + (1 - strength) / strength * (found.support - found.query) if strength else found.support
-    return Pool(found.query, full, full, labels, np.zeros_like(found.query[: len(vectors)]), strengths, bundle.background())
+    return Pool(
+        found.query, full, full, shown.labels, np.zeros_like(found.query[: len(vectors)]), strengths, bundle.background()
+    )
 
 
 @click.command()
@@ -56,7 +52,12 @@ def pool(bundle: Bundle, precision: str, folder: Path, per_class: int, classes: 
 @click.option("--clutter", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--other", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option(
-    "--pictures", default=TAUGHT, show_default=True, type=click.IntRange(6), help="Encode this many pictures of each class."
+    "--pictures",
+    "per_class",
+    default=TAUGHT,
+    show_default=True,
+    type=click.IntRange(6),
+    help="Encode this many pictures of each class.",
 )
 @click.option("--episodes", "count", default=600, show_default=True, type=click.IntRange(4), help="Of each column.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the table to a file, too.")
@@ -65,19 +66,23 @@ def main(
     grocery: Path,
     clutter: Path,
     other: Path,
-    pictures: int,
+    per_class: int,
     count: int,
     json_file: Path | None,
 ) -> None:
     """Print the comparison."""
     names = labelled(clutter / "alone").class_names
-    kept = {names[label] for label in reported(len(names))}
+    kept = reported(len(names)).__contains__
     columns: dict[str, dict[str, Array]] = {}
     for given in bundles:
         path, _, precision = given.rpartition(":")
         bundle = Bundle.load(Path(path))
-        alone, mixed = (pool(bundle, precision, clutter / kind, pictures, kept) for kind in ("alone", "clutter"))
-        others, shop = pool(bundle, precision, other, 20), pool(bundle, precision, grocery / "train", pictures)
+        preprocess = bundle.manifest.preprocess
+        alone, mixed = (
+            pool(bundle, precision, pictures(clutter / kind, preprocess, per_class, kept)) for kind in ("alone", "clutter")
+        )
+        others = pool(bundle, precision, pictures(other, preprocess, 20))
+        shop = pool(bundle, precision, pictures(grocery / "train", preprocess, per_class))
         for title, pair, shots, row in (
             ("clutter, query alone, 1-shot, cosine", (mixed, alone), 1, BASE),
             ("clutter, query alone, 1-shot, names", (mixed, alone), 1, NAMES),
