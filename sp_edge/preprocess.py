@@ -40,8 +40,8 @@ class Preprocess:
         image_size: side of the result, pixels.
         resize_ratio: the shorter side is resized to `image_size * resize_ratio` before the crop (1.1 in Semantic Prompt).
         interpolation: bilinear, as in Semantic Prompt, or bicubic, as timm's networks are trained. With bicubic, the resized
-            picture and the crop lie on whole pixels, so that the result is that of timm's own transform; with bilinear, the
-            crop is the exact centre.
+            picture and the crop lie on whole pixels, so that the result is that of timm's own transform but for rounding, and
+            clipping where Pillow takes its two passes in another order; with bilinear, the crop is the exact centre.
     """
 
     image_size: int

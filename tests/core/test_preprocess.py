@@ -109,9 +109,16 @@ def timms(image: Picture, image_size: int, crop_pct: float) -> Picture:
 )
 @settings(deadline=None, max_examples=60)
 def test_bicubic_is_timms_own_transform(height: int, width: int, image_size: int, crop_pct: float, seed: int) -> None:
-    image = noise(height, width, seed)
+    image = noise(height, width, seed) // 2 + 64  # so grey that no pass clips what the filter overshoots
     result, expected = Preprocess(image_size, 1 / crop_pct, "bicubic")(image), timms(image, image_size, crop_pct)
     assert np.abs(result.astype(int) - expected).max() <= 2  # each rounds to 8 bits between its two passes
+
+
+def test_bicubic_of_harsh_noise_stays_near_where_pillow_takes_the_other_pass_first() -> None:
+    image = noise(81, 73)  # Pillow 13 goes down the columns first for the crop's box, and along the rows for the whole picture
+    result, expected = Preprocess(80, 1.0, "bicubic")(image), timms(image, 80, 1.0)
+    assert np.abs(result.astype(int) - expected).max() <= 32
+    assert cosine(result, expected) > 0.9999
 
 
 def test_bicubic_halves_only_pictures_of_four_times_the_size() -> None:
