@@ -39,7 +39,8 @@ from sp_edge.columns import table
 from sp_edge.data.episodes import Episode, Features
 from sp_edge.data.folder import labelled
 from sp_edge.files import write_json
-from sp_edge.preprocess import Preprocess, load_image
+from sp_edge.pictures import load_image
+from sp_edge.preprocess import Preprocess
 from sp_edge.settings.settings import Settings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.classifier import episode_scores

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
         SourceError,
         SpEdgeError,
     )
-    from sp_edge.preprocess import Preprocess, load_image
+    from sp_edge.pictures import load_image
+    from sp_edge.preprocess import Preprocess
 else:
     from sp_edge.lazy import lazily
 

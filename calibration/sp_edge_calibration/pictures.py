@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from sp_edge.errors import DataError, ImageError
 from sp_edge.matching.decide import unit
-from sp_edge.preprocess import Preprocess, image_files, load_image
+from sp_edge.picture_files import image_files
+from sp_edge.pictures import load_image
+from sp_edge.preprocess import Preprocess
 
 _log = logging.getLogger(__name__)
 MINIMUM = 16

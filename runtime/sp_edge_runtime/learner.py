@@ -14,7 +14,7 @@ from sp_edge.bank.file import BankFile
 from sp_edge.bank.quality import Problem, problems
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
-from sp_edge.preprocess import Picture, Pictures, pictures_rgb
+from sp_edge.pictures import Picture, Pictures, pictures_rgb
 from sp_edge.prompts.table import clean_name
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.features import Features

@@ -11,7 +11,7 @@ from sp_edge.bank.heat import heat_picture
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BundleError
 from sp_edge.matching.evidence import evidence
-from sp_edge.preprocess import Picture, picture_rgb
+from sp_edge.pictures import Picture, picture_rgb
 from sp_edge_runtime.features import Features
 from sp_edge_runtime.naming import Prompt, given_prompt
 

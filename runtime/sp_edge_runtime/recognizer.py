@@ -15,7 +15,7 @@ from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, BundleError, SettingsError
 from sp_edge.options import number, whole
-from sp_edge.preprocess import Picture, picture_rgb
+from sp_edge.pictures import Picture, picture_rgb
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.learner import Learner

@@ -15,7 +15,7 @@ from sp_edge.bank.views import views as make_views
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
 from sp_edge.matching.evidence import LEAST, evidence
-from sp_edge.preprocess import Pictures, pictures_rgb
+from sp_edge.pictures import Pictures, pictures_rgb
 from sp_edge.prompts.familiarity import LITTLE
 from sp_edge.prompts.table import clean_name
 from sp_edge_runtime.features import Features

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sp_edge.errors import BankError, ImageError
-from sp_edge.preprocess import check_picture, load_image
+from sp_edge.pictures import check_picture, load_image
 
 QUALITY = 95  # with whole colours: features keep a cosine of 0.9999, with halved ones of 0.999
 THUMBNAIL = 64

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sp_edge.bank.crops import encode_crop, thumbnails
-from sp_edge.preprocess import Preprocess, check_picture
+from sp_edge.pictures import check_picture
+from sp_edge.preprocess import Preprocess
 
 SIDE = 64  # pixels at which pictures are judged, like the thumbnails
 DARK = 60.0  # the brightest hundredth of a dark picture stays below, of 255

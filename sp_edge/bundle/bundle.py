@@ -18,7 +18,7 @@ from sp_edge.bundle.manifest import BACKGROUND, FAMILIARITY, GOLDEN, GRAPHS, MAN
 from sp_edge.errors import BundleError, ImageError, PromptError
 from sp_edge.files import inside, read_json, sha256
 from sp_edge.matching.metric import Background
-from sp_edge.preprocess import load_image
+from sp_edge.pictures import load_image
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable
 from sp_edge.prompts.text_prototype import TextPrototype

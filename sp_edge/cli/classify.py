@@ -52,7 +52,8 @@ def classify(
       sp-edge classify photos
       sp-edge classify model.spedge one.jpg two.jpg --bank shop.spbank --json results.jsonl
     """
-    from sp_edge.preprocess import load_image, pictures_at
+    from sp_edge.picture_files import pictures_at
+    from sp_edge.pictures import load_image
     from sp_edge_runtime.recognizer import Recognizer
     from sp_edge_runtime.sources.frames import VideoFrame
     from sp_edge_runtime.streams.result import FrameResult

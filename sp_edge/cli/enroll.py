@@ -138,7 +138,7 @@ def _shots(
 ) -> dict[str, list[Path]]:
     """Class -> its pictures; where a class is `nameable`, it may have none."""
     from sp_edge.data.folder import labelled
-    from sp_edge.preprocess import pictures_at
+    from sp_edge.picture_files import pictures_at
 
     if folder is None:
         return {name or "": pictures_at(places) if places or not nameable else []}
@@ -183,7 +183,7 @@ def _read(
     """
     from tqdm import tqdm
 
-    from sp_edge.preprocess import load_image
+    from sp_edge.pictures import load_image
 
     def load(file: Path) -> NDArray[np.uint8] | None:
         try:

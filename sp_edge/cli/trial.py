@@ -50,7 +50,7 @@ def test(
     from sp_edge.bank.trial import check_taught, trial
     from sp_edge.data.folder import labelled
     from sp_edge.files import write_json
-    from sp_edge.preprocess import image_files
+    from sp_edge.picture_files import image_files
     from sp_edge_runtime.recognizer import Recognizer
 
     path, places = split_bundle(arguments)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sp_edge.data.listing import SPLITS, Listing
 from sp_edge.errors import DataError
-from sp_edge.preprocess import image_files
+from sp_edge.picture_files import image_files
 from sp_edge.prompts.table import clean_name
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sp_edge.errors import DataError
-from sp_edge.preprocess import load_image
+from sp_edge.pictures import load_image
 
 SPLITS = ("train", "val", "test")
 _AHEAD = 512  # pictures that are read before somebody takes them, at most

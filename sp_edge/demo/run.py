@@ -29,7 +29,7 @@ from sp_edge.errors import SettingsError
 from sp_edge.files import write_json
 from sp_edge.matching.decide import cosine, prototype
 from sp_edge.model.attention import attention_map, dependence_map
-from sp_edge.preprocess import load_image
+from sp_edge.pictures import load_image
 from sp_edge.settings.settings import EvalSettings, Settings
 from sp_edge.text import prompt_table
 from sp_edge.training.checkpoint import Checkpoint, versions

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import DataError
-from sp_edge.preprocess import load_image
+from sp_edge.pictures import load_image
 
 _FOLDER = resources.files(__name__)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import MissingExtraError
-from sp_edge.preprocess import image_files
+from sp_edge.picture_files import image_files
 from sp_edge.prompts.table import PromptTable
 
 Call = Callable[..., tuple[int, str, str]]

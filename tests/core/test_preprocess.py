@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageFile
 
 from sp_edge.errors import BundleError, DataError, ImageError, SettingsError
-from sp_edge.preprocess import EXTENSIONS, Preprocess, image_files, load_image, pictures_at
+from sp_edge.picture_files import EXTENSIONS, image_files, pictures_at
+from sp_edge.pictures import load_image
+from sp_edge.preprocess import Preprocess
 
 Picture = np.ndarray
 

@@ -24,7 +24,8 @@ from sp_edge.data.folder import FolderSource
 from sp_edge.data.listing import Listing
 from sp_edge.data.sets import open_source
 from sp_edge.errors import DataError, ImageError
-from sp_edge.preprocess import Preprocess, load_image
+from sp_edge.pictures import load_image
+from sp_edge.preprocess import Preprocess
 from sp_edge.settings.settings import DataSettings
 
 SMALL = Preprocess(16, 1.1)
@@ -212,7 +213,8 @@ import sys, time
 from pathlib import Path
 from sp_edge.data.cache import prepared
 from sp_edge.data.listing import Listing
-from sp_edge.preprocess import Preprocess, load_image
+from sp_edge.pictures import load_image
+from sp_edge.preprocess import Preprocess
 files = sorted(Path(sys.argv[1]).glob("*.png"))
 whole = Listing.of_files("train of somewhere", {"a": files[:3], "b": files[3:]})
 def read(row):

@@ -10,7 +10,7 @@ from PIL import Image
 from sp_edge.data.episodes import EpisodeSampler
 from sp_edge.data.folder import FolderSource
 from sp_edge.errors import DataError, PromptError
-from sp_edge.preprocess import load_image
+from sp_edge.pictures import load_image
 
 
 def fill(root: Path, **classes: int) -> Path:

@@ -11,7 +11,8 @@ from sp_edge.data import scenes as data_scenes
 from sp_edge.data import sets
 from sp_edge.data.scenes import SPLIT_SIZES, draw_split
 from sp_edge.errors import DataError, ImageError
-from sp_edge.preprocess import Preprocess, load_image
+from sp_edge.pictures import load_image
+from sp_edge.preprocess import Preprocess
 from sp_edge.settings.settings import Settings
 
 

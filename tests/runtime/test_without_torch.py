@@ -19,7 +19,7 @@ for name in modules:
 assert "cv2" not in sys.modules, "OpenCV is for cameras alone"
 assert "av" not in sys.modules, "PyAV is for videos and network streams alone"
 
-from sp_edge.preprocess import load_image
+from sp_edge.pictures import load_image
 from sp_edge_runtime.recognizer import Recognizer
 
 bundle, pictures = sys.argv[1:]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import tritonclient.grpc as triton
 
-from sp_edge.preprocess import Preprocess, load_image
+from sp_edge.pictures import load_image
+from sp_edge.preprocess import Preprocess
 
 MODEL = "sp_edge"
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from sp_edge.errors import SourceError
-from sp_edge.preprocess import EXTENSIONS, image_files
+from sp_edge.picture_files import EXTENSIONS, image_files
 from sp_edge_runtime.sources.address import KINDS, redact
 from sp_edge_runtime.sources.frames import Source
 from sp_edge_runtime.sources.options import SourceOptions

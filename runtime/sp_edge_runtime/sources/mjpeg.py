@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import ImageError, SourceError
-from sp_edge.preprocess import load_image
+from sp_edge.pictures import load_image
 from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.request import Captured, CaptureRequest
 

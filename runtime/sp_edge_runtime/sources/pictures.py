@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sp_edge.errors import ImageError
-from sp_edge.preprocess import load_image
+from sp_edge.pictures import load_image
 from sp_edge_runtime.sources.frames import Source, VideoFrame, flipped
 from sp_edge_runtime.sources.options import SourceOptions
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sp_edge.errors import SourceError
-from sp_edge.preprocess import EXTENSIONS
+from sp_edge.picture_files import EXTENSIONS
 from sp_edge_runtime.sources.decode import Decoder
 from sp_edge_runtime.sources.frames import Source, VideoFrame, flipped
 from sp_edge_runtime.sources.options import SourceOptions

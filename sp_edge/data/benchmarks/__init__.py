@@ -16,7 +16,7 @@ from pathlib import Path
 from sp_edge.data.cifar import CifarSource
 from sp_edge.data.listing import SPLITS, ClassSplit, Listing, Source
 from sp_edge.errors import DataError
-from sp_edge.preprocess import image_files
+from sp_edge.picture_files import image_files
 from sp_edge.prompts.table import clean_name
 
 if sys.version_info >= (3, 11):

@@ -38,7 +38,7 @@ from sp_edge.bundle.manifest import (
 from sp_edge.errors import BundleError
 from sp_edge.files import read_json
 from sp_edge.matching.unknown import Calibration
-from sp_edge.preprocess import load_image
+from sp_edge.pictures import load_image
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.prompts.text_prototype import TextPrototype
