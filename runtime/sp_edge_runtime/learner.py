@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from sp_edge_runtime.features import Features
 from sp_edge_runtime.live_bank import LiveBank
 from sp_edge_runtime.looking import Look, Looker
 from sp_edge_runtime.naming import Namer, Prompt
-from sp_edge_runtime.teaching import Taught, Teacher
+from sp_edge_runtime.teaching import Lesson, Taught, Teacher
 
 
 class Learner:
@@ -69,6 +69,7 @@ class Learner:
         description: str | Sequence[str] | None = None,
         strength: float | None = None,
         views: int = 1,
+        prepared: bool = False,
     ) -> Taught:
         """Teaches a class, or further shots of one; it is recognized from the next image on.
 
@@ -81,6 +82,7 @@ class Learner:
                 with their number (`sp_edge.matching.decide.share`); 0 is the plain prototype. By default a class that the bank
                 knows keeps its own, and a new one takes the bundle's, which training chose, times `familiarity`.
             views: of each shot, 1 to 50: the mean feature of the shot and of views - 1 crops of it stands for the shot.
+            prepared: the images are what the network sees: uint8 (S, S, 3) RGB, as `Prediction.crop_rgb` is, or a bank's crop.
 
         Returns:
             How much of the name the model can read, and how much of it each picture bears out.
@@ -93,9 +95,33 @@ class Learner:
             BackendError: the inference engine failed.
         """
         found = self._found(name, prompt, description)
-        learn, taught = self._teacher.lesson(name, images, found, strength=strength, views=views)
-        self._live.change(learn)
+        learn, taught = self._teacher.lesson(name, images, found, strength=strength, views=views, prepared=prepared)
+        self.change(learn)
         return taught
+
+    def lesson(self, name: str, crops: Pictures) -> Lesson:
+        """What `enroll` would do with a class's shots, for a change that does more than that in one step.
+
+        Args:
+            name: of the class.
+            crops: K >= 1 shots that are prepared, as `enroll` takes them.
+
+        Raises:
+            BankError, PromptError, ImageError, BackendError: as `enroll`.
+        """
+        return self._teacher.lesson(name, crops, self.prompt(name), strength=None, views=1, prepared=True)[0]
+
+    def change(self, change: Callable[[Bank], Bank]) -> None:
+        """Changes the bank in one step, from the next image on; where there is a file, it is written.
+
+        Args:
+            change: gives the changed bank of the one that it gets, which another program may have written.
+
+        Raises:
+            SpEdgeError: what `change` raises, or the file cannot be used; the bank stays as it is.
+            OSError: the file cannot be written.
+        """
+        self._live.change(change)
 
     def enroll_by_name(
         self,
@@ -124,18 +150,18 @@ class Learner:
         self._live.change(learn)
         return taught
 
-    def enroll_not(self, name: str, images: Pictures, *, views: int = 1) -> None:
+    def enroll_not(self, name: str, images: Pictures, *, views: int = 1, prepared: bool = False) -> None:
         """Teaches what a class is not: a picture that is most like these is 'unknown', and its best name is not '<name>'.
 
         Args:
             name: of a taught class.
-            images, views: pictures of what is taken for it, as `enroll` takes them.
+            images, views, prepared: pictures of what is taken for it, as `enroll` takes them.
 
         Raises:
             BankError: no such class, or no image.
             ImageError, BackendError: as `enroll`.
         """
-        self._live.change(self._teacher.reject(name, images, views=views))
+        self._live.change(self._teacher.reject(name, images, views=views, prepared=prepared))
 
     def enroll_many(
         self,
@@ -216,17 +242,18 @@ class Learner:
                 found[shot] = heat
         return tuple(found)
 
-    def problems(self, name: str, images: Pictures) -> list[Problem]:
+    def problems(self, name: str, images: Pictures, *, prepared: bool = False) -> list[Problem]:
         """What speaks against shots of a class: dark, overexposed, empty or blurred ones, and copies; see `bank.quality`.
 
-        Nothing is taught. `enroll` teaches whatever it is given.
+        Nothing is taught. `enroll`, which takes the same arguments, teaches whatever it is given.
 
         Raises:
             ImageError: one is no picture.
         """
         bank, clean = self.bank, clean_name(name)
         known = thumbnails(bank.pictures(clean) if clean in bank.rows else ())
-        return problems(list(pictures_rgb(images)), self.bundle.manifest.preprocess, known)
+        seen = (lambda crop: crop) if prepared else self.bundle.manifest.preprocess
+        return problems(list(pictures_rgb(images)), seen, known)
 
     def prompt(self, name: str, description: str | Sequence[str] | None = None) -> Prompt:
         """The prompt that `enroll` would use: of the description, else the bank's, the table's or the text encoder's.

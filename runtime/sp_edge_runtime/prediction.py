@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sp_edge.matching.decide import Match
 
@@ -17,11 +20,15 @@ class Prediction(Match):
         class_index: row of the class in the bank; None where the label is 'unknown'.
         speed: milliseconds of 'preprocess', 'inference' and 'postprocess'; of a batch, each image's share.
         bank_version: of the bank that decided.
+        crop_rgb: uint8 (S, S, 3) RGB, what the network saw of the image; not to be changed.
+        feature: float32 (D,), raw, what it made of that.
     """
 
     class_index: int | None
     speed: Mapping[str, float]
     bank_version: int
+    crop_rgb: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+    feature: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The same under the names that other tools use: `name` is the best class, `label` what is believed.

@@ -167,8 +167,10 @@ class Recognizer(Learner):
                 class_index=None if found.unknown else head.index(found.name),
                 speed=speed,
                 bank_version=bank.version,
+                crop_rgb=crop,
+                feature=feature,
             )
-            for found in matches
+            for found, crop, feature in zip(matches, prepared, features, strict=True)
         ]
 
     def advice(self) -> Report:

@@ -13,7 +13,7 @@ from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import encode_crop
 from sp_edge.bank.views import views as make_views
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.errors import BankError
+from sp_edge.errors import BankError, ImageError
 from sp_edge.matching.evidence import LEAST, evidence
 from sp_edge.pictures import Pictures, pictures_rgb
 from sp_edge.prompts.familiarity import LITTLE
@@ -65,7 +65,14 @@ class Teacher:
         return 1.0 if self._familiarity is None else float(self._familiarity(prompt))
 
     def lesson(
-        self, name: str, images: Pictures, prompt: Prompt | NDArray[np.float32], *, strength: float | None, views: int
+        self,
+        name: str,
+        images: Pictures,
+        prompt: Prompt | NDArray[np.float32],
+        *,
+        strength: float | None,
+        views: int,
+        prepared: bool = False,
     ) -> tuple[Lesson, Taught]:
         """Encodes a class's shots; see `Recognizer.enroll`.
 
@@ -77,10 +84,10 @@ class Teacher:
         """
         found = given_prompt(name, prompt, self._manifest.text.dim)
         vector = found.vector
-        prepared = self._prepared(name, images, views)
-        made = self._features.shots(np.concatenate(prepared), vector)
-        support, query = (each.reshape(len(prepared), views, -1).mean(axis=1) for each in (made.support, made.query))
-        shots = (support, query, [encode_crop(shown[0]) for shown in prepared])
+        shown = self._shown(name, images, views, prepared=prepared)
+        made = self._features.shots(np.concatenate(shown), vector)
+        support, query = (each.reshape(len(shown), views, -1).mean(axis=1) for each in (made.support, made.query))
+        shots = (support, query, [encode_crop(one[0]) for one in shown])
         familiarity, said = self.familiarity(vector), found.description
 
         def learn(bank: Bank) -> Bank:
@@ -113,7 +120,7 @@ class Teacher:
 
         return learn, Taught(clean_name(name), familiarity)
 
-    def reject(self, name: str, images: Pictures, *, views: int) -> Lesson:
+    def reject(self, name: str, images: Pictures, *, views: int, prepared: bool = False) -> Lesson:
         """Encodes pictures that are not of a class; see `Recognizer.enroll_not`.
 
         Raises:
@@ -121,16 +128,21 @@ class Teacher:
             ImageError: an image is no picture.
             BackendError: the inference engine failed.
         """
-        prepared = self._prepared(name, images, views)
-        seen = self._features.queries([view for shown in prepared for view in shown])
-        query = seen.reshape(len(prepared), views, -1).mean(axis=1)
-        crops = [encode_crop(shown[0]) for shown in prepared]
+        shown = self._shown(name, images, views, prepared=prepared)
+        seen = self._features.queries([view for one in shown for view in one])
+        query = seen.reshape(len(shown), views, -1).mean(axis=1)
+        crops = [encode_crop(one[0]) for one in shown]
         return lambda bank: bank.add_reject(name, query, crops)
 
-    def _prepared(self, name: str, images: Pictures, views: int) -> list[NDArray[np.uint8]]:
-        """The views of each picture, as the network sees them."""
-        preprocess, mirrored = self._manifest.preprocess, self._manifest.mirrored
-        prepared = [make_views(preprocess(image), views, flip=mirrored) for image in pictures_rgb(images)]
-        if not prepared:
+    def _shown(self, name: str, images: Pictures, views: int, *, prepared: bool) -> list[NDArray[np.uint8]]:
+        """The views of each picture, as the network sees them; the pictures may be `prepared`."""
+        preprocess, side = self._manifest.preprocess, self._manifest.preprocess.image_size
+        shown = []
+        for image in pictures_rgb(images):
+            if prepared and image.shape != (side, side, 3):
+                raise ImageError("the picture is not prepared", expected=f"uint8 ({side}, {side}, 3)", got=str(image.shape))
+            crop = image if prepared else preprocess(image)
+            shown.append(make_views(crop, views, flip=self._manifest.mirrored))
+        if not shown:
             raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")
-        return prepared
+        return shown

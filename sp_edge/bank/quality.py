@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,6 @@ from PIL import Image
 
 from sp_edge.bank.crops import encode_crop, thumbnails
 from sp_edge.pictures import check_picture
-from sp_edge.preprocess import Preprocess
 
 SIDE = 64  # pixels at which pictures are judged, like the thumbnails
 DARK = 60.0  # the brightest hundredth of a dark picture stays below, of 255
@@ -140,7 +139,9 @@ def _window_sums(images: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     return images
 
 
-def problems(images: Sequence[NDArray[np.uint8]], preprocess: Preprocess, known: NDArray[np.uint8]) -> list[Problem]:
+def problems(
+    images: Sequence[NDArray[np.uint8]], preprocess: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], known: NDArray[np.uint8]
+) -> list[Problem]:
     """What speaks against shots of a class, at most one problem each. They are judged by what the network sees of them.
 
     Args:

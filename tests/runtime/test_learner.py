@@ -331,3 +331,27 @@ def test_a_bundle_that_was_exported_anew_meanwhile_teaches_nothing(toy_bundle: P
         with pytest.raises(BundleError, match=r"has changed: support\.onnx"):
             recognizer.enroll("red", [toy.picture("red")])
     assert not bank.exists()
+
+
+def test_what_a_prediction_saw_teaches_as_the_picture_itself(recognizer: Recognizer) -> None:
+    image = toy.picture("red", side=80)
+    seen = recognizer.classify(image)
+    assert seen.crop_rgb is not None
+    assert seen.feature is not None
+    np.testing.assert_allclose(seen.feature, toy.features(seen.crop_rgb[None])[0], atol=1e-5)
+    assert "crop_rgb" not in seen.to_json()
+    recognizer.enroll("red", image)
+    recognizer.enroll("green", seen.crop_rgb, prepared=True)
+    np.testing.assert_allclose(recognizer.bank.query[0], recognizer.bank.query[1], atol=1e-5)
+    assert [problem.what for problem in recognizer.problems("red", seen.crop_rgb, prepared=True)] == ["copy"]
+    with pytest.raises(ImageError, match="not prepared"):
+        recognizer.enroll("red", image, prepared=True)
+
+
+def test_a_change_of_several_parts_is_one_step(recognizer: Recognizer) -> None:
+    recognizer.enroll("red", toy.picture("red"))
+    lesson = recognizer.lesson("green", toy.picture("green"))
+    recognizer.change(lambda bank: lesson(bank.remove("red")))
+    assert recognizer.bank.classes == ("green",)
+    recognizer.undo()
+    assert recognizer.bank.classes == ("red",)
