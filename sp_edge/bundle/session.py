@@ -34,7 +34,7 @@ class Session:
         providers: ONNX Runtime's execution providers; the first is the one that must take the graph.
         threads: of one operator; ONNX Runtime's default is one a physical core.
         settings: ONNX Runtime's own, by their keys.
-        next_step: of the error where the graph cannot be loaded.
+        next_step: of the error where the graph cannot be loaded or run.
 
     Raises:
         error: it is no ONNX file, names others, or ONNX Runtime cannot load it, or not with the provider asked for.
@@ -51,7 +51,7 @@ class Session:
         settings: Mapping[str, str] | None = None,
         next_step: str = "",
     ) -> None:
-        self._name, self._error = name, error
+        self._name, self._error, self._next_step = name, error, next_step
         try:
             check_whole(content)
         except ValueError as cause:
@@ -118,7 +118,10 @@ class Session:
             return [np.asarray(value) for value in self._session.run(list(outputs), dict(inputs))]
         except Exception as cause:  # ONNX Runtime's own errors have no common type
             raise self._error(
-                f"ONNX Runtime cannot run {self._name}", expected=", ".join(inputs), got=str(cause)[:500]
+                f"ONNX Runtime cannot run {self._name}",
+                expected=", ".join(inputs),
+                got=str(cause)[:500],
+                next_step=self._next_step,
             ) from cause
 
 

@@ -16,7 +16,7 @@ from sp_edge.bundle.session import CPU, CUDA
 from sp_edge.engines.plans import plans_of
 from sp_edge.errors import BackendError, MissingExtraError, PlanError, SettingsError
 from sp_edge.precisions import PRECISIONS
-from sp_edge_runtime.backends.backend import Backend
+from sp_edge_runtime.backends.backend import Backend, check_golden
 from sp_edge_runtime.backends.choices import DEVICES
 from sp_edge_runtime.backends.cuda import open_cuda
 from sp_edge_runtime.backends.hand_over import HandOver
@@ -27,6 +27,8 @@ from sp_edge_runtime.backends.tensorrt_runtime import open_tensorrt
 # All that is known here of export, which is above: the job that this takes, and that it ends with 0 once engines are there.
 # The process looks for modules where this one does, and nowhere else; `-m` would look in the working folder first.
 _BUILDER = "import sys; sys.path[:] = sys.argv[2:]; from sp_edge_export.engines.beside import main; main(sys.argv[1])"
+
+_REMEDY = "pip uninstall onnxruntime, pip install onnxruntime-gpu (on a Jetson: see docs/jetson.md); or --device cpu"
 
 
 def open_backend(
@@ -91,7 +93,8 @@ def _tried(opener: Callable[[], Backend], reasons: list[str]) -> Backend | None:
         reasons.append(f"{error.package} is not installed")
     except (PlanError, BackendError) as error:
         # A list of providers or plans is for who asked for them; what failed on the way is for everybody.
-        reasons.append(f"{error.what}: {error.got}" if isinstance(error.__cause__, Exception) and error.got else error.what)
+        said = f"{error.what}: {error.got}" if isinstance(error.__cause__, Exception) and error.got else error.what
+        reasons.append(" ".join(said.split()))
     return None
 
 
@@ -131,12 +134,13 @@ def _cuda(bundle: Bundle, precision: str | None) -> Backend:
             "this ONNX Runtime has no CUDA provider",
             expected=CUDA,
             got=", ".join(providers),
-            next_step="pip uninstall onnxruntime, pip install onnxruntime-gpu (on Jetson: NVIDIA's wheel); or --device cpu",
+            next_step=_REMEDY,
         )
     backend = OnnxRuntimeBackend(bundle, precision, providers=(CUDA, CPU))
     try:
-        # The provider can be listed and yet lack its libraries; that shows only when a graph is opened.
-        backend.open("query")
+        # A provider that is listed may lack its libraries, which shows when a graph is opened, or code for this GPU, which
+        # shows at the first run: wheels for servers load on a Jetson.
+        check_golden(backend, bundle, precision or bundle.manifest.precision, next_step=_REMEDY)
     except BaseException:
         backend.close()
         raise

@@ -88,7 +88,7 @@ class OnnxRuntimeBackend(Backend):
             threads=self._threads,
             # Threads that wait for the next run by spinning would take the cores from decoding, preprocessing and enrollment.
             settings={"session.force_spinning_stop": "1"},
-            next_step="--device cpu",
+            next_step="" if self._providers[0] == CPU else "--device cpu",
         )
         expected = (_declared(forms[graph]) for forms in (self._io.inputs, self._io.outputs))
         session.check(*expected, next_step="export the bundle again, with a dynamic batch N")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime
 import pytest
 
@@ -25,7 +26,8 @@ from sp_edge_runtime.backends.cuda_pycuda import PycudaDriver
 from sp_edge_runtime.backends.cuda_python import CudaPythonDriver
 from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
-from tensorrt_on_the_host import StandIn, put_plans
+from tensorrt_on_the_host import StandIn, plan_of, put_plans
+from toy_plans import put
 
 VERSION = ".".join(onnxruntime.__version__.split(".")[:2])
 
@@ -52,6 +54,8 @@ class CudaSession(onnxruntime.InferenceSession):
     """Stands for a session on a GPU: runs on the CPU, and says that CUDA took the graph, or that it did not."""
 
     works = True
+    fails = ""  # what a run raises
+    turns = False  # whether the numbers are wrong
 
     def __init__(self, path: str, options: object, *, providers: list[str], enable_fallback: int) -> None:
         assert enable_fallback == 0
@@ -60,6 +64,12 @@ class CudaSession(onnxruntime.InferenceSession):
 
     def get_providers(self) -> list[str]:
         return [p for p in self.asked if self.works or p != CUDA]
+
+    def run(self, names: list[str], inputs: Any) -> Any:
+        if CUDA in self.asked and self.fails:
+            raise RuntimeError(self.fails)
+        found = super().run(names, inputs)
+        return [value[:, ::-1] for value in found] if CUDA in self.asked and self.turns else found
 
 
 @pytest.fixture
@@ -171,6 +181,49 @@ def test_cuda_that_is_listed_and_does_not_load(
         assert "ONNX Runtime did not take query.onnx to CUDAExecutionProvider" in backend.description
     with pytest.raises(BackendError, match=r"did not take query\.onnx to CUDAExecutionProvider"):
         open_backend(bundle, "cuda")
+
+
+def test_cuda_that_fails_at_the_first_run(
+    bundle: Bundle, cuda_session: type[CudaSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "CUDA error 209: no kernel image is available\nfor execution on the device"
+    monkeypatch.setattr(cuda_session, "fails", said)
+    with open_backend(bundle) as backend:
+        assert backend.description == (
+            f"ONNX Runtime {VERSION} on CPU, fp32 (auto: no TensorRT engine was built; "
+            f"ONNX Runtime cannot run query.onnx: {said})".replace("\n", " ")
+        )
+        assert backend.run("query", {"image": image()})["feature"].shape == (1, toy.DIM)
+    with pytest.raises(BackendError, match=r"cannot run query\.onnx[\s\S]*no kernel image[\s\S]*next: --device cpu"):
+        open_backend(bundle, "cuda")
+
+
+def test_cuda_that_gives_wrong_numbers(
+    bundle: Bundle, cuda_session: type[CudaSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_session, "turns", True)
+    with open_backend(bundle) as backend:
+        assert backend.description.startswith(f"ONNX Runtime {VERSION} on CPU, fp32 (auto: ")
+        assert f"; ONNX Runtime {VERSION} on CUDA, fp32 computes wrong features (cosine " in backend.description
+    with pytest.raises(BackendError, match=r"wrong features[\s\S]*cosine at least 0\.9999[\s\S]*onnxruntime-gpu"):
+        open_backend(bundle, "0")
+
+
+def test_an_engine_for_one_picture_is_held_to_the_golden_ones_too(
+    bundle: Bundle, tensorrt: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = tmp_path / "engines"
+    device = put_plans(bundle, engines, DESKTOP, {"query": (4,), "support": (4,)})
+    other, wrong = tmp_path / "other.onnx", toy.graph("query")
+    one = next(each for each in wrong.graph.initializer if each.name == "one")
+    one.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(one), "one"))
+    onnx.save(wrong, other)
+    put(bundle, engines, device, graph="query", max_batch=1, content=plan_of(other, 1))
+    monkeypatch.setattr(Device, "here", lambda flavour, version: device)
+    with open_backend(bundle, engines=engines) as backend:
+        assert backend.description.startswith("ONNX Runtime")
+        assert "TensorRT 10.3.0 on RTX 4090 through host, fp32 computes wrong features (cosine" in backend.description
+    assert tensorrt.driver.clean
 
 
 @pytest.mark.parametrize(

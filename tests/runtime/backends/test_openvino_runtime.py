@@ -101,7 +101,7 @@ def test_a_precision_that_does_not_pass_is_an_error(tmp_path: Path, precision: s
         one.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(one), "one"))
         onnx.save(model, folder / name)
     toy.reseal(folder)
-    with pytest.raises(BackendError, match="than the bundle's golden pictures should have") as caught:
+    with pytest.raises(BackendError, match="computes wrong features") as caught:
         OpenVinoBackend(Bundle.load(folder), precision)
     assert "--precision fp32" in caught.value.next_step
 
