@@ -72,6 +72,11 @@ def recipe_and_overrides(
     """
     from sp_edge.settings.settings import Settings
 
+    def named_or_usual(settings: Sequence[str]) -> str:
+        if recipe is not None:
+            return recipe
+        return "scenes" if Settings.load("scenes", settings).data.source == "scenes" else "folder"
+
     named = {override.partition("=")[0].strip() for override in overrides}
     every = list(overrides)
     options = (("--data", "data.source", data), ("--root", "data.root", root), ("--imgsz", "model.image_size", imgsz))
@@ -83,10 +88,9 @@ def recipe_and_overrides(
     if init is not None:
         from sp_edge.training.start import settings_of
 
-        every = [*settings_of(init), *every]
-    if recipe is None:
-        recipe = "scenes" if Settings.load("scenes", every).data.source == "scenes" else "folder"
-    return recipe, every
+        given = tuple(every)
+        every = [*settings_of(init, lambda: Settings.load(named_or_usual(given), given).model.backbone), *every]
+    return named_or_usual(every), every
 
 
 @contextmanager

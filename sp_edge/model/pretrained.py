@@ -6,12 +6,15 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import get_pretrained_cfg
 from timm.models.visformer import Visformer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.model.backbone import TIMM
+from sp_edge.model.normalization import Normalization
+from sp_edge.model.ready.weights import rgb
 
 # How much of a benchmark's novel classes ImageNet-1k holds, on which nearly all of timm's weights were trained.
 _SEEN = {"mini-imagenet": "all", "tiered-imagenet": "all", "cifar-fs": "many", "fc100": "many", "cub": "some"}
@@ -21,8 +24,7 @@ def load_timm_weights(backbone: nn.Module, name: str) -> str:
     """Loads timm's weights by name into a backbone.
 
     A Visformer's position embeddings are resized (bicubic) where the picture size is another. The weights have seen
-    pictures normalised with ImageNet's mean and deviation, which are up to 15 % from sp-edge's; the tuning that follows
-    makes up for it.
+    pictures normalised with a mean and deviation of their own: see `timm_normalization`.
 
     Args:
         backbone: as `build_backbone` made it.
@@ -63,6 +65,16 @@ def load_timm_weights(backbone: nn.Module, name: str) -> str:
     backbone.load_state_dict({n: weights[n] for n in own})
     config = published.pretrained_cfg
     return ".".join(filter(None, (str(config.get("architecture", model)), config.get("tag"))))
+
+
+def timm_normalization(name: str) -> Normalization | None:
+    """Mean and deviation of the pictures that timm's weights for a backbone have seen; None where it publishes none.
+
+    Raises:
+        SettingsError: they take no color pictures.
+    """
+    config: Any = get_pretrained_cfg(name.removeprefix(TIMM))
+    return None if config is None else Normalization(rgb(config.mean), rgb(config.std))
 
 
 def seen_classes(source: str) -> str | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from sp_edge.errors import CheckpointError
 from sp_edge.model import PromptedNetwork, PromptedPlaces
-from sp_edge.model.pretrained import load_timm_weights, seen_classes
+from sp_edge.model.pretrained import load_timm_weights, seen_classes, timm_normalization
 from sp_edge.model.ready.google import PACKAGES
 from sp_edge.model.ready.hub import PREFIX
 from sp_edge.model.ready.registry import DEFAULT, find_weights
@@ -36,11 +38,15 @@ def ready_model(init: Path) -> str | None:
     return name if name.startswith(PREFIX) or (name in PACKAGES and not init.exists()) else None
 
 
-def settings_of(init: Path) -> list[str]:
+def settings_of(init: Path, backbone: Callable[[], str]) -> list[str]:
     """The settings that come with what training starts from, as 'section.name=value'.
 
     A ready-made network brings its backbone, its picture size, how pictures are resized and normalized, and the spatial
-    interaction at its last feature map. Other starts bring nothing.
+    interaction at its last feature map. timm's weights bring how pictures are normalized. Other starts bring nothing.
+
+    Args:
+        init: what training starts from.
+        backbone: gives the one that the other settings name, for which timm's weights are wanted.
 
     Raises:
         SettingsError: there is no such ready-made network.
@@ -50,7 +56,8 @@ def settings_of(init: Path) -> list[str]:
     if model is not None:
         found = find_weights(model).settings()
     elif init == Path(TIMM):
-        return []
+        published = timm_normalization(backbone())
+        found = {"model": dataclasses.asdict(published)} if published else {}
     else:
         checkpoint = Checkpoint.load(init)
         if not isinstance(checkpoint.network, PromptedPlaces):
@@ -79,6 +86,9 @@ def start_from(network: PromptedNetwork, init: Path, settings: Settings, table: 
         _warn(settings)
     elif init == Path(TIMM):
         _log.info(f"starting from timm's {load_timm_weights(network.backbone, settings.model.backbone)}")
+        published = timm_normalization(settings.model.backbone)
+        if published not in (None, network.normalise):
+            _log.warning(f"these weights have seen pictures of another normalization: {published}")
         _warn(settings)
     else:
         _take(network, init, table)

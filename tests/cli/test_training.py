@@ -6,6 +6,7 @@ import pytest
 
 from sp_edge.cli.training import at_work_in, recipe_and_overrides
 from sp_edge.errors import SettingsError
+from sp_edge.settings.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,15 @@ def test_options_are_settings() -> None:
     ]
     with pytest.raises(SettingsError, match="say the same thing twice"):
         recipe_and_overrides("scenes", ["model.image_size=64"], data=None, root=None, imgsz=96)
+
+
+def test_timms_weights_bring_the_normalization_of_the_backbone_that_is_set() -> None:
+    recipe, settings = recipe_and_overrides(
+        None, ["model.backbone='timm:vit_small_patch16_224'"], data=None, root=None, init=Path("timm")
+    )
+    assert (recipe, settings[:2]) == ("scenes", ["model.mean=[127.5, 127.5, 127.5]", "model.std=[127.5, 127.5, 127.5]"])
+    asked = recipe_and_overrides("scenes", ["model.mean=[1,2,3]"], data=None, root=None, init=Path("timm"))
+    assert Settings.load(*asked).model.mean == (1, 2, 3), "what is asked for expressly comes after"
 
 
 @pytest.mark.parametrize(("made", "begun", "left"), [(True, False, False), (True, True, True), (False, False, True)])

@@ -16,6 +16,7 @@ import torch
 from sp_edge import runs
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import CheckpointError, DataError, SettingsError
+from sp_edge.model.normalization import Normalization
 from sp_edge.settings.settings import Settings
 from sp_edge.training import loop, start
 from sp_edge.training import run as run_module
@@ -590,6 +591,10 @@ def test_a_run_can_start_from_timms_weights(
     assert (checkpoint.network.backbone.pos_embed3 == 0.25).all()
     assert checkpoint.record["init"] == "timm"
     assert "starting from timm's visformer_mini.in1k" in log.messages
+    assert not any("normalization" in message for message in log.messages), "timm publishes none for this one"
+    monkeypatch.setattr(start, "timm_normalization", lambda _name: Normalization((127.5,) * 3, (127.5,) * 3))
+    go(settings, tmp_path / "other", init=Path("timm"))
+    assert any("pictures of another normalization" in message for message in log.messages)
     assert f"{Path(settings.data.source).name} was seen" in log.messages
 
 

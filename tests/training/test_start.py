@@ -25,6 +25,10 @@ PLACED = {"backbone": "timm:resnet10t", "interaction": "spatial", "layer": "last
 STILL = {"steps": 1, "lr": 0.0, "prompt_lr": 1e-30, "channel_lr": 0.0}
 
 
+def nobody_asks() -> str:
+    raise AssertionError("the network itself brings the backbone")
+
+
 @pytest.fixture
 def ready(monkeypatch: pytest.MonkeyPatch) -> ReadyWeights:
     """Stands for any ready-made network."""
@@ -53,13 +57,32 @@ def test_a_start_may_name_a_ready_made_network(init: str, model: str | None) -> 
 
 
 def test_a_ready_made_network_brings_its_settings(ready: ReadyWeights) -> None:
-    settings = Settings.load("folder", [*settings_of(Path("timm/resnet10t")), "model.image_size=96", "data.source=x"])
+    brought = settings_of(Path("timm/resnet10t"), nobody_asks)
+    settings = Settings.load("folder", [*brought, "model.image_size=96", "data.source=x"])
     model, data = settings.model, settings.data
     assert (model.backbone, model.interaction, model.prompt_at) == ("timm:resnet10t", "spatial", None)
     assert model.image_size == 96, "what is asked for expressly comes after"
     assert (model.mean, model.std) == (ready.mean, ready.std)
     assert (data.interpolation, data.resize_ratio) == ("bicubic", 1 / 0.875)
-    assert settings_of(Path("timm")) == []
+
+
+@pytest.mark.parametrize(
+    ("backbone", "mean", "std"),
+    [
+        ("visformer_tiny", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+        ("timm:vit_small_patch16_224", (127.5,) * 3, (127.5,) * 3),
+    ],
+)
+def test_timms_weights_bring_the_normalization_that_they_have_seen(
+    backbone: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    brought = Settings.load("folder", [*settings_of(Path("timm"), lambda: backbone), "data.source=x"])
+    assert brought.model.mean == pytest.approx(mean)
+    assert brought.model.std == pytest.approx(std)
+
+
+def test_a_backbone_that_timm_has_no_weights_for_brings_nothing() -> None:
+    assert settings_of(Path("timm"), lambda: "visformer_mini") == []
 
 
 def test_names_are_fitted_before_a_ready_made_network_is_tuned(quick: Quick, tmp_path: Path, ready: ReadyWeights) -> None:
@@ -73,7 +96,7 @@ def test_names_are_fitted_before_a_ready_made_network_is_tuned(quick: Quick, tmp
     assert network.familiarity is not None
     # A run can start from it, too, with its settings and what has been fitted.
     first = tmp_path / "run" / runs.CHECKPOINT
-    again = Settings.load("folder", [*settings_of(first), "data.source=x"])
+    again = Settings.load("folder", [*settings_of(first, nobody_asks), "data.source=x"])
     for name in ("backbone", "interaction", "layer", "mean", "std", "place_threshold", "image_size"):
         assert getattr(again.model, name) == getattr(settings.model, name)
     second = train(settings, tmp_path / "second", device="cpu", init=first)
