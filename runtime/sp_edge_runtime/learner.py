@@ -15,7 +15,6 @@ from sp_edge.bank.quality import Problem, problems
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
 from sp_edge.pictures import Picture, Pictures, pictures_rgb
-from sp_edge.prompts.table import clean_name
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.features import Features
 from sp_edge_runtime.live_bank import LiveBank
@@ -74,7 +73,7 @@ class Learner:
         """Teaches a class, or further shots of one; it is recognized from the next image on.
 
         Args:
-            name: of the class.
+            name: of the class. A class that the bank has keeps its spelling: 'mug' is a further shot of 'Mug'.
             images: K >= 1 shots: a list of pictures as `classify` takes them, uint8 (K, H, W, 3) RGB, or one picture.
             prompt: what `prompt` gave, or float32 (T,) as the prompt table holds them; by default what `prompt` finds.
             description: a sentence that stands for the name, or several, whose vectors are averaged; the bank keeps them.
@@ -94,6 +93,7 @@ class Learner:
             ImageError: an image is no picture.
             BackendError: the inference engine failed.
         """
+        name = self.bank.spelling(name)
         found = self._found(name, prompt, description)
         learn, taught = self._teacher.lesson(name, images, found, strength=strength, views=views, prepared=prepared)
         self.change(learn)
@@ -145,6 +145,7 @@ class Learner:
             BankError: the bundle cannot, or the class has pictures already.
             PromptError: no prompt is known for the name.
         """
+        name = self.bank.spelling(name)
         found = self._found(name, prompt, description)
         learn, taught = self._teacher.by_name(name, found, strength=strength)
         self._live.change(learn)
@@ -188,7 +189,11 @@ class Learner:
         given = prompts or {}
         lessons = [
             self._teacher.lesson(
-                name, images, given[name] if name in given else self.prompt(name), strength=strength, views=views
+                self.bank.spelling(name),
+                images,
+                given[name] if name in given else self.prompt(name),
+                strength=strength,
+                views=views,
             )
             for name, images in pairs
         ]
@@ -250,8 +255,8 @@ class Learner:
         Raises:
             ImageError: one is no picture.
         """
-        bank, clean = self.bank, clean_name(name)
-        known = thumbnails(bank.pictures(clean) if clean in bank.rows else ())
+        bank, own = self.bank, self.bank.spelling(name)
+        known = thumbnails(bank.pictures(own) if own in bank.rows else ())
         seen = (lambda crop: crop) if prepared else self.bundle.manifest.preprocess
         return problems(list(pictures_rgb(images)), seen, known)
 

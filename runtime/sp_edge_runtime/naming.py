@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import PromptError
 from sp_edge.prompts.descriptions import clean_sentence
+from sp_edge.prompts.reading import Reading
 from sp_edge.prompts.table import PromptTable, clean_name
 from sp_edge_runtime.text import TextEncoder
 
@@ -27,11 +28,13 @@ class Prompt:
         source: 'description'; 'bank', the class's own; 'table', the bundle's; 'text encoder', made from the name here; or
             'given', by whoever teaches.
         description: the sentences that it was made of; none where it was made of the name, or where nobody knows.
+        reading: what of the name or the sentences the text encoder knows; all, where it was not asked.
     """
 
     vector: NDArray[np.float32]
     source: Literal["description", "bank", "table", "text encoder", "given"]
     description: tuple[str, ...] = ()
+    reading: Reading = field(default_factory=Reading)
 
     @classmethod
     def of_table(cls, table: PromptTable, name: str, source: Literal["table", "given"]) -> Prompt:
@@ -64,6 +67,22 @@ def given_prompt(name: str, prompt: Prompt | NDArray[np.float32], dim: int) -> P
     return found
 
 
+def unreadable(what: str, name: str, reading: Reading) -> PromptError:
+    """The error that nothing can be made of a text about a class: every other unknown text would give the same prompt.
+
+    Args:
+        what: the text, in words.
+        name: of the class.
+        reading: of the text.
+    """
+    return PromptError(
+        f"the text encoder cannot read {what}",
+        expected="words that it knows",
+        got="unknown to it: " + " ".join(reading.unread)[:80],
+        next_step=f"describe it in words that it knows: sp-edge enroll --name {shlex.quote(name)} --description SENTENCE",
+    )
+
+
 class Namer:
     """Knows a bundle's prompts, and makes others where the bundle carries its text encoder."""
 
@@ -73,24 +92,31 @@ class Namer:
 
     def prompt(self, bank: Bank, name: str, description: str | Sequence[str] | None = None) -> Prompt:
         """The prompt of a class; see `Recognizer.prompt`."""
-        clean = clean_name(name)
+        clean = bank.spelling(name)
         if description is not None:
             several = not isinstance(description, str) and isinstance(description, Sequence)
             given = cast("Sequence[str]", description if several else [description])
             sentences = tuple(map(clean_sentence, given))
             if not sentences:
                 raise PromptError(f"the description of '{clean[:80]}' is empty", expected="one sentence or several")
-            return Prompt(self._encode(clean, {clean: sentences}), "description", sentences)
+            vector = self._encode(clean, {clean: sentences})
+            reading = self._read(" ".join(sentences))
+            if reading.nothing:
+                raise unreadable(f"the description of '{clean[:80]}'", clean, reading)
+            return Prompt(vector, "description", sentences, reading)
         if clean in bank.rows:
             return Prompt(bank.prompts[bank.rows[clean]], "bank", bank.descriptions.get(clean, ()))
         if clean in self._known:
             return Prompt.of_table(self._known, clean, "table")
-        return Prompt(self._encode(clean), "text encoder")
+        return Prompt(self._encode(clean), "text encoder", reading=self._read(clean))
 
     def close(self) -> None:
         """Gives the text encoder's memory back."""
         if self._encoder is not None:
             self._encoder.close()
+
+    def _read(self, text: str) -> Reading:
+        return Reading() if self._encoder is None else self._encoder.reading(text)
 
     def _encode(self, name: str, descriptions: Mapping[str, Sequence[str]] | None = None) -> NDArray[np.float32]:
         if self._encoder is not None:

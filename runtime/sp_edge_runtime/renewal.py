@@ -187,7 +187,7 @@ def renewed_bank(old: Bank, bundle: Bundle, backend: Backend, *, prompts: Prompt
             encoded.query,
             crops,
             strength=strength,
-            familiarity=teacher.familiarity(prompt.vector),
+            familiarity=teacher.known(prompt),
             description=prompt.description,
         )
     cosines = _cosines(old, new, order)

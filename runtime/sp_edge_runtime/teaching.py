@@ -19,7 +19,7 @@ from sp_edge.pictures import Pictures, pictures_rgb
 from sp_edge.prompts.familiarity import LITTLE
 from sp_edge.prompts.table import clean_name
 from sp_edge_runtime.features import Features
-from sp_edge_runtime.naming import Prompt, given_prompt
+from sp_edge_runtime.naming import Prompt, given_prompt, unreadable
 
 Lesson = Callable[[Bank], Bank]
 
@@ -32,11 +32,13 @@ class Taught:
         name: of the class.
         familiarity: how much of its prompt the model can read, 0 to 1.
         evidence: of each picture, how much in it looks like the name; empty where the network does not tell.
+        unread: the parts of the name that the text encoder does not know. Where it knows nothing of it, familiarity is 0.
     """
 
     name: str
     familiarity: float
     evidence: tuple[float, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def unlike(self) -> tuple[int, ...]:
@@ -64,6 +66,10 @@ class Teacher:
         """How much of a prompt, float32 (T,), the model can read, 0 to 1; 1 where the bundle does not tell."""
         return 1.0 if self._familiarity is None else float(self._familiarity(prompt))
 
+    def known(self, prompt: Prompt) -> float:
+        """Familiarity of a prompt; 0 of a name that the text encoder cannot read, whose vector is that of every such name."""
+        return 0.0 if prompt.reading.nothing else self.familiarity(prompt.vector)
+
     def lesson(
         self,
         name: str,
@@ -88,23 +94,25 @@ class Teacher:
         made = self._features.shots(np.concatenate(shown), vector)
         support, query = (each.reshape(len(shown), views, -1).mean(axis=1) for each in (made.support, made.query))
         shots = (support, query, [encode_crop(one[0]) for one in shown])
-        familiarity, said = self.familiarity(vector), found.description
+        familiarity, said = self.known(found), found.description
 
         def learn(bank: Bank) -> Bank:
             return bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
 
         seen = () if made.scores is None else tuple(evidence(made.scores[::views]).tolist())
-        return learn, Taught(clean_name(name), familiarity, seen)
+        return learn, Taught(clean_name(name), familiarity, seen, found.reading.unread)
 
     def by_name(self, name: str, prompt: Prompt | NDArray[np.float32], *, strength: float | None) -> tuple[Lesson, Taught]:
         """Makes a class of what its prompt says; see `Recognizer.enroll_by_name`.
 
         Raises:
             BankError: the bundle does not tell what a name looks like.
-            PromptError: the prompt does not fit the bundle.
+            PromptError: the prompt does not fit the bundle, or the text encoder knows nothing of the name.
         """
         found = given_prompt(name, prompt, self._manifest.text.dim)
         vector = found.vector
+        if found.reading.nothing:
+            raise unreadable(f"'{clean_name(name)[:80]}'", name, found.reading)
         if self._text_prototype is None:
             raise BankError(
                 f"this bundle cannot know '{name}' by its name alone",
@@ -112,13 +120,13 @@ class Teacher:
                 got="a network that does not tell what a name looks like",
                 next_step=f"sp-edge enroll --name {shlex.quote(name)} PICTURES",
             )
-        feature, familiarity = self._text_prototype(vector[None])[0], self.familiarity(vector)
+        feature, familiarity = self._text_prototype(vector[None])[0], self.known(found)
 
         def learn(bank: Bank) -> Bank:
             said = found.description
             return bank.add_by_name(name, vector, feature, strength=strength, familiarity=familiarity, description=said)
 
-        return learn, Taught(clean_name(name), familiarity)
+        return learn, Taught(clean_name(name), familiarity, unread=found.reading.unread)
 
     def reject(self, name: str, images: Pictures, *, views: int, prepared: bool = False) -> Lesson:
         """Encodes pictures that are not of a class; see `Recognizer.enroll_not`.

@@ -16,6 +16,7 @@ from sp_edge.bundle.text import COSINES, TextPart
 from sp_edge.errors import BackendError, BundleError, PromptError
 from sp_edge.matching.decide import row_cosines
 from sp_edge.prompts.descriptions import check_length, clean_sentence
+from sp_edge.prompts.reading import Reading, read
 from sp_edge.prompts.table import PromptTable, TextSpec, class_vectors, clean_name, rescaled
 from sp_edge.tensors import read_tensors
 
@@ -58,6 +59,10 @@ class TextEncoder:
         session, tokenizer = self._open()
         vectors = [self._run(session, self._ids(tokenizer, sentence)) for sentence in sentences]
         return np.array(vectors, np.float32).reshape(len(sentences), self._text.dim)
+
+    def reading(self, text: str) -> Reading:
+        """What of a text, which can be encoded, the tokenizer knows."""
+        return read(self._open()[1], text)
 
     def table(self, names: Sequence[str], descriptions: Mapping[str, Sequence[str]] | None = None) -> PromptTable:
         """The prompts of names, made in the bundle's way: from its template or from descriptions, at its length.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from sp_edge.bank.again import Missed, missed
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
 from sp_edge.matching.decide import Floats, class_sums, share, unit
+from sp_edge.prompts.reading import same_vectors
+from sp_edge.prompts.spelling import spelled_alike
 
 CONFUSED = 0.2  # probability from which a pair of classes is told
 SHOWN = 10  # pairs and shots at most
@@ -259,6 +261,7 @@ def _advice(
         + ("" if stray.like == "unknown" else f", but like '{stray.like}'")
         for stray in strays[:3]
     ]
+    lines += _names_alike(bank)
     told = {pair.name for pair in confusions[:3]}
     single = [bank.names[row] for row in np.flatnonzero((counts == 1) & bank.pictured)]
     if single := [name for name in single if name not in told]:
@@ -267,6 +270,27 @@ def _advice(
         nameless = _some([bank.names[row] for row in np.flatnonzero(bank.by_name)])
         lines.append(f"add a picture of {nameless}: a name alone does not show how the thing looks here")
     return tuple(lines)
+
+
+def _names_alike(bank: Bank) -> list[str]:
+    """What is to be said of names that cannot be told apart, by a person or by the text encoder."""
+    groups = spelled_alike(bank.classes)
+    lines = [
+        f"are {_and(group)} one class? Their names differ in capitals, spaces or the form of characters alone: remove one, and "
+        "teach its pictures under the other's name"
+        for group in groups[:3]
+    ]
+    rows = [bank.rows[name] for name in bank.classes if bank.strengths[bank.rows[name]] > 0 or bank.by_name[bank.rows[name]]]
+    same = [group for group in same_vectors([bank.names[row] for row in rows], bank.prompts[rows]) if group not in groups]
+    lines += [
+        f"{_and(group)} have one and the same prompt: only their pictures tell them apart. Teach them anew with --description"
+        for group in same[:3]
+    ]
+    return lines
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)
 
 
 def _some(names: list[str]) -> str:

@@ -71,7 +71,7 @@ class Bank(Contents):
         """Teaches shots of a class, new or known. The first pictures of a class of the name alone take that one's place.
 
         Args:
-            name: of the class, in any spelling.
+            name: of the class, in any spelling; a known class keeps its own.
             prompt: float32 (T,) with which the shots were encoded; a known class must have the same.
             support: float32 (K, D), from the support graph with that prompt.
             query: float32 (K, D), of the same shots without it.
@@ -89,7 +89,7 @@ class Bank(Contents):
                 cannot be.
             PromptError: not a name, or not a sentence.
         """
-        clean = clean_name(name)
+        clean = self.spelling(name)
         k, dim = support.shape[:1], self.support.shape[1:]
         shapes = [self.prompts.shape[1:], k + dim, k + dim, k]
         got = [prompt.shape, support.shape, query.shape, (len(crops),)]
@@ -160,7 +160,7 @@ class Bank(Contents):
             BankError: the class has pictures already, which say more; or as `add`.
             PromptError: as `add`.
         """
-        clean = clean_name(name)
+        clean = self.spelling(name)
         if clean in self.rows and self.pictured[self.rows[clean]]:
             raise BankError(
                 f"the class '{clean}' was taught from pictures, to which its name alone adds nothing",
@@ -184,7 +184,7 @@ class Bank(Contents):
             BankError: there is no such class, it is a reject itself, or shots that do not fit.
             PromptError: not a name.
         """
-        clean = clean_name(name)
+        clean = self.spelling(name)
         if clean not in self.rows or clean in self.rejects:
             raise BankError(
                 f"'{clean}' was not taught, so that nothing need be told from it",
@@ -206,8 +206,8 @@ class Bank(Contents):
             BankError: no such class, or a reject; the strength is not within 0 to 1, or the bundle was exported without
                 prompts.
         """
-        if clean_name(name) in self.rejects:
-            raise BankError("a reject has no strength: it is taught without a name", expected="a class", got=clean_name(name))
+        if (own := self.spelling(name)) in self.rejects:
+            raise BankError("a reject has no strength: it is taught without a name", expected="a class", got=own)
         strengths = _with_row(self.strengths, self._index(name), strength_of(strength))
         return replace(self, strengths=strengths, version=self.version + 1)
 
@@ -217,8 +217,8 @@ class Bank(Contents):
         Raises:
             BankError: no such class, or a reject, which is never believed; or the threshold is not a cosine.
         """
-        if clean_name(name) in self.rejects:
-            raise BankError("a reject has no threshold: it is never believed", expected="a class", got=clean_name(name))
+        if (own := self.spelling(name)) in self.rejects:
+            raise BankError("a reject has no threshold: it is never believed", expected="a class", got=own)
         thresholds = _with_row(self.thresholds, self._index(name), threshold_of(threshold))
         return replace(self, thresholds=thresholds, version=self.version + 1)
 

@@ -10,6 +10,7 @@ from sp_edge.errors import BankError, PromptError
 from sp_edge.matching.label import UNKNOWN
 from sp_edge.options import number
 from sp_edge.prompts.descriptions import clean_sentence
+from sp_edge.prompts.spelling import spelling_key
 from sp_edge.prompts.table import clean_name
 
 
@@ -41,9 +42,9 @@ def check_new_name(name: str) -> None:
     """Refuses a clean name that would be taken for the label of what is no class.
 
     Raises:
-        BankError: 'unknown', in letters of any case.
+        BankError: 'unknown', in any spelling.
     """
-    if name.casefold() == UNKNOWN:
+    if spelling_key(name) == UNKNOWN:
         raise BankError(
             f"a class cannot be called '{UNKNOWN}'",
             expected="another name",

@@ -14,6 +14,7 @@ from sp_edge.bank.checks import check_name, check_rejects, check_sentences
 from sp_edge.bank.crops import NO_PICTURE, Crops
 from sp_edge.errors import BankError
 from sp_edge.matching.decide import share, unit
+from sp_edge.prompts.spelling import spelling_key
 from sp_edge.prompts.table import TextSpec, clean_name
 
 
@@ -146,11 +147,34 @@ class Contents:
         own = self.crops[self.owners == self._index(name)]
         return own[own != NO_PICTURE]
 
-    def _index(self, name: str) -> int:
+    def spelling(self, name: str) -> str:
+        """How the bank spells a name: 'Mug' for 'mug' where it has 'Mug'. The clean name where it has no such class.
+
+        Raises:
+            BankError: it has several spellings of it, and not this one.
+            PromptError: not a name.
+        """
         clean = clean_name(name)
-        if clean not in self.rows:
-            raise BankError(f"the bank has no class '{clean}'", expected=", ".join(self.names) or "an empty bank has none")
-        return self.rows[clean]
+        alike = (clean,) if clean in self.rows else self._spellings.get(spelling_key(clean), (clean,))
+        if len(alike) > 1:
+            told = " and ".join(f"'{one}'" for one in alike)
+            raise BankError(f"which class is '{clean}'?", expected="a class's name as the bank spells it", got=told)
+        return alike[0]
+
+    @cached_property
+    def _spellings(self) -> Mapping[str, tuple[str, ...]]:
+        """What all spellings of a name have in common -> the names of the bank."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name in self.names:
+            key = spelling_key(name)
+            found[key] = (*found.get(key, ()), name)
+        return found
+
+    def _index(self, name: str) -> int:
+        own = self.spelling(name)
+        if own not in self.rows:
+            raise BankError(f"the bank has no class '{own}'", expected=", ".join(self.names) or "an empty bank has none")
+        return self.rows[own]
 
     def _check_strength(self, strength: float) -> None:
         if not 0 <= strength <= 1:

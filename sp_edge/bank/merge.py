@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bank.bank import Bank
+from sp_edge.bank.bank import Bank, reject_name
 from sp_edge.bank.crops import NO_PICTURE
 from sp_edge.bank.diff import SAME_PROMPT, same_prompt, shots_of
 from sp_edge.bank.stored import CLASS_PARTS, SHOT_PARTS
@@ -22,7 +22,7 @@ Prefer = Literal["ours", "theirs"]
 def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
     """Our bank with the classes and shots of another, too; a shot that both have is there once.
 
-    A class that one of them knows by its name alone has the other's pictures.
+    A class that one of them knows by its name alone has the other's pictures. Our spelling of a name counts.
 
     Args:
         ours: whose classes come first.
@@ -45,6 +45,7 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
             got=f"bundle {theirs.fingerprint[:12]}",
             next_step="teach the other bank's classes again with this bundle: sp-edge bank renew BUNDLE --bank OTHER",
         )
+    theirs = _respelled(theirs, ours)
     shared = [name for name in ours.names if name in theirs.rows]
     strange = [name for name in shared if (name in ours.rejects) != (name in theirs.rejects)]
     if strange:
@@ -63,6 +64,20 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
     kept &= ~_shown_by(theirs, ours, other_prompt)
     taken = _missing(ours, theirs, whole=other_prompt if prefer == "theirs" else set(), none=other_prompt)
     return _joined(ours, theirs, kept=kept, taken=taken, values_of_theirs=prefer == "theirs")
+
+
+def _respelled(bank: Bank, like: Bank) -> Bank:
+    """A bank with its names as another spells them; names that it tells apart itself stay apart."""
+    names = {name: like.spelling(name) for name in bank.names if name not in bank.rejects}
+    names |= {name: reject_name(names[told]) for name, told in bank.rejects.items()}
+    if len(set(names.values())) < len(names):
+        return bank
+    return replace(
+        bank,
+        names=tuple(names[name] for name in bank.names),
+        descriptions={names[name]: said for name, said in bank.descriptions.items()},
+        rejects={names[name]: names[told] for name, told in bank.rejects.items()},
+    )
 
 
 def _shown_by(other: Bank, bank: Bank, other_prompt: set[str]) -> NDArray[np.bool_]:

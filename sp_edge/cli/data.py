@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +12,10 @@ from sp_edge.cli.common import Command, Ordered
 from sp_edge.cli.shared import json_option
 from sp_edge.cli.training import recipe_and_overrides
 from sp_edge.columns import table
-from sp_edge.errors import DataError, SettingsError
+from sp_edge.errors import DataError, InputError, SettingsError
+
+if TYPE_CHECKING:
+    from sp_edge.settings.settings import TextSettings
 
 _SHOWN = 10  # of each kind of finding; the JSON file has all
 
@@ -57,7 +62,8 @@ def list_benchmarks() -> None:
 def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: Path | None) -> None:
     """Read every picture, count, and say what is wrong.
 
-    It finds files that cannot be read, classes with too few pictures for an episode, and pictures that are in two splits.
+    It finds files that cannot be read, classes with too few pictures for an episode, and pictures that are in two splits. It
+    finds names that differ in case, spaces or the form of characters alone, and names that the text encoder cannot tell apart.
     The exit code is 2 if training could not use everything.
 
     \b
@@ -76,7 +82,8 @@ def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: 
     tune, test = settings.tune, settings.eval
     measured = Need(test.n_way, max(test.n_shot) + test.n_query)
     needs = {"train": Need(tune.n_way, max(tune.n_shot) + tune.n_query), "val": measured, "test": measured}
-    report = look(open_source(settings.data), needs, progress=True)
+    source_of = open_source(settings.data)
+    report = look(source_of, needs, progress=True)
     if json_file:
         write_json(json_file, report.to_json())
     header = ["split", "classes", "pictures", "fewest", "most", "broken", "tiny"]
@@ -87,6 +94,7 @@ def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: 
         "too few for the protocol": list(report.too_few),
         "in two splits": [f"{t.picture} is {t.twin}" for t in report.duplicates],
         "nearly the same in two splits": [f"{t.picture} is like {t.twin} ({t.bits} of 128 bits differ)" for t in report.near],
+        "spellings of one name: are they one class?": list(report.names),
         "tiny": [f"{picture}: {width}x{height}" for picture, (width, height) in report.tiny.items()],
     }
     for what, lines in findings.items():
@@ -95,6 +103,7 @@ def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: 
             click.echo("\n".join(f"  {line}" for line in lines[:_SHOWN]))
             if len(lines) > _SHOWN:
                 click.echo("  ..." + ("" if json_file else " (--json FILE has all)"))
+    _encode({split: source_of.class_names(split) for split in source_of.splits}, settings.text)
     if not report.usable:
         raise DataError(
             f"{source} cannot be used as it is",
@@ -102,3 +111,14 @@ def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: 
             got=f"{len(report.broken)} that cannot, {len(report.too_few)} shortages",
             next_step="replace or add pictures, or lower n_way, n_shot or n_query of tune and eval",
         )
+
+
+def _encode(names: Mapping[str, Sequence[str]], settings: TextSettings) -> None:
+    """Makes the classes' prompts, which logs names that the text encoder cannot read or tell apart."""
+    try:
+        from sp_edge.text import prompt_table
+
+        prompt_table([name for several in names.values() for name in several], settings, base=names.get("train", ()))
+    except (ModuleNotFoundError, InputError) as cause:
+        why = cause.what if isinstance(cause, InputError) else f"{cause.name} is not installed"
+        click.echo(f"\nthe names were not encoded: {why}")

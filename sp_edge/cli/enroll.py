@@ -114,13 +114,16 @@ def enroll(
     bank_file = bank_file or bank_beside(path)
     broken: dict[str, str] = {}
     with Recognizer.load(path, bank=bank_file, device=device, precision=precision, engines=engines) as recognizer:
+        shots = _spelled(recognizer, shots)
         if rejected is not None:
+            rejected = next(iter(shots))
             _reject(recognizer, rejected, shots, views, force=force)
             prompts: dict[str, Prompt] = {}
             taught: tuple[Taught, ...] = ()
         else:
             prompts = _prompts(recognizer, list(shots), extra, sentences or None, strict=folder is None)
             if name is not None and not places:
+                name = next(iter(shots))
                 taught = (recognizer.enroll_by_name(name, prompt=prompts[name], strength=strength),)
             else:
                 read = _read(recognizer, shots, broken if folder else None, force=force)
@@ -129,7 +132,7 @@ def enroll(
             _tell(recognizer, shots, prompts)
         click.echo(f"bundle: {path}, {recognizer.backend.description}")
         click.echo(f"bank: {bank_file} with {len(recognizer.bank.classes)} classes")
-        _report(recognizer, taught, shots, strength, json_file)
+        _report(recognizer, taught, shots, prompts, strength, json_file)
     refuse_unreadable(broken, "were not taught from", of=sum(map(len, shots.values())) + len(broken))
 
 
@@ -152,6 +155,24 @@ def _shots(
     for label, picture in zip(listing.labels.tolist(), listing.pictures, strict=True):
         shots[listing.class_names[label]].append(Path(picture))
     return shots
+
+
+def _spelled(recognizer: Recognizer, shots: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
+    """The pictures of each class by the one spelling of its name: the bank's, or else the first that stands here."""
+    from sp_edge.prompts.spelling import spelling_key
+    from sp_edge.prompts.table import clean_name
+
+    bank = recognizer.bank
+    found: dict[str, list[Path]] = {}
+    first: dict[str, str] = {}
+    for name, files in shots.items():
+        own = bank.spelling(name)
+        if own in bank.rows and own != clean_name(name):
+            click.echo(f"this bank has '{own}': '{clean_name(name)}' adds to it")
+        elif own not in bank.rows and (own := first.setdefault(spelling_key(name), own)) != clean_name(name):
+            click.echo(f"'{clean_name(name)}' is '{own}' in another spelling: one class")
+        found[own] = [*found.get(own, []), *files]
+    return found
 
 
 def _prompts(
@@ -249,6 +270,7 @@ def _report(
     recognizer: Recognizer,
     taught: Sequence[Taught],
     shots: Mapping[str, Sequence[Path]],
+    prompts: Mapping[str, Prompt],
     strength: float | None,
     json_file: Path | None,
 ) -> None:
@@ -263,7 +285,12 @@ def _report(
         counts, by_name = float(bank.strengths[row]), bool(bank.by_name[row])
         described.append({**asdict(one), "strength": counts, "by_name": by_name})
         unlike += [f'Nothing in {files[place][number]} looks like a "{one.name}".' for number in one.unlike if counts]
-        if one.familiarity < LITTLE and (strength is None or by_name):
+        if prompts[one.name].reading.nothing:
+            so = "so its pictures decide alone" if counts < _ALONE else "so its name tells nothing, whatever its strength"
+            click.echo(f'The text encoder cannot read "{one.name}", {so}.')
+        elif one.unread:
+            click.echo(f'The text encoder reads only a part of "{one.name}". It does not know: {" ".join(one.unread)}')
+        elif one.familiarity < LITTLE and (strength is None or by_name):
             if by_name:
                 so = "so that it will hardly recognize this one: add a picture"
             elif counts < _ALONE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,18 +71,18 @@ def test(
         classifier=classifier,
     ) as recognizer:
         bank = recognizer.bank
-        check_taught(pictures.class_names, bank.classes)
+        names = tuple(map(bank.spelling, pictures.class_names))
+        check_taught(names, bank.classes)
         click.echo(f"{path} through {recognizer.backend.description}", err=True)
         try:
-            found = trial(_recognized(recognizer, pictures, broken), bank.classes)
+            found = trial(_recognized(recognizer, pictures, names, broken), bank.classes)
         except DataError as error:  # those of taught classes are all broken
             refuse_unreadable(broken, "were not counted", of=len(pictures))
             raise error from None
     _show(found)
-    spelt = {name.casefold(): name for name in bank.classes}
-    for row in found.foreign:
-        if meant := spelt.get(row.name.casefold()):
-            click.echo(f"'{row.name}' counts as not taught: the class is spelled '{meant}'")
+    for written, name in zip(pictures.class_names, names, strict=True):
+        if written != name:
+            click.echo(f"'{written}' counts as the bank's class '{name}'")
     if loose := image_files(places[0]):
         click.echo(f"pictures directly in {places[0]} have no class: {len(loose)} left out")
     if json_file:
@@ -91,8 +91,10 @@ def test(
     refuse_unreadable(broken, "were not counted", of=len(pictures))
 
 
-def _recognized(recognizer: Recognizer, pictures: Listing, broken: dict[str, str]) -> Iterator[tuple[str, Match]]:
-    """Each picture's class and what it is recognized as; of those that cannot be read, why."""
+def _recognized(
+    recognizer: Recognizer, pictures: Listing, names: Sequence[str], broken: dict[str, str]
+) -> Iterator[tuple[str, Match]]:
+    """Each picture's class, by the bank's name for it, and what it is recognized as; of those that cannot be read, why."""
     from tqdm import tqdm
 
     for row in tqdm(range(len(pictures)), desc="recognizing", leave=False, disable=None):
@@ -101,7 +103,7 @@ def _recognized(recognizer: Recognizer, pictures: Listing, broken: dict[str, str
         except ImageError as error:
             unreadable(broken, pictures.pictures[row], error)
             continue
-        yield pictures.class_names[int(pictures.labels[row])], recognizer.classify(image)
+        yield names[int(pictures.labels[row])], recognizer.classify(image)
 
 
 def _show(found: Trial) -> None:

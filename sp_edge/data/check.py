@@ -15,6 +15,7 @@ from PIL import Image
 
 from sp_edge.data.listing import Listing, Source
 from sp_edge.errors import DataError, ImageError
+from sp_edge.prompts.spelling import spelled_alike
 
 TINY = 32  # pixels; a shorter side below it says little once it is enlarged
 NEAR = 6  # bits of 128 in which the hashes of two versions of one picture differ at most
@@ -57,6 +58,8 @@ class Report:
         too_few: what the protocol cannot use, a sentence each.
         duplicates: the same pixels in two splits.
         near: two versions of one picture in two splits, as far as their hashes tell.
+        names: classes whose names are spellings of one name, with their splits. If they are one class, one split asks what
+            another one teaches.
     """
 
     splits: tuple[SplitCount, ...]
@@ -65,10 +68,11 @@ class Report:
     too_few: tuple[str, ...]
     duplicates: tuple[Twin, ...]
     near: tuple[Twin, ...]
+    names: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:
-        """Whether training and evaluation can use all of it. Twins flatter the figures, but stop nothing."""
+        """Whether training and evaluation can use all of it. Twins and spellings flatter the figures, but stop nothing."""
         return not self.broken and not self.too_few
 
     def to_json(self) -> dict[str, Any]:
@@ -100,6 +104,7 @@ def check(source: Source, needs: Mapping[str, Need], *, progress: bool = False) 
     tiny: dict[str, tuple[int, int]] = {}
     too_few: list[str] = []
     good: list[tuple[int, str, _Seen]] = []
+    names: dict[str, str] = {}
     for part, split in enumerate(source.splits):
         listing = source.listing(split)
         seen = list(listing.each(partial(_look, listing), progress=progress))
@@ -110,12 +115,14 @@ def check(source: Source, needs: Mapping[str, Need], *, progress: bool = False) 
         counts.append(
             SplitCount(split, len(per_class), len(listing), int(per_class.min()), int(per_class.max()), len(failed), len(small))
         )
+        names |= dict.fromkeys(listing.class_names, split)
         too_few += _too_few(split, listing, per_class, needs[split])
         broken |= failed
         tiny |= small
         good += [(part, listing.pictures[row], one) for row, one in read.items()]
     duplicates, near = _twins(good)
-    return Report(tuple(counts), broken, tiny, tuple(too_few), duplicates, near)
+    alike = tuple(" and ".join(f"'{name}' ({names[name]})" for name in group) for group in spelled_alike(names))
+    return Report(tuple(counts), broken, tiny, tuple(too_few), duplicates, near, alike)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sp_edge.errors import PromptError
+from sp_edge.prompts.reading import Reading
 
 
 class TextEncoder(Protocol):
@@ -32,6 +33,9 @@ class TextEncoder(Protocol):
         Raises:
             PromptError: a sentence that the encoder cannot read, or not to its end.
         """
+
+    def reading(self, text: str) -> Reading:
+        """What of a text the encoder's tokenizer knows."""
 
 
 def digest(weights: Mapping[str, torch.Tensor]) -> str:

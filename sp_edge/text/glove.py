@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sp_edge.errors import PromptError
 from sp_edge.files import sha256
+from sp_edge.prompts.reading import Reading
 
 _log = logging.getLogger(__name__)
 Vector = NDArray[np.float32]
@@ -70,6 +71,11 @@ class GloVe:
             _log.warning(f"the prompts leave out words that {self._path.name} does not know: {', '.join(left_out)}")
         means = [np.mean([vector for word in s.split() for vector in known[word]], axis=0) for s in sentences]
         return np.array(means, np.float32).reshape(len(sentences), self.dim)
+
+    def reading(self, text: str) -> Reading:
+        """All of it: `encode` refuses a sentence without a known word, and logs the words that it leaves out."""
+        del text
+        return Reading()
 
     def _look_up(self, wanted: set[str]) -> dict[str, Vector]:
         """Vectors of those words that the file has; it is read once, and only as far as needed."""

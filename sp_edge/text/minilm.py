@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from sp_edge.errors import MissingExtraError, PromptError
 from sp_edge.files import sha256
 from sp_edge.prompts.descriptions import check_length
+from sp_edge.prompts.reading import Reading, read
 from sp_edge.text.bert import SentenceBert
 
 REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
@@ -63,6 +64,10 @@ class MiniLM:
                 ids[place, : len(rows[index])], mask[place, : len(rows[index])] = torch.tensor(rows[index]), 1
             vectors[batch] = self.module(ids, mask).numpy()
         return vectors
+
+    def reading(self, text: str) -> Reading:
+        """What of a text the tokenizer knows."""
+        return read(self.tokenizer, text)
 
 
 def _find_weights() -> Path:

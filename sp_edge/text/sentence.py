@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sp_edge.errors import MissingExtraError
 from sp_edge.prompts.descriptions import check_length
+from sp_edge.prompts.reading import Reading, read
 from sp_edge.text.encoder import digest, no_weights
 
 SBERT_REPOSITORY = "sentence-transformers/all-mpnet-base-v2"
@@ -49,3 +50,7 @@ class SBERT:
             check_length(sentence, len(tokens), self.model.max_seq_length)
         vectors = self.model.encode(list(sentences), normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32).reshape(len(sentences), self.dim)
+
+    def reading(self, text: str) -> Reading:
+        """What of a text the tokenizer knows."""
+        return read(self.model.tokenizer.backend_tokenizer, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from sp_edge.errors import PromptError, SettingsError
 from sp_edge.prompts.descriptions import Descriptions, read_descriptions
+from sp_edge.prompts.reading import same_vectors
 from sp_edge.prompts.table import PromptTable, TextSpec, class_vectors, clean_name, rescaled
 from sp_edge.settings.encoders import ENCODERS
 from sp_edge.settings.settings import TextSettings
@@ -20,6 +22,9 @@ from sp_edge.text.glove import GloVe
 from sp_edge.text.minilm import MiniLM
 from sp_edge.text.sentence import SBERT
 from sp_edge.text.vectors import read_vectors
+
+_log = logging.getLogger(__name__)
+_SHOWN = 5  # names in a warning
 
 
 def prompt_table(
@@ -72,13 +77,34 @@ def encoded_table(
     base: Sequence[str] = (),
     descriptions: Descriptions | None = None,
 ) -> PromptTable:
-    """As `prompt_table`, by an encoder that is open already, whatever `settings.encoder` says."""
+    """As `prompt_table`, by an encoder that is open already, whatever `settings.encoder` says.
+
+    Names that it cannot read, and names that come out with one and the same prompt, are logged.
+    """
     clean = tuple(dict.fromkeys(map(clean_name, names)))
     descriptions = descriptions or {}
     used = {name: tuple(descriptions[name]) for name in clean if name in descriptions}
     means = class_vectors(encoder.encode, clean, used, settings.template)
     vectors, norm = _equalise(means, clean, settings.norm, base)
+    _tell_alike(encoder, [name for name in clean if name not in used], clean, vectors)
     return PromptTable(TextSpec(encoder.name, encoder.revision, settings.template, norm, encoder.dim), clean, vectors, used)
+
+
+def _tell_alike(encoder: TextEncoder, read: Sequence[str], names: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    """Logs which of the names `read` the encoder does not know, and which of all names have one prompt, float32 (n, T)."""
+    unread = [name for name in read if encoder.reading(name).nothing]
+    if unread:
+        _log.warning(
+            f"the text encoder {encoder.name} cannot read {len(unread)} of {len(names)} names, which therefore tell nothing: "
+            f"{_some(unread)}; describe these classes (text.descriptions)"
+        )
+    same = [" = ".join(group) for group in same_vectors(names, vectors) if not set(group) <= set(unread)]
+    if same:
+        _log.warning(f"names with one and the same prompt, which only pictures tell apart: {_some(same)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def whole_table(settings: TextSettings, *, base: Sequence[str] = ()) -> PromptTable:

@@ -50,6 +50,23 @@ def test_what_is_found_is_shown_and_ends_with_two(root: Path, capsys: pytest.Cap
     assert len(json.loads((root / "report.json").read_text())["broken"]) == 12
 
 
+def test_names_that_are_one_to_a_person_or_to_the_text_encoder(
+    root: Path, capsys: pytest.CaptureFixture[str], minilm: object
+) -> None:
+    del minilm
+    for before, after in (("val/koi", "val/OWL"), ("test/bear", "test/独轮车"), ("test/yak", "test/摩托车")):
+        (root / before).rename(root / after)
+    assert run(cli, ["data", "check", "--data", str(root), *LOW]) == 0
+    out, err = capsys.readouterr()
+    assert "spellings of one name: are they one class?: 1\n  'owl' (train) and 'OWL' (val)" in out
+    assert "cannot read 2 of 6 names, which therefore tell nothing: 摩托车, 独轮车" in err
+    assert "one and the same prompt, which only pictures tell apart: owl = OWL" in err
+    assert (
+        run(cli, ["data", "check", "--data", str(root), *LOW, "--set", "text.encoder=file", "--set", "text.path=no.npz"]) == 0
+    )
+    assert "the names were not encoded: cannot read no.npz" in capsys.readouterr().out
+
+
 def test_the_protocol_is_the_settings(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(cli, ["data", "check", "--data", str(root)]) == 2
     out, _ = capsys.readouterr()

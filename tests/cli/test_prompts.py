@@ -12,6 +12,7 @@ import pytest
 from sp_edge.cli import cli
 from sp_edge.cli.common import run
 from sp_edge.model import build_network
+from sp_edge.prompts.reading import Reading
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import Settings
 from sp_edge.text import table as text_table
@@ -27,6 +28,9 @@ class Hand:
 
     def encode(self, sentences: Sequence[str]) -> np.ndarray:
         return np.array([TEXTS[sentence] for sentence in sentences], np.float32).reshape(-1, 2)
+
+    def reading(self, _: str) -> Reading:
+        return Reading()
 
 
 @pytest.fixture

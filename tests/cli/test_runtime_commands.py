@@ -347,6 +347,35 @@ def test_a_class_by_its_name_alone(place: Path, call: Call, toy_pictures: Path) 
     assert "taken back: 'red' added: by its name alone" in call("bank", "undo", "names.spedge")[1]
 
 
+def test_names_that_the_text_encoder_cannot_read(place: Path, call: Call, toy_pictures: Path) -> None:
+    toy.make_bundle(place / "n.spedge", text_encoder=True, text_prototype=toy.looks_of_names())
+    code, out, _ = call("enroll", "n.spedge", toy_pictures / "0 red.png", "--name", "独轮车", "--json", "told.json")
+    assert code == 0
+    assert 'The text encoder cannot read "独轮车", so its pictures decide alone.' in out
+    assert json.loads(Path("told.json").read_text("utf-8"))["taught"][0]["unread"] == ["独", "轮", "车"]
+    strong = call("enroll", "n.spedge", toy_pictures / "1 green.png", "--name", "摩托车", "--strength", "1")[1]
+    assert 'cannot read "摩托车", so its name tells nothing, whatever its strength.' in strong
+    part = call("enroll", "n.spedge", toy_pictures / "2 blue.png", "--name", "bike 🚲")[1]
+    assert 'reads only a part of "bike 🚲". It does not know: 🚲' in part
+    code, _, err = call("enroll", "n.spedge", "--name", "自行车")
+    assert code == 2
+    assert "the text encoder cannot read '自行车'" in err
+    assert "--description SENTENCE" in err
+
+
+def test_a_class_that_the_bank_has_keeps_its_spelling(taught: Path, call: Call, toy_pictures: Path) -> None:
+    picture = toy_pictures / "0 red.png"
+    code, out, _ = call("enroll", picture, "--name", "RED", "--force", "--json", "told.json")
+    assert code == 0
+    assert out.splitlines()[:2] == ["this bank has 'red': 'RED' adds to it", "taught 'red' from 1 picture, 2 in all"]
+    assert json.loads(Path("told.json").read_text())["taught"][0]["name"] == "red"
+    assert call("enroll", "--not", "Red", toy_pictures / "1 green.png")[0] == 0
+    assert call("bank", "remove", "--not", "rED")[0] == 0
+    assert call("bank", "set", "--name", "Red", "--strength", "0.5")[0] == 0
+    assert call("bank", "remove", "--name", "Red")[0] == 0
+    assert Bank.load(BANK, Bundle.load(BUNDLE)).names == ("green", "blue")
+
+
 def test_a_name_alone_that_the_model_cannot_read(place: Path, call: Call) -> None:
     known = toy.prompts().select(("red", "green")) + 1000 * np.eye(1, toy.TEXT.dim, dtype=np.float32)
     looks = toy.looks_of_names()
@@ -634,6 +663,17 @@ def test_a_folder_of_classes_is_taught_in_one_step(shelf: Path, call: Call) -> N
     assert bank.strengths.tolist() == [0.5] * 3
     np.testing.assert_allclose(bank.prompts[0], 9 / 8**0.5, atol=1e-6)
     np.testing.assert_array_equal(bank.prompts[1], toy.prompts().vector("green"))
+
+
+def test_folders_that_are_spellings_of_one_class(shelf: Path, call: Call) -> None:
+    (shelf / "Red").mkdir()
+    Image.fromarray(toy.picture("red", side=40, seed=9)).save(shelf / "Red" / "9.png")
+    PromptTable(toy.TEXT, ("Red",), np.full((1, toy.TEXT.dim), 9 / 8**0.5, np.float32)).save(Path("names.safetensors"))
+    code, out, _ = call("enroll", "--from", shelf, "--prompts", "names.safetensors")
+    assert code == 0
+    assert "'red' is 'Red' in another spelling: one class" in out
+    bank = Bank.load(BANK, Bundle.load(BUNDLE))
+    assert (sorted(bank.names), bank.shots("red")) == (["Red", "blue", "green"], 3)
 
 
 def test_a_folder_of_classes_with_broken_pictures_is_taught_without_them(shelf: Path, call: Call) -> None:

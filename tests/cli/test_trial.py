@@ -95,7 +95,7 @@ def test_a_class_in_another_spelling_is_told(pictures: Path, call: Call) -> None
     draw(pictures, "blue")
     code, out, _ = call("bank", "test", pictures)
     assert code == 0
-    assert "'Green' counts as not taught: the class is spelled 'green'" in out
+    assert "'Green' counts as the bank's class 'green'" in out
     assert "have no class: 1 left out" in out
 
 

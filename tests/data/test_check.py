@@ -67,6 +67,13 @@ def test_what_the_protocol_cannot_use_is_said(root: Path) -> None:
     )
 
 
+def test_spellings_of_one_name_in_two_splits_are_told_but_stop_nothing(root: Path) -> None:
+    (root / "test" / "yak").rename(root / "test" / "FOX")
+    report = check(FolderSource(root), NEEDS)
+    assert report.names == ("'fox' (train) and 'FOX' (test)",)
+    assert report.usable
+
+
 def test_tiny_pictures_are_told_but_stop_nothing(root: Path) -> None:
     small = root / "test" / "yak" / "d.png"
     Image.fromarray(scene(50, width=200, height=31)).save(small)

@@ -49,6 +49,28 @@ def test_a_description_stands_for_the_name(naming: Recognizer) -> None:
         naming.enroll("red", [toy.picture("red")], description="something else")
 
 
+def test_a_name_that_cannot_be_read_leaves_it_to_the_pictures(naming: Recognizer) -> None:
+    with pytest.raises(PromptError, match="cannot read the description of 'red'"):
+        naming.enroll("red", [toy.picture("red")], description="独轮车")
+    for name in ("独轮车", "摩托车!"):
+        taught = naming.enroll(name, [toy.picture("red")])
+        assert (taught.familiarity, taught.unread) == (0, tuple(name))
+        assert naming.prompt(name).source == "bank"
+    assert naming.bank.strengths.tolist() == [0, 0], "else both would be encoded with one and the same prompt"
+    part = naming.enroll("bike 独", [toy.picture("green")])
+    assert (part.familiarity, part.unread) == (1, ("独",))
+    assert naming.enroll("bike", [toy.picture("blue")]).unread == ()
+
+
+def test_further_pictures_come_under_any_spelling(naming: Recognizer) -> None:
+    naming.enroll("Red Bike", [toy.picture("red")])
+    assert naming.enroll("red\u00a0bike", [toy.picture("red", seed=1)]).name == "Red Bike"
+    assert naming.prompt("RED BIKE").source == "bank"
+    assert [one.name for one in naming.enroll_many({"rEd bike": [toy.picture("red", seed=2)]})] == ["Red Bike"]
+    assert (naming.bank.names, naming.bank.shots("Red Bike")) == (("Red Bike",), 3)
+    assert naming.problems("RED bike", [toy.picture("red")])[0].shot == 0, "a copy of what the class has"
+
+
 def test_descriptions_that_cannot_be(naming: Recognizer) -> None:
     cases: list[Any] = ["", [], ["fine", " "], "a\0b", "x" * 2001, "a" * 65, 3, [3], b"a sentence"]
     for description in cases:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sp_edge.errors import PromptError
+from sp_edge.prompts.reading import Reading
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.encoders import NETWORKS
 from sp_edge.settings.settings import TextSettings
@@ -26,6 +27,9 @@ class Hand:
 
     def encode(self, sentences: Sequence[str]) -> np.ndarray:
         return np.array([TEXTS[sentence] for sentence in sentences], np.float32).reshape(-1, 2)
+
+    def reading(self, text: str) -> Reading:
+        return Reading(("?",), nothing=True) if text == "bee" else Reading()
 
 
 @pytest.fixture
@@ -266,3 +270,17 @@ def test_every_network_among_the_encoders_opens_by_its_name_alone(monkeypatch: p
     for name in ("CLIP", "SBERT", "MiniLM"):
         monkeypatch.setattr(module, name, lambda name=name: name)
     assert {name: open_encoder(name) for name in NETWORKS} == {"clip": "CLIP", "sbert": "SBERT", "minilm": "MiniLM"}
+
+
+def test_names_that_cannot_be_read_or_told_apart_are_logged(by_hand: None, log: pytest.LogCaptureFixture) -> None:
+    del by_hand
+    prompt_table(["ant", "bee", "cat"], TextSettings())
+    assert "the text encoder minilm cannot read 1 of 3 names, which therefore tell nothing: bee" in log.messages[0]
+    assert log.messages[1] == "names with one and the same prompt, which only pictures tell apart: ant = cat"
+
+
+def test_what_encoders_do_not_know(minilm: MiniLM) -> None:
+    assert minilm.reading("独轮车").nothing
+    assert minilm.reading("red 🚲").unread == ("🚲",)
+    assert minilm.reading("a" * 600).nothing
+    assert not minilm.reading("Zürcher Kaffeetasse").unread

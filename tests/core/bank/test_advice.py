@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,16 @@ def test_single_shots_ask_for_a_second(bundle: Bundle) -> None:
     twins = report(bundle, bank_of(bundle, {"a": [[1, 0]], "b": [[1, 0.01]]}))
     assert {(c.name, c.other) for c in twins.confusions} == {("a", "b"), ("b", "a")}
     assert all(c.probability > 0.5 for c in twins.confusions)
+
+
+def test_names_that_cannot_be_told_apart(bundle: Bundle) -> None:
+    bank = replace(bank_of(bundle, {"a": [[1, 0, 0]], "b": [[0, 1, 0]], "c": [[0, 0, 1]]}), names=("Mug", "mug", "key"))
+    found = report(bundle, bank)
+    assert any(line.startswith("are 'Mug' and 'mug' one class?") for line in found.advice)
+    same = replace(bank, names=("x", "y", "z"), prompts=np.array([[3, 4, 0, 0], [6, 8, 0, 0], [0, 1, 0, 0]], np.float32))
+    assert any("'x' and 'y' have one and the same prompt" in line for line in report(bundle, same).advice)
+    ignored = replace(same, strengths=np.zeros(3))
+    assert not any("one and the same prompt" in line for line in report(bundle, ignored).advice)
 
 
 def test_one_class_and_none(bundle: Bundle) -> None:

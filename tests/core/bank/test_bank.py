@@ -204,6 +204,26 @@ def test_another_prompt_for_a_known_class_is_refused(bundle: Bundle) -> None:
     assert taught(bundle).add("red fox", nearly, *shots(1), threshold=0.5).shots("red fox") == 3
 
 
+@pytest.mark.parametrize("other", ["POLAR bear", "polar\u00a0Bear", "polar_be\u00adar", "\uff50olar bear"])
+def test_spellings_of_a_name_are_one_class(bundle: Bundle, other: str) -> None:
+    bank = taught(bundle)
+    more = bank.add(other, prompt(1), *shots(2, 40))
+    assert (more.names, more.shots(other), more.shots("polar bear")) == (bank.names, 3, 3)
+    assert more.with_strength(other, 0.25).strengths[1] == 0.25
+    assert more.with_threshold(other, 0.25).thresholds[1] == 0.25
+    told = more.add_reject(other, shots(1)[1], shots(1)[2])
+    assert told.rejects == {"not 'polar bear'": "polar bear"}
+    assert told.remove(other).names == ("red fox", "café")
+
+
+def test_classes_that_earlier_versions_told_apart_by_case_are_asked_about(bundle: Bundle) -> None:
+    bank = replace(taught(bundle), names=("Mug", "mug", "café"))
+    assert (bank.shots("Mug"), bank.shots("mug")) == (2, 1)
+    with pytest.raises(BankError, match="which class is 'MUG'") as caught:
+        bank.remove("MUG")
+    assert caught.value.got == "'Mug' and 'mug'"
+
+
 @pytest.mark.parametrize("name", ["", "a\x00", "x" * 513])
 def test_what_is_no_name_is_refused(bundle: Bundle, name: str) -> None:
     with pytest.raises(PromptError):
@@ -213,7 +233,7 @@ def test_what_is_no_name_is_refused(bundle: Bundle, name: str) -> None:
 def test_no_class_is_called_what_means_no_class(bundle: Bundle) -> None:
     with pytest.raises(BankError, match="cannot be called 'unknown'"):
         Bank.empty(bundle).add(" unknown_", prompt(0), *shots(1), threshold=0.5)
-    for name in ("Unknown", "UNKNOWN"):
+    for name in ("Unknown", "UNKNOWN", "un\u200bknown", "\uff35nknown"):
         with pytest.raises(BankError, match="cannot be called 'unknown'"):
             Bank.empty(bundle).add(name, prompt(0), *shots(1))
 

@@ -31,6 +31,20 @@ def test_classes_come_together_and_shots_join_theirs(bundle: Bundle) -> None:
     np.testing.assert_array_equal(merged.prompts[3], prompt(9))
 
 
+def test_a_class_in_another_spelling_joins_ours(bundle: Bundle) -> None:
+    ours = taught(bundle)
+    theirs = Bank.empty(bundle).add("Red  FOX", prompt(0), *shots(1, 60), threshold=0.0, description=["a fox"])
+    theirs = theirs.add_reject("red fox", *shots(1, 61)[1:])
+    merged = merge(ours, theirs)
+    assert merged.names == ("red fox", "polar bear", "café", "not 'red fox'")
+    assert (merged.shots("red fox"), merged.rejects) == (3, {"not 'red fox'": "red fox"})
+    assert merged.descriptions == {"red fox": ("a fox",)}
+    both = replace(taught(bundle), names=("CAFÉ", "café", "wolf"))
+    assert merge(replace(both, names=("a", "b", "c")), both).names == ("a", "b", "c", "CAFÉ", "café", "wolf")
+    with pytest.raises(BankError, match="differ"):
+        merge(ours, both)  # names that it tells apart itself stay apart, but 'café' is in both with another prompt
+
+
 def test_what_is_there_already_changes_nothing(bundle: Bundle) -> None:
     bank = taught(bundle)
     assert merge(bank, bank) is bank

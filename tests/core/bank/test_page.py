@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import html.parser
 import json
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -71,10 +72,12 @@ def test_an_export_shows_every_shot(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_names_that_are_no_names_of_folders(bundle: Bundle, tmp_path: Path) -> None:
-    names = ["../../etc", "a/b", "CON:", "x" * 512, "é" * 300, "..", "<b>&\"'", "A", "a", "赤い"]
+    names = ["../../etc", "a/b", "CON:", "x" * 512, "é" * 300, "..", "<b>&\"'", "A", "other", "赤い"]
     bank = Bank.empty(bundle)
     for seed, name in enumerate(names):
         bank = bank.add(name, prompt(0), *shots(1, seed), threshold=0.5)
+    names[8] = "a"  # which earlier versions taught beside 'A'
+    bank = replace(bank, names=tuple(names))
     export_bank(bank, tmp_path / "in" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     read = json.loads((tmp_path / "in" / "out" / "bank.json").read_text("utf-8"))

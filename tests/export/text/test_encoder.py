@@ -22,6 +22,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.text import TextPart
 from sp_edge.errors import ExportError, PromptError, SettingsError
 from sp_edge.matching.decide import unit
+from sp_edge.prompts.reading import Reading
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import TextSettings
 from sp_edge.text import CLIP, SBERT, MiniLM, TextEncoder, clip, prompt_table, sentence
@@ -194,6 +195,9 @@ class Other:
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         return self.encoder.encode([f"not {sentence}" for sentence in sentences])
+
+    def reading(self, text: str) -> Reading:
+        return self.encoder.reading(text)
 
 
 def test_what_gives_other_vectors_does_not_pass(exported: tuple[Path, TextPart], minilm: MiniLM) -> None:

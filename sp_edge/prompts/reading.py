@@ -1,0 +1,60 @@
+"""What of a name a text encoder can read, and which names are one and the same to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAME = 1 - 1e-6  # cosine from which two vectors are one: what the order of sums changes is less
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a tokenizer makes of a text.
+
+    Attributes:
+        unread: the parts of the text that it does not know, in order. To the encoder they are all the same.
+        nothing: no letter or digit of the text is known.
+    """
+
+    unread: tuple[str, ...] = ()
+    nothing: bool = False
+
+
+def read(tokenizer: Any, text: str) -> Reading:
+    """Looks for what a tokenizer does not know.
+
+    Args:
+        tokenizer: of the library tokenizers.
+        text: for instance a class's name.
+    """
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    token = getattr(tokenizer.model, "unk_token", None)
+    unknown = None if token is None else tokenizer.token_to_id(token)
+    parts = [(text[start:end], number == unknown) for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)]
+    unread = tuple(part for part, strange in parts if strange)
+    known = any(c.isalnum() for part, strange in parts if not strange for c in part)
+    return Reading(unread, nothing=bool(unread) and not known)
+
+
+def same_vectors(names: Sequence[str], vectors: NDArray[np.float32]) -> list[tuple[str, ...]]:
+    """Groups of two or more names that have one and the same vector.
+
+    Args:
+        names: n names.
+        vectors: float32 (n, T), of one length.
+    """
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    # Neighbours along one direction, so that a table of many thousand names is not compared with itself.
+    order = np.argsort(unit @ np.random.default_rng(0).normal(size=unit.shape[1]), kind="stable").tolist()
+    groups: dict[int, list[int]] = {}
+    first: int | None = None
+    for row in order:
+        if first is None or not float(unit[row] @ unit[first]) >= SAME:
+            first = row
+        groups.setdefault(first, []).append(row)
+    return [tuple(names[row] for row in sorted(group)) for _, group in sorted(groups.items()) if len(group) > 1]
