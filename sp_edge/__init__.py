@@ -59,6 +59,7 @@ else:
         "sp_edge.bank.bank": ("Bank",),
         "sp_edge.bundle.bundle": ("Bundle",),
         "sp_edge.errors": tuple(name for name in __all__ if name.endswith("Error")),
-        "sp_edge.preprocess": ("Preprocess", "load_image"),
+        "sp_edge.pictures": ("load_image",),
+        "sp_edge.preprocess": ("Preprocess",),
     }
     __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -46,6 +46,13 @@ SIZE = {"option": "--size", "metavar": "WxH", "callback": _size}
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE... [OUTPUT]")
 @shared
+@click.option(
+    "--source-name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Call the source so in results and events. With several sources, name each, in their order.",
+)
 @click.option("--out", metavar="VIDEO", help="Write the annotated video (.mp4 or .webm) here; every argument is a source then.")
 @click.option("--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE; '-' prints them.")
 @click.option("--window", is_flag=True, help="Show the stream in a window; q ends it.")
@@ -81,6 +88,7 @@ def stream(
     threshold: float | None,
     classifier: str,
     topk: int,
+    names: tuple[str, ...],
     out: str | None,
     json_file: str | None,
     window: bool,
@@ -103,7 +111,7 @@ def stream(
     Examples:
       sp-edge stream 0
       sp-edge stream model.spedge csi://0 --size 1280x720 --json results.jsonl
-      sp-edge stream rtsp://door/1 rtsp://yard/1 --mqtt mqtt://broker/cameras
+      sp-edge stream rtsp://door/1 rtsp://yard/1 --source-name door --source-name yard --mqtt mqtt://broker/cameras
       sp-edge stream clip.mp4 annotated.mp4
     """
     # OpenBLAS reads it when NumPy is imported. Its threads spin for a while after each call, on cores that the network needs.
@@ -134,7 +142,7 @@ def stream(
                 topk=topk,
             )
         )
-        sources = stack.enter_context(open_sources(texts, opening))
+        sources = stack.enter_context(open_sources(texts, opening, names))
         click.echo(f"{', '.join(source.name for source in sources)} through {recognizer.backend.description}", err=True)
         if not any(source.timed for source in sources):
             refuse_idle(context, ["smoothing"], "pictures, which have no time", "a camera or video")

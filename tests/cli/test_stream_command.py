@@ -135,3 +135,16 @@ def test_threads_of_linear_algebra_leave_the_cores_alone_unless_the_user_says(
             monkeypatch.delenv("OPENBLAS_NUM_THREADS")
         assert call("stream", toy_pictures, "--headless")[0] == 0
         assert os.environ["OPENBLAS_NUM_THREADS"] == expected
+
+
+def test_two_sources_are_told_apart_by_the_names_they_are_given(taught: Path, call: Call) -> None:
+    assert taught.is_dir()
+    code, out, err = call(
+        "stream", "test://", "test://", "--source-name", "door", "--source-name", "yard", "--json", "-", "--max-frames", 8
+    )
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert {line["source"] for line in lines} == {"door", "yard"}
+    assert "door, yard through" in err
+    code, _, err = call("stream", "test://", "test://", "--source-name", "door")
+    assert (code, "every source needs a name" in err) == (2, True)

@@ -89,16 +89,33 @@ def open_source(source: str | Path, options: SourceOptions = SourceOptions()) ->
 
 
 @contextmanager
-def open_sources(wanted: Sequence[str | Path | Source], options: SourceOptions = SourceOptions()) -> Iterator[list[Source]]:
+def open_sources(
+    wanted: Sequence[str | Path | Source], options: SourceOptions = SourceOptions(), names: Sequence[str] = ()
+) -> Iterator[list[Source]]:
     """Opens several sources, some of which may be open, and closes all of them at the end.
 
     Args:
         wanted: as `open_source` takes them, or open sources.
         options: how to open those that are named. Of more than one, those that are not there yet are waited for.
+        names: what results and events call the sources, one of each; by default what was asked for, without credentials.
 
     Raises:
+        SettingsError: not one name a source, or two that are the same.
         SettingsError, SourceError, MissingExtraError: as `open_source`; those that were opened are closed.
     """
+    if names:
+        _check_names(names, len(wanted))
     options = replace(options, wait=options.wait or len(wanted) > 1)
     with ExitStack() as stack:
-        yield [stack.enter_context(one if isinstance(one, Source) else open_source(one, options)) for one in wanted]
+        opened = [stack.enter_context(one if isinstance(one, Source) else open_source(one, options)) for one in wanted]
+        for source, name in zip(opened, names, strict=False):
+            source.name = name
+        yield opened
+
+
+def _check_names(names: Sequence[str], count: int) -> None:
+    if len(names) != count:
+        raise SettingsError("every source needs a name, or none", expected=f"{count} names", got=f"{len(names)}")
+    if len(set(names)) < count or not all(name.strip() and name.isprintable() for name in names):
+        got = ", ".join(map(repr, names))
+        raise SettingsError("sources are told apart by their names", expected="different ones, in printable text", got=got)

@@ -140,6 +140,14 @@ def test_a_stream_over_http(served_video: str) -> None:
         assert frame.image_rgb.shape == (48, 64, 3)
 
 
+def test_sources_are_called_as_their_user_says(toy_pictures: Path) -> None:
+    with open_sources([toy_pictures, toy_pictures], names=["door", "yard"]) as sources:
+        assert [source.name for source in sources] == ["door", "yard"]
+    for names in (["door"], ["door", "door"], ["door", " "], ["door", "y\n"], ["a", "b", "c"]):
+        with pytest.raises(SettingsError), open_sources([toy_pictures, toy_pictures], names=names):
+            pass
+
+
 def test_several_sources_are_opened_and_closed_together(toy_pictures: Path) -> None:
     given = open_source(toy_pictures)
     with open_sources([given, str(toy_pictures), toy_pictures]) as sources:
