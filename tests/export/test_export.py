@@ -133,6 +133,9 @@ def test_fp32_alone(checkpoint: Checkpoint, bundle: Bundle, tmp_path: Path, log:
     assert made.fingerprint == bundle.fingerprint, "banks go with either"
     assert log.messages[0] == "exporting to ONNX"
     assert log.messages[1].startswith("fp32 against pytorch: cosine 1.0000")
+    again = export(checkpoint, tmp_path / "again.spedge", ExportOptions(text="none"))
+    first, second = ({e.relative_to(b.path): e.read_bytes() for e in b.path.rglob("*") if e.is_file()} for b in (made, again))
+    assert first == second, "the same bytes in every file"
 
 
 @pytest.mark.usefixtures("traced")
