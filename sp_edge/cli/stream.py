@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,14 @@ SIZE = {"option": "--size", "metavar": "WxH", "callback": _size}
 @options_of(SourceOptions, "opening", {"size_wh": SIZE})
 @options_of(StreamOptions, "options", {"smoothing": SMOOTHING})
 @click.option(
+    "--stable",
+    metavar="N",
+    type=int,
+    default=Smoothing().stable,
+    show_default=True,
+    help="Change a label only after N results in a row that agree on it, 1 to 1000.",
+)
+@click.option(
     "--follow/--no-follow", default=True, show_default=True, help="Read the bank again when another program changes it."
 )
 @click.option(
@@ -98,6 +107,7 @@ def stream(
     headless: bool,
     opening: SourceOptions,
     options: StreamOptions,
+    stable: int,
     follow: bool,
     build_engine: bool,
 ) -> None:
@@ -122,6 +132,7 @@ def stream(
     from sp_edge_runtime.sources.camera import open_sources
     from sp_edge_runtime.streams.stream import run_stream
 
+    options = replace(options, smoothing=replace(options.smoothing, stable=stable))
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out)
     if output is not None and len(texts) > 1:
@@ -145,7 +156,7 @@ def stream(
         sources = stack.enter_context(open_sources(texts, opening, names))
         click.echo(f"{', '.join(source.name for source in sources)} through {recognizer.backend.description}", err=True)
         if not any(source.timed for source in sources):
-            refuse_idle(context, ["smoothing"], "pictures, which have no time", "a camera or video")
+            refuse_idle(context, ["smoothing", "stable"], "pictures, which have no time", "a camera or video")
         sinks: list[Sink] = []
 
         def add(sink: Sink) -> None:

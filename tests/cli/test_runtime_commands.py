@@ -212,6 +212,12 @@ def test_stream_smoothed(taught: Path, call: Call, toy_video: Path, toy_pictures
     code, _, err = call("stream", toy_pictures, "--smoothing", "0.5")
     assert code == 2
     assert "--smoothing does nothing with pictures" in err
+    code, out, _ = call("stream", toy_video, "--smoothing", "0", "--stable", 3)
+    rows = [("unknown", 0), *((name, 3 * i + 2) for i, name in enumerate(toy.COLOURS))]
+    assert [line.split(" (")[0] for line in out.splitlines()] == [f"frame {frame}: {name}" for name, frame in rows]
+    code, _, err = call("stream", toy_video, "--stable", 0)
+    assert code == 2
+    assert "stable is out of range" in err
 
 
 # --- with every path given ---

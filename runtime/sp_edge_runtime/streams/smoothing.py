@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sp_edge.errors import SettingsError
 from sp_edge.matching.label import UNKNOWN
+from sp_edge.options import whole
 
 Cause = Literal["frames", "gap", "end"]
 
@@ -34,6 +35,8 @@ class Smoothing:
         gap: so many seconds without a frame end what was seen: the class leaves, and the next frame begins anew. In a stream
             so slow that five of its usual intervals take longer, those five are the gap. A jump back by as much is one, too.
             Above 0, up to a day.
+        stable: results in a row that must bear a class's label before it appears, and that must not before it leaves, 1 to
+            1000. What a gap or the end of the stream ends leaves at once.
 
     Raises:
         SettingsError: out of range.
@@ -43,6 +46,7 @@ class Smoothing:
     hysteresis: float = 0.1
     minimum: float = 0.0
     gap: float = 5.0
+    stable: int = 1
 
     def __post_init__(self) -> None:
         for name, fits, expected in (
@@ -50,6 +54,7 @@ class Smoothing:
             ("hysteresis", 0 <= self.hysteresis < 0.5, "0 to below 0.5"),
             ("minimum", 0 <= self.minimum <= 3600, "seconds, 0 to 3600"),
             ("gap", 0 < self.gap <= 86400, "seconds, above 0 and up to 86400"),
+            ("stable", whole(self.stable, 1) and self.stable <= 1000, "a whole number of results, 1 to 1000"),
         ):
             if not fits:
                 raise SettingsError(f"the smoothing's {name} is out of range", expected=expected, got=str(getattr(self, name)))
@@ -141,6 +146,7 @@ class Smoother:
         self._clock = 0.0  # seconds of stream so far: unlike the source's clock it never goes back
         self._scores: dict[str, _Score] = {}
         self._seen: _Seen | None = None
+        self._row = deque[str](maxlen=smoothing.stable)  # the last labels
 
     def update(self, label: str, confidence: float, *, clock: float, timestamp: float, frame_id: int) -> Smoothed:
         """Takes the next frame's label.
@@ -163,13 +169,14 @@ class Smoother:
         self._last, self._read = (timestamp, frame_id), clock
         self._clock += passed
         self._average(label, confidence, 0.0 if first else self._kept(passed))
+        self._row.append(label)
         seen = self._seen
-        if seen and self._scores[seen.name].share < 0.5 + self._smoothing.hysteresis * (-1 if seen.appeared else 1):
+        if seen and self._fades(seen):
             events += self._ended("frames")
             seen = None
         if seen is None:
             seen = self._found()
-        if seen and not seen.appeared and self._clock - seen.since >= self._smoothing.minimum:
+        if seen and not seen.appeared and self._lasts(seen):
             seen = replace(seen, appeared=True)
             events.append(self._event("appeared", seen, "frames"))
         self._seen = seen
@@ -182,6 +189,7 @@ class Smoother:
         events = self._ended(cause)
         self._last = None
         self._scores.clear()
+        self._row.clear()
         return events
 
     def _gap(self) -> float:
@@ -201,6 +209,17 @@ class Smoother:
             scores[label] = scores.get(label, _Score(0.0, 0.0)).joined(1 - kept, confidence)
         seen = self._seen and self._seen.name
         self._scores = {name: score for name, score in scores.items() if score.share > FORGOTTEN or name == seen}
+
+    def _fades(self, seen: _Seen) -> bool:
+        """Whether a class is seen no more: its score is too low, and of one that has appeared the last labels are others."""
+        if not seen.appeared:
+            return self._scores[seen.name].share < 0.5 + self._smoothing.hysteresis
+        return self._scores[seen.name].share < 0.5 - self._smoothing.hysteresis and seen.name not in self._row
+
+    def _lasts(self, seen: _Seen) -> bool:
+        """Whether a class has been seen for long enough to appear."""
+        agreed = len(self._row) == self._smoothing.stable and set(self._row) == {seen.name}
+        return agreed and self._clock - seen.since >= self._smoothing.minimum
 
     def _found(self) -> _Seen | None:
         for name, score in self._scores.items():

@@ -73,6 +73,35 @@ def test_without_smoothing_each_frame_decides() -> None:
     ]
 
 
+def test_a_label_changes_after_results_in_a_row_that_agree() -> None:
+    labels = ["cat", "cat", "dog", "cat", "cat", "cat", "dog", "unknown", "cat", "dog", "unknown", "dog", "dog", "dog"]
+    found = run(labels, [n / 10 for n in range(14)], Smoothing(seconds=0, stable=3))
+    assert [one.label for one in found] == ["unknown"] * 5 + ["cat"] * 6 + ["unknown"] * 2 + ["dog"]
+    assert [(event.kind, event.name, event.frame_id) for event in events(found)] == [
+        ("appeared", "cat", 5),
+        ("left", "cat", 11),  # the third in a row without it, though these were of two labels
+        ("appeared", "dog", 13),
+    ]
+
+
+def test_a_row_of_results_does_not_reach_over_a_gap() -> None:
+    found = run(["cat"] * 5, [0, 1, 60, 61, 62], Smoothing(stable=3))
+    assert [one.label for one in found] == ["unknown"] * 4 + ["cat"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(LABELS), max_size=40), st.integers(1, 5), st.floats(0, 1))
+def test_whatever_comes_a_change_has_its_row_of_results(labels: list[str], stable: int, seconds: float) -> None:
+    found = run(labels, [n / 10 for n in range(len(labels))], Smoothing(seconds=seconds, stable=stable))
+    for event in events(found):
+        row = labels[max(0, event.frame_id - stable + 1) : event.frame_id + 1]
+        if event.kind == "appeared":
+            assert row == [event.name] * stable
+        else:
+            assert len(row) == stable
+            assert event.name not in row
+
+
 @pytest.mark.parametrize("jump", [5.5, -5.5])
 def test_after_a_gap_what_was_seen_has_left_when_it_was_last_seen(jump: float) -> None:
     found = run(["cat", "cat", "cat"], [100, 101, 101 + jump], Smoothing(gap=5))
@@ -160,11 +189,12 @@ def test_the_json_of_an_event() -> None:
         *(("hysteresis", value) for value in (-0.1, 0.5, math.nan)),
         *(("minimum", value) for value in (-1, 3601, math.nan)),
         *(("gap", value) for value in (0, -1, 86401, math.nan)),
+        *(("stable", value) for value in (0, 1001, 1.5)),
     ],
 )
 def test_options_out_of_range(name: str, value: float) -> None:
     with pytest.raises(SettingsError, match=f"{name} is out of range"):
-        Smoothing(**{name: value})
+        Smoothing(**{name: value})  # type: ignore[arg-type]
 
 
 # --- what holds of every stream ---
@@ -176,6 +206,7 @@ SMOOTHINGS = st.builds(
     hysteresis=st.sampled_from([0.0, 0.1, 0.3, 0.49]),
     minimum=st.sampled_from([0.0, 0.2, 1.0]),
     gap=st.sampled_from([0.5, 5.0]),
+    stable=st.sampled_from([1, 1, 3]),
 )
 FRAMES = st.lists(
     st.tuples(st.sampled_from(LABELS), st.floats(0, 1), st.sampled_from([0.0, 0.04, 0.04, 0.3, 2.0, -0.1, -3.0])), max_size=60
@@ -212,7 +243,7 @@ def test_what_does_not_change_does_not_flicker(steps: list[float], label: str, s
     found = run([label] * len(steps), times, smoothing)
     assert len(events(found)) <= (label != "unknown")
     if smoothing.minimum == 0:
-        assert {one.label for one in found} == {label}
+        assert {one.label for one in found[smoothing.stable - 1 :]} <= {label}
 
 
 @given(
