@@ -47,22 +47,26 @@ PICTURE = "uint8 (H, W, 3) RGB, a PIL picture or a path"
 _EXPECTED = "a JPEG, PNG or other picture"
 
 
-def load_image(source: Path | bytes) -> NDArray[np.uint8]:
+def load_image(source: Path | bytes, *, most: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Reads a picture upright and in sRGB, whatever it was stored as; docs/pictures.md has the rules.
 
     EXIF rotation is applied, and colors are converted as the picture's profile says; what else stands beside the pixels is
     passed over. Grey, palette, CMYK and 16-bit pictures are converted; transparency is laid on white; of an animation the first
     frame counts. A profile that cannot be used, and 16 bits of which only a small part is used, are logged as warnings.
 
+    Args:
+        source: the file, or what it holds.
+        most: pixels; a larger picture is refused before it is decoded.
+
     Returns:
         uint8 (H, W, 3) RGB.
 
     Raises:
-        ImageError: unreadable, truncated, empty, of numbers whose white nobody knows, or above 178 million pixels.
+        ImageError: unreadable, truncated, empty, of numbers whose white nobody knows, or larger.
     """
     name = _IN_MEMORY if isinstance(source, bytes) else str(source)
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream, _opened(stream, name) as image:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream, _opened(stream, name, most) as image:
             return _upright_rgb(image, name)
     except ImageError:
         raise
@@ -70,7 +74,7 @@ def load_image(source: Path | bytes) -> NDArray[np.uint8]:
         raise ImageError(f"cannot read {name}", expected=_EXPECTED, got=str(cause) or type(cause).__name__) from cause
 
 
-def _opened(stream: IO[bytes], name: str) -> Image.Image:
+def _opened(stream: IO[bytes], name: str, most: int) -> Image.Image:
     """The picture whose pixels are not read yet; EXIF and profile are in its `info`.
 
     Raises:
@@ -82,15 +86,15 @@ def _opened(stream: IO[bytes], name: str) -> Image.Image:
     if kind not in READ:
         got = f"{kind}, which sp-edge does not read" if kind else "an empty file" if not head else "a file of another kind"
         raise ImageError(f"cannot read {name}", expected=_EXPECTED, got=got)
-    png = take_apart(stream, most=MAX_PIXELS) if kind == "PNG" else None
+    png = take_apart(stream, most=most) if kind == "PNG" else None
     with _quiet():
         opened = _heic(stream, name) if kind == "HEIC" else _pillow(png.pixels if png else stream, kind, name)
     if png is not None:
         opened.info.update(png.info)
         opened.info[_PARTS] = png.colour
-    if opened.width * opened.height > MAX_PIXELS:
+    if opened.width * opened.height > most:
         size = f"{opened.width}x{opened.height}"
-        raise ImageError(f"{name} is too large", expected=f"at most {MAX_PIXELS:,} pixels", got=size)
+        raise ImageError(f"{name} is too large", expected=f"at most {most:,} pixels", got=size)
     return opened
 
 

@@ -48,7 +48,7 @@ class Looker:
         self._manifest = bundle.manifest
         self._features = features
 
-    def look(self, name: str, image: Picture, prompt: Prompt | NDArray[np.float32]) -> Look:
+    def look(self, name: str, image: Picture, prompt: Prompt | NDArray[np.float32], *, prepared: bool = False) -> Look:
         """Looks for a name in a picture; see `Recognizer.look`.
 
         Raises:
@@ -58,7 +58,8 @@ class Looker:
             BackendError: the inference engine failed.
         """
         vector = given_prompt(name, prompt, self._manifest.text.dim).vector
-        crop = self._manifest.preprocess(picture_rgb(image))
+        picture = picture_rgb(image)
+        crop = picture if prepared else self._manifest.preprocess(picture)
         (heat,) = self.heats(crop[None], vector)
         return Look(crop, heat, float(evidence(heat)))
 
