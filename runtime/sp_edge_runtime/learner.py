@@ -109,6 +109,7 @@ class Learner:
         Raises:
             BankError, PromptError, ImageError, BackendError: as `enroll`.
         """
+        name = self.bank.spelling(name)
         return self._teacher.lesson(name, crops, self.prompt(name), strength=None, views=1, prepared=True)[0]
 
     def change(self, change: Callable[[Bank], Bank]) -> None:

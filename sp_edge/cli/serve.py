@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from sp_edge.cli.arguments import bank_beside, split_bundle
 from sp_edge.cli.classify import shared
 from sp_edge.cli.common import Command
 from sp_edge.cli.options import options_of
-from sp_edge.cli.stream import SIZE, SMOOTHING
+from sp_edge.cli.stream import SIZE, SMOOTHING, names_option, stable_option
 from sp_edge_runtime.page.options import PageOptions
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams.options import StreamOptions
@@ -24,6 +25,8 @@ from sp_edge_runtime.streams.options import StreamOptions
 @shared
 @options_of(SourceOptions, "opening", {"size_wh": SIZE})
 @options_of(StreamOptions, "options", {"smoothing": SMOOTHING})
+@names_option
+@stable_option
 @click.option(
     "--build-engine",
     is_flag=True,
@@ -41,6 +44,8 @@ def serve(
     topk: int,
     opening: SourceOptions,
     options: StreamOptions,
+    names: tuple[str, ...],
+    stable: int,
     build_engine: bool,
 ) -> None:
     """Show the stream on a page, and teach classes there.
@@ -79,14 +84,14 @@ def serve(
                 topk=topk,
             )
         )
-        sources = stack.enter_context(open_sources(texts, opening))
+        sources = stack.enter_context(open_sources(texts, opening, names))
         shown = ", ".join(source.name for source in sources) or "no source"
         click.echo(f"{shown} through {recognizer.backend.description}", err=True)
         server.serve(
             recognizer,
             sources,
             page,
-            stream=options,
+            stream=replace(options, smoothing=replace(options.smoothing, stable=stable)),
             model=path.name,
             ready=lambda address, _: click.echo(f"page: {address}"),
         )

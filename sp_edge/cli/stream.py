@@ -43,17 +43,27 @@ def _smoothing(_context: click.Context, _parameter: click.Parameter, seconds: fl
 SMOOTHING = {"type": click.FLOAT, "default": Smoothing().seconds, "show_default": True, "callback": _smoothing}
 SIZE = {"option": "--size", "metavar": "WxH", "callback": _size}
 
-
-@click.command(cls=Command)
-@click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE... [OUTPUT]")
-@shared
-@click.option(
+names_option = click.option(
     "--source-name",
     "names",
     multiple=True,
     metavar="NAME",
     help="Call the source so in results and events. With several sources, name each, in their order.",
 )
+stable_option = click.option(
+    "--stable",
+    metavar="N",
+    type=int,
+    default=Smoothing().stable,
+    show_default=True,
+    help="Change a label only after N results in a row that agree on it, 1 to 1000.",
+)
+
+
+@click.command(cls=Command)
+@click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE... [OUTPUT]")
+@shared
+@names_option
 @click.option("--out", metavar="VIDEO", help="Write the annotated video (.mp4 or .webm) here; every argument is a source then.")
 @click.option("--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE; '-' prints them.")
 @click.option("--window", is_flag=True, help="Show the stream in a window; q ends it.")
@@ -69,14 +79,7 @@ SIZE = {"option": "--size", "metavar": "WxH", "callback": _size}
 @click.option("--headless", is_flag=True, help="Print no line when the label changes.")
 @options_of(SourceOptions, "opening", {"size_wh": SIZE})
 @options_of(StreamOptions, "options", {"smoothing": SMOOTHING})
-@click.option(
-    "--stable",
-    metavar="N",
-    type=int,
-    default=Smoothing().stable,
-    show_default=True,
-    help="Change a label only after N results in a row that agree on it, 1 to 1000.",
-)
+@stable_option
 @click.option(
     "--follow/--no-follow", default=True, show_default=True, help="Read the bank again when another program changes it."
 )

@@ -48,10 +48,10 @@ def move_shot(learner: Learner, name: str, shot: str, to: str) -> None:
         BankError: there is no such class or shot, or it is that class already.
         PromptError: no prompt is known for the name.
     """
-    if clean_name(name) == clean_name(to):
-        raise BankError(f"the picture is in '{clean_name(to)}' already", expected="another class")
 
     def moved(bank: Bank) -> Bank:
+        if bank.spelling(name) == bank.spelling(to):
+            raise BankError(f"the picture is in '{bank.spelling(to)}' already", expected="another class")
         number = shot_of(bank, name, shot)
         return _with(learner, bank.remove(name, number), to, [bank.pictures(name)[number]])
 
@@ -65,12 +65,13 @@ def rename(learner: Learner, name: str, to: str) -> None:
         BankError: there is no such class, it is known by its name alone, or another has that name.
         PromptError: no prompt is known for the new name.
     """
-    old, new = clean_name(name), clean_name(to)
-    if old == new:
-        return
+    new = clean_name(to)
 
     def renamed(bank: Bank) -> Bank:
-        if old not in bank.classes or new in bank.rows:
+        old = bank.spelling(name)
+        if old == new:
+            return bank
+        if old not in bank.classes or bank.spelling(to) not in (old, new) or new in bank.rows:
             expected = "a taught class" if old not in bank.classes else "a name that no class has"
             raise BankError(f"'{old}' cannot be renamed", expected=expected, got=f"'{new if old in bank.classes else old}'")
         row = bank.rows[old]
@@ -93,7 +94,7 @@ def rename(learner: Learner, name: str, to: str) -> None:
 def _with(learner: Learner, bank: Bank, name: str, crops: Sequence[bytes]) -> Bank:
     """The bank with crops of another class in this one, byte for byte: another JPEG of them would lose a little."""
     taught = learner.lesson(name, [decode_crop(crop) for crop in crops])(bank)
-    own = np.flatnonzero(taught.owners == taught.rows[clean_name(name)])[-len(crops) :]
+    own = np.flatnonzero(taught.owners == taught.rows[taught.spelling(name)])[-len(crops) :]
     kept = taught.crops.copy()
     kept[own] = crops_of(crops)
     return replace(taught, crops=kept)

@@ -6,11 +6,8 @@ import math
 import secrets
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from sp_edge.errors import PromptError
 from sp_edge.prompts.familiarity import LITTLE
-from sp_edge.prompts.table import clean_name
 from sp_edge_runtime.page import models
 from sp_edge_runtime.page.edits import shot_id
 from sp_edge_runtime.page.gate import Gate
@@ -111,10 +108,11 @@ class Page:
         Raises:
             PromptError: it is no name.
         """
-        clean = clean_name(name)
+        clean = self.recognizer.bank.spelling(name)
         taught = clean in self.recognizer.bank.classes
         try:
-            readable = self.recognizer.familiarity(np.asarray(self.recognizer.prompt(clean).vector)) >= LITTLE
+            prompt = self.recognizer.prompt(clean)
         except PromptError:
             return models.NameKnown(name=clean, taught=taught, readable=False, encodable=False)
+        readable = not prompt.reading.nothing and self.recognizer.familiarity(prompt.vector) >= LITTLE
         return models.NameKnown(name=clean, taught=taught, readable=readable, encodable=True)

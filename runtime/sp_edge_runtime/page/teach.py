@@ -14,7 +14,6 @@ from sp_edge.bank.quality import Problem
 from sp_edge.errors import InputError
 from sp_edge.matching.decide import Floats
 from sp_edge.prompts.familiarity import LITTLE
-from sp_edge.prompts.table import clean_name
 from sp_edge_runtime.learner import Learner
 from sp_edge_runtime.page.choose import different
 from sp_edge_runtime.prediction import Prediction
@@ -78,7 +77,7 @@ def teach_held(learner: Learner, name: str, held: Sequence[Prediction], *, negat
     some = list(held)[::-1][::step][::-1]  # the newest is always among them
     crops = [one.crop_rgb for one in some if one.crop_rgb is not None]
     features = np.array([one.feature for one in some if one.feature is not None], np.float32)
-    title = reject_name(name) if negative else clean_name(name)
+    title = _title(learner, name, negative=negative)
     good, refused = _sifted(learner, title, crops, force=force)
     known = _known(learner, title)
     chosen = sorted(good[place] for place in different(features[good], MOST, known))
@@ -102,9 +101,15 @@ def teach_pictures(
         BankError, PromptError, ImageError: as `Learner.enroll`.
     """
     crops = [learner.bundle.manifest.preprocess(picture) for picture in pictures]
-    title = reject_name(name) if negative else clean_name(name)
+    title = _title(learner, name, negative=negative)
     good, refused = _sifted(learner, title, crops, force=force)
     return _taught(learner, name, [crops[place] for place in good], refused, negative=negative)
+
+
+def _title(learner: Learner, name: str, *, negative: bool) -> str:
+    """What the bank calls the class, or what is not of it."""
+    own = learner.bank.spelling(name)
+    return reject_name(own) if negative else own
 
 
 def teach_name(learner: Learner, name: str) -> Outcome:
@@ -140,7 +145,7 @@ def _known(learner: Learner, title: str) -> Floats | None:
 def _taught(learner: Learner, name: str, crops: list[NDArray[np.uint8]], refused: dict[str, int], *, negative: bool) -> Outcome:
     if negative:
         learner.enroll_not(name, crops, prepared=True)
-        title = reject_name(name)
+        title = _title(learner, name, negative=True)
         return Outcome(title, len(crops), refused, learner.bank.shots(title), None)
     taught = learner.enroll(name, crops, prepared=True)
     shots = learner.bank.shots(taught.name)
