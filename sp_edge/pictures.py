@@ -66,7 +66,10 @@ def load_image(source: Path | bytes, *, most: int = MAX_PIXELS) -> NDArray[np.ui
     """
     name = _IN_MEMORY if isinstance(source, bytes) else str(source)
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream, _opened(stream, name, most) as image:
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream,
+            _opened(stream, name, most) as image,
+        ):
             return _upright_rgb(image, name)
     except ImageError:
         raise
