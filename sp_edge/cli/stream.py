@@ -68,6 +68,7 @@ stable_option = click.option(
 @click.option("--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE; '-' prints them.")
 @click.option("--window", is_flag=True, help="Show the stream in a window; q ends it.")
 @click.option("--mqtt", metavar="URL", help="Publish to a broker: mqtt://[user:password@]host/topic.")
+@click.option("--home-assistant", is_flag=True, help="Announce the sources to Home Assistant on the broker of --mqtt.")
 @click.option("--webhook", metavar="URL", help="Post each message to an address: https://host/path.")
 @click.option(
     "--publish",
@@ -105,6 +106,7 @@ def stream(
     json_file: str | None,
     window: bool,
     mqtt: str | None,
+    home_assistant: bool,
     webhook: str | None,
     publish: Published,
     headless: bool,
@@ -135,6 +137,8 @@ def stream(
     from sp_edge_runtime.sources.camera import open_sources
     from sp_edge_runtime.streams.stream import run_stream
 
+    if home_assistant and not mqtt:
+        raise SettingsError("Home Assistant is reached over MQTT", expected="--mqtt URL", got="--home-assistant alone")
     options = replace(options, smoothing=replace(options.smoothing, stable=stable))
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out)
@@ -181,7 +185,7 @@ def stream(
         if mqtt:
             from sp_edge_runtime.sinks.mqtt import MqttSink
 
-            add(MqttSink(mqtt, publish))
+            add(MqttSink(mqtt, publish, classes=(lambda: recognizer.bank.names) if home_assistant else None))
         if webhook:
             from sp_edge_runtime.sinks.webhook import WebhookSink
 
