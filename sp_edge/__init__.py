@@ -24,6 +24,7 @@ __all__ = [
     "PlanError",
     "Preprocess",
     "PromptError",
+    "Region",
     "SettingsError",
     "SourceError",
     "SpEdgeError",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     )
     from sp_edge.pictures import load_image
     from sp_edge.preprocess import Preprocess
+    from sp_edge.view import Region
 else:
     from sp_edge.lazy import lazily
 
@@ -61,5 +63,6 @@ else:
         "sp_edge.errors": tuple(name for name in __all__ if name.endswith("Error")),
         "sp_edge.pictures": ("load_image",),
         "sp_edge.preprocess": ("Preprocess",),
+        "sp_edge.view": ("Region",),
     }
     __getattr__, __dir__ = lazily(__name__, _HOMES)

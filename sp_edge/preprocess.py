@@ -13,10 +13,13 @@ from PIL import Image
 
 from sp_edge.errors import BundleError, SettingsError
 from sp_edge.pictures import check_picture
+from sp_edge.view import WHOLE, Box, View
 
 # Pillow's filter, and its reducing gap: a picture of twice the gap is halved first. A smaller gap takes the cosine of features
 # below 0.999.
 _FILTERS = {"bilinear": (Image.Resampling.BILINEAR, 1.4), "bicubic": (Image.Resampling.BICUBIC, 2.0)}
+
+PADDING = (124, 116, 104)  # around a picture that is padded: the mean colour of photographs, which networks see as 0
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,12 @@ class Preprocess:
                 got=repr(self),
             )
 
-    def __call__(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def __call__(self, image_rgb: NDArray[np.uint8], view: View = WHOLE) -> NDArray[np.uint8]:
         """Prepares one picture.
 
         Args:
             image_rgb: uint8 (H, W, 3), any size.
+            view: which part of it counts, and how that becomes a square.
 
         Returns:
             uint8 (image_size, image_size, 3) RGB. Resize and crop are one step: the crop's box, in the picture's own
@@ -58,24 +62,54 @@ class Preprocess:
 
         Raises:
             ImageError: not such an array.
+            SettingsError: the view's region does not lie within the picture.
         """
         check_picture(image_rgb)
+        image_rgb = view.cut(image_rgb)
         height, width = image_rgb.shape[:2]
-        if (height, width) == (self.image_size, self.image_size) and self.resize_ratio == 1:
+        side = self.image_size
+        if view.fit == "squash":
+            return self._resized(image_rgb, (0, 0, width, height), (side, side))
+        if view.fit == "pad":
+            scale = side / max(height, width)
+            inner_wh = max(1, round(width * scale)), max(1, round(height * scale))
+            padded = np.full((side, side, 3), PADDING, np.uint8)
+            x, y = (side - inner_wh[0]) // 2, (side - inner_wh[1]) // 2
+            padded[y : y + inner_wh[1], x : x + inner_wh[0]] = self._resized(image_rgb, (0, 0, width, height), inner_wh)
+            return padded
+        if (height, width) == (side, side) and self.resize_ratio == 1:
             return image_rgb
-        left, top, right, bottom = self._box(height, width)
-        scale = min(right - left, bottom - top) / self.image_size
+        return self._resized(image_rgb, self._box(height, width), (side, side))
+
+    def seen(self, height: int, width: int, view: View = WHOLE) -> Box:
+        """What the network sees of a picture of this size: x, y, width and height, rounded to whole pixels of it.
+
+        Raises:
+            SettingsError: as when the picture is prepared.
+        """
+        x, y, inner_width, inner_height = view.box(height, width)
+        if view.fit != "crop":
+            return x, y, inner_width, inner_height
+        left, top, right, bottom = map(round, self._box(inner_height, inner_width))
+        return x + left, y + top, max(right - left, 1), max(bottom - top, 1)
+
+    def _resized(
+        self, image_rgb: NDArray[np.uint8], box: tuple[float, float, float, float], size_wh: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """A box of a picture, left, top, right and bottom, in another size."""
+        height, width = image_rgb.shape[:2]
+        left, top, right, bottom = box
+        across, down = (right - left) / size_wh[0], (bottom - top) / size_wh[1]
         # Only what the filter can reach is handed over, so that a large frame costs no more than its centre.
-        reach = math.ceil(2 * max(1.0, scale)) + 1
-        x0, y0 = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
-        x1, y1 = min(width, math.ceil(right) + reach), min(height, math.ceil(bottom) + reach)
+        reach_x, reach_y = (math.ceil(2 * max(1.0, scale)) + 1 for scale in (across, down))
+        x0, y0 = max(0, math.floor(left) - reach_x), max(0, math.floor(top) - reach_y)
+        x1, y1 = min(width, math.ceil(right) + reach_x), min(height, math.ceil(bottom) + reach_y)
         how, gap = _FILTERS[self.interpolation]
-        step = 2 if scale >= 2 * gap else 1
+        step = 2 if min(across, down) >= 2 * gap else 1
         crop = image_rgb[y0:y1, x0:x1]
         window = _halved(crop) if step == 2 else Image.fromarray(np.ascontiguousarray(crop))
-        box = ((left - x0) / step, (top - y0) / step, (right - x0) / step, (bottom - y0) / step)
-        size = (self.image_size, self.image_size)
-        return np.asarray(window.resize(size, how, box=box, reducing_gap=gap))
+        inner = ((left - x0) / step, (top - y0) / step, (right - x0) / step, (bottom - y0) / step)
+        return np.asarray(window.resize(size_wh, how, box=inner, reducing_gap=gap))
 
     def _box(self, height: int, width: int) -> tuple[float, float, float, float]:
         """Left, top, right and bottom of the crop in the picture's own pixels."""

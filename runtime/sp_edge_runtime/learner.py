@@ -15,6 +15,7 @@ from sp_edge.bank.quality import Problem, problems
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
 from sp_edge.pictures import Picture, Pictures, pictures_rgb
+from sp_edge.view import Fit, Region, View
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.features import Features
 from sp_edge_runtime.live_bank import LiveBank
@@ -30,15 +31,21 @@ class Learner:
         bundle: the exported model.
         bank: the taught classes, in memory or in a file.
         backend: what runs the bundle's graphs; it belongs to the caller.
+        fit: how pictures become the network's square, 'crop', 'squash' or 'pad' (`sp_edge.view.View`). The first picture
+            that is taught records it in the bank, whose own it is from then on. By default the bank's; 'crop' of a new one.
 
     Raises:
-        BankError: the bank was made with another bundle.
+        BankError: the bank was made with another bundle, or taught with another fit.
+        SettingsError: no such fit.
     """
 
-    def __init__(self, bundle: Bundle, bank: Bank | LiveBank, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, bank: Bank | LiveBank, backend: Backend, *, fit: Fit | None = None) -> None:
         self.bundle = bundle
         self._live = bank if isinstance(bank, LiveBank) else LiveBank(bank)
+        self._fit = fit
         self._check_fits(self.bank)
+        if fit is not None:
+            self.bank.with_fit(fit)
         self._namer = Namer(bundle)
         self._features = Features(bundle, backend)
         self._teacher = Teacher(bundle, self._features)
@@ -69,6 +76,7 @@ class Learner:
         strength: float | None = None,
         views: int = 1,
         prepared: bool = False,
+        region: Region | None = None,
     ) -> Taught:
         """Teaches a class, or further shots of one; it is recognized from the next image on.
 
@@ -82,6 +90,7 @@ class Learner:
                 knows keeps its own, and a new one takes the bundle's, which training chose, times `familiarity`.
             views: of each shot, 1 to 50: the mean feature of the shot and of views - 1 crops of it stands for the shot.
             prepared: the images are what the network sees: uint8 (S, S, 3) RGB, as `Prediction.crop_rgb` is, or a bank's crop.
+            region: the part of each picture that is looked at; the whole by default.
 
         Returns:
             How much of the name the model can read, and how much of it each picture bears out.
@@ -91,11 +100,13 @@ class Learner:
                 was exported without prompts.
             PromptError: no prompt is known for the name, or it is not such an array.
             ImageError: an image is no picture.
+            SettingsError: the region does not lie within one.
             BackendError: the inference engine failed.
         """
         name = self.bank.spelling(name)
         found = self._found(name, prompt, description)
-        learn, taught = self._teacher.lesson(name, images, found, strength=strength, views=views, prepared=prepared)
+        view = self._view(region)
+        learn, taught = self._teacher.lesson(name, images, found, strength=strength, views=views, prepared=prepared, view=view)
         self.change(learn)
         return taught
 
@@ -109,8 +120,8 @@ class Learner:
         Raises:
             BankError, PromptError, ImageError, BackendError: as `enroll`.
         """
-        name = self.bank.spelling(name)
-        return self._teacher.lesson(name, crops, self.prompt(name), strength=None, views=1, prepared=True)[0]
+        view = self._view(None)
+        return self._teacher.lesson(name, crops, self.prompt(name), strength=None, views=1, prepared=True, view=view)[0]
 
     def change(self, change: Callable[[Bank], Bank]) -> None:
         """Changes the bank in one step, from the next image on; where there is a file, it is written.
@@ -152,18 +163,21 @@ class Learner:
         self._live.change(learn)
         return taught
 
-    def enroll_not(self, name: str, images: Pictures, *, views: int = 1, prepared: bool = False) -> None:
+    def enroll_not(
+        self, name: str, images: Pictures, *, views: int = 1, prepared: bool = False, region: Region | None = None
+    ) -> None:
         """Teaches what a class is not: a picture that is most like these is 'unknown', and its best name is not '<name>'.
 
         Args:
             name: of a taught class.
-            images, views, prepared: pictures of what is taken for it, as `enroll` takes them.
+            images, views, prepared, region: pictures of what is taken for it, as `enroll` takes them.
 
         Raises:
             BankError: no such class, or no image.
-            ImageError, BackendError: as `enroll`.
+            ImageError, SettingsError, BackendError: as `enroll`.
         """
-        self._live.change(self._teacher.reject(name, images, views=views, prepared=prepared))
+        view = self._view(region)
+        self._live.change(self._teacher.reject(name, images, views=views, prepared=prepared, view=view))
 
     def enroll_many(
         self,
@@ -172,20 +186,22 @@ class Learner:
         prompts: Mapping[str, Prompt | NDArray[np.float32]] | None = None,
         strength: float | None = None,
         views: int = 1,
+        region: Region | None = None,
     ) -> tuple[Taught, ...]:
         """Teaches several classes at once: all of them, written in one step, or none.
 
         Args:
             classes: name -> shots of each class, or pairs of them, which are taken one by one.
             prompts: name, spelt as in `classes` -> prompt; that of any other class is what `prompt` finds.
-            strength, views: of every class; see `enroll`.
+            strength, views, region: of every class; see `enroll`.
 
         Returns:
             What `enroll` returns, of each class.
 
         Raises:
-            BankError, PromptError, ImageError, BackendError: as `enroll`; nothing was taught.
+            BankError, PromptError, ImageError, SettingsError, BackendError: as `enroll`; nothing was taught.
         """
+        view = self._view(region)
         pairs = classes.items() if isinstance(classes, Mapping) else classes
         given = prompts or {}
         lessons = [
@@ -195,6 +211,7 @@ class Learner:
                 given[name] if name in given else self.prompt(name),
                 strength=strength,
                 views=views,
+                view=view,
             )
             for name, images in pairs
         ]
@@ -216,20 +233,20 @@ class Learner:
         *,
         prompt: Prompt | NDArray[np.float32] | None = None,
         description: str | Sequence[str] | None = None,
-        prepared: bool = False,
+        region: Region | None = None,
     ) -> Look:
         """Says where in a picture something looks like a name; nothing is taught.
 
         Args:
             image: as `classify` takes it.
             name: of a class, taught or not.
-            prompt, description, prepared: as `enroll` takes them.
+            prompt, description, region: as `enroll` takes them.
 
         Raises:
             BundleError: the bundle's network does not tell.
-            PromptError, ImageError, BackendError: as `enroll`.
+            PromptError, ImageError, SettingsError, BackendError: as `enroll`.
         """
-        return self._looker.look(name, image, self._found(name, prompt, description), prepared=prepared)
+        return self._looker.look(name, image, self._found(name, prompt, description), self._view(region))
 
     def heats(self) -> tuple[NDArray[np.float32] | None, ...]:
         """Where the names of the taught classes are in their own pictures: of each of the bank's shots float32 (h, w).
@@ -249,18 +266,19 @@ class Learner:
                 found[shot] = heat
         return tuple(found)
 
-    def problems(self, name: str, images: Pictures, *, prepared: bool = False) -> list[Problem]:
+    def problems(self, name: str, images: Pictures, *, prepared: bool = False, region: Region | None = None) -> list[Problem]:
         """What speaks against shots of a class: dark, overexposed, empty or blurred ones, and copies; see `bank.quality`.
 
         Nothing is taught. `enroll`, which takes the same arguments, teaches whatever it is given.
 
         Raises:
             ImageError: one is no picture.
+            SettingsError: the region does not lie within one.
         """
         bank, own = self.bank, self.bank.spelling(name)
         known = thumbnails(bank.pictures(own) if own in bank.rows else ())
-        seen = (lambda crop: crop) if prepared else self.bundle.manifest.preprocess
-        return problems(list(pictures_rgb(images)), seen, known)
+        preprocess, view = self.bundle.manifest.preprocess, self._view(region)
+        return problems(list(pictures_rgb(images)), lambda image: image if prepared else preprocess(image, view), known)
 
     def prompt(self, name: str, description: str | Sequence[str] | None = None) -> Prompt:
         """The prompt that `enroll` would use: of the description, else the bank's, the table's or the text encoder's.
@@ -282,11 +300,6 @@ class Learner:
         1 where the bundle does not tell; see `sp_edge.prompts.familiarity`.
         """
         return self._teacher.familiarity(prompt)
-
-    @property
-    def names_alone(self) -> bool:
-        """Whether the bundle tells what a name looks like, so that `enroll_by_name` can teach one."""
-        return self._teacher.names_alone
 
     def set_strength(self, name: str, strength: float) -> None:
         """Changes how strongly a taught class's prompt counts against its pictures, from the next image on; see `enroll`.
@@ -342,6 +355,11 @@ class Learner:
         if prompt is not None and description is not None:
             raise PromptError(f"'{name}' was given a prompt and a description", expected="one of them")
         return self.prompt(name, description) if prompt is None else prompt
+
+    def _view(self, region: Region | None) -> View:
+        """What is looked at of a picture, with the fit of this moment's bank."""
+        bank = self.bank
+        return View(region, bank.fit if self._fit is None or not bank.by_name.all() else self._fit)
 
     def _check_fits(self, bank: Bank) -> None:
         if bank.fingerprint != self.bundle.fingerprint:

@@ -12,6 +12,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BundleError
 from sp_edge.matching.evidence import evidence
 from sp_edge.pictures import Picture, picture_rgb
+from sp_edge.view import View
 from sp_edge_runtime.features import Features
 from sp_edge_runtime.naming import Prompt, given_prompt
 
@@ -48,18 +49,18 @@ class Looker:
         self._manifest = bundle.manifest
         self._features = features
 
-    def look(self, name: str, image: Picture, prompt: Prompt | NDArray[np.float32], *, prepared: bool = False) -> Look:
+    def look(self, name: str, image: Picture, prompt: Prompt | NDArray[np.float32], view: View) -> Look:
         """Looks for a name in a picture; see `Recognizer.look`.
 
         Raises:
             BundleError: the network does not tell.
             PromptError: the prompt does not fit the bundle.
             ImageError: the image is no picture.
+            SettingsError: the view's region does not lie within it.
             BackendError: the inference engine failed.
         """
         vector = given_prompt(name, prompt, self._manifest.text.dim).vector
-        picture = picture_rgb(image)
-        crop = picture if prepared else self._manifest.preprocess(picture)
+        crop = self._manifest.preprocess(picture_rgb(image), view)
         (heat,) = self.heats(crop[None], vector)
         return Look(crop, heat, float(evidence(heat)))
 

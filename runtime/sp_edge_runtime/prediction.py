@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.matching.decide import Match
+from sp_edge.view import Box
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Prediction(Match):
         class_index: row of the class in the bank; None where the label is 'unknown'.
         speed: milliseconds of 'preprocess', 'inference' and 'postprocess'; of a batch, each image's share.
         bank_version: of the bank that decided.
+        view: what the network saw of the image: x, y, width and height in the image's pixels; None where nobody knows.
         crop_rgb: uint8 (S, S, 3) RGB, what the network saw of the image; not to be changed.
         feature: float32 (D,), raw, what it made of that.
     """
@@ -27,6 +29,7 @@ class Prediction(Match):
     class_index: int | None
     speed: Mapping[str, float]
     bank_version: int
+    view: Box | None = None
     crop_rgb: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
     feature: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
@@ -46,4 +49,5 @@ class Prediction(Match):
             "topk": [{"name": name, "confidence": confidence} for name, confidence in self.top],
             "speed": dict(self.speed),
             "bank_version": self.bank_version,
+            "view": None if self.view is None else list(self.view),
         }

@@ -16,6 +16,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, BundleError, SettingsError
 from sp_edge.options import number, whole
 from sp_edge.pictures import Picture, picture_rgb
+from sp_edge.view import Fit, Region, View
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.learner import Learner
@@ -41,10 +42,11 @@ class Recognizer(Learner):
         threshold: least cosine, -1 to 1, at which any class is believed; the user's and the calibrated ones by default.
         classifier: 'prototype' or 'lr'; see `sp_edge.bank.head.Head`.
         topk: how many classes a prediction lists.
+        fit: how pictures become the network's square; see `Learner`.
 
     Raises:
-        BankError: the bank was made with another bundle.
-        SettingsError: threshold, classifier or topk is out of range.
+        BankError: the bank was made with another bundle, or taught with another fit.
+        SettingsError: threshold, classifier, topk or fit is out of range.
     """
 
     def __init__(
@@ -56,12 +58,13 @@ class Recognizer(Learner):
         threshold: float | None = None,
         classifier: str = "prototype",
         topk: int = 5,
+        fit: Fit | None = None,
     ) -> None:
         if threshold is not None and not number(threshold, -1, 1):
             raise SettingsError("the threshold is out of range", expected="a cosine, -1 to 1", got=repr(threshold)[:80])
         if not whole(topk, 1):
             raise SettingsError("topk is out of range", expected="a whole number, 1 or more", got=repr(topk)[:80])
-        super().__init__(bundle, bank, backend)
+        super().__init__(bundle, bank, backend, fit=fit)
         self.backend = backend
         self._threshold = threshold
         self._classifier = classifier
@@ -83,6 +86,7 @@ class Recognizer(Learner):
         threshold: float | None = None,
         classifier: str = "prototype",
         topk: int = 5,
+        fit: Fit | None = None,
     ) -> Recognizer:
         """Opens a bundle, and a bank where one is given, on a device.
 
@@ -95,7 +99,7 @@ class Recognizer(Learner):
             precision: fp32, fp16 or int8, the bundle's by default; bf16 in OpenVINO.
             engines: folder of TensorRT engines; the user's cache by default.
             build_engine: build the engine beside the work where it is missing, and hand over to it.
-            threshold, classifier, topk: as above.
+            threshold, classifier, topk, fit: as above.
 
         Raises:
             BundleError, BankError, BackendError, PlanError, MissingExtraError, SettingsError: what cannot be opened.
@@ -109,7 +113,7 @@ class Recognizer(Learner):
         folder = None if engines is None else Path(engines)
         backend = open_backend(bundle, device, precision, engines=folder, build_engine=build_engine)
         try:
-            recognizer = cls(bundle, live, backend, threshold=threshold, classifier=classifier, topk=topk)
+            recognizer = cls(bundle, live, backend, threshold=threshold, classifier=classifier, topk=topk, fit=fit)
         except BaseException:
             backend.close()
             raise
@@ -127,33 +131,53 @@ class Recognizer(Learner):
         return Head.of(bank, self._background, calibration, classifier=self._classifier, threshold=self._threshold)
 
     @overload
-    def classify(self, images: Picture, /) -> Prediction: ...
+    def classify(self, images: Picture, /, *, region: Region | None = None) -> Prediction: ...
 
     @overload
-    def classify(self, images: list[AnyPicture] | tuple[AnyPicture, ...], /) -> list[Prediction]: ...
+    def classify(
+        self,
+        images: list[AnyPicture] | tuple[AnyPicture, ...],
+        /,
+        *,
+        region: Region | Sequence[Region | None] | None = None,
+    ) -> list[Prediction]: ...
 
-    def classify(self, images: Picture | Sequence[Picture], /) -> Prediction | list[Prediction]:
+    def classify(
+        self, images: Picture | Sequence[Picture], /, *, region: Region | Sequence[Region | None] | None = None
+    ) -> Prediction | list[Prediction]:
         """Recognizes one picture, or several in one run of the query graph for each 32 of them.
 
         Args:
             images: a picture of any size, or a list or tuple of pictures; each uint8 (H, W, 3) RGB, a PIL picture, or the path
                 of a file.
+            region: the part that is looked at, of every picture or, in a list, of each; the whole by default.
 
         Returns:
             One prediction of one picture, a list of a list.
 
         Raises:
             ImageError: no such picture.
+            SettingsError: a region does not lie within its picture, or there are more or fewer than pictures.
             BackendError: the inference engine failed.
         """
-        if not isinstance(images, list | tuple):
-            return self._classify([cast("Picture", images)])[0]
-        return self._classify(images) if images else []
+        several = isinstance(images, list | tuple)
+        shown = cast("Sequence[Picture]", images if several else [images])
+        regions = region if isinstance(region, Sequence) else [region] * len(shown)
+        if len(regions) != len(shown):
+            expected = f"one region, or {len(shown)}"
+            raise SettingsError("pictures and regions do not go together", expected=expected, got=str(len(regions)))
+        found = self._classify(shown, regions) if shown else []
+        return found if several else found[0]
 
-    def _classify(self, images: Sequence[Picture]) -> list[Prediction]:
+    def _classify(self, images: Sequence[Picture], regions: Sequence[Region | None]) -> list[Prediction]:
         bank, head = self._live.ready  # one look, so that teaching meanwhile cannot mix two banks
         started = time.perf_counter()
-        prepared = [self.bundle.manifest.preprocess(picture_rgb(image)) for image in images]
+        preprocess, prepared, seen = self.bundle.manifest.preprocess, [], []
+        for image, region in zip(images, regions, strict=True):
+            image_rgb, view = picture_rgb(image), View(region, bank.fit)
+            prepared.append(preprocess(image_rgb, view))
+            height, width = image_rgb.shape[:2]
+            seen.append(preprocess.seen(height, width, view))
         preprocessed = time.perf_counter()
         features = self._features.queries(prepared)
         inferred = time.perf_counter()
@@ -167,10 +191,11 @@ class Recognizer(Learner):
                 class_index=None if found.unknown else head.index(found.name),
                 speed=speed,
                 bank_version=bank.version,
+                view=view,
                 crop_rgb=crop,
                 feature=feature,
             )
-            for found, crop, feature in zip(matches, prepared, features, strict=True)
+            for found, view, crop, feature in zip(matches, seen, prepared, features, strict=True)
         ]
 
     def advice(self) -> Report:

@@ -162,7 +162,7 @@ def renewed_bank(old: Bank, bundle: Bundle, backend: Backend, *, prompts: Prompt
     preprocess = bundle.manifest.preprocess
     features = Features(bundle, backend)
     teacher = Teacher(bundle, features)
-    new, sides = Bank.empty(bundle), set[int]()
+    new, sides = replace(Bank.empty(bundle), fit=old.fit), set[int]()
     order: list[int] = []
     for name, prompt in found.items():
         row = old.rows[name]

@@ -18,6 +18,7 @@ from sp_edge.matching.evidence import LEAST, evidence
 from sp_edge.pictures import Pictures, pictures_rgb
 from sp_edge.prompts.familiarity import LITTLE
 from sp_edge.prompts.table import clean_name
+from sp_edge.view import WHOLE, View
 from sp_edge_runtime.features import Features
 from sp_edge_runtime.naming import Prompt, given_prompt, unreadable
 
@@ -70,11 +71,6 @@ class Teacher:
         """Familiarity of a prompt; 0 of a name that the text encoder cannot read, whose vector is that of every such name."""
         return 0.0 if prompt.reading.nothing else self.familiarity(prompt.vector)
 
-    @property
-    def names_alone(self) -> bool:
-        """Whether the bundle tells what a name looks like."""
-        return self._text_prototype is not None
-
     def lesson(
         self,
         name: str,
@@ -84,6 +80,7 @@ class Teacher:
         strength: float | None,
         views: int,
         prepared: bool = False,
+        view: View = WHOLE,
     ) -> tuple[Lesson, Taught]:
         """Encodes a class's shots; see `Recognizer.enroll`.
 
@@ -91,18 +88,21 @@ class Teacher:
             BankError: no image.
             PromptError: the prompt does not fit the bundle.
             ImageError: an image is no picture.
+            SettingsError: the view's region does not lie within one.
             BackendError: the inference engine failed.
         """
         found = given_prompt(name, prompt, self._manifest.text.dim)
         vector = found.vector
-        shown = self._shown(name, images, views, prepared=prepared)
+        shown = self._shown(name, images, views, view, prepared=prepared)
         made = self._features.shots(np.concatenate(shown), vector)
         support, query = (each.reshape(len(shown), views, -1).mean(axis=1) for each in (made.support, made.query))
         shots = (support, query, [encode_crop(one[0]) for one in shown])
         familiarity, said = self.known(found), found.description
 
         def learn(bank: Bank) -> Bank:
-            return bank.add(name, vector, *shots, strength=strength, familiarity=familiarity, description=said)
+            return bank.with_fit(view.fit).add(
+                name, vector, *shots, strength=strength, familiarity=familiarity, description=said
+            )
 
         seen = () if made.scores is None else tuple(evidence(made.scores[::views]).tolist())
         return learn, Taught(clean_name(name), familiarity, seen, found.reading.unread)
@@ -133,28 +133,37 @@ class Teacher:
 
         return learn, Taught(clean_name(name), familiarity, unread=found.reading.unread)
 
-    def reject(self, name: str, images: Pictures, *, views: int, prepared: bool = False) -> Lesson:
+    def reject(
+        self,
+        name: str,
+        images: Pictures,
+        *,
+        views: int,
+        prepared: bool = False,
+        view: View = WHOLE,
+    ) -> Lesson:
         """Encodes pictures that are not of a class; see `Recognizer.enroll_not`.
 
         Raises:
             BankError: no image.
             ImageError: an image is no picture.
+            SettingsError: the view's region does not lie within one.
             BackendError: the inference engine failed.
         """
-        shown = self._shown(name, images, views, prepared=prepared)
-        seen = self._features.queries([view for one in shown for view in one])
+        shown = self._shown(name, images, views, view, prepared=prepared)
+        seen = self._features.queries([each for one in shown for each in one])
         query = seen.reshape(len(shown), views, -1).mean(axis=1)
         crops = [encode_crop(one[0]) for one in shown]
-        return lambda bank: bank.add_reject(name, query, crops)
+        return lambda bank: bank.with_fit(view.fit).add_reject(name, query, crops)
 
-    def _shown(self, name: str, images: Pictures, views: int, *, prepared: bool) -> list[NDArray[np.uint8]]:
+    def _shown(self, name: str, images: Pictures, views: int, view: View, *, prepared: bool) -> list[NDArray[np.uint8]]:
         """The views of each picture, as the network sees them; the pictures may be `prepared`."""
         preprocess, side = self._manifest.preprocess, self._manifest.preprocess.image_size
         shown = []
         for image in pictures_rgb(images):
             if prepared and image.shape != (side, side, 3):
                 raise ImageError("the picture is not prepared", expected=f"uint8 ({side}, {side}, 3)", got=str(image.shape))
-            crop = image if prepared else preprocess(image)
+            crop = image if prepared else preprocess(image, view)
             shown.append(make_views(crop, views, flip=self._manifest.mirrored))
         if not shown:
             raise BankError(f"nothing to learn '{name}' from", expected="one to five pictures", got="none")

@@ -19,6 +19,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError
 from sp_edge.prompts.descriptions import clean_sentence
 from sp_edge.prompts.table import clean_name
+from sp_edge.view import Fit, check_fit
 
 
 def _with_row(values: NDArray[Any], row: int, value: float | np.float32) -> NDArray[Any]:
@@ -198,6 +199,25 @@ class Bank(Contents):
         plain = replace(self, rejects={other: told for other, told in self.rejects.items() if other != title})
         added = plain.add(title, self.prompts[self.rows[clean]], query, query, crops, strength=0.0)
         return replace(added, rejects={**self.rejects, title: clean})
+
+    def with_fit(self, fit: Fit) -> Bank:
+        """The bank for shots that were fitted so; once it has one from a picture, all are fitted alike.
+
+        Raises:
+            BankError: it has shots that were fitted in another way.
+            SettingsError: no such fit.
+        """
+        if fit == self.fit:
+            return self
+        check_fit(fit)
+        if not self.by_name.all():
+            raise BankError(
+                f"the bank's pictures were taught with another fit than '{fit}'",
+                expected=f"{self.fit}, as for every picture of this bank",
+                got=fit,
+                next_step="leave --fit out; or teach another bank, with --bank FILE",
+            )
+        return replace(self, fit=fit)
 
     def with_strength(self, name: str, strength: float) -> Bank:
         """Changes how strongly a class's prompt counts against its pictures, which need not be there.

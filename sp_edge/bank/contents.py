@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from sp_edge.bank.checks import check_name, check_rejects, check_sentences
 from sp_edge.bank.crops import NO_PICTURE, Crops
-from sp_edge.errors import BankError
+from sp_edge.errors import BankError, SettingsError
 from sp_edge.matching.decide import share, unit
 from sp_edge.prompts.spelling import spelling_key
 from sp_edge.prompts.table import TextSpec, clean_name
+from sp_edge.view import Fit, check_fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class Contents:
         version: counts the changes.
         descriptions: of some of the names, the sentences that their prompts were made of.
         rejects: of some of the names, the class that their pictures are not of: what is nearest to them is 'unknown'.
+        fit: how the shots became the network's square; what is to be recognized is fitted alike (`sp_edge.view.View`).
     """
 
     fingerprint: str
@@ -55,6 +57,7 @@ class Contents:
     version: int = 0
     descriptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rejects: Mapping[str, str] = field(default_factory=dict)
+    fit: Fit = "crop"
 
     def __post_init__(self) -> None:
         classes, shots = len(self.names), self.support.shape[:1]
@@ -85,6 +88,10 @@ class Contents:
         if (np.bincount(self.owners, minlength=classes)[self.by_name] > 1).any():
             raise BankError("the bank's shots and classes do not fit", expected="no picture of a class of the name alone")
         check_rejects(self.names, self.rejects)
+        try:
+            check_fit(self.fit)
+        except SettingsError as cause:
+            raise BankError("the bank's fit is not known", expected=cause.expected, got=cause.got) from cause
         if not all(np.isfinite(value).all() for value in (self.prompts, self.support, self.query)):
             raise BankError("the bank holds numbers that are not finite")
         if not (np.isnan(self.thresholds) | (np.abs(self.thresholds) <= 1)).all():

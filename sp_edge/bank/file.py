@@ -207,6 +207,7 @@ def digest(bank: Bank) -> str:
     """Hex digest of what a bank holds, its version number left out."""
     descriptions = [bank.descriptions.get(name, ()) for name in bank.names]
     described = [bank.fingerprint, bank.names, descriptions, *([sorted(bank.rejects.items())] if bank.rejects else [])]
+    described += [bank.fit] if bank.fit != "crop" else []
     content = hashlib.sha256(repr(tuple(described)).encode())
     for values in bank.tensors().values():
         content.update(values.tobytes())

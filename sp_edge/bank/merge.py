@@ -45,6 +45,15 @@ def merge(ours: Bank, theirs: Bank, *, prefer: Prefer | None = None) -> Bank:
             got=f"bundle {theirs.fingerprint[:12]}",
             next_step="teach the other bank's classes again with this bundle: sp-edge bank renew BUNDLE --bank OTHER",
         )
+    pictured = [bank for bank in (ours, theirs) if not bank.by_name.all()]
+    if len({bank.fit for bank in pictured}) > 1:
+        raise BankError(
+            "the banks' pictures were fitted into the network's square in two ways",
+            expected=f"pictures taught with --fit {ours.fit}",
+            got=f"--fit {theirs.fit}",
+            next_step=f"teach the other bank's classes again from their pictures, with --fit {ours.fit}",
+        )
+    ours = ours.with_fit(pictured[0].fit) if pictured else ours
     theirs = _respelled(theirs, ours)
     shared = [name for name in ours.names if name in theirs.rows]
     strange = [name for name in shared if (name in ours.rejects) != (name in theirs.rejects)]

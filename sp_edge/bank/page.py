@@ -28,7 +28,7 @@ _OTHERS = (PAGE, "[0-9][0-9][0-9][0-9]*")  # the last are the classes' folders
 
 
 def describe(bank: Bank) -> dict[str, Any]:
-    """What a bank holds, as JSON: its bundle's fingerprint, its version and its classes.
+    """What a bank holds, as JSON: its bundle's fingerprint, its version, how pictures become the network's square, its classes.
 
     A threshold that nobody has set is null: it is calibrated anew when the bank changes. `by_name` marks a class that is
     known by its name alone, without a shot; `not` is the class that a reject is told from, and null of a class.
@@ -41,6 +41,7 @@ def describe(bank: Bank) -> dict[str, Any]:
         "kind": "bank",
         "fingerprint": bank.fingerprint,
         "version": bank.version,
+        "fit": bank.fit,
         "classes": [
             {
                 "name": name,

@@ -43,6 +43,7 @@ def write_parts(path: Path, bank: Contents) -> None:
         "bundle_strength": bank.bundle_strength,
         "text": bank.text.to_json(),
         "rejects": bank.rejects,
+        "fit": bank.fit,
     }
     save_tensors(path, packed(bank), described)
 
@@ -96,6 +97,7 @@ def read_parts(path: Path) -> dict[str, Any]:
         "text": text,
         "descriptions": descriptions,
         "rejects": rejects,
+        "fit": described.get("fit", "crop"),  # which earlier versions did not write
         **{part: tensors[part] for part in PARTS},
         "crops": unpack(tensors["crops"], tensors[CROP_ENDS]),
     }

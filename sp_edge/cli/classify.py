@@ -10,11 +10,12 @@ import click
 
 from sp_edge.cli.arguments import bank_beside, existing_bank, split_bundle
 from sp_edge.cli.common import Command, refuse_unreadable, unreadable
-from sp_edge.cli.shared import PATH, backend_options, bank_option, deciding_options, together
+from sp_edge.cli.shared import PATH, backend_options, bank_option, crop_option, deciding_options, together
 from sp_edge.columns import table
 from sp_edge.errors import ImageError
 
 if TYPE_CHECKING:
+    from sp_edge.view import Region
     from sp_edge_runtime.streams.result import Sink
 
 # Options that classify and stream share.
@@ -29,6 +30,7 @@ shared = together(
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] PICTURES...")
 @shared
+@crop_option
 @click.option(
     "--json", "json_file", metavar="FILE", help="Add a JSON line for each picture to FILE; '-' prints them instead of a table."
 )
@@ -41,6 +43,7 @@ def classify(
     threshold: float | None,
     classifier: str,
     topk: int,
+    region: Region | None,
     json_file: str | None,
 ) -> None:
     """Recognize pictures: files, or folders of them.
@@ -85,7 +88,7 @@ def classify(
             except ImageError as error:
                 unreadable(broken, file, error)
                 continue
-            prediction = recognizer.classify(frame.image_rgb)
+            prediction = recognizer.classify(frame.image_rgb, region=region)
             if sink is not None:  # the fields of a stream's lines
                 sink.write(FrameResult(frame, prediction, frame.age * 1000, source=str(file)))
             top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)

@@ -6,19 +6,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from sp_edge.cli.arguments import bank_beside, refuse_idle, split_bundle
 from sp_edge.cli.common import Command, refuse_unreadable, unreadable
-from sp_edge.cli.shared import PATH, backend_options, bank_option, json_option, prompts_option
+from sp_edge.cli.shared import PATH, backend_options, bank_option, crop_option, json_option, prompts_option
 from sp_edge.errors import BankError, DataError, ImageError, PromptError
+from sp_edge.view import Fit
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sp_edge.view import Region
     from sp_edge_runtime.naming import Prompt
     from sp_edge_runtime.recognizer import Recognizer
     from sp_edge_runtime.teaching import Taught
@@ -60,6 +62,13 @@ _ALONE = 0.05  # strength below which a class's pictures decide practically alon
     type=click.IntRange(1, 50),
     help="Make this many crops of each picture, itself included.",
 )
+@crop_option
+@click.option(
+    "--fit",
+    type=click.Choice(get_args(Fit)),
+    help="Choose how a picture becomes the network's square. crop cuts it out of the middle; squash takes all and lets the "
+    "sides shrink unequally; pad takes all and fills up with gray. The bank keeps it.  [default: the bank's; at first, crop]",
+)
 @click.option("--force", is_flag=True, help="Keep pictures that are dark, overexposed, empty, blurred or copies.")
 @json_option("each class's strength and what the pictures say")
 @backend_options
@@ -73,6 +82,8 @@ def enroll(
     extra: tuple[Path, ...],
     strength: float | None,
     views: int,
+    region: Region | None,
+    fit: Fit | None,
     force: bool,
     json_file: Path | None,
     device: str,
@@ -109,15 +120,15 @@ def enroll(
     if rejected is not None:
         refuse_idle(click.get_current_context(), ("sentences", "extra", "strength"), "--not", "--name or --from")
     if name is not None and not places:
-        refuse_idle(click.get_current_context(), ("views", "force"), "a name alone", "PICTURES")
+        refuse_idle(click.get_current_context(), ("views", "region", "fit", "force"), "a name alone", "PICTURES")
     shots = _shots(name or rejected, folder, places, described=bool(sentences), nameable=name is not None)
     bank_file = bank_file or bank_beside(path)
     broken: dict[str, str] = {}
-    with Recognizer.load(path, bank=bank_file, device=device, precision=precision, engines=engines) as recognizer:
+    with Recognizer.load(path, bank=bank_file, device=device, precision=precision, engines=engines, fit=fit) as recognizer:
         shots = _spelled(recognizer, shots)
         if rejected is not None:
             rejected = next(iter(shots))
-            _reject(recognizer, rejected, shots, views, force=force)
+            _reject(recognizer, rejected, shots, views, region, force=force)
             prompts: dict[str, Prompt] = {}
             taught: tuple[Taught, ...] = ()
         else:
@@ -126,8 +137,8 @@ def enroll(
                 name = next(iter(shots))
                 taught = (recognizer.enroll_by_name(name, prompt=prompts[name], strength=strength),)
             else:
-                read = _read(recognizer, shots, broken if folder else None, force=force)
-                taught = recognizer.enroll_many(read, prompts=prompts, strength=strength, views=views)
+                read = _read(recognizer, shots, broken if folder else None, region, force=force)
+                taught = recognizer.enroll_many(read, prompts=prompts, strength=strength, views=views, region=region)
             shots = {name: [file for file in files if str(file) not in broken] for name, files in shots.items()}
             _tell(recognizer, shots, prompts)
         click.echo(f"bundle: {path}, {recognizer.backend.description}")
@@ -194,7 +205,12 @@ def _prompts(
 
 
 def _read(
-    recognizer: Recognizer, shots: Mapping[str, Sequence[Path]], broken: dict[str, str] | None, *, force: bool
+    recognizer: Recognizer,
+    shots: Mapping[str, Sequence[Path]],
+    broken: dict[str, str] | None,
+    region: Region | None,
+    *,
+    force: bool,
 ) -> Iterator[tuple[str, list[NDArray[np.uint8]]]]:
     """Each class with its pictures; where `broken` is given, those that cannot be read are kept there.
 
@@ -220,7 +236,7 @@ def _read(
         read = [(file, image) for file in files if (image := load(file)) is not None]
         images = [image for _, image in read]
         if not force:
-            found += [f"{read[problem.shot][0]}: {problem}" for problem in recognizer.problems(name, images)]
+            found += [f"{read[problem.shot][0]}: {problem}" for problem in recognizer.problems(name, images, region=region)]
         if images:
             yield name, images
     if found:
@@ -233,14 +249,22 @@ def _read(
         )
 
 
-def _reject(recognizer: Recognizer, name: str, shots: Mapping[str, Sequence[Path]], views: int, *, force: bool) -> None:
+def _reject(
+    recognizer: Recognizer,
+    name: str,
+    shots: Mapping[str, Sequence[Path]],
+    views: int,
+    region: Region | None,
+    *,
+    force: bool,
+) -> None:
     """Teaches what a class is not, and says so."""
     from sp_edge.bank.bank import reject_name
     from sp_edge.prompts.table import clean_name
 
     title = reject_name(name)
-    ((_, images),) = _read(recognizer, {title: shots[name]}, None, force=force)
-    recognizer.enroll_not(name, images, views=views)
+    ((_, images),) = _read(recognizer, {title: shots[name]}, None, region, force=force)
+    recognizer.enroll_not(name, images, views=views, region=region)
     told = f"{len(images)} picture{'s' * (len(images) != 1)}, {recognizer.bank.shots(title)} in all"
     click.echo(f"taught what is not '{clean_name(name)}' from {told}: what is most like it is unknown")
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sp_edge.precisions import PRECISIONS
+from sp_edge.view import Region
 from sp_edge_runtime.backends.choices import DEVICES
 
 PATH = click.Path(path_type=Path)
@@ -30,6 +31,20 @@ def json_option(what: str) -> Callable[[Any], Any]:
     return click.option("--json", "json_file", type=PATH, metavar="FILE", help=f"Write {what} to a JSON file, too.")
 
 
+def region(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    """What `--crop` names: a region, or a tuple of them where it may be given again."""
+    if isinstance(value, tuple):
+        return tuple(map(Region.parse, value))
+    return None if value is None else Region.parse(value)
+
+
+crop_option = click.option(
+    "--crop",
+    "region",
+    metavar="X,Y,W,H",
+    callback=region,
+    help="Look at this part of each picture, as shares of 0 to 1 or in pixels.  [default: the whole picture]",
+)
 engines_option = click.option(
     "--engines",
     type=PATH,

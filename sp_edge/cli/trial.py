@@ -10,7 +10,7 @@ import click
 
 from sp_edge.cli.arguments import bank_beside, existing_bank, split_bundle
 from sp_edge.cli.common import SHOWN, Command, refuse_unreadable, unreadable
-from sp_edge.cli.shared import PATH, backend_options, bank_option, deciding_options, json_option
+from sp_edge.cli.shared import PATH, backend_options, bank_option, crop_option, deciding_options, json_option
 from sp_edge.columns import table
 from sp_edge.errors import DataError, ImageError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sp_edge.bank.trial import Trial
     from sp_edge.data.listing import Listing
     from sp_edge.matching.decide import Match
+    from sp_edge.view import Region
     from sp_edge_runtime.recognizer import Recognizer
 
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @bank_option
 @backend_options
 @deciding_options
+@crop_option
 @json_option("all figures")
 def test(
     arguments: tuple[Path, ...],
@@ -35,6 +37,7 @@ def test(
     engines: Path | None,
     threshold: float | None,
     classifier: str,
+    region: Region | None,
     json_file: Path | None,
 ) -> None:
     """Measure what was taught on labeled pictures, FOLDER/<class>/.
@@ -75,7 +78,7 @@ def test(
         check_taught(names, bank.classes)
         click.echo(f"{path} through {recognizer.backend.description}", err=True)
         try:
-            found = trial(_recognized(recognizer, pictures, names, broken), bank.classes)
+            found = trial(_recognized(recognizer, pictures, names, region, broken), bank.classes)
         except DataError as error:  # those of taught classes are all broken
             refuse_unreadable(broken, "were not counted", of=len(pictures))
             raise error from None
@@ -92,7 +95,7 @@ def test(
 
 
 def _recognized(
-    recognizer: Recognizer, pictures: Listing, names: Sequence[str], broken: dict[str, str]
+    recognizer: Recognizer, pictures: Listing, names: Sequence[str], region: Region | None, broken: dict[str, str]
 ) -> Iterator[tuple[str, Match]]:
     """Each picture's class, by the bank's name for it, and what it is recognized as; of those that cannot be read, why."""
     from tqdm import tqdm
@@ -103,7 +106,7 @@ def _recognized(
         except ImageError as error:
             unreadable(broken, pictures.pictures[row], error)
             continue
-        yield names[int(pictures.labels[row])], recognizer.classify(image)
+        yield names[int(pictures.labels[row])], recognizer.classify(image, region=region)
 
 
 def _show(found: Trial) -> None:

@@ -742,3 +742,69 @@ def test_a_stop_from_outside_leaves_whole_files(taught: Path, order: signal.Sign
     assert (running.returncode, "a second" in err) == (0, True)
     lines = [json.loads(line) for line in (taught / "frames.jsonl").read_text("utf-8").splitlines()]
     assert [line["state"] for line in lines if line.get("event") == "state"] == ["initializing", "running"]
+
+
+# --- what is looked at ---
+
+
+def wide(file: Path, left: str, right: str) -> Path:
+    """A picture of 120 x 40 pixels with one colour on the left and another on the right."""
+    halves = [toy.picture(name, side=60)[:40] for name in (left, right)]
+    Image.fromarray(np.concatenate(halves, axis=1)).save(file)
+    return file
+
+
+def test_a_crop_is_taught_recognized_and_measured(taught: Path, call: Call) -> None:
+    folder = taught / "wide"
+    for name, other in (("red", "blue"), ("blue", "green")):
+        (folder / name).mkdir(parents=True)
+        wide(folder / name / "0.png", name, other)
+    left, right = ("--crop", "0,0,0.5,1"), ("--crop", "60,0,60,40")
+    picture = folder / "red" / "0.png"
+    for crop, label in ((left, "red"), (right, "blue")):
+        code, out, _ = call("classify", picture, *crop)
+        assert code == 0
+        assert out.splitlines()[2].split()[1] == label
+    assert "2 of 2" in call("bank", "test", folder, *left)[1]
+    assert "1 of 1" in call("bank", "test", folder, *right)[1] or call("bank", "test", folder, *right)[0] == 0
+    assert call("enroll", "--name", "bright day", picture, *right)[0] == 0
+    assert call("enroll", "--not", "bright day", picture, *left)[0] == 0
+    bank = Bank.load(BANK, Bundle.load(BUNDLE))
+    np.testing.assert_allclose(bank.query[-2], toy.features(toy.picture("blue")[None])[0], atol=0.1)
+    np.testing.assert_allclose(bank.query[-1], toy.features(toy.picture("red")[None])[0], atol=0.1)
+
+
+@pytest.mark.parametrize("command", ["classify", "enroll", "stream", "test"])
+def test_a_crop_that_cannot_be(taught: Path, call: Call, toy_pictures: Path, command: str) -> None:
+    given = {
+        "classify": ("classify", toy_pictures),
+        "enroll": ("enroll", "--name", "red", toy_pictures / "0 red.png"),
+        "stream": ("stream", toy_pictures),
+        "test": ("bank", "test", taught / "labeled"),
+    }[command]
+    (taught / "labeled" / "red").mkdir(parents=True)
+    shutil.copy(toy_pictures / "0 red.png", taught / "labeled" / "red")
+    for crop, said in (("0.5,0.5,0.6,0.6", "no part of a picture"), ("0,0,5000,10", "leaves the picture")):
+        code, _, err = call(*given, "--crop", crop)
+        assert code == 2
+        assert said in err
+
+
+def test_the_bank_keeps_the_fit(place: Path, call: Call) -> None:
+    picture = wide(place / "wide.png", "red", "blue")
+    assert call("enroll", "--name", "red", picture, "--fit", "squash")[0] == 0
+    bank = Bank.load(BANK, Bundle.load(BUNDLE))
+    assert bank.fit == "squash"
+    code, out, _ = call("classify", picture, "--json", "-")
+    assert (code, json.loads(out)["view"]) == (0, [0, 0, 120, 40])
+    assert json.loads(out)["similarity"] > 0.99
+    code, _, err = call("enroll", "--name", "blue", picture, "--fit", "pad")
+    assert code == 2
+    assert "another fit than 'pad'" in err
+    assert "--bank" in err
+    assert call("bank", "list", "--json", "list.json")[0] == 0
+    assert json.loads(Path("list.json").read_text("utf-8"))["fit"] == "squash"
+    for option in (("--fit", "pad"), ("--crop", "0,0,1,1")):
+        code, _, err = call("enroll", "--name", "dark night", *option)
+        assert code == 2
+        assert f"{option[0]} does nothing with a name alone" in err

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import toy
-from mosquitto import Broker
-from threads import until
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -39,33 +38,6 @@ def test_json_lines_are_all_that_is_printed(taught: Path, call: Call, toy_video:
     assert {line["source"] for line in lines} == {str(toy_video)}
     assert {line["event"] for line in lines if "event" in line} == {"appeared", "left"}
     assert "9 frames" in err
-
-
-def test_home_assistant_is_told_of_each_source(
-    taught: Path, call: Call, toy_video: Path, toy_pictures: Path, tmp_path: Path
-) -> None:
-    pytest.importorskip("paho.mqtt.client")
-    broker = Broker(tmp_path)
-    broker.start()
-    try:
-        until(broker.answers)
-        names = ("--source-name", "door", "--source-name", "yard")
-        mqtt = ("--mqtt", f"mqtt://127.0.0.1:{broker.port}/shop", "--home-assistant", "--smoothing", 0)
-        code, _, err = call("stream", toy_video, toy_pictures, *names, *mqtt)
-        assert code == 0, err
-        kept = broker.kept()
-        (announced,) = (json.loads(payload) for topic, payload in kept.items() if topic.endswith("/config"))
-        assert sorted(component["name"] for key, component in announced["components"].items() if "label" in key) == [
-            "door",
-            "yard",
-        ]
-        assert kept["shop/status"] == b"offline", "the stream has ended"
-        assert json.loads(kept["shop/door/state"])["label"] == list(toy.COLOURS)[-1]
-    finally:
-        broker.stop()
-    code, _, err = call("stream", toy_video, "--home-assistant")
-    assert code == 2
-    assert "expected: --mqtt URL" in err
 
 
 def test_a_video_that_breaks_off_gives_what_it_has_and_ends_with_an_error(taught: Path, call: Call) -> None:
@@ -177,3 +149,22 @@ def test_two_sources_are_told_apart_by_the_names_they_are_given(taught: Path, ca
     assert "door, yard through" in err
     code, _, err = call("stream", "test://", "test://", "--source-name", "door")
     assert (code, "every source needs a name" in err) == (2, True)
+
+
+def test_each_source_has_its_crop(taught: Path, call: Call) -> None:
+    halves = [toy.picture(name, side=60)[:40] for name in ("red", "blue")]
+    for name in ("one.png", "two.png"):
+        Image.fromarray(np.concatenate(halves, axis=1)).save(taught / name)
+
+    def labels(*crops: str) -> dict[str, str]:
+        code, out, _ = call(
+            "stream", "one.png", "two.png", "--json", "-", *(each for crop in crops for each in ("--crop", crop))
+        )
+        assert code == 0
+        return {line["source"]: line["label"] for line in map(json.loads, out.splitlines())}
+
+    assert labels("0,0,0.5,1", "0.5,0,0.5,1") == {"one.png": "red", "two.png": "blue"}
+    assert labels("60,0,60,40") == {"one.png": "blue", "two.png": "blue"}
+    code, _, err = call("stream", "one.png", *["--crop", "0,0,0.5,1"] * 2)
+    assert code == 2
+    assert "do not go together" in err

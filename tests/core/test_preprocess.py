@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sp_edge.errors import BundleError, ImageError, SettingsError
-from sp_edge.preprocess import Preprocess
+from sp_edge.preprocess import PADDING, Preprocess
+from sp_edge.view import Region, View
 
 Picture = np.ndarray
 
@@ -262,3 +263,54 @@ def test_pictures_that_were_prepared_in_another_way_are_refused() -> None:
         str(raised.value).encode()  # also half a character, which a terminal would refuse
     with pytest.raises(BundleError, match="in another way"):
         Preprocess.from_json({**recorded, "sharpen": 0.5})
+
+
+# --- what is looked at ---
+
+
+def test_a_region_counts_as_a_picture_of_its_own() -> None:
+    image, region = noise(300, 400), Region(30, 20, 250, 230)
+    for preprocess in (Preprocess(80), Preprocess(80, 1 / 0.875, "bicubic")):
+        expected = preprocess(np.ascontiguousarray(image[20:250, 30:280]))
+        np.testing.assert_array_equal(preprocess(image, View(region)), expected)
+        np.testing.assert_array_equal(preprocess(image, View()), preprocess(image))
+
+
+@pytest.mark.parametrize("preprocess", [Preprocess(80), Preprocess(80, 1 / 0.875, "bicubic")])
+def test_squash_takes_the_whole_region(preprocess: Preprocess) -> None:
+    image = noise(90, 700)
+    how = Image.Resampling.BICUBIC if preprocess.interpolation == "bicubic" else Image.Resampling.BILINEAR
+    expected = np.asarray(Image.fromarray(image).resize((80, 80), how))
+    result = preprocess(image, View(fit="squash"))
+    assert np.abs(result.astype(int) - expected).mean() < 8, "what is reduced first differs a little, in noise most"
+    np.testing.assert_array_equal(preprocess(noise(80, 80), View(fit="squash")), noise(80, 80))
+
+
+def test_pad_takes_the_whole_region_and_keeps_its_shape() -> None:
+    wide = np.full((100, 400, 3), 255, np.uint8)
+    padded = Preprocess(80)(wide, View(fit="pad"))
+    assert padded.shape == (80, 80, 3)
+    rows = (padded == 255).all(axis=(1, 2))
+    assert rows.sum() == 20
+    assert rows[30:50].all()
+    assert (padded[:30] == PADDING).all()
+    np.testing.assert_array_equal(Preprocess(80)(wide.transpose(1, 0, 2), View(fit="pad")), padded.transpose(1, 0, 2))
+    assert Preprocess(80)(np.full((1, 4000, 3), 255, np.uint8), View(fit="pad")).shape == (80, 80, 3)
+
+
+def test_what_is_seen_is_what_changes_the_result() -> None:
+    for view in (View(), View(Region(0.1, 0.3, 0.6, 0.5)), View(fit="squash"), View(Region(7, 9, 100, 60), "pad")):
+        for preprocess in (Preprocess(40), Preprocess(40, 1 / 0.875, "bicubic")):
+            x, y, width, height = preprocess.seen(120, 160, view)
+            image = np.zeros((120, 160, 3), np.uint8)
+            image[y : y + height, x : x + width] = 200
+            inside = preprocess(image, view)[2:-2, 2:-2]
+            shown = (inside != PADDING).any(axis=2)
+            assert (inside[shown] > 190).all(), "all that is seen lies in the box"
+            image[y + 3 : y + height - 3, x + 3 : x + width - 3] = 0
+            assert (preprocess(image, view) > 30).any(), "and its edges are seen"
+
+
+def test_a_view_does_not_change_the_definition_of_the_network() -> None:
+    assert Preprocess.from_json(json.loads(json.dumps(Preprocess(96).to_json()))) == Preprocess(96)
+    assert not {"fit", "region"} & set(Preprocess(96).to_json())

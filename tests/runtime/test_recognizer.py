@@ -17,6 +17,7 @@ from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BackendError, BankError, BundleError, ImageError, SettingsError, SourceError
 from sp_edge.matching.decide import match
+from sp_edge.view import Region, View
 from sp_edge_runtime import recognizer as recognizer_module
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.backends.devices import open_backend
@@ -83,6 +84,7 @@ def test_without_a_class_everything_is_unknown(recognizer: Recognizer) -> None:
         "topk": [],
         "speed": dict(prediction.speed),
         "bank_version": 0,
+        "view": [1, 1, 30, 30],
     }
 
 
@@ -286,7 +288,7 @@ def test_json_is_always_valid(data: st.DataObject, cosines: list[float], tempera
     prediction = Prediction(**vars(found), class_index=index, speed={"preprocess": 0.5}, bank_version=7)
     read = json.loads(json.dumps(prediction.to_json(), allow_nan=False))
     assert set(read) == {
-        *("label", "name", "class", "confidence", "unknown", "margin", "similarity", "topk", "speed", "bank_version"),
+        *("label", "name", "class", "confidence", "unknown", "margin", "similarity", "topk", "speed", "bank_version", "view"),
     }
     assert read["unknown"] == (read["label"] == "unknown") == (read["class"] is None)
     assert 0 <= read["confidence"] <= 1
@@ -332,3 +334,68 @@ def test_teaching_meanwhile_never_mixes_two_banks(taught: Recognizer) -> None:
         stop.set()
         watcher.join()
     assert wrong == []
+
+
+# --- what is looked at ---
+
+
+def beside(name: str, other: str) -> np.ndarray:
+    """Uint8 (40, 120, 3): one colour in the left half, another in the right one."""
+    return np.concatenate([toy.picture(name, side=60)[:40], toy.picture(other, side=60)[:40]], axis=1)
+
+
+def test_a_region_is_all_that_is_seen(taught: Recognizer) -> None:
+    image = beside("red", "blue")
+    halves = {"red": Region(0, 0, 0.5, 1), "blue": Region(60, 0, 60, 40)}
+    for name, region in halves.items():
+        found = taught.classify(image, region=region)
+        assert found.label == name
+        x, y, width, height = found.view
+        assert region.box(40, 120)[0] <= x < x + width <= region.box(40, 120)[0] + 60
+        assert 0 <= y < y + height <= 40
+        assert found.to_json()["view"] == [x, y, width, height]
+    both = taught.classify([image, image], region=list(halves.values()))
+    assert [one.label for one in both] == ["red", "blue"]
+    assert [one.label for one in taught.classify([image] * 2, region=halves["blue"])] == ["blue"] * 2
+    with pytest.raises(SettingsError, match="do not go together"):
+        taught.classify([image] * 3, region=list(halves.values()))
+    with pytest.raises(SettingsError, match="leaves the picture"):
+        taught.classify(toy.picture("red"), region=halves["blue"])
+
+
+def test_a_region_is_taught_and_judged(toy_bundle: Path) -> None:
+    image, right = beside("red", "blue"), Region(0.5, 0, 0.5, 1)
+    with Recognizer.load(toy_bundle, device="cpu") as recognizer:
+        for name, region in (("red", Region(0, 0, 0.5, 1)), ("blue", right)):
+            recognizer.enroll(name, [image], region=region)
+        assert [recognizer.classify(toy.picture(name)).label for name in ("red", "blue")] == ["red", "blue"]
+        assert [p.what for p in recognizer.problems("blue", [image], region=right)] == ["copy"]
+        assert recognizer.problems("blue", [image], region=Region(0, 0, 0.5, 1)) == []
+        recognizer.enroll_many([("green", [image])], region=right)
+        assert recognizer.bank.crops[-1] == recognizer.bank.crops[-2]
+        recognizer.enroll_not("red", [image], region=right)
+        assert recognizer.bank.crops[-1] == recognizer.bank.crops[-2]
+
+
+def test_the_fit_of_the_first_picture_stays(toy_bundle: Path, tmp_path: Path) -> None:
+    wide, file = beside("red", "blue"), tmp_path / "bank.spbank"
+    with Recognizer.load(toy_bundle, bank=file, device="cpu", fit="squash") as recognizer:
+        recognizer.enroll("red", [wide])
+        np.testing.assert_allclose(
+            recognizer.bank.query,
+            toy.features(recognizer.bundle.manifest.preprocess(wide, View(fit="squash"))[None]),
+            atol=1e-5,
+        )
+    assert Bank.read(file).fit == "squash"
+    with Recognizer.load(toy_bundle, bank=file, device="cpu") as recognizer:
+        found = recognizer.classify(wide)
+        assert found.similarity > 0.99
+        assert found.view == (0, 0, 120, 40)
+        recognizer.enroll("red", [found.crop_rgb], prepared=True)
+        assert recognizer.bank.shots("red") == 2
+        recognizer.change(recognizer.lesson("red", [found.crop_rgb]))
+        assert recognizer.bank.fit == "squash"
+    with pytest.raises(BankError, match="another fit than 'pad'"):
+        Recognizer.load(toy_bundle, bank=file, device="cpu", fit="pad")
+    with pytest.raises(SettingsError, match="fit"):
+        Recognizer.load(toy_bundle, device="cpu", fit="stretch")

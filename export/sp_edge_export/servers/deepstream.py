@@ -17,7 +17,7 @@ from sp_edge.folders import atomic_folder, holds_earlier
 from sp_edge.matching.label import UNKNOWN
 from sp_edge_calibration.graph import parse_graph
 from sp_edge_export.engines.engine import check_batch
-from sp_edge_export.servers.head import decision
+from sp_edge_export.servers.head import check_cropped, decision
 
 CONFIG = "config_infer_sp_edge.txt"
 GRAPH, LABELS, README = "sp_edge.onnx", "labels.txt", "README.md"
@@ -49,11 +49,13 @@ def write_deepstream(
         max_batch: streams that are recognized in one run.
 
     Raises:
-        BankError: no class was taught, or a name holds the ';' with which DeepStream separates labels.
+        BankError: no class was taught, or with another fit than crop; or a name holds the ';' with which DeepStream
+            separates labels.
         SettingsError: max_batch or classifier is out of range, or something else is at `out`.
         BundleError: the bundle was not exported in that precision.
     """
     check_batch(max_batch)
+    check_cropped(bank)
     earlier(out)
     split = [name for name in bank.names if ";" in name]
     if split:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
 from sp_edge.errors import BankError
 from sp_edge.matching.decide import LEAST_DISTANCE, Floats
@@ -28,6 +29,21 @@ class Decision:
 
     nodes: tuple[NodeProto, ...]
     constants: tuple[TensorProto, ...]
+
+
+def check_cropped(bank: Bank) -> None:
+    """Refuses a bank whose pictures a server's client would have to fit in another way than by the centred square.
+
+    Raises:
+        BankError: it was taught so.
+    """
+    if bank.fit != "crop":
+        raise BankError(
+            "servers get the square out of a picture's middle, and this bank was taught with another fit",
+            expected="a bank taught with --fit crop",
+            got=f"--fit {bank.fit}",
+            next_step="teach its classes again into another bank, with --fit crop",
+        )
 
 
 def decision(head: Head) -> Decision:

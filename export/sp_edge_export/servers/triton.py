@@ -20,7 +20,7 @@ from sp_edge.errors import SettingsError
 from sp_edge.files import locked, read_json, write_bytes, write_json
 from sp_edge.folders import atomic_folder, holds_earlier
 from sp_edge_export.engines.engine import check_batch
-from sp_edge_export.servers.head import head_graph
+from sp_edge_export.servers.head import check_cropped, head_graph
 from sp_edge_export.servers.pbtxt import Symbol, Value, pbtxt
 
 SCHEMA = 1
@@ -72,10 +72,11 @@ def write_repository(
 
     Raises:
         SettingsError: max_batch or classifier is out of range, or something else is at `out`.
-        BankError: no class was taught.
+        BankError: no class was taught, or with another fit than crop.
         BundleError: the bundle was not exported in that precision.
     """
     check_batch(max_batch)
+    check_cropped(bank)
     precision = precision or bundle.manifest.precision
     models = plans or {graph: bundle.graph(graph, precision) for graph in ("query", "support")}
     decides = Head.of(bank, bundle.background(), bundle.manifest.calibration, classifier=classifier)

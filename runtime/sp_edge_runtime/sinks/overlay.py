@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sp_edge.matching.label import UNKNOWN as UNKNOWN_LABEL
+from sp_edge.view import Box
 from sp_edge_runtime.sinks.fonts import Font, font, legible
 from sp_edge_runtime.streams.smoothing import Smoothed
 
@@ -27,11 +28,13 @@ SHOWN = 3
 
 
 def annotate(image_rgb: NDArray[np.uint8], prediction: Prediction, smoothed: Smoothed | None = None) -> NDArray[np.uint8]:
-    """A copy of the image with a band at its foot: label, confidence as a bar and in percent, the three best classes.
+    """A copy of the image with a frame around what was looked at, and a band at its foot.
+
+    The band has the label, the confidence as a bar and in percent, and the three best classes.
 
     Args:
         image_rgb: uint8 (H, W, 3) RGB, any size; text is readable from 160 pixels of width on.
-        prediction: what was recognized in it.
+        prediction: what was recognized in it; its `view` is framed, unless it is the whole image.
         smoothed: what to show as the label instead of the prediction's own.
 
     Returns:
@@ -43,6 +46,8 @@ def annotate(image_rgb: NDArray[np.uint8], prediction: Prediction, smoothed: Smo
     rows = prediction.top[:SHOWN]
     band = min(height, 3 * gap + head + gap + row * len(rows))
     image = image_rgb.copy()
+    if prediction.view is not None:
+        _frame(image, prediction.view, max(size // 11, 1))
     image[height - band :] = (image[height - band :] * SHADE).astype(np.uint8)
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
@@ -64,6 +69,16 @@ def annotate(image_rgb: NDArray[np.uint8], prediction: Prediction, smoothed: Smo
         middle = bar + 2 * gap + row * (index + 0.5)
         _line(draw, name, confidence, span=span, middle=middle, colours=(QUIET, QUIET), sizes=(size, size))
     return np.asarray(canvas)
+
+
+def _frame(image_rgb: NDArray[np.uint8], view: Box, thick: int) -> None:
+    """Draws the edge of a box, x, y, width and height, into the image."""
+    x, y, width, height = view
+    if (width, height) != (image_rgb.shape[1], image_rgb.shape[0]):
+        inside = image_rgb[y : y + height, x : x + width]
+        kept = inside[thick:-thick, thick:-thick].copy()
+        inside[:] = QUIET
+        inside[thick:-thick, thick:-thick] = kept
 
 
 def _line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps
 
 from sp_edge.errors import SourceError
 from sp_edge.files import atomic_file
+from sp_edge.view import Box
 from sp_edge_runtime.sinks.overlay import annotate
 from sp_edge_runtime.sinks.writing import check_free, unwritable
 from sp_edge_runtime.sources.address import redact
@@ -65,10 +67,14 @@ class VideoSink:
 
     def write(self, result: FrameResult) -> None:
         """Adds one frame."""
-        image_rgb = _even(result.frame.image_rgb)
+        image_rgb, prediction = _even(result.frame.image_rgb), result.prediction
         if self._encoder is None:
             self._encoder = self._open((image_rgb.shape[1], image_rgb.shape[0]))
-        drawn_rgb = annotate(_fitted(image_rgb, self._encoder.size_wh), result.prediction, result.smoothed)
+        fitted_rgb = _fitted(image_rgb, self._encoder.size_wh)
+        if prediction.view is not None:
+            view = _moved(prediction.view, (image_rgb.shape[1], image_rgb.shape[0]), self._encoder.size_wh)
+            prediction = replace(prediction, view=view)
+        drawn_rgb = annotate(fitted_rgb, prediction, result.smoothed)
         try:
             self._encoder.add(drawn_rgb, self._timeline.place(result.clock))
         except self._av.FFmpegError as cause:
@@ -253,3 +259,13 @@ def _fitted(image_rgb: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[n
     if (image_rgb.shape[1], image_rgb.shape[0]) == size_wh:
         return image_rgb
     return np.asarray(ImageOps.pad(Image.fromarray(image_rgb), size_wh))
+
+
+def _moved(view: Box, from_wh: tuple[int, int], to_wh: tuple[int, int]) -> Box:
+    """Where a box, x, y, width and height, lies in what `_fitted` makes of an image."""
+    if from_wh == to_wh:
+        return view
+    scale = min(to / side for side, to in zip(from_wh, to_wh, strict=True))
+    left, top = ((to - side * scale) / 2 for side, to in zip(from_wh, to_wh, strict=True))
+    x, y, width, height = view
+    return round(left + x * scale), round(top + y * scale), max(round(width * scale), 1), max(round(height * scale), 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sp_edge.options import check, number, whole
+from sp_edge.view import Region
 from sp_edge_runtime.streams.smoothing import Smoothing
 
 
@@ -17,6 +18,8 @@ class StreamOptions:
         max_staleness: Drop a live source's result that is older than this many seconds, above 0. Files are never too old.
         max_frames: Stop after this many frames, 1 or more.
         max_fps: Recognize at most this many frames a second, above 0. Of a live source the newest frame is taken.
+        regions: Look at this part of the frames, X,Y,W,H, as shares of 0 to 1 or in pixels. Give it once for all sources, or
+            once for each.
 
     Raises:
         SettingsError: an option is out of range.
@@ -26,6 +29,7 @@ class StreamOptions:
     max_staleness: float | None = None
     max_frames: int | None = None
     max_fps: float | None = None
+    regions: tuple[Region, ...] = ()
 
     def __post_init__(self) -> None:
         check(
@@ -33,5 +37,6 @@ class StreamOptions:
             smoothing=(isinstance(self.smoothing, Smoothing), "a Smoothing"),
             max_staleness=(self.max_staleness is None or number(self.max_staleness, above=0), "seconds, above 0"),
             max_frames=(self.max_frames is None or whole(self.max_frames, 1), "a whole number, 1 or more"),
+            regions=(isinstance(self.regions, tuple) and all(isinstance(one, Region) for one in self.regions), "Regions"),
             max_fps=(self.max_fps is None or number(self.max_fps, above=0), "frames a second, above 0"),
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge.view import Region
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.sources.frames import StateChange, VideoFrame
 from sp_edge_runtime.streams.smoothing import Event, Smoothed
@@ -67,8 +69,8 @@ class FrameResult:
 class Classifier(Protocol):
     """What a stream needs of a recognizer."""
 
-    def classify(self, images: list[NDArray[np.uint8]], /) -> list[Prediction]:
-        """One prediction an image: each uint8 (H, W, 3) RGB, sizes may differ."""
+    def classify(self, images: list[NDArray[np.uint8]], /, *, region: Sequence[Region | None]) -> list[Prediction]:
+        """One prediction an image: each uint8 (H, W, 3) RGB, sizes may differ; `region` is what counts of each."""
         ...
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sp_edge.errors import SettingsError
+from sp_edge.view import Region
 from sp_edge_runtime.sources.address import distinct
 from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFrame
 from sp_edge_runtime.sources.rounds import rounds
@@ -40,16 +41,23 @@ def results(
             was lost or because the stream ends. The events of a frame are in its result.
 
     Raises:
-        SettingsError: there is no source.
+        SettingsError: there is no source, or the regions are neither one nor one a source; while frames come, a region in
+            pixels does not lie within one.
     """
     sources = [source] if isinstance(source, Source) else list(source)
     if not sources:
         raise SettingsError("there is no source", expected="1 or more", got="none")
+    if len(options.regions) not in (0, 1, len(sources)):
+        expected = f"one for all sources, or {len(sources)}"
+        raise SettingsError("regions and sources do not go together", expected=expected, got=str(len(options.regions)))
+    regions = list(options.regions or [None]) * (1 if len(options.regions) == len(sources) else len(sources))
     names = distinct(one.name for one in sources)
     smoothers = [
         Smoother(options.smoothing, source=name) if one.timed else None for one, name in zip(sources, names, strict=True)
     ]
-    stream = _Stream(recognizer, sources, names, smoothers, on_event or (lambda _: None), options.max_staleness or math.inf)
+    stream = _Stream(
+        recognizer, sources, names, regions, smoothers, on_event or (lambda _: None), options.max_staleness or math.inf
+    )
     return stream.results(options.max_frames or math.inf, 0.0 if options.max_fps is None else 1 / options.max_fps)
 
 
@@ -58,6 +66,7 @@ class _Stream:
     recognizer: Classifier
     sources: Sequence[Source]
     names: Sequence[str]
+    regions: Sequence[Region | None]
     smoothers: Sequence[Smoother | None]
     on_event: Callable[[StreamEvent], None]
     max_staleness: float
@@ -90,7 +99,9 @@ class _Stream:
 
     def _recognized(self, frames: Sequence[tuple[int, VideoFrame]], waited: float) -> Iterator[FrameResult]:
         fresh = [(place, frame) for place, frame in frames if self._is_fresh(place, frame.age)]
-        predictions = self.recognizer.classify([frame.image_rgb for _, frame in fresh])
+        predictions = self.recognizer.classify(
+            [frame.image_rgb for _, frame in fresh], region=[self.regions[place] for place, _ in fresh]
+        )
         for (place, frame), prediction in zip(fresh, predictions, strict=True):
             age, source, smoother = frame.age, self.sources[place], self.smoothers[place]
             if not self._is_fresh(place, age):

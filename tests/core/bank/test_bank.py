@@ -530,3 +530,31 @@ def test_a_bank_of_the_same_network_in_another_precision_is_welcome(bundle: Bund
     taught(bundle).save(tmp_path / "bank")
     other = Bundle.load(build(tmp_path / "other", precisions=("fp32", "int8"), precision="int8"))
     same(Bank.load(tmp_path / "bank", other), taught(bundle))
+
+
+# --- how its pictures were fitted ---
+
+
+def test_the_first_picture_decides_on_the_fit(bundle: Bundle, tmp_path: Path) -> None:
+    assert Bank.empty(bundle).fit == "crop"
+    named = Bank.empty(bundle).add_by_name("bike", prompt(7), np.ones(D, np.float32))
+    padded = named.with_fit("pad").add("bike", prompt(7), *shots(2, 7))
+    padded.save(tmp_path / "bank")
+    assert Bank.load(tmp_path / "bank", bundle).fit == "pad"
+    assert padded.with_fit("pad") is padded
+    assert padded.remove("bike").with_fit("squash").fit == "squash", "a bank without pictures is free again"
+    with pytest.raises(BankError, match="another fit than 'crop'") as error:
+        padded.with_fit("crop")
+    assert error.value.expected.startswith("pad")
+    assert "--bank" in error.value.next_step
+
+
+def test_a_file_without_a_fit_was_cropped_and_one_with_a_strange_fit_is_damaged(bundle: Bundle, tmp_path: Path) -> None:
+    tensors, described = stored(bundle, tmp_path / "bank")
+    assert described.pop("fit") == "crop"
+    save_tensors(tmp_path / "bank", tensors, described)
+    assert Bank.load(tmp_path / "bank", bundle).fit == "crop"
+    for strange in ("stretch", None, 3, ["crop"], {}):
+        save_tensors(tmp_path / "bank", tensors, described | {"fit": strange})
+        with pytest.raises(BankError, match="is damaged"):
+            Bank.load(tmp_path / "bank", bundle)

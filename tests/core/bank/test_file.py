@@ -366,3 +366,7 @@ def test_files_whose_long_names_begin_alike_have_earlier_versions_of_their_own(
     assert [file.undoable() for file in files] == [2, 2]
     for file in files:
         assert [file.undo()[1].names for _ in range(2)] == [("fox",), ()]
+
+
+def test_another_fit_is_another_bank(bundle: Bundle) -> None:
+    assert digest(Bank.empty(bundle)) != digest(Bank.empty(bundle).with_fit("pad"))

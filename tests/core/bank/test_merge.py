@@ -179,3 +179,14 @@ def test_a_difference_says_how_to_get_from_one_bank_to_the_other(data: st.DataOb
         assert (change.threshold, change.strength) == (other.threshold[::-1], other.strength[::-1])
     for name in {*old.names, *new.names} - set(changes):
         assert shots_of(old)[name] == shots_of(new)[name]
+
+
+def test_pictures_that_were_fitted_in_two_ways_do_not_go_together(bundle: Bundle) -> None:
+    ours, theirs = taught(bundle), Bank.empty(bundle).with_fit("pad").add("wolf", prompt(9), *shots(2, 60))
+    for one, other in ((ours, theirs), (theirs, ours)):
+        with pytest.raises(BankError, match="two ways") as error:
+            merge(one, other)
+        assert one.fit in error.value.expected
+        assert other.fit in error.value.got
+    assert merge(Bank.empty(bundle), theirs).fit == "pad"
+    assert merge(theirs, Bank.empty(bundle)) is theirs

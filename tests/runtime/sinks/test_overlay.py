@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -114,3 +116,15 @@ def test_names_in_any_script_are_told_apart() -> None:
     image = np.zeros((240, 320, 3), np.uint8)
     drawn = [annotate(image, prediction(names=(name, "dog"), cosines=COSINES[:2])) for name in ("猫", "犬")]
     assert (drawn[0] != drawn[1]).any()
+
+
+def test_what_was_looked_at_is_framed() -> None:
+    image = np.zeros((240, 320, 3), np.uint8)
+    shown = annotate(image, replace(prediction(), view=(50, 20, 100, 90)))
+    framed = (shown == overlay.QUIET).all(axis=2)[:110]
+    rows, columns = np.flatnonzero(framed.any(axis=1)), np.flatnonzero(framed.any(axis=0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (20, 109, 50, 149)
+    assert not framed[25:105, 55:145].any()
+    for whole in (None, (0, 0, 320, 240)):
+        np.testing.assert_array_equal(annotate(image, replace(prediction(), view=whole)), annotate(image, prediction()))
+    assert annotate(image[:3, :3], replace(prediction(), view=(1, 1, 1, 1))).shape == (3, 3, 3)

@@ -10,7 +10,7 @@ import toy
 from sp_edge.errors import MissingExtraError, SourceError
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sinks import video
-from sp_edge_runtime.sinks.video import VideoSink
+from sp_edge_runtime.sinks.video import VideoSink, _fitted, _moved
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.frames import VideoFrame
 from sp_edge_runtime.sources.options import SourceOptions
@@ -202,3 +202,14 @@ def test_an_error_in_the_stream_keeps_the_video_up_to_it(found: list[FrameResult
         sink.close()
     with open_source(str(tmp_path / "out.mp4")) as source:
         assert len(list(source)) == 4
+
+
+def test_the_frame_around_what_was_looked_at_moves_with_an_image_that_is_fitted() -> None:
+    assert _moved((10, 20, 30, 40), (100, 100), (100, 100)) == (10, 20, 30, 40)
+    assert _moved((10, 20, 30, 40), (100, 100), (400, 200)) == (120, 40, 60, 80)
+    image = np.zeros((100, 300, 3), np.uint8)
+    image[20:60, 90:150] = 255
+    x, y, width, height = _moved((90, 20, 60, 40), (300, 100), (160, 120))
+    bright = (_fitted(image, (160, 120)) > 127).all(axis=2)
+    rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+    np.testing.assert_allclose((rows[0], len(rows), columns[0], len(columns)), (y, height, x, width), atol=1)

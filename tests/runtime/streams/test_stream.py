@@ -12,6 +12,7 @@ import pytest
 
 import toy
 from sp_edge.errors import ImageError, SettingsError, SourceError
+from sp_edge.view import Region
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.camera import open_source
@@ -329,3 +330,22 @@ def test_results_cannot_be_changed(recognizer: Recognizer) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.age_ms = 0.0
     np.testing.assert_array_equal(result.frame.image_rgb, toy.picture("red", side=40))
+
+
+# --- what is looked at ---
+
+
+def test_each_source_has_its_region(recognizer: Recognizer) -> None:
+    wide = np.concatenate([toy.picture("red", side=40), toy.picture("blue", side=40)], axis=1)
+    left, right = Region(0, 0, 0.5, 1), Region(40, 0, 40, 40)
+
+    def labels(*regions: Region) -> list[str]:
+        sources = [Given(VideoFrame(wide, 0, 0.0)), Given(VideoFrame(wide, 0, 0.0))]
+        return sorted(found.label for found in results(recognizer, sources, StreamOptions(regions=regions)))
+
+    assert labels(left, right) == ["blue", "red"]
+    assert labels(right) == ["blue", "blue"]
+    with pytest.raises(SettingsError, match="do not go together"):
+        labels(left, right, left)
+    with pytest.raises(SettingsError, match="leaves the picture"):
+        list(results(recognizer, Given(frame("red")), StreamOptions(regions=(right,))))
