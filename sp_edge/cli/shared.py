@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,25 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def json_option(what: str) -> Callable[[Any], Any]:
-    """The option with which a command that prints a table writes it as JSON, too."""
-    return click.option("--json", "json_file", type=PATH, metavar="FILE", help=f"Write {what} to a JSON file, too.")
+    """The option with which a command that prints a table writes it as JSON, too.
+
+    With '-' the JSON alone goes to standard output, in UTF-8 whatever the locale, and what else is printed to standard error.
+    """
+    return click.option(
+        "--json",
+        "json_file",
+        type=PATH,
+        metavar="FILE",
+        callback=_json_file,
+        help=f"Write {what} to a JSON file, too; '-' is standard output.",
+    )
+
+
+def _json_file(context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+    if value != Path("-"):
+        return value
+    context.with_resource(redirect_stdout(sys.stderr))
+    return Path("/dev/stdout")
 
 
 def region(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
