@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-EXTRAS := train,export,ready,offline,camera,mqtt,openvino
+EXTRAS := train,export,ready,offline,camera,mqtt,openvino,web
 
 .PHONY: demo test check format clean
 

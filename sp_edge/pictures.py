@@ -1,58 +1,123 @@
-"""Reads any picture upright and in RGB, whatever it was stored as."""
+"""Reads any picture upright and in sRGB, whatever it was stored as."""
 
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import IO, Any, cast
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, features
 
+from sp_edge.colour_profiles import described, in_srgb
 from sp_edge.errors import ImageError
+from sp_edge.picture_kinds import GET_HEIC, HEAD, READ, kind_of
+from sp_edge.png import take_apart
 
+_log = logging.getLogger(__name__)
 MAX_PIXELS = 178_956_970  # Pillow's own limit
-# Without this list Pillow tries every format it knows, and hands what looks like EPS to Ghostscript.
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 _filters = threading.Lock()
+_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_FLAT = 8  # a picture that uses less than this part of its 16 bits comes out black, or one grey
 
 Picture = NDArray[np.uint8] | Image.Image | str | Path
 Pictures = Picture | Sequence[Picture]
+_IN_MEMORY = "the picture"
+_PARTS = "sp-edge: parts of a PNG about its colors"  # a key of `info`
+_BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF
+_CONVERT = "see 'Pictures of 16 bits' in docs/pictures.md"
 PICTURE = "uint8 (H, W, 3) RGB, a PIL picture or a path"
+_EXPECTED = "a JPEG, PNG or other picture"
 
 
-def load_image(source: Path | bytes) -> NDArray[np.uint8]:
-    """Reads a picture upright and in RGB, whatever it was stored as.
+def load_image(source: Path | bytes, *, most: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Reads a picture upright and in sRGB, whatever it was stored as; docs/pictures.md has the rules.
 
-    EXIF rotation is applied; grey, palette, CMYK and 16-bit pictures are converted; transparency is laid on white; of an
-    animation the first frame counts. A picture of floats is refused: nothing says which value is white.
+    EXIF rotation is applied, and colors are converted as the picture's profile says; what else stands beside the pixels is
+    passed over. Grey, palette, CMYK and 16-bit pictures are converted; transparency is laid on white; of an animation the first
+    frame counts. A profile that cannot be used, and 16 bits of which only a small part is used, are logged as warnings.
+
+    Args:
+        source: the file, or what it holds.
+        most: pixels; a larger picture is refused before it is decoded.
 
     Returns:
         uint8 (H, W, 3) RGB.
 
     Raises:
-        ImageError: unreadable, truncated, empty, of floats, or above 178 million pixels.
+        ImageError: unreadable, truncated, empty, of numbers whose white nobody knows, or larger.
     """
-    name = "the picture" if isinstance(source, bytes) else str(source)
+    name = _IN_MEMORY if isinstance(source, bytes) else str(source)
     try:
-        with _quiet():
-            opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
-        with opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                size = f"{opened.width}x{opened.height}"
-                raise ImageError(f"{name} is too large", expected=f"at most {MAX_PIXELS:,} pixels", got=size)
-            return _upright_rgb(opened, name)
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream,
+            _opened(stream, name, most) as image,
+        ):
+            return _upright_rgb(image, name)
     except ImageError:
         raise
     except Exception as cause:  # Pillow's decoders raise whatever they stumble over: struct.error, KeyError, MemoryError, ...
+        raise ImageError(f"cannot read {name}", expected=_EXPECTED, got=str(cause) or type(cause).__name__) from cause
+
+
+def _opened(stream: IO[bytes], name: str, most: int) -> Image.Image:
+    """The picture whose pixels are not read yet; EXIF and profile are in its `info`.
+
+    Raises:
+        ImageError: another kind of file, or too large.
+    """
+    head = stream.read(HEAD)
+    stream.seek(0)
+    kind = kind_of(head)
+    if kind not in READ:
+        got = f"{kind}, which sp-edge does not read" if kind else "an empty file" if not head else "a file of another kind"
+        raise ImageError(f"cannot read {name}", expected=_EXPECTED, got=got)
+    png = take_apart(stream, most=most) if kind == "PNG" else None
+    with _quiet():
+        opened = _heic(stream, name) if kind == "HEIC" else _pillow(png.pixels if png else stream, kind, name)
+    if png is not None:
+        opened.info.update(png.info)
+        opened.info[_PARTS] = png.colour
+    if opened.width * opened.height > most:
+        size = f"{opened.width}x{opened.height}"
+        raise ImageError(f"{name} is too large", expected=f"at most {most:,} pixels", got=size)
+    return opened
+
+
+def _pillow(stream: IO[bytes], kind: str, name: str) -> Image.Image:
+    if kind == "AVIF" and not features.check("avif"):
+        got = f"Pillow {PIL.__version__}, which has none"
         raise ImageError(
-            f"cannot read {name}", expected="a JPEG, PNG or other picture", got=str(cause) or type(cause).__name__
-        ) from cause
+            f"cannot read {name}", expected="Pillow with AVIF", got=got, next_step="pip install --upgrade 'pillow>=11.3'"
+        )
+    # Without the kind Pillow tries every format it knows, and hands what looks like EPS to Ghostscript.
+    return Image.open(stream, formats=[kind])
+
+
+def _heic(stream: IO[bytes], name: str) -> Image.Image:
+    try:
+        from pillow_heif import open_heif
+    except ImportError as cause:
+        raise ImageError(f"cannot read {name}", expected=_EXPECTED, got="HEIC", next_step=f"{GET_HEIC} reads it") from cause
+    opened: Image.Image = open_heif(stream).to_pillow()  # turned upright, and its colors as its profile has them
+    return opened
 
 
 def picture_rgb(picture: Picture) -> NDArray[np.uint8]:
@@ -74,7 +139,7 @@ def picture_rgb(picture: Picture) -> NDArray[np.uint8]:
         got = "None, which some readers give for a file that is missing" if picture is None else type(picture).__name__
         raise ImageError("this is no picture", expected=PICTURE, got=got)
     try:
-        return _upright_rgb(picture, "the picture")
+        return _upright_rgb(picture, _IN_MEMORY)
     except ImageError:
         raise
     except Exception as cause:  # it may be open and not read yet: whatever Pillow's decoders stumble over
@@ -96,9 +161,18 @@ def pictures_rgb(pictures: Pictures) -> Iterator[NDArray[np.uint8]]:
 
 def _upright_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     image.load()  # the long part, which threads do side by side
-    with _quiet():
-        upright = ImageOps.exif_transpose(image)
-    return np.asarray(_to_rgb(upright, name))
+    turn = _TURNS.get(_orientation(image))
+    rgb = _to_rgb(image, name)
+    return np.asarray(rgb if turn is None else rgb.transpose(turn))
+
+
+def _orientation(image: Image.Image) -> Any:
+    """What EXIF or XMP says, 1 to 8; 1 where it cannot be understood."""
+    try:
+        with _quiet():
+            return image.getexif().get(0x0112, 1)
+    except Exception:  # whatever a parser stumbles over; nothing in EXIF makes a picture unusable
+        return 1
 
 
 @contextmanager
@@ -111,17 +185,59 @@ def _quiet() -> Iterator[None]:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image)
-        low, high = values.min(), values.max()
-        if image.mode == "F" or low < 0 or high > 65535:
-            raise ImageError(f"cannot use {name}", expected="8 or 16 bits a channel", got=f"mode {image.mode}, {low} to {high}")
-        # Older Pillow opens a 16-bit PNG as "I", which may also hold 8 bits.
-        values = values // 257 if image.mode.startswith("I;16") or high > 255 else values
-        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+        return _in_srgb(_eight_bits(image, name), image.info, name)
+    if image.mode not in _ALPHA and "transparency" not in image.info:
+        colour = image if image.mode in ("RGB", "L", "CMYK", "LAB") else image.convert("L" if image.mode == "1" else "RGB")
+        return _in_srgb(colour, image.info, name)
+    rgba = image.convert("RGBA")
+    alpha = rgba.getchannel("A")
+    rgb = _in_srgb(image.convert("L") if image.mode in ("LA", "La") else rgba.convert("RGB"), image.info, name)
+    # Where alpha is 0 everywhere, it is a fourth byte that nobody uses.
+    if alpha.getextrema() == (0, 0) and image.mode in _ALPHA:
+        return rgb
+    rgb.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
+
+
+def _in_srgb(colour: Image.Image, info: Mapping[Any, Any], name: str) -> Image.Image:
+    """An RGB picture of one in RGB, L, CMYK or LAB, by what stands beside its pixels."""
+    try:
+        parts = info.get(_PARTS)
+        return in_srgb(colour, info.get("icc_profile") if parts is None else described(parts))
+    except ValueError as cause:
+        _warn(name, f"the color profile cannot be used ({cause}), so its colors are taken as sRGB")
+        return in_srgb(colour, None)
+
+
+def _eight_bits(image: Image.Image, name: str) -> Image.Image:
+    """A grey picture of more than 8 bits, in 8: white is the largest number of its bits, whatever its values are."""
+    tags = getattr(image, "tag_v2", {})
+    # Pillow scales every PGM to 65535, and before Pillow 12 opened a 16-bit PNG as "I".
+    if not image.mode.startswith("I;16") and image.format not in ("PNG", "PPM"):
+        raise ImageError(
+            f"cannot use {name}",
+            expected="8 or 16 bits a channel, without a sign",
+            got=f"mode {image.mode}: nothing says which value is white",
+            next_step=_CONVERT,
+        )
+    values = np.asarray(image)
+    white = 4095 if tags.get(_BITS) == (12,) else 65535
+    low, high = int(values.min()), int(values.max())
+    if (high - low) * _FLAT < white and values.size > 1:
+        _warn(name, f"its values are {low} to {high} of {white}, so that it is nearly one gray; {_CONVERT}")
+    if tags.get(_PHOTOMETRIC) == 0:  # white is 0; Pillow inverts up to 8 bits
+        values = white - values
+    return Image.fromarray((values // (257 if white == 65535 else 16)).astype(np.uint8))
+
+
+def _warn(name: str, what: str) -> None:
+    """Once for each file; of pictures in memory, such as a camera's, once for each thing to say."""
+    (_log.warning if name != _IN_MEMORY else _warn_once)(f"{name}: {what}")
+
+
+@lru_cache(maxsize=64)
+def _warn_once(text: str) -> None:
+    _log.warning(text)
 
 
 def check_picture(image_rgb: NDArray[np.uint8]) -> None:

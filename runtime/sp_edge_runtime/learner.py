@@ -120,7 +120,7 @@ class Learner:
         Raises:
             BankError, PromptError, ImageError, BackendError: as `enroll`.
         """
-        view = self._view(None)
+        name, view = self.bank.spelling(name), self._view(None)
         return self._teacher.lesson(name, crops, self.prompt(name), strength=None, views=1, prepared=True, view=view)[0]
 
     def change(self, change: Callable[[Bank], Bank]) -> None:
@@ -233,6 +233,7 @@ class Learner:
         *,
         prompt: Prompt | NDArray[np.float32] | None = None,
         description: str | Sequence[str] | None = None,
+        prepared: bool = False,
         region: Region | None = None,
     ) -> Look:
         """Says where in a picture something looks like a name; nothing is taught.
@@ -240,13 +241,14 @@ class Learner:
         Args:
             image: as `classify` takes it.
             name: of a class, taught or not.
-            prompt, description, region: as `enroll` takes them.
+            prompt, description, region, prepared: as `enroll` takes them.
 
         Raises:
             BundleError: the bundle's network does not tell.
             PromptError, ImageError, SettingsError, BackendError: as `enroll`.
         """
-        return self._looker.look(name, image, self._found(name, prompt, description), self._view(region))
+        found, view = self._found(name, prompt, description), self._view(region)
+        return self._looker.look(name, image, found, view, prepared=prepared)
 
     def heats(self) -> tuple[NDArray[np.float32] | None, ...]:
         """Where the names of the taught classes are in their own pictures: of each of the bank's shots float32 (h, w).
@@ -300,6 +302,11 @@ class Learner:
         1 where the bundle does not tell; see `sp_edge.prompts.familiarity`.
         """
         return self._teacher.familiarity(prompt)
+
+    @property
+    def names_alone(self) -> bool:
+        """Whether the bundle tells what a name looks like, so that `enroll_by_name` can teach one."""
+        return self._teacher.names_alone
 
     def set_strength(self, name: str, strength: float) -> None:
         """Changes how strongly a taught class's prompt counts against its pictures, from the next image on; see `enroll`.

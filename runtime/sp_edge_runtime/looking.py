@@ -49,7 +49,9 @@ class Looker:
         self._manifest = bundle.manifest
         self._features = features
 
-    def look(self, name: str, image: Picture, prompt: Prompt | NDArray[np.float32], view: View) -> Look:
+    def look(
+        self, name: str, image: Picture, prompt: Prompt | NDArray[np.float32], view: View, *, prepared: bool = False
+    ) -> Look:
         """Looks for a name in a picture; see `Recognizer.look`.
 
         Raises:
@@ -60,7 +62,8 @@ class Looker:
             BackendError: the inference engine failed.
         """
         vector = given_prompt(name, prompt, self._manifest.text.dim).vector
-        crop = self._manifest.preprocess(picture_rgb(image), view)
+        picture = picture_rgb(image)
+        crop = picture if prepared else self._manifest.preprocess(picture, view)
         (heat,) = self.heats(crop[None], vector)
         return Look(crop, heat, float(evidence(heat)))
 

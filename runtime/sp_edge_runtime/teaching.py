@@ -71,6 +71,11 @@ class Teacher:
         """Familiarity of a prompt; 0 of a name that the text encoder cannot read, whose vector is that of every such name."""
         return 0.0 if prompt.reading.nothing else self.familiarity(prompt.vector)
 
+    @property
+    def names_alone(self) -> bool:
+        """Whether the bundle tells what a name looks like."""
+        return self._text_prototype is not None
+
     def lesson(
         self,
         name: str,

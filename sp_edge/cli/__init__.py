@@ -20,6 +20,7 @@ from sp_edge.cli.enroll import enroll
 from sp_edge.cli.importing import import_
 from sp_edge.cli.prompts import prompts
 from sp_edge.cli.ready import ready
+from sp_edge.cli.serve import serve
 from sp_edge.cli.ship import export, verify
 from sp_edge.cli.stream import stream
 from sp_edge.cli.train import evaluate, train
@@ -35,6 +36,7 @@ def cli() -> None:
     \b
       sp-edge enroll --name mug a.jpg b.jpg  teaches a class
       sp-edge stream 0                       recognizes what a camera shows
+      sp-edge serve 0                        shows it on a page, and teaches there
       sp-edge ready                          makes its bundle, to copy to a device
 
     Or train your own, in this order. Each command takes the newest run in runs/ unless you name another:
@@ -67,6 +69,7 @@ for command in (
     bank,
     classify,
     stream,
+    serve,
     doctor,
 ):
     cli.add_command(command)

@@ -21,6 +21,7 @@ _EXTRAS = dict.fromkeys(
     "train",
 )
 _EXTRAS |= dict.fromkeys(("onnx", "onnxscript"), "export") | {"cv2": "camera"}
+_EXTRAS |= dict.fromkeys(("fastapi", "uvicorn", "starlette", "pydantic", "python_multipart"), "web")
 _PACKAGES = ("sp_edge", "sp_edge_calibration", "sp_edge_export", "sp_edge_runtime")
 
 

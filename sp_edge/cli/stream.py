@@ -45,21 +45,32 @@ SMOOTHING = {"type": click.FLOAT, "default": Smoothing().seconds, "show_default"
 CROP = {"option": "--crop", "metavar": "X,Y,W,H", "multiple": True, "callback": region, "show_default": False}
 SIZE = {"option": "--size", "metavar": "WxH", "callback": _size}
 
-
-@click.command(cls=Command)
-@click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE... [OUTPUT]")
-@shared
-@click.option(
+names_option = click.option(
     "--source-name",
     "names",
     multiple=True,
     metavar="NAME",
     help="Call the source so in results and events. With several sources, name each, in their order.",
 )
+stable_option = click.option(
+    "--stable",
+    metavar="N",
+    type=int,
+    default=Smoothing().stable,
+    show_default=True,
+    help="Change a label only after N results in a row that agree on it, 1 to 1000.",
+)
+
+
+@click.command(cls=Command)
+@click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE... [OUTPUT]")
+@shared
+@names_option
 @click.option("--out", metavar="VIDEO", help="Write the annotated video (.mp4 or .webm) here; every argument is a source then.")
 @click.option("--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE; '-' prints them.")
 @click.option("--window", is_flag=True, help="Show the stream in a window; q ends it.")
 @click.option("--mqtt", metavar="URL", help="Publish to a broker: mqtt://[user:password@]host/topic.")
+@click.option("--home-assistant", is_flag=True, help="Announce the sources to Home Assistant on the broker of --mqtt.")
 @click.option("--webhook", metavar="URL", help="Post each message to an address: https://host/path.")
 @click.option(
     "--publish",
@@ -71,14 +82,7 @@ SIZE = {"option": "--size", "metavar": "WxH", "callback": _size}
 @click.option("--headless", is_flag=True, help="Print no line when the label changes.")
 @options_of(SourceOptions, "opening", {"size_wh": SIZE})
 @options_of(StreamOptions, "options", {"smoothing": SMOOTHING, "regions": CROP})
-@click.option(
-    "--stable",
-    metavar="N",
-    type=int,
-    default=Smoothing().stable,
-    show_default=True,
-    help="Change a label only after N results in a row that agree on it, 1 to 1000.",
-)
+@stable_option
 @click.option(
     "--follow/--no-follow", default=True, show_default=True, help="Read the bank again when another program changes it."
 )
@@ -104,6 +108,7 @@ def stream(
     json_file: str | None,
     window: bool,
     mqtt: str | None,
+    home_assistant: bool,
     webhook: str | None,
     publish: Published,
     headless: bool,
@@ -134,6 +139,8 @@ def stream(
     from sp_edge_runtime.sources.camera import open_sources
     from sp_edge_runtime.streams.stream import run_stream
 
+    if home_assistant and not mqtt:
+        raise SettingsError("Home Assistant is reached over MQTT", expected="--mqtt URL", got="--home-assistant alone")
     options = replace(options, smoothing=replace(options.smoothing, stable=stable))
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out)
@@ -180,7 +187,7 @@ def stream(
         if mqtt:
             from sp_edge_runtime.sinks.mqtt import MqttSink
 
-            add(MqttSink(mqtt, publish))
+            add(MqttSink(mqtt, publish, classes=(lambda: recognizer.bank.names) if home_assistant else None))
         if webhook:
             from sp_edge_runtime.sinks.webhook import WebhookSink
 

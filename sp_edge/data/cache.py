@@ -27,7 +27,7 @@ from sp_edge.errors import DataError
 from sp_edge.files import cache_folder, locked, write_json
 from sp_edge.preprocess import Preprocess
 
-SCHEMA = 1  # to be raised when `load_image` or `Preprocess` come to other pixels
+SCHEMA = 2  # to be raised when `load_image` or `Preprocess` come to other pixels
 
 
 def default_folder() -> Path:

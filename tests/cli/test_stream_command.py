@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 import toy
+from mosquitto import Broker
+from threads import until
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -38,6 +40,33 @@ def test_json_lines_are_all_that_is_printed(taught: Path, call: Call, toy_video:
     assert {line["source"] for line in lines} == {str(toy_video)}
     assert {line["event"] for line in lines if "event" in line} == {"appeared", "left"}
     assert "9 frames" in err
+
+
+def test_home_assistant_is_told_of_each_source(
+    taught: Path, call: Call, toy_video: Path, toy_pictures: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    broker = Broker(tmp_path)
+    broker.start()
+    try:
+        until(broker.answers)
+        names = ("--source-name", "door", "--source-name", "yard")
+        mqtt = ("--mqtt", f"mqtt://127.0.0.1:{broker.port}/shop", "--home-assistant", "--smoothing", 0)
+        code, _, err = call("stream", toy_video, toy_pictures, *names, *mqtt)
+        assert code == 0, err
+        kept = broker.kept()
+        (announced,) = (json.loads(payload) for topic, payload in kept.items() if topic.endswith("/config"))
+        assert sorted(component["name"] for key, component in announced["components"].items() if "label" in key) == [
+            "door",
+            "yard",
+        ]
+        assert kept["shop/status"] == b"offline", "the stream has ended"
+        assert json.loads(kept["shop/door/state"])["label"] == list(toy.COLOURS)[-1]
+    finally:
+        broker.stop()
+    code, _, err = call("stream", toy_video, "--home-assistant")
+    assert code == 2
+    assert "expected: --mqtt URL" in err
 
 
 def test_a_video_that_breaks_off_gives_what_it_has_and_ends_with_an_error(taught: Path, call: Call) -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import random
 import struct
+import sys
 import time
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +16,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import EpsImagePlugin, Image, ImageFile
+from PIL import EpsImagePlugin, Image, ImageFile, features
 
+from sp_edge.colour_profiles import coded_profile
 from sp_edge.errors import ImageError
 from sp_edge.pictures import load_image
 from sp_edge.preprocess import Preprocess
@@ -58,6 +61,26 @@ def grey16(value: int) -> Image.Image:
     return Image.fromarray(np.full((4, 5), value, np.uint16))
 
 
+def bitmap(colour: tuple[int, int, int], fourth: int) -> bytes:
+    """A BMP of 32 bits whose header says that the fourth byte is alpha."""
+    header = struct.pack("<IiiHHIIiiII", 108, 5, 4, 1, 32, 3, 80, 0, 0, 0, 0)
+    header += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    return b"BM" + struct.pack("<IHHI", 122 + 80, 0, 0, 122) + header + bytes([*colour[::-1], fourth]) * 20
+
+
+def tiff(bits: int, pixels: bytes, *, photometric: int = 1) -> bytes:
+    """A grey TIFF of 5x4 by hand, for what Pillow does not write."""
+    tags = {256: 5, 257: 4, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 4, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def several() -> bytes:
+    """An MPO, as phones and stereo cameras write it, under the name of a JPEG."""
+    options = {"save_all": True, "append_images": [flat("RGB", 0, (8, 8))], "quality": 95}
+    return encode(flat("RGB", (200, 100, 50)), "MPO", **options)
+
+
 KINDS = {
     "RGB PNG": (encode(flat("RGB", (200, 100, 50)), "PNG"), (200, 100, 50)),
     "RGB BMP": (encode(flat("RGB", (200, 100, 50)), "BMP"), (200, 100, 50)),
@@ -69,10 +92,13 @@ KINDS = {
     "grey": (encode(flat("L", 77), "PNG"), (77, 77, 77)),
     "grey JPEG": (encode(flat("L", 77), "JPEG", quality=95), (77, 77, 77)),
     "grey with alpha": (encode(flat("LA", (100, 51)), "PNG"), (224, 224, 224)),
-    "grey, clear": (encode(flat("LA", (100, 0)), "PNG"), (255, 255, 255)),
     "RGBA, opaque": (encode(flat("RGBA", (200, 100, 50, 255)), "PNG"), (200, 100, 50)),
     "RGBA, half": (encode(flat("RGBA", (200, 100, 50, 102)), "PNG"), (233, 193, 173)),
-    "RGBA, clear": (encode(flat("RGBA", (200, 100, 50, 0)), "PNG"), (255, 255, 255)),
+    "RGBA, fourth byte unused": (encode(flat("RGBA", (200, 100, 50, 0)), "PNG"), (200, 100, 50)),
+    "RGBA TIFF, fourth byte unused": (encode(flat("RGBA", (200, 100, 50, 0)), "TIFF"), (200, 100, 50)),
+    "BMP, fourth byte unused": (bitmap((200, 100, 50), 0), (200, 100, 50)),
+    "BMP, opaque": (bitmap((200, 100, 50), 255), (200, 100, 50)),
+    "grey with alpha, which is unused": (encode(flat("LA", (100, 0)), "PNG"), (100, 100, 100)),
     "RGBA WebP": (encode(flat("RGBA", (200, 100, 50, 102)), "WEBP", lossless=True), (233, 193, 173)),
     "RGB with a clear colour": (encode(flat("RGB", (1, 2, 3)), "PNG", transparency=(1, 2, 3)), (255, 255, 255)),
     "grey with a clear value": (encode(flat("L", 9), "PNG", transparency=9), (255, 255, 255)),
@@ -86,8 +112,12 @@ KINDS = {
     "16-bit grey TIFF": (encode(grey16(100 * 257), "TIFF"), (100, 100, 100)),
     "16-bit night": (encode(grey16(200), "TIFF"), (0, 0, 0)),
     "16-bit RGB": (png(2, 1, b"\0" + struct.pack(">6H", *([200 * 257, 100 * 257, 50 * 257] * 2)), depth=16), (200, 100, 50)),
-    "32-bit grey of 16 bits": (encode(flat("I", 100 * 257 + 30), "TIFF"), (100, 100, 100)),
-    "32-bit grey of 8 bits": (encode(flat("I", 100), "TIFF"), (100, 100, 100)),
+    "16-bit grey PGM, a dark one": (b"P5 5 4 65535\n" + struct.pack(">H", 255) * 20, (0, 0, 0)),
+    "14-bit grey PGM": (b"P5 5 4 16383\n" + struct.pack(">H", 16383) * 20, (255, 255, 255)),
+    "16-bit grey TIFF, white is 0": (tiff(16, struct.pack("<H", 55 * 257) * 20, photometric=0), (200, 200, 200)),
+    "12-bit grey TIFF": (tiff(12, (bytes([0x7F, 0xF7, 0xFF]) * 2 + bytes([0x7F, 0xF0])) * 4), (127, 127, 127)),
+    "AVIF": (encode(flat("RGB", (200, 100, 50)), "AVIF", quality=100), (200, 100, 50)),
+    "several pictures in a JPEG": (several(), (200, 100, 50)),
 }
 
 
@@ -104,14 +134,194 @@ def test_every_kind_of_picture_becomes_rgb(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "image",
-    [flat("F", 0.5), flat("F", 200.0), flat("F", float("nan")), flat("I", 70_000), flat("I", -1)],
-    ids=["floats 0..1", "floats 0..255", "nan", "above 16 bits", "negative"],
+    [flat("F", 0.5), flat("F", 200.0), flat("F", float("nan")), flat("I", 70_000), flat("I", -1), flat("I", 100)],
+    ids=["floats 0..1", "floats 0..255", "nan", "above 16 bits", "negative", "32 bits"],
 )
 def test_numbers_without_an_agreed_white_are_refused(image: Image.Image) -> None:
     with pytest.raises(ImageError, match="cannot use the picture") as raised:
         load_image(encode(image, "TIFF"))
     assert "8 or 16 bits" in raised.value.expected
+    assert "docs/pictures.md" in raised.value.next_step
     assert image.mode in raised.value.got
+
+
+def test_a_hdr_camera_of_16_bits_is_scaled_by_its_bits_and_never_by_its_values() -> None:
+    values = np.linspace(0, 65535, 20).astype(np.uint16).reshape(4, 5)
+    for form in ("PNG", "TIFF", "PPM"):
+        np.testing.assert_array_equal(load_image(encode(Image.fromarray(values), form))[..., 0], values // 257)
+        np.testing.assert_array_equal(load_image(encode(Image.fromarray(values // 2), form))[..., 0], values // 2 // 257)
+
+
+@pytest.mark.parametrize(("low", "high", "told"), [(7000, 9000, True), (0, 8000, True), (0, 16383, False)])
+def test_sixteen_bits_of_which_few_are_used_are_told(
+    low: int, high: int, told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(np.linspace(low, high, 20).astype(np.uint16).reshape(4, 5)).save(tmp_path / "thermal.tiff")
+    load_image(tmp_path / "thermal.tiff")
+    expected = f"thermal.tiff: its values are {low} to {high} of 65535"
+    assert [expected in message and "docs/pictures.md" in message for message in caplog.messages] == [True] * told
+
+
+# --- what stands beside the pixels ---
+
+P3 = coded_profile(12, 13)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF"])
+def test_a_profile_is_applied_before_the_picture_is_turned(form: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(np.full((16, 32, 3), (60, 180, 80), np.uint8))
+    got = load_image(encode(picture, form, icc_profile=P3, exif=exif))
+    assert got.shape == (32, 16, 3)
+    assert np.abs(got.astype(int) - (0, 183, 64)).max() <= 5
+
+
+def test_colours_are_converted_before_they_are_laid_on_white() -> None:
+    converted = load_image(encode(flat("RGBA", (60, 180, 80, 102)), "PNG", icc_profile=P3))
+    assert np.abs(converted.astype(int) - (153, 226, 179)).max() <= 1
+    assert np.abs(load_image(encode(flat("LA", (100, 255)), "PNG", icc_profile=P3)).astype(int) - 100).max() <= 1
+
+
+def test_a_png_may_say_its_colours_in_numbers() -> None:
+    picture = encode(flat("RGB", (60, 180, 80)), "PNG")
+    for part in (chunk(b"cICP", bytes([12, 13, 0, 1])), chunk(b"gAMA", struct.pack(">I", 100_000))):
+        assert (load_image(picture[:33] + part + picture[33:]) != (60, 180, 80)).any()
+    srgb = chunk(b"gAMA", struct.pack(">I", 45455))
+    np.testing.assert_array_equal(load_image(picture[:33] + srgb + picture[33:]), load_image(picture))
+
+
+def test_a_profile_that_cannot_be_used_is_told_and_the_numbers_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    flat("RGB", (60, 180, 80)).save(tmp_path / "a.png", icc_profile=b"none" * 99)
+    for _ in range(2):
+        assert (load_image(tmp_path / "a.png") == (60, 180, 80)).all()
+    assert len(caplog.messages) == 2
+    assert all("a.png: the color profile cannot be used (cannot open" in message for message in caplog.messages)
+
+
+def test_a_camera_with_such_a_profile_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    data = encode(flat("RGB", (60, 180, 80)), "JPEG", icc_profile=b"none" * 98)
+    for _ in range(3):
+        load_image(data)
+    assert len(caplog.messages) == 1
+
+
+def test_a_damaged_or_huge_profile_in_a_png_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    picture = encode(flat("RGB", (60, 180, 80)), "PNG")
+    content = b"a\0\0" + zlib.compress(bytes(9 << 20))
+    for part in (chunk(b"iCCP", content), chunk(b"iCCP", b"a\0\0junk"), chunk(b"iCCP", b"")):
+        assert (load_image(picture[:33] + part + picture[33:]) == (60, 180, 80)).all()
+    assert caplog.messages
+    assert all("it is damaged" in message for message in caplog.messages)
+
+
+def beside(*parts: bytes) -> bytes:
+    """A PNG with these parts before its pixels."""
+    picture = encode(Image.fromarray(noise(9, 7)), "PNG")
+    return picture[:33] + b"".join(parts) + picture[33:]
+
+
+def wrong(part: bytes) -> bytes:
+    return part[:-1] + bytes([part[-1] ^ 1])
+
+
+TEXT = b"workflow\0\0" + zlib.compress(b"A" * (3 << 20))
+METADATA = {
+    "long compressed text": beside(chunk(b"zTXt", TEXT)),
+    "long XMP": beside(chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"A" * (3 << 20)))),
+    "long plain text": beside(chunk(b"tEXt", b"a\0" + b"A" * (9 << 20))),
+    "70 long texts": beside(*[chunk(b"zTXt", TEXT)] * 70),
+    "a wrong checksum": beside(wrong(chunk(b"tEXt", b"a\0b"))),
+    "a wrong checksum of EXIF": beside(wrong(chunk(b"eXIf", b"II*\0"))),
+    "EXIF without a header": beside(chunk(b"eXIf", b"\0\x08\0\2\1\x12\0\3")),
+    "EXIF in a text": beside(chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n4\nnothing"))),
+    "a text that is cut": beside(chunk(b"iTXt", b"XML:com.adobe.xmp\0\1")),
+    "an unknown part": beside(chunk(b"vpAg", bytes(9)), chunk(b"iDOT", b"")),
+    "a cut text at the end": encode(Image.fromarray(noise(9, 7)), "PNG")[:-12] + chunk(b"tEXt", b"a" * 99)[:40],
+}
+
+
+@pytest.mark.parametrize("what", METADATA)
+def test_nothing_beside_the_pixels_makes_a_png_unusable(what: str) -> None:
+    np.testing.assert_array_equal(load_image(METADATA[what]), noise(9, 7))
+
+
+def test_texts_are_never_inflated_without_bound() -> None:
+    packed = zlib.compressobj(9)
+    text = b"".join(packed.compress(bytes(1 << 20)) for _ in range(64)) + packed.flush()
+    exif, xmp = b"Raw profile type exif\0\0", b"XML:com.adobe.xmp\0\1\0\0\0"
+    parts = {b"zTXt": exif, b"iTXt": xmp, b"iCCP": b"a\0\0"}
+    data = beside(*(chunk(kind, name + text) for kind, name in parts.items()))
+    tracemalloc.start()
+    try:
+        np.testing.assert_array_equal(load_image(data), noise(9, 7))
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20, "three times 64 MB are there"
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_transparent_value_of_a_png_counts_only_where_it_is_whole() -> None:
+    picture = encode(flat("RGB", (1, 2, 3)), "PNG")
+    part = chunk(b"tRNS", struct.pack(">3H", 1, 2, 3))
+    assert (load_image(picture[:33] + part + picture[33:]) == 255).all()
+    assert (load_image(picture[:33] + wrong(part) + picture[33:]) == (1, 2, 3)).all()
+
+
+def ifd(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF with one directory of (tag, type, count, four bytes)."""
+    packed = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(20)
+
+
+SIX = (0x112, 3, 1, struct.pack("<HH", 6, 0))
+ODD = {
+    "nothing odd": ifd(SIX),
+    "resolution as text": ifd(SIX, (0x11A, 2, 4, b"72\0\0")),
+    "width as bytes": ifd(SIX, (0x100, 7, 4, b"abcd")),
+    "an unknown type": ifd(SIX, (0x131, 99, 1, bytes(4))),
+    "a value far outside": ifd(SIX, (0x131, 2, 1 << 30, b"\xff\xff\xff\x7f")),
+    "a negative rational": ifd(SIX, (0x11A, 10, 1, bytes(4)), (0x11B, 10, 1, b"\xff\xff\xff\xff")),
+    "twice": ifd(SIX, SIX),
+}
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("what", ODD)
+def test_odd_exif_turns_a_picture_as_it_says(what: str, form: str) -> None:
+    upright = smooth_picture(24, 32)
+    data = encode(Image.fromarray(upright).transpose(Image.Transpose.ROTATE_90), form, exif=ODD[what], quality=95)
+    image = load_image(data)
+    assert image.shape == upright.shape
+    assert np.abs(image.astype(int) - upright).mean() < 6
+
+
+@given(
+    entries=st.lists(
+        st.tuples(
+            st.sampled_from([0x100, 0x112, 0x11A, 0x128, 0x8769, 0x8825, 0x2BC]),
+            st.integers(0, 20),
+            st.integers(0, 2**32 - 1) | st.integers(0, 4),
+            st.binary(min_size=4, max_size=4),
+        ),
+        max_size=6,
+    )
+)
+@settings(deadline=None, max_examples=100)
+def test_whatever_exif_says_the_pixels_are_read(entries: list[tuple[int, int, int, bytes]]) -> None:
+    for form in ("JPEG", "PNG", "WEBP"):
+        image = load_image(encode(flat("RGB", (200, 100, 50), (16, 8)), form, exif=ifd(*entries)))
+        assert image.shape in {(8, 16, 3), (16, 8, 3)}
+
+
+def smooth_picture(height: int, width: int) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) * 2], -1).astype(np.uint8)
+
+
+def test_xmp_may_say_how_a_picture_is_turned() -> None:
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    for kind in (b"\0\0\0\0" + xmp, b"\1\0\0\0" + zlib.compress(xmp)):
+        assert load_image(beside(chunk(b"iTXt", b"XML:com.adobe.xmp\0" + kind))).shape == (7, 9, 3)
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM", "GIF", "JPEG", "WEBP"])
@@ -176,6 +386,43 @@ def test_colour_order_is_rgb_and_rows_come_first() -> None:
 
 
 # --- what cannot ---
+
+
+def test_heic_is_read_or_says_which_package_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(2000)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError) as raised:
+        load_image(data)
+    assert raised.value.got == "HEIC"
+    assert "pip install pillow-heif" in raised.value.next_step
+
+
+def test_heic_of_a_phone_is_upright_and_in_srgb() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = pillow_heif.from_pillow(flat("RGB", (60, 180, 80), (64, 32)))
+    stream = io.BytesIO()
+    stored.save(stream, quality=100, exif=exif.tobytes(), icc_profile=P3)
+    got = load_image(stream.getvalue())
+    assert got.shape == (64, 32, 3)
+    assert np.abs(got.astype(int) - (0, 183, 64)).max() <= 5
+
+
+def test_avif_needs_a_pillow_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "check", lambda _feature: False)
+    with pytest.raises(ImageError) as raised:
+        load_image(encode(flat("RGB", 0), "AVIF"))
+    assert "pillow>=11.3" in raised.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("start", "got"), [(b"\xff\x0a", "JPEG XL"), (b"8BPS\0\1", "Photoshop"), (b"\0\0\0\x20ftypisom", "video"), (b"", "empty")]
+)
+def test_another_kind_of_file_is_told_by_its_name(start: bytes, got: str) -> None:
+    with pytest.raises(ImageError) as raised:
+        load_image(start + bytes(99) * bool(start))
+    assert got in raised.value.got
 
 
 @pytest.mark.parametrize(

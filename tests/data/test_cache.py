@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from sp_edge.data import cache
-from sp_edge.data.cache import prepared
+from sp_edge.data.cache import SCHEMA, prepared
 from sp_edge.data.folder import FolderSource
 from sp_edge.data.listing import Listing
 from sp_edge.data.sets import open_source
@@ -96,7 +96,7 @@ def test_a_record_says_what_a_file_holds(make: Make, tmp_path: Path) -> None:
     (file,) = arrays(tmp_path / "cache")
     record = json.loads(file.with_suffix(".json").read_text())
     assert record["data"] == "train of somewhere"
-    assert (record["pictures"], record["classes"], record["schema"]) == (7, 2, 1)
+    assert (record["pictures"], record["classes"], record["schema"]) == (7, 2, SCHEMA)
     assert record["preprocess"] == SMALL.to_json()
     assert file.stat().st_size == 128 + 7 * 16 * 16 * 3
 
@@ -211,7 +211,7 @@ def test_of_two_that_want_the_same_one_prepares_it(make: Make, reads: Counter[st
 KILLED = """
 import sys, time
 from pathlib import Path
-from sp_edge.data.cache import prepared
+from sp_edge.data.cache import SCHEMA, prepared
 from sp_edge.data.listing import Listing
 from sp_edge.pictures import load_image
 from sp_edge.preprocess import Preprocess

@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 import threading
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
+from PIL import Image
+
 from sp_edge.errors import MissingExtraError, SettingsError
+from sp_edge.files import json_text
+from sp_edge.matching.label import UNKNOWN
+from sp_edge_runtime.sinks.home_assistant import BIRTH, BORN, binary, discovery, discovery_topic, key_of
 from sp_edge_runtime.sinks.publisher import TIMEOUT, Published, Publisher, Topic, split_address
+from sp_edge_runtime.sources.frames import State, StateChange
 from sp_edge_runtime.sources.live import Backoff
+from sp_edge_runtime.streams.result import FrameResult, StreamEvent
 
 ONLINE, OFFLINE = b"online", b"offline"
+LARGEST_IMAGE = 640  # pixels of a side
+_PAUSES = (1, 30)  # seconds, the least and the most, between attempts of an idle client to find its broker again
 
 
 class MqttSink(Publisher):
     """Publishes to an MQTT broker: frames under TOPIC/frames with quality of service 0, events under TOPIC/events with 1.
 
-    TOPIC/status is 'online' or 'offline', retained for who comes later. The broker itself says 'offline' of a publisher that
-    was killed, lost its power or its network: that is the client's will.
+    States are retained for who comes later, and published again when the broker comes back:
+
+    - TOPIC/status: 'online' or 'offline'. The broker itself says 'offline' of a publisher that was killed, lost its power or
+      its network: that is the client's will.
+    - TOPIC/KEY/status of each source: 'online' while frames come; KEY is made of its name by `home_assistant.key_of`.
+    - TOPIC/KEY/state: a JSON object with `label`, `confidence`, `source`, `frame_id` and `frame_timestamp`, once for each
+      change of the label. The label of a source that is lost is 'unknown'.
 
     Args:
         address: mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS; the topic is 'sp-edge' by default.
-        published: which messages to send.
+        published: which messages to send; states always are.
         backoff: the pauses between attempts.
+        classes: gives the names of the taught classes. With it, the sources are announced to Home Assistant, also when that
+            has started anew; TOPIC/KEY/image is the frame of the last change as JPEG, and the state has `binary`.
 
     Raises:
         SettingsError: no such address.
         MissingExtraError: the package paho-mqtt is not installed.
     """
 
-    def __init__(self, address: str, published: Published = "all", backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        published: Published = "all",
+        backoff: Backoff | None = None,
+        *,
+        classes: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
         url = split_address(address, ("mqtt", "mqtts"), "mqtt://host/topic")
         topic = unquote(url.path.strip("/")) or "sp-edge"
         if any(sign in topic for sign in "+#\0"):
@@ -43,14 +68,44 @@ class MqttSink(Publisher):
         self._url, self._topic, self._status = url, topic, f"{topic}/status"
         self._new_client = partial(client.Client, enums.CallbackAPIVersion.VERSION2)
         self._client: Any = None
+        self._classes = classes
+        self._known: tuple[str, ...] = ()  # the classes that were announced
+        self._labels: dict[str, str] = {}  # source -> what its state says
+        self._retained: dict[str, bytes] = {}  # topic -> what is to be there
         super().__init__(address, published, backoff)
 
+    def write(self, result: FrameResult) -> None:
+        """Queues the frame's result, and the source's state where the label has changed."""
+        super().write(result)
+        if self._meet(result.source):
+            self._retain(f"{self._place(result.source)}/status", ONLINE)
+        if result.label == self._labels[result.source]:
+            return
+        self._labels[result.source] = result.label
+        shown = result.smoothed or result.prediction
+        self._say(result.source, result.label, shown.confidence, result.frame.frame_id, result.frame.timestamp)
+        if self._classes:
+            self._retain(f"{self._place(result.source)}/image", _jpeg(result))
+
+    def event(self, event: StreamEvent) -> None:
+        """Queues the event, and what a source's change of state says about it."""
+        super().event(event)
+        if not isinstance(event, StateChange) or event.state is State.INITIALIZING:
+            return
+        self._meet(event.source)
+        running = event.state is State.RUNNING
+        if not running:
+            self._labels[event.source] = UNKNOWN
+            self._say(event.source, UNKNOWN, 0.0, None, event.time)
+        self._retain(f"{self._place(event.source)}/status", ONLINE if running else OFFLINE)
+
     def deliver(self, topic: Topic, message: bytes) -> None:
-        """Publishes one message; of an event the broker's acknowledgement is waited for."""
+        """Publishes one message; of all but frames the broker's acknowledgement is waited for."""
         if self._client is None:
             self._connect()
-        quality = 1 if topic == "events" else 0
-        published = self._client.publish(f"{self._topic}/{topic}", message, qos=quality)
+        retain = topic == "states"
+        where, content = (message.decode(), self._retained[message.decode()]) if retain else (f"{self._topic}/{topic}", message)
+        published = self._client.publish(where, content, qos=0 if topic == "frames" else 1, retain=retain)
         published.wait_for_publish(TIMEOUT)
         if not published.is_published():
             raise OSError("the broker does not answer")
@@ -67,13 +122,23 @@ class MqttSink(Publisher):
     def _connect(self) -> None:
         connected, answers = threading.Event(), []
 
-        def answered(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        def answered(client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+            if not reason.is_failure:
+                client.publish(self._status, ONLINE, qos=1, retain=True)
+                if self._classes:
+                    client.subscribe(BIRTH, qos=1)
+                self._all_again()  # a broker that is back may have forgotten what it had kept
             answers.append(reason)
             connected.set()
 
+        def heard(_client: Any, _data: Any, message: Any) -> None:
+            if message.payload == BORN:
+                self._all_again()
+
         client = self._client = self._new_client()
-        client.on_connect = answered
+        client.on_connect, client.on_message = answered, heard
         client.connect_timeout = TIMEOUT
+        client.reconnect_delay_set(*_PAUSES)
         client.will_set(self._status, OFFLINE, qos=1, retain=True)
         secure = self._url.scheme == "mqtts"
         if self._url.username is not None:
@@ -86,4 +151,48 @@ class MqttSink(Publisher):
             raise OSError("the broker does not answer")
         if answers[0].is_failure:
             raise OSError(f"the broker answers: {answers[0]}")
-        client.publish(self._status, ONLINE, qos=1, retain=True)
+
+    def _place(self, source: str) -> str:
+        return f"{self._topic}/{key_of(source)}"
+
+    def _meet(self, source: str) -> bool:
+        """Whether a source is a new one. Home Assistant is told of it, and of other classes."""
+        new, classes = source not in self._labels, tuple(self._classes()) if self._classes else ()
+        if classes != self._known:
+            self._known = classes
+            self._labels = dict.fromkeys(self._labels, "")  # what the states say of the classes is to be said again
+        elif not new:
+            return False
+        self._labels.setdefault(source, "")
+        if self._classes:
+            found = discovery(self._topic, self._labels, classes)
+            self._retain(discovery_topic(self._topic), json_text(found).encode())
+        return new
+
+    def _say(self, source: str, label: str, confidence: float, frame: int | None, timestamp: float) -> None:
+        two = {"binary": binary(label, self._known)} if self._classes else {}
+        state = {
+            "label": label,
+            "confidence": confidence,
+            **two,
+            "source": source,
+            "frame_id": frame,
+            "frame_timestamp": timestamp,
+        }
+        self._retain(f"{self._place(source)}/state", json_text(state).encode())
+
+    def _retain(self, topic: str, content: bytes) -> None:
+        """Queues a state; where it waits already, only the newest content is sent."""
+        self._retained[topic] = content
+        self._queue("states", topic.encode())
+
+    def _all_again(self) -> None:
+        for topic in list(self._retained):
+            self._queue("states", topic.encode())
+
+
+def _jpeg(result: FrameResult) -> bytes:
+    image, file = Image.fromarray(result.frame.image_rgb), io.BytesIO()
+    image.thumbnail((LARGEST_IMAGE, LARGEST_IMAGE))
+    image.save(file, "JPEG", quality=80)
+    return file.getvalue()

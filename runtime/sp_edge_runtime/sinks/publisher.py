@@ -18,9 +18,9 @@ from sp_edge_runtime.streams.result import FrameResult, StreamEvent
 from sp_edge_runtime.streams.summary import Delivery
 
 Published = Literal["all", "frames", "events"]
-Topic = Literal["frames", "events"]
+Topic = Literal["states", "events", "frames"]
 
-ROOM = {"events": 1000, "frames": 64}  # messages that wait; where there are more, the oldest is dropped
+ROOM = {"states": 1000, "events": 1000, "frames": 64}  # messages that wait; where there are more, the oldest is dropped
 LINGER = 2.0  # seconds at the end in which what waits is still sent
 TIMEOUT = 5.0  # seconds for a connection and for an answer
 _log = logging.getLogger("sp_edge_runtime")
@@ -33,8 +33,8 @@ class Refused(Exception):  # noqa: N818 - no error of the user's
 class Publisher(ABC):
     """A sink whose messages wait in a queue of bounded length for a thread that sends them.
 
-    A place that is slow or away costs messages and nothing else: the oldest are dropped and counted, frames before events. An
-    attempt that fails is made again after a pause that grows to half a minute.
+    A place that is slow or away costs messages and nothing else: the oldest are dropped and counted, frames before events. What
+    a sub-class queues under 'states' goes first. An attempt that fails is made again after a pause that grows to half a minute.
 
     Args:
         address: of the place, with credentials where it needs some.
@@ -50,7 +50,7 @@ class Publisher(ABC):
         self._address = address
         self._published = published
         self._backoff = backoff or Backoff()
-        self._waiting: dict[Topic, deque[bytes]] = {"events": deque(), "frames": deque()}
+        self._waiting: dict[Topic, deque[bytes]] = {"states": deque(), "events": deque(), "frames": deque()}
         self._news = threading.Condition()
         self._deadline: float | None = None  # of the end
         self._sent = self._dropped = 0
@@ -62,11 +62,11 @@ class Publisher(ABC):
 
     def write(self, result: FrameResult) -> None:
         """Queues the frame's result."""
-        self._queue("frames", result.to_json())
+        self._publish("frames", result.to_json())
 
     def event(self, event: StreamEvent) -> None:
         """Queues the event; events are sent before frames that wait."""
-        self._queue("events", event.to_json())
+        self._publish("events", event.to_json())
 
     def close(self) -> None:
         """Gives what waits another two seconds; a second call does nothing. Messages that come later are dropped."""
@@ -94,15 +94,19 @@ class Publisher(ABC):
     def disconnect(self) -> None:
         """Gives up the connection, if there is one."""
 
-    def _queue(self, topic: Topic, value: dict[str, Any]) -> None:
-        if self._published not in ("all", topic):
-            return
-        message = json_text(value).encode()
+    def _publish(self, topic: Topic, value: dict[str, Any]) -> None:
+        if self._published in ("all", topic):
+            self._queue(topic, json_text(value).encode())
+
+    def _queue(self, topic: Topic, message: bytes) -> None:
+        """Queues a message, unless it waits there already as a state."""
         with self._news:
             if self._closed:
                 self._dropped += 1
                 return
             queue = self._waiting[topic]
+            if topic == "states" and message in queue:
+                return
             if len(queue) >= ROOM[topic]:
                 queue.popleft()
                 self._dropped += 1

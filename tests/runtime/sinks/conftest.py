@@ -1,5 +1,6 @@
 """What the sinks' tests share: a recognizer and results of it."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import toy
+from mosquitto import Broker
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.streams.options import StreamOptions
@@ -32,3 +34,11 @@ def found(recognizer: Recognizer, toy_video: Path) -> list[FrameResult]:
 @pytest.fixture
 def result(found: list[FrameResult]) -> FrameResult:
     return replace(found[0], source="camera")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    one = Broker(tmp_path)
+    yield one
+    one.stop()
+    assert not any("paho" in thread.name.lower() for thread in threading.enumerate())

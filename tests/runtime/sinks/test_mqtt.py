@@ -1,13 +1,15 @@
-import shutil
-import socket
+"""What is published over MQTT, to mosquitto."""
+
+import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from mosquitto import Broker
 from sp_edge.errors import SettingsError
 from sp_edge_runtime.sinks.mqtt import MqttSink
 from sp_edge_runtime.sources.frames import State, StateChange
@@ -15,94 +17,46 @@ from sp_edge_runtime.sources.live import Backoff
 from sp_edge_runtime.streams.result import FrameResult
 from threads import PATIENCE, until
 
-client_module = pytest.importorskip("paho.mqtt.client")
+pytest.importorskip("paho.mqtt.client")
+Door = Callable[..., MqttSink]
 
 
-def change(number: int) -> StateChange:
-    return StateChange(f"camera {number}", State.RUNNING, 0.0)
-
-
-def test_topics_that_cannot_be_published_to() -> None:
-    for topic in ("a/%2B", "a/#", "%23"):
-        address = f"mqtt://host/{topic}"
-        if "#" in topic:
-            continue  # an address ends there
-        with pytest.raises(SettingsError, match="topic"):
-            MqttSink(address)
-
-
-class Broker:
-    """Mosquitto on loopback, once it is started, and who listens to all that is published there."""
-
-    def __init__(self, folder: Path) -> None:
-        mosquitto = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
-        if not mosquitto:
-            pytest.skip("mosquitto, a broker, is not installed")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        (folder / "broker.conf").write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
-        self.command = [mosquitto, "-c", str(folder / "broker.conf")]
-        self.got: list[tuple[str, bytes, bool]] = []
-        self.subscribed = threading.Event()
-        self.running: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.running = subprocess.Popen(self.command, stderr=subprocess.DEVNULL)
-
-    def answers(self) -> bool:
-        with socket.socket() as tried:
-            return tried.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def listen(self) -> None:
-        self.listener = client_module.Client(client_module.CallbackAPIVersion.VERSION2)
-        self.listener.on_connect = lambda client, *_: client.subscribe("shop/#", qos=1)
-        self.listener.on_subscribe = lambda *_: self.subscribed.set()
-        self.listener.on_message = lambda _client, _data, message: self.got.append(
-            (message.topic, message.payload, message.retain)
-        )
-        self.listener.connect("127.0.0.1", self.port)
-        self.listener.loop_start()
-        assert self.subscribed.wait(PATIENCE)
-
-    def states(self) -> list[bytes]:
-        return [payload for topic, payload, _ in self.got if topic == "shop/door/status"]
-
-    def stop(self) -> None:
-        if self.running is None:
-            return
-        if self.subscribed.is_set():
-            self.listener.loop_stop()
-            self.listener.disconnect()
-        self.running.terminate()
-        self.running.wait(PATIENCE)
+def change(number: int, state: State = State.RUNNING) -> StateChange:
+    return StateChange(f"camera {number}", state, 0.0)
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    one = Broker(tmp_path)
-    yield one
-    one.stop()
-    assert not any("paho" in thread.name.lower() for thread in threading.enumerate())
+def door(broker: Broker) -> Door:
+    def sink(**options: object) -> MqttSink:
+        address = f"mqtt://user:topsecret@127.0.0.1:{broker.port}/shop/door"
+        return MqttSink(address, backoff=Backoff(0.01, 0.05), **options)  # type: ignore[arg-type]
+
+    return sink
 
 
-def test_a_broker_gets_frames_and_events_and_is_found_again(broker: Broker, result: FrameResult) -> None:
-    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}/shop/door", backoff=Backoff(0.01, 0.05))
+def test_topics_that_cannot_be_published_to() -> None:
+    for topic in ("a/%2B", "a/%23", "a%00"):
+        with pytest.raises(SettingsError, match="topic"):
+            MqttSink(f"mqtt://host/{topic}")
+
+
+def test_a_broker_gets_frames_and_events_and_is_found_again(broker: Broker, door: Door, result: FrameResult) -> None:
+    sink = door()
     try:
         sink.event(change(0))
         until(lambda: sink.delivery().error != "")  # the broker is not there yet
         broker.start()
-        until(lambda: sink.delivery().sent == 1)  # and what waited arrives
+        until(lambda: sink.delivery().sent == 3)  # and what waited arrives: the event, the camera's state
         broker.listen()
         sink.write(result)
         sink.event(change(1))
-        until(lambda: len(broker.got) == 3)
+        until(lambda: len(broker.said("shop/door/events")) == len(broker.said("shop/door/frames")) == 1)
     finally:
         sink.close()
-    until(lambda: broker.states() == [b"online", b"offline"])
-    topics = {topic for topic, *_ in broker.got}
-    assert topics == {"shop/door/frames", "shop/door/events", "shop/door/status"}
-    assert [topic for topic, _, retained in broker.got if retained] == ["shop/door/status"], "for who came later"
+    until(lambda: broker.said("shop/door/status") == [b"online", b"offline"])
+    retained = {topic for topic, _, retained in broker.got if retained}
+    assert "shop/door/status" in retained, "for who came later"
+    assert not {"shop/door/frames", "shop/door/events"} & retained
 
 
 def test_the_broker_says_so_when_a_publisher_is_killed(broker: Broker) -> None:
@@ -119,8 +73,122 @@ time.sleep(1000)
     broker.listen()
     publisher = subprocess.Popen([sys.executable, "-c", program, f"mqtt://127.0.0.1:{broker.port}/shop/door"])
     try:
-        until(lambda: broker.states() == [b"online"])
+        until(lambda: broker.said("shop/door/status") == [b"online"])
     finally:
         publisher.kill()
         publisher.wait(PATIENCE)
-    until(lambda: broker.states() == [b"online", b"offline"])
+    until(lambda: broker.said("shop/door/status") == [b"online", b"offline"])
+
+
+def test_a_state_is_told_when_it_changes_and_kept_for_who_comes_later(
+    broker: Broker, door: Door, found: list[FrameResult]
+) -> None:
+    broker.start()
+    until(broker.answers)
+    broker.listen()
+    sink = door(published="events")
+    try:
+        for one in found:  # three colors, three frames each
+            sink.write(replace(one, source="camera"))
+            until(lambda: sink.delivery().sent > 0)
+            until(lambda: not any(sink._waiting.values()))
+        until(lambda: len(broker.said("shop/door/camera/state")) == 3)
+        assert broker.said("shop/door/frames") == []
+        kept = broker.kept()
+        assert kept["shop/door/camera/status"] == b"online"
+        last = found[-1]
+        assert json.loads(kept["shop/door/camera/state"]) == {
+            "label": last.label,
+            "confidence": last.smoothed.confidence,  # type: ignore[union-attr]
+            "source": "camera",
+            "frame_id": found[6].frame.frame_id,
+            "frame_timestamp": found[6].frame.timestamp,
+        }
+        sink.event(StateChange("camera", State.RESTARTING, 5.0, "unplugged"))
+        until(lambda: broker.kept()["shop/door/camera/status"] == b"offline")
+        assert json.loads(broker.kept()["shop/door/camera/state"])["label"] == "unknown", "nobody can know"
+        sink.event(StateChange("camera", State.RUNNING, 6.0))
+        sink.write(replace(last, source="camera"))
+        until(lambda: json.loads(broker.kept()["shop/door/camera/state"])["label"] == last.label)
+        assert broker.kept()["shop/door/camera/status"] == b"online"
+    finally:
+        sink.close()
+
+
+def test_an_idle_publisher_says_all_again_when_the_broker_comes_back(broker: Broker, door: Door, result: FrameResult) -> None:
+    broker.start()
+    until(broker.answers)
+    sink = door()
+    try:
+        sink.write(result)
+        until(lambda: "shop/door/camera/state" in broker.kept())
+        before = broker.kept()
+        broker.end()
+        broker.start()
+        until(broker.answers)
+        until(lambda: broker.kept() == before)
+    finally:
+        sink.close()
+
+
+def test_sources_that_differ_have_topics_that_differ(broker: Broker, door: Door, result: FrameResult) -> None:
+    names = ["Door", "door", "tür", "a/b#+", "rtsp://cam/1", "rtsp://cam/2", "x" * 400]
+    broker.start()
+    until(broker.answers)
+    sink = door()
+    try:
+        for name in names:
+            sink.write(replace(result, source=name))
+        until(lambda: len(broker.kept()) == 1 + 2 * len(names))
+        states = {topic: json.loads(state) for topic, state in broker.kept().items() if topic.endswith("/state")}
+        assert sorted(state["source"] for state in states.values()) == sorted(names)
+        assert states["shop/door/door/state"]["source"] == "door"
+    finally:
+        sink.close()
+
+
+def test_secrets_stay_with_the_connection(
+    broker: Broker, door: Door, result: FrameResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    broker.start()
+    until(broker.answers)
+    broker.listen()
+    sink = door(classes=lambda: ["red", "green"])
+    sink.write(result)
+    until(lambda: "shop/door/camera/image" in broker.kept())
+    broker.end()
+    sink.event(change(1))
+    until(lambda: sink.delivery().error != "")
+    sink.close()
+    said = " ".join(f"{topic} {payload!r}" for topic, payload, _ in broker.got)
+    assert "topsecret" not in said + caplog.text + str(sink.delivery())
+    assert "user" not in said
+
+
+def test_a_broker_that_is_away_costs_no_memory(result: FrameResult) -> None:
+    """paho itself would queue without limit."""
+    sink = MqttSink("mqtt://127.0.0.1:1/shop/door", backoff=Backoff(0.01, 0.05), classes=lambda: ["red", "green"])
+    try:
+        for number in range(200):
+            sink.write(replace(result, prediction=replace(result.prediction, label=str(number % 7)), smoothed=None))
+        assert len(sink._waiting["states"]) <= 4, "only the newest state waits"
+        assert len(sink._waiting["frames"]) <= 64
+        assert sink._client is None or not sink._client._out_messages
+    finally:
+        sink.close()
+
+
+def test_the_image_is_small(broker: Broker, door: Door, result: FrameResult) -> None:
+    broker.start()
+    until(broker.answers)
+    sink = door(classes=list)
+    try:
+        large = np.random.default_rng(0).integers(0, 255, (2160, 3840, 3), np.uint8)
+        sink.write(replace(result, frame=replace(result.frame, image_rgb=large)))
+        until(lambda: "shop/door/camera/image" in broker.kept())
+        image = broker.kept()["shop/door/camera/image"]
+        assert image.startswith(b"\xff\xd8\xff")
+        assert len(image) < 300_000
+    finally:
+        sink.close()

@@ -1,0 +1,49 @@
+"""Routes that recognize pictures which come with the request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request
+
+from sp_edge.errors import ImageError
+from sp_edge_runtime.page.parts import MAX_PIXELS, ThePage, read_picture
+
+router = APIRouter(prefix="/api", tags=["recognition"])
+RAW = "application/octet-stream"
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "a picture; raw bytes are uint8 RGB, row by row, of `width` times `height` pixels",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/jpeg", "image/png", RAW)},
+    }
+}
+Side = Annotated[int | None, Query(ge=1, le=16384)]
+
+
+async def _content(request: Request) -> bytes:
+    return await request.body()
+
+
+@router.post("/classify", openapi_extra=_BODY)
+def classify(
+    page: ThePage, request: Request, content: Annotated[bytes, Depends(_content)], width: Side = None, height: Side = None
+) -> dict[str, Any]:
+    """Recognizes one picture; the fields are those of `sp-edge classify --json`.
+
+    Where a stream needs the network, requests beyond what it leaves are answered with 429.
+    """
+    if request.headers.get("content-type", "").partition(";")[0] == RAW:
+        image = _raw(content, width, height)
+    else:
+        image = read_picture(content)
+    with page.gate.recognizing():
+        return page.recognizer.classify(image).to_json()
+
+
+def _raw(content: bytes, width: int | None, height: int | None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    if width is None or height is None or width * height > MAX_PIXELS or len(content) != 3 * width * height:
+        expected = "?width=W&height=H, and 3 W H bytes"
+        raise ImageError("the raw picture does not fit its size", expected=expected, got=f"{len(content)} bytes")
+    return np.frombuffer(content, np.uint8).reshape(height, width, 3)

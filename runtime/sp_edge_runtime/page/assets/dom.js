@@ -1,0 +1,15 @@
+// Small helpers for the document.
+
+export const byId = (id) => document.getElementById(id);
+
+export function make(kind, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(kind), properties);
+  made.append(...children);
+  return made;
+}
+
+export function show(element, visible) { element.hidden = !visible; }
+
+export const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
+export const percent = (share) => `${Math.round(100 * share)} %`;

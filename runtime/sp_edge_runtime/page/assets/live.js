@@ -1,0 +1,330 @@
+// The first tab: what the camera sees, and how it is taught.
+
+import { get, query, send, upload } from "./api.js";
+import { byId, make, percent, plural, show } from "./dom.js";
+
+const LONGEST = 3000; // milliseconds of holding that count
+let state = null;
+let source = 0;
+let newest = {};
+let pending = [];
+let began = 0;
+let timer = 0;
+let refresh = () => {};
+let looking = 0;
+let busy = false;
+
+const name = () => byId("name").value.trim();
+
+export function begin(changed) {
+  refresh = changed;
+  byId("name").addEventListener("input", asked);
+  byId("teach").addEventListener("submit", (event) => { event.preventDefault(); teach(0); });
+  const hold = byId("hold");
+  hold.addEventListener("pointerdown", (event) => { if (event.button === 0) { hold.setPointerCapture(event.pointerId); press(); } });
+  hold.addEventListener("pointerup", release);
+  hold.addEventListener("pointercancel", stop);
+  hold.addEventListener("contextmenu", (event) => event.preventDefault());
+  document.addEventListener("keydown", key);
+  document.addEventListener("keyup", (event) => { if (event.code === "Space" && began) { event.preventDefault(); release(); } });
+  byId("files").addEventListener("change", (event) => { add(event.target.files); event.target.value = ""; });
+  byId("alone").addEventListener("click", () => run(() => send("POST", "/api/names", { name: name() })));
+  byId("negative").addEventListener("click", () => teach(1000, { negative: true, name: byId("negative").dataset.name }));
+  byId("sees").addEventListener("change", view);
+  document.addEventListener("paste", (event) => add(event.clipboardData.files));
+  document.addEventListener("dragover", (event) => { event.preventDefault(); byId("view").classList.add("over"); });
+  document.addEventListener("dragleave", () => byId("view").classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    byId("view").classList.remove("over");
+    add(event.dataTransfer.files);
+  });
+}
+
+export function shown(yes) { visible(yes && !document.hidden); }
+
+export function visible(yes) {
+  const image = byId("picture");
+  clearInterval(looking);
+  if (!yes || !state?.sources.length) {
+    image.removeAttribute("src");
+    return;
+  }
+  if (byId("sees").checked) {
+    looking = setInterval(look, 700);
+    look();
+  } else if (!image.src.endsWith(`/api/sources/${source}/live.mjpeg`)) {
+    image.src = `/api/sources/${source}/live.mjpeg`;
+  }
+}
+
+const view = () => visible(!byId("live").hidden);
+
+function look() {
+  const wanted = name() || newest[source]?.name || "";
+  const asked = state.shows_names && wanted ? { name: wanted, t: Date.now() } : { t: Date.now() };
+  byId("picture").src = `/api/sources/${source}/seen.jpg` + query(asked);
+}
+
+export function update(now) {
+  const first = state === null;
+  state = now;
+  source = Math.min(source, Math.max(0, state.sources.length - 1));
+  const some = state.sources.length > 0;
+  show(byId("picture"), some);
+  show(byId("empty"), !some && !pending.length);
+  byId("view").classList.toggle("blank", !some);
+  show(byId("seeing"), some);
+  show(byId("alone"), state.names_alone);
+  byId("names").replaceChildren(...state.classes.filter((one) => !one.told_from).map((one) => make("option", { value: one.name })));
+  sources();
+  trouble();
+  cards();
+  mode();
+  if (first) view();
+  asked();
+}
+
+export function result(found) {
+  newest[found.id] = found;
+  if (found.id === source) {
+    say();
+    trouble();
+  }
+}
+
+function say() {
+  const found = newest[source];
+  show(byId("said"), Boolean(found) && state?.classes.length > 0);
+  if (!found) return;
+  const unknown = found.label === "unknown";
+  byId("label").textContent = found.label;
+  byId("confidence").textContent = unknown
+    ? (found.name ? `most like ${found.name}` : "")
+    : percent(found.smoothed ? found.smoothed.confidence : found.confidence);
+  for (const card of byId("cards").children) card.classList.toggle("seen", card.dataset.name === found.label);
+  const negative = byId("negative");
+  show(negative, !unknown);
+  negative.dataset.name = found.label;
+  negative.textContent = `Wrong: this is not “${found.label}”`;
+}
+
+function sources() {
+  const place = byId("sources");
+  show(place, state.sources.length > 1);
+  place.replaceChildren(...state.sources.map((one) => {
+    const button = make("button", { type: "button", textContent: one.name });
+    button.setAttribute("aria-pressed", one.id === source);
+    button.addEventListener("click", () => { source = one.id; sources(); say(); trouble(); view(); });
+    return button;
+  }));
+}
+
+function trouble() {
+  const one = state?.sources[source];
+  let text = "";
+  if (one) {
+    text = {
+      initializing: "Waiting for the first picture…",
+      restarting: "The camera is lost. Trying again…",
+      error: "The camera failed.",
+      ended: "The video is over.",
+    }[one.state] || (one.stale ? "The picture has stopped. Waiting for the camera…" : "");
+    if (one.reason && text) text += ` (${one.reason})`;
+  }
+  byId("trouble").textContent = text;
+  show(byId("trouble"), text !== "");
+}
+
+function cards() {
+  const some = state.classes.filter((one) => !one.told_from);
+  show(byId("known-title"), some.length > 0);
+  byId("cards").replaceChildren(...some.map((one) => {
+    const told = one.by_name ? "by its name alone" : plural(one.shots.length, "picture");
+    const images = one.shots.slice(0, 5).map((shot) => make("li", {}, make("img", { src: `/api/shots/${shot.id}.jpg`, alt: "", loading: "lazy" })));
+    const card = make("li", {}, make("h3", { textContent: one.name }), make("ul", { className: "shots" }, ...images), make("p", { className: "hint", textContent: told }));
+    card.dataset.name = one.name;
+    return card;
+  }));
+  say();
+}
+
+// What the model makes of the name, while it is typed.
+let question = 0;
+async function asked() {
+  const mine = ++question;
+  const wanted = name();
+  byId("alone").disabled = !wanted;
+  if (!wanted) {
+    byId("hint").textContent = state?.sources.length && !state.classes.length ? "Show the camera one thing, in the middle of the picture." : "";
+    return;
+  }
+  await new Promise((go) => setTimeout(go, 250));
+  if (mine !== question) return;
+  try {
+    const known = await get("/api/names" + query({ name: wanted }));
+    if (mine !== question) return;
+    byId("hint").textContent = known.taught ? "Known already: this adds pictures."
+      : !known.encodable ? "The model has no word for this name. Choose another one."
+      : known.readable ? "The model knows this word: it helps." : "The model does not know this word. The pictures decide.";
+    byId("alone").disabled = known.taught || !known.encodable;
+  } catch { byId("hint").textContent = ""; }
+}
+
+// The main button: holds with a camera, and teaches chosen pictures where there are some.
+function mode() {
+  const some = state.sources.length > 0;
+  const what = pending.length ? `Teach ${plural(pending.length, "picture")}` : "Hold to teach";
+  if (!began && !busy) byId("hold-text").textContent = what;
+  show(byId("hold"), some || pending.length > 0);
+  byId("choose").classList.toggle("main", !some && !pending.length);
+  show(byId("pending"), pending.length > 0);
+}
+
+function ready() {
+  if (name()) return true;
+  tell("First type what it is.", { bad: true });
+  byId("name").focus();
+  return false;
+}
+
+function press() {
+  if (began || busy || !ready()) return;
+  if (pending.length) return;
+  began = performance.now();
+  byId("told").replaceChildren();
+  byId("hold").classList.add("holding");
+  byId("hold-text").textContent = "Looking… move it a little";
+  timer = setTimeout(release, LONGEST);
+}
+
+function stop() {
+  clearTimeout(timer);
+  began = 0;
+  byId("hold").classList.remove("holding");
+  mode();
+}
+
+function release() {
+  if (busy) return;
+  if (pending.length) { if (name()) teach(0); return; }
+  if (!began) return;
+  const held = performance.now() - began;
+  stop();
+  teach(held);
+}
+
+function key(event) {
+  if (event.code !== "Space" || byId("live").hidden) return;
+  const target = event.target;
+  if (target !== document.body && target !== byId("hold")) return;
+  event.preventDefault();
+  if (!event.repeat) press();
+  if (pending.length && !event.repeat) release();
+}
+
+function teach(held, more = {}) {
+  const wanted = { name: name(), negative: false, force: false, ...more };
+  if (!wanted.name) { ready(); return; }
+  const files = more.files || pending;
+  if (files.length && !wanted.negative) {
+    const form = new FormData();
+    for (const file of files) form.append("files", file.file);
+    form.append("name", wanted.name);
+    form.append("force", wanted.force);
+    run(() => upload("/api/pictures", form), () => teach(0, { ...more, files, force: true }), clear);
+  } else if (state.sources.length) {
+    const seconds = Math.min(held, LONGEST) / 1000;
+    run(() => send("POST", "/api/teach", { name: wanted.name, negative: wanted.negative, force: wanted.force, source, seconds }),
+      () => teach(held, { ...more, force: true }));
+  } else {
+    tell("Choose a picture first.", { bad: true });
+  }
+}
+
+async function run(work, anyway, after = () => {}) {
+  if (busy) return;
+  busy = true;
+  byId("hold").disabled = true;
+  byId("hold-text").textContent = "Learning…";
+  try {
+    const taught = await work();
+    after();
+    tell(learned(taught), { undo: true });
+  } catch (error) {
+    tell(error.message + (Object.keys(error.reasons || {}).length ? ". Try again." : ""), { bad: true, anyway: Object.keys(error.reasons || {}).length ? anyway : null });
+  } finally {
+    busy = false;
+    byId("hold").disabled = false;
+    await refresh();
+  }
+}
+
+function learned(taught) {
+  const left = Object.entries(taught.refused).map(([why, count]) => `${count} left out: ${why}.`).join(" ");
+  const unlike = taught.unlike && taught.readable ? " Nothing in the picture looks like its name." : "";
+  if (taught.readable === null) return `Noted: it is ${taught.name}. ${left}`;
+  if (!taught.taken) return `Learned “${taught.name}” by its name alone.`;
+  return `Learned “${taught.name}” from ${plural(taught.taken, "picture")}. ${left}${unlike}`;
+}
+
+export function tell(text, { bad = false, undo = false, anyway = null } = {}) {
+  const place = byId("told");
+  place.classList.toggle("bad", bad);
+  const parts = [make("p", { textContent: text })];
+  if (undo) {
+    const button = make("button", { type: "button", textContent: "Undo", id: "undo" });
+    button.addEventListener("click", async () => {
+      try { await send("POST", "/api/undo"); tell("Taken back."); } catch (error) { tell(error.message, { bad: true }); }
+      refresh();
+    });
+    parts.push(button);
+  }
+  if (anyway) {
+    const button = make("button", { type: "button", textContent: "Teach it anyway", id: "anyway" });
+    button.addEventListener("click", anyway);
+    parts.push(button);
+  }
+  place.replaceChildren(...parts);
+}
+
+// Pictures that were dropped, pasted or chosen wait here for a name.
+async function add(files) {
+  for (const file of [...files].filter((one) => one.type.startsWith("image/")).slice(0, 50 - pending.length)) {
+    const address = URL.createObjectURL(file);
+    const label = make("p", { className: "hint" });
+    const away = make("button", { type: "button" }, make("img", { src: address, alt: `Leave out ${file.name}`, title: "Leave it out" }));
+    const item = { file, address };
+    const row = make("li", {}, away, label);
+    away.addEventListener("click", () => { pending = pending.filter((one) => one !== item); row.remove(); URL.revokeObjectURL(address); mode(); });
+    pending.push(item);
+    byId("pending").append(row);
+    recognize(file, label);
+  }
+  mode();
+  show(byId("empty"), !state.sources.length && !pending.length);
+  if (pending.length && !name()) byId("name").focus();
+}
+
+async function recognize(file, label) {
+  if (!state.classes.length) return;
+  for (let tried = 0; tried < 5; tried++) {
+    try {
+      const found = await upload("/api/classify", file, { "Content-Type": file.type });
+      label.textContent = found.label;
+      label.title = found.unknown ? `most like ${found.name}` : percent(found.confidence);
+      return;
+    } catch (error) {
+      if (error.status !== 429) { label.textContent = "unreadable"; return; }
+      await new Promise((go) => setTimeout(go, 400 * (tried + 1)));
+    }
+  }
+}
+
+function clear() {
+  for (const one of pending) URL.revokeObjectURL(one.address);
+  pending = [];
+  byId("pending").replaceChildren();
+  mode();
+  show(byId("empty"), !state.sources.length);
+}

@@ -1,0 +1,151 @@
+"""What the page's interface takes and gives, as JSON; the OpenAPI description is made of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NAME = Field(min_length=1, max_length=512, examples=["coffee mug"])
+
+
+class Sent(BaseModel):
+    """What a request brings: nothing but what is known."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Failure(BaseModel):
+    """Why a request was refused."""
+
+    error: str
+    expected: str = ""
+    got: str = ""
+    reasons: dict[str, int] = Field(default_factory=dict, description="of how many pictures why they were refused")
+
+
+class SourceState(BaseModel):
+    """A source of frames."""
+
+    id: int
+    name: str
+    live: bool
+    state: str = Field(description="initializing, running, restarting, ended or error")
+    reason: str
+    stale: bool
+    fps: float
+    frames: int
+
+
+class Shot(BaseModel):
+    """A picture that a class was taught from."""
+
+    id: str
+
+
+class ClassState(BaseModel):
+    """A taught class."""
+
+    name: str
+    by_name: bool = Field(description="known by its name alone, without a picture")
+    told_from: str | None = Field(description="the class that these pictures are not of; null of a class")
+    threshold: float | None = Field(description="that was set by hand; null where it is calibrated")
+    believed_from: float = Field(description="the cosine from which the class is believed")
+    strength: float
+    shots: list[Shot]
+
+
+class PageState(BaseModel):
+    """All that the page shows besides frames."""
+
+    model: str
+    device: str
+    sources: list[SourceState]
+    classes: list[ClassState]
+    bank_version: int
+    names_alone: bool = Field(description="whether a class can be taught by its name alone")
+    shows_names: bool = Field(description="whether the network tells where it finds a name")
+    recent: int
+    failure: str
+
+
+class Health(BaseModel):
+    """Whether all works."""
+
+    healthy: bool
+    sources: list[str] = Field(description="state of each source")
+
+
+class Teach(Sent):
+    """Teaches from what a source showed in the last seconds."""
+
+    name: str = NAME
+    source: int = Field(0, ge=0, le=1000)
+    seconds: float = Field(0.0, ge=0, le=10, description="how long the button was held")
+    negative: bool = Field(False, description="teach what the class is not")
+    force: bool = Field(False, description="keep pictures that are dark, blurred or copies")
+
+
+class Named(Sent):
+    """Names a class."""
+
+    name: str = NAME
+
+
+class Changed(Sent):
+    """Changes a class; what is missing stays, and a threshold of null is calibrated again."""
+
+    name: str = NAME
+    to: str | None = Field(None, min_length=1, max_length=512)
+    strength: float | None = Field(None, ge=0, le=1)
+    threshold: float | None = Field(None, ge=-1, le=1)
+
+
+class Moved(Sent):
+    """Moves a picture of a class to another one; without `to` it is taken out."""
+
+    name: str = NAME
+    shot: str = Field(max_length=40)
+    to: str | None = Field(None, min_length=1, max_length=512)
+
+
+class Login(Sent):
+    """The token of the link that was printed."""
+
+    token: str = Field(max_length=200)
+
+
+class Taught(BaseModel):
+    """What was taught."""
+
+    name: str
+    taken: int
+    refused: dict[str, int]
+    shots: int
+    readable: bool | None = Field(description="whether the model can read the name")
+    unlike: int = Field(description="pictures in which nothing looks like the name")
+
+
+class NameKnown(BaseModel):
+    """What the model makes of a name."""
+
+    name: str
+    taught: bool
+    readable: bool
+    encodable: bool = Field(description="whether there is a prompt for it, or a text encoder that makes one")
+
+
+class Advice(BaseModel):
+    """How well the taught classes are told from each other."""
+
+    lines: list[str]
+    left_out: int
+    right: dict[str, Any] | None = Field(
+        description="count, total, share and its interval, of pictures tested without themselves"
+    )
+
+
+class Ok(BaseModel):
+    """It is done."""
+
+    ok: bool = True

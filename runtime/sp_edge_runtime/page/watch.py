@@ -1,0 +1,181 @@
+"""Keeps the newest frame of each source for whoever looks, so that watching never slows recognition."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sp_edge_runtime.prediction import Prediction
+from sp_edge_runtime.sources.frames import Source, State, StateChange
+from sp_edge_runtime.streams.result import FrameResult, StreamEvent
+
+HELD = 3.0  # seconds of a source's past that can be taught from
+PACE = 1 / 15  # seconds between two of its frames that are kept for that
+STALE = 5.0  # seconds without a frame after which a live source is not healthy
+LARGEST = 960  # pixels of the longer side of a picture for viewers
+TOLD = 200  # events that are kept for viewers
+RECENT = 100  # frames over which times are averaged
+
+
+@dataclass(frozen=True, eq=False)
+class Glimpse:
+    """What was seen a moment ago, and can be taught from."""
+
+    time: float
+    prediction: Prediction
+
+
+@dataclass(eq=False)
+class Watched:
+    """What is known of one source.
+
+    Attributes:
+        name: without credentials.
+        live: whether its frames come at their own pace.
+        state: what it is doing.
+        reason: why it was lost.
+        newest: its last result.
+        number: how many results there were.
+        last: when the last one came, `time.monotonic`.
+        glimpses: of the last seconds, the oldest first.
+        labels: how often each was shown.
+        busy: seconds that each of the last frames took.
+        came: when each of the last frames came.
+    """
+
+    name: str
+    live: bool
+    state: State = State.INITIALIZING
+    reason: str = ""
+    newest: FrameResult | None = None
+    number: int = 0
+    last: float = 0.0
+    glimpses: deque[Glimpse] = field(default_factory=deque)
+    labels: Counter[str] = field(default_factory=Counter)
+    busy: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    came: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    encoding: threading.Lock = field(default_factory=threading.Lock)
+    encoded: tuple[int, bytes] = (0, b"")
+
+    @property
+    def shown(self) -> str:
+        """The name as JSON can hold it: that of a file may have bytes that are no text."""
+        return self.name.encode("utf-8", "backslashreplace").decode()
+
+    def picture(self) -> tuple[int, bytes] | None:
+        """Number and JPEG of the newest frame, encoded once for all viewers; None before the first frame."""
+        with self.encoding:
+            newest, number = self.newest, self.number
+            if newest is None:
+                return None
+            if self.encoded[0] != number:
+                self.encoded = (number, jpeg(newest.frame.image_rgb))
+            return self.encoded
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of late; 0 before the second."""
+        came = list(self.came)
+        return (len(came) - 1) / (came[-1] - came[0]) if len(came) > 1 and came[-1] > came[0] else 0.0
+
+    @property
+    def stale(self) -> bool:
+        """Whether a live source has given no frame for a while."""
+        return self.live and self.number > 0 and time.monotonic() - self.last > STALE
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it does what it should: frames come, or it has ended as a video does."""
+        return (self.state is State.RUNNING and not self.stale) or (self.state is State.ENDED and not self.live)
+
+
+class Watch:
+    """A sink that remembers. The stream's thread writes, and any thread reads.
+
+    Args:
+        sources: of the stream; `names` as its results have them.
+    """
+
+    def __init__(self, sources: Sequence[Source], names: Sequence[str]) -> None:
+        self.sources = tuple(Watched(name, source.live) for source, name in zip(sources, names, strict=True))
+        self._by_name = {one.name: one for one in self.sources}
+        self._numbers = itertools.count(1)
+        self._told: deque[tuple[int, dict[str, Any]]] = deque(maxlen=TOLD)
+        self.changes = 0  # of the sources' states
+        self.over = False
+        self.failure = ""
+
+    def write(self, result: FrameResult) -> None:
+        """Takes one result."""
+        one, now = self._by_name[result.source], time.monotonic()
+        if one.state is not State.RUNNING:
+            one.state, one.reason = State.RUNNING, ""
+            self.changes += 1
+        one.busy.append(sum(result.prediction.speed.values()) / 1000)
+        one.came.append(now)
+        one.labels[result.label] += 1
+        one.newest, one.last, one.number = result, now, one.number + 1
+        if not one.glimpses or now - one.glimpses[-1].time >= PACE:
+            one.glimpses.append(Glimpse(now, result.prediction))
+        while one.glimpses and now - one.glimpses[0].time > HELD:
+            one.glimpses.popleft()
+
+    def event(self, event: StreamEvent) -> None:
+        """Takes an event."""
+        if isinstance(event, StateChange):
+            one = self._by_name[event.source]
+            one.state, one.reason = event.state, event.reason
+            self.changes += 1
+        self._told.append((next(self._numbers), {**event.to_json(), "source": self._by_name[event.source].shown}))
+
+    def close(self) -> None:
+        """The stream is over."""
+        for one in self.sources:
+            if one.state not in (State.ERROR, State.ENDED):
+                one.state = State.ENDED
+        self.over = True
+        self.changes += 1
+
+    def held(self, place: int, seconds: float) -> list[Prediction]:
+        """What a source showed in the last seconds, the oldest first: the newest frame at least, if there is one."""
+        glimpses, since = list(self.sources[place].glimpses), time.monotonic() - seconds
+        newest = self.sources[place].newest
+        found = [one.prediction for one in glimpses if one.time >= since]
+        if newest is not None and (not found or found[-1] is not newest.prediction):
+            found.append(newest.prediction)
+        return found
+
+    def events(self, after: int) -> list[tuple[int, dict[str, Any]]]:
+        """Events with a number above `after`."""
+        return [told for told in list(self._told) if told[0] > after]
+
+    def busy(self) -> float:
+        """Which share of its time the stream spends on recognition, 0 to 1; 0 without one."""
+        return min(1.0, sum(one.fps * sum(one.busy) / max(len(one.busy), 1) for one in self.sources if self._runs(one)))
+
+    def running(self) -> bool:
+        """Whether frames are being recognized."""
+        return any(map(self._runs, self.sources))
+
+    def _runs(self, one: Watched) -> bool:
+        return not self.over and one.state is State.RUNNING
+
+
+def jpeg(image_rgb: NDArray[np.uint8], quality: int = 80) -> bytes:
+    """A picture for a viewer: uint8 (H, W, 3) RGB -> JPEG of at most 960 pixels a side."""
+    shown = Image.fromarray(image_rgb)
+    if max(shown.size) > LARGEST:
+        shown.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR, reducing_gap=1.5)
+    file = io.BytesIO()
+    shown.save(file, "JPEG", quality=quality)
+    return file.getvalue()

@@ -1,0 +1,201 @@
+"""The whole way in a real browser, on a video of photographs: from an empty page to a recognized thing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from page_site import Opened, Site
+from sp_edge.photographs import photograph
+from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.sources.camera import open_source
+from sp_edge_runtime.sources.options import SourceOptions
+from threads import until
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+av = pytest.importorskip("av", reason="the extra camera is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt install chromium"),
+    # Playwright's own loop is closed with its process.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+SCENES, LENGTH, RATE = ("coffee", "cat", "rocket"), 30, 15
+PATIENCE_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three photographs, two seconds each, over which the camera wanders."""
+    path = tmp_path_factory.mktemp("video") / "things.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 256, 192, "yuv420p", 4_000_000
+        for scene in SCENES:
+            image = Image.fromarray(photograph(scene).read())
+            side = 0.75 * min(image.size)
+            for angle in np.linspace(0, 2 * np.pi, LENGTH, endpoint=False):
+                left, top = (
+                    (whole - side) * (1 + turn) / 2
+                    for whole, turn in zip(image.size, (np.cos(angle), np.sin(angle)), strict=True)
+                )
+                seen = image.resize((256, 192), box=(left, top, left + side, top + side))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(seen), "rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def named(naming_bundle: Path, tmp_path: Path) -> Iterator[Recognizer]:
+    with Recognizer.load(naming_bundle, bank=tmp_path / "classes.spbank", device="cpu", follow=True) as recognizer:
+        yield recognizer
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+class Visit:
+    """A person at the page of a site."""
+
+    def __init__(self, browser: Any, site: Site) -> None:
+        self.site = site
+        self.errors: list[str] = []
+        self.asked: list[str] = []
+        self.page = browser.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(site.address)
+
+    def wait_for(self, scene: str) -> None:
+        """Until the video is early in a scene."""
+        first = SCENES.index(scene) * LENGTH
+        until(lambda: first + 2 <= self.frame() % (len(SCENES) * LENGTH) <= first + LENGTH // 3)
+
+    def frame(self) -> int:
+        found = self.site.get("/api/sources/0/result")
+        return int(found.json["frame_id"]) if found.status == 200 else -1
+
+    def hold(self, name: str, seconds: float) -> str:
+        """Types a name and holds the button; what the page says then."""
+        self.page.fill("#name", name)
+        self.page.hover("#hold")
+        self.page.mouse.down()
+        self.page.wait_for_timeout(1000 * seconds)
+        self.page.mouse.up()
+        self.page.wait_for_selector("#told p")
+        return str(self.page.inner_text("#told p"))
+
+    def until_label(self, text: str) -> None:
+        self.page.wait_for_function("text => document.getElementById('label').textContent === text", arg=text)
+
+
+@pytest.fixture
+def visit(opened: Opened, named: Recognizer, video: Path, browser: Any) -> Iterator[Visit]:
+    with open_source(video, SourceOptions(loop=True)) as source:
+        visit = Visit(browser, opened([source], taught=named))
+        yield visit
+        visit.page.close()
+        assert visit.errors == []
+        assert all(url.startswith((visit.site.address, "blob:")) for url in visit.asked), "no request leaves the page's host"
+
+
+def test_teach_two_things_recognize_them_and_take_one_back(visit: Visit) -> None:
+    page = visit.page
+    visit.wait_for("coffee")
+    assert "Learned “coffee cup” from" in visit.hold("coffee cup", 0.6)
+    visit.until_label("coffee cup")
+    visit.wait_for("cat")
+    assert "Learned “cat” from" in visit.hold("cat", 0.6)
+    visit.until_label("cat")
+    visit.until_label("unknown")
+    visit.until_label("coffee cup")
+    assert [card.inner_text().split("\n")[0] for card in page.query_selector_all("#cards > li")] == ["coffee cup", "cat"]
+    page.click("#undo")
+    page.wait_for_function("() => document.querySelectorAll('#cards > li').length === 1")
+    assert list(visit.site.classes()) == ["coffee cup"]
+
+
+def test_the_keyboard_is_enough(visit: Visit) -> None:
+    page = visit.page
+    page.wait_for_selector("#picture:not([hidden])")
+    visit.wait_for("cat")
+    page.focus("#name")
+    page.keyboard.type("cat")
+    page.keyboard.press("Tab")
+    page.keyboard.down("Space")
+    page.wait_for_timeout(400)
+    page.keyboard.up("Space")
+    page.wait_for_selector("#undo")
+    assert list(visit.site.classes()) == ["cat"]
+    page.focus("#tab-live")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#list > li")
+    assert page.get_attribute("#tab-classes", "aria-selected") == "true"
+
+
+def test_classes_are_corrected_on_the_page(visit: Visit) -> None:
+    page = visit.page
+    visit.wait_for("cat")
+    visit.hold("cat", 0.5)
+    page.click("#tab-classes")
+    page.click("#list summary")
+    page.fill("#list input[maxlength]", "my cat")
+    page.click("text=Rename")
+    page.wait_for_selector("#list h3:has-text('my cat')")
+    page.click("#list .shots button >> nth=0")
+    page.fill("#move-to", "animal")
+    page.click("#move button")
+    page.wait_for_selector("#list h3:has-text('animal')")
+    assert visit.site.classes()["animal"] == 1
+
+
+def test_chosen_pictures_wait_for_their_name(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    for number in range(2):
+        image = Image.fromarray(photograph("flower").read())
+        image.crop((20 * number, 20 * number, 200 + 20 * number, 200 + 20 * number)).save(tmp_path / f"{number}.png")
+    page.set_input_files("#files", [tmp_path / "0.png", tmp_path / "1.png"])
+    page.wait_for_selector("text=Teach 2 pictures")
+    page.fill("#name", "flower")
+    page.click("#hold")
+    page.wait_for_selector("#undo")
+    assert visit.site.classes()["flower"] >= 1
+    assert page.is_hidden("#pending")
+
+
+def test_a_lost_device_and_a_missing_name_are_told(visit: Visit) -> None:
+    page = visit.page
+    page.wait_for_selector("#picture:not([hidden])")
+    page.click("#hold")
+    assert page.inner_text("#told") == "First type what it is."
+    visit.site.stop()
+    page.wait_for_selector("#offline:not([hidden])")
+    visit.errors.clear()  # what the browser says of the connection
+
+
+def test_the_link_with_the_token_signs_in(opened: Opened, named: Recognizer, browser: Any) -> None:
+    site = opened([], taught=named, host="0.0.0.0")  # noqa: S104 - behind its token
+    site.address = site.address.replace(site.host, f"127.0.0.1:{site.host.rsplit(':')[-1]}")
+    visit = Visit(browser, site)
+    visit.page.wait_for_selector("#empty:not([hidden])")
+    assert "token" not in visit.page.url
+    assert visit.page.evaluate("document.cookie") == ""
+    visit.page.reload()
+    visit.page.wait_for_selector("#empty:not([hidden])")
+    visit.page.context.clear_cookies()
+    visit.page.reload()
+    visit.page.wait_for_selector("#offline:not([hidden])")
+    visit.page.close()
