@@ -269,7 +269,8 @@ class Learner:
         return tuple(found)
 
     def problems(self, name: str, images: Pictures, *, prepared: bool = False, region: Region | None = None) -> list[Problem]:
-        """What speaks against shots of a class: dark, overexposed, empty or blurred ones, and copies; see `bank.quality`.
+        """What speaks against shots of a class: dark, overexposed, empty or blurred ones, copies, and such that
+        show more outside of what is looked at; see `bank.quality`.
 
         Nothing is taught. `enroll`, which takes the same arguments, teaches whatever it is given.
 
@@ -279,8 +280,8 @@ class Learner:
         """
         bank, own = self.bank, self.bank.spelling(name)
         known = thumbnails(bank.pictures(own) if own in bank.rows else ())
-        preprocess, view = self.bundle.manifest.preprocess, self._view(region)
-        return problems(list(pictures_rgb(images)), lambda image: image if prepared else preprocess(image, view), known)
+        preprocess = None if prepared else self.bundle.manifest.preprocess
+        return problems(list(pictures_rgb(images)), preprocess, known, self._view(region))
 
     def prompt(self, name: str, description: str | Sequence[str] | None = None) -> Prompt:
         """The prompt that `enroll` would use: of the description, else the bank's, the table's or the text encoder's.

@@ -1,11 +1,11 @@
-"""Whether a picture can teach anything: finds dark, overexposed, empty and blurred ones, and copies of one that is known.
+"""Whether a picture can teach anything: finds dark, overexposed, empty and blurred ones, copies, and things beside the view.
 
 `benchmarks/quality.py` measures how often, and what it would cost to teach them: docs/measurements/teaching.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,8 @@ from PIL import Image
 
 from sp_edge.bank.crops import encode_crop, thumbnails
 from sp_edge.pictures import check_picture
+from sp_edge.preprocess import Preprocess
+from sp_edge.view import WHOLE, Box, View
 
 SIDE = 64  # pixels at which pictures are judged, like the thumbnails
 DARK = 60.0  # the brightest hundredth of a dark picture stays below, of 255
@@ -25,6 +27,10 @@ FEW = 0.1  # of the most details, below which a direction or a window says nothi
 ROUNDING = 1 / 6  # variance that two roundings to whole grey levels leave, in a picture that has no details either
 COPY = 0.3  # difference of two thumbnails below which they are one picture
 REACH = 4  # pixels by which a copy may be shifted
+OUTSIDE = 0.7  # share of the details of two windows, the most detailed one outside of the view and that inside, above which
+# the thing is outside: 0.5 where both have as many
+VIEWED = 96  # pixels of the shorter side at which the two are compared, in windows of a quarter of that
+GRAY = 12.0  # chroma, of 255, up to which a picture has no color: JPEG and video keep grays gray, a sensor's noise may not
 BLOCK = 64  # thumbnails that are compared at once: what is computed of them, 32 MB, grows no further with a class's shots
 
 
@@ -38,13 +44,16 @@ def _smoothing(sigma: float) -> NDArray[np.float64]:
 _FINE, _COARSE = _smoothing(1), _smoothing(4)
 
 
+_WORDS = {"outside": "much of it lies outside of what is looked at"}
+
+
 @dataclass(frozen=True)
 class Problem:
     """Why a shot is refused.
 
     Attributes:
         shot: which of those that were given, from 0.
-        what: dark, overexposed, empty, blurred or copy.
+        what: dark, overexposed, outside (of what is looked at), empty, blurred or copy.
         value: what was measured.
         limit: what would have passed.
         of: what it is a copy of, in words.
@@ -57,8 +66,8 @@ class Problem:
     of: str = ""
 
     def __str__(self) -> str:
-        side = "above" if self.what == "overexposed" else "below"
-        about = f"copy of {self.of}" if self.of else self.what
+        side = "above" if self.what in ("overexposed", "outside") else "below"
+        about = f"copy of {self.of}" if self.of else _WORDS.get(self.what, self.what)
         return f"{about} ({self.value:.3g}, {side} {self.limit:g})"
 
 
@@ -105,6 +114,49 @@ def _windows(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.lib.stride_tricks.sliding_window_view(values, (WINDOW, WINDOW))[:: WINDOW // 2, :: WINDOW // 2]
 
 
+def outside(image_rgb: NDArray[np.uint8], box: Box) -> float:
+    """How much more there is to be seen outside of a box than in it, 0 to 1; 0.5 where there is as much, 0 without an outside.
+
+    Of windows of a quarter of the shorter side, the most detailed one that lies more than half outside is compared with the
+    most detailed one inside: the outer's share of the differences between neighboring pixels in both. Details of the whole
+    would say less: a background may have many small ones.
+
+    Args:
+        image_rgb: uint8 (H, W, 3) RGB.
+        box: what is looked at, x, y, width and height in pixels.
+    """
+    height, width = image_rgb.shape[:2]
+    scale = VIEWED / min(height, width)
+    size = max(VIEWED, round(width * scale)), max(VIEWED, round(height * scale))
+    shown = Image.fromarray(image_rgb).resize(size, Image.Resampling.BOX, reducing_gap=2)
+    values = np.asarray(shown, np.float64)
+    details = np.zeros(values.shape[:2])
+    details[:, 1:] += np.abs(np.diff(values, axis=1)).max(axis=2)
+    details[1:] += np.abs(np.diff(values, axis=0)).max(axis=2)
+    x, y, across, down = box
+    seen = np.zeros(details.shape)
+    top, bottom = (round(edge * size[1] / height) for edge in (y, y + down))
+    left, right = (round(edge * size[0] / width) for edge in (x, x + across))
+    seen[top:bottom, left:right] = 1
+    side = VIEWED // 4
+    found, inside = (_window_sums(each[None, ..., None], side)[0, ..., 0] for each in (details, seen / side**2))
+    inner, outer = (float(found[which].max(initial=0)) for which in (inside > 0.99, inside < 0.5))
+    return outer / (inner + outer) if inner + outer > 0 else 0.0
+
+
+def chroma(image_rgb: NDArray[np.uint8]) -> float:
+    """How much color the most colorful hundredth of a picture has, 0 to 255: its largest channel above its smallest.
+
+    Infrared frames, as cameras give them at night, have 0, and not much more after any noise: `GRAY` at most.
+
+    Args:
+        image_rgb: uint8 (H, W, 3) RGB, of any size; about 64 x 64 of its pixels are looked at.
+    """
+    height, width = image_rgb.shape[:2]
+    some = image_rgb[:: -(-height // SIDE), :: -(-width // SIDE)]
+    return float(np.quantile(some.max(axis=2) - some.min(axis=2), 0.99))
+
+
 def difference(one: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
     """How far thumbnails differ but for a small shift, brightness and contrast: uint8 (64, 64, 3), (n, 64, 64, 3) -> (n,).
 
@@ -140,23 +192,27 @@ def _window_sums(images: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def problems(
-    images: Sequence[NDArray[np.uint8]], preprocess: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], known: NDArray[np.uint8]
+    images: Sequence[NDArray[np.uint8]], preprocess: Preprocess | None, known: NDArray[np.uint8], view: View = WHOLE
 ) -> list[Problem]:
     """What speaks against shots of a class, at most one problem each. They are judged by what the network sees of them.
 
     Args:
         images: uint8 (H, W, 3) RGB each, of any size.
-        preprocess: gives what the network sees of them.
+        preprocess: gives what the network sees of them; None where they are that.
         known: uint8 (n, 64, 64, 3) RGB thumbnails of the shots that the class has, as `bank.crops.thumbnails` gives them.
+        view: which part of each picture counts, and how that becomes the network's square.
 
     Raises:
         ImageError: one is no such array.
+        SettingsError: the view's region does not lie within one.
     """
     found = []
     seen, places = list(known), [f"shot {number} of the class" for number in range(len(known))]
     for shot, image in enumerate(images):
-        crop = preprocess(image)
+        crop = image if preprocess is None else preprocess(image, view)
         problem = judge(crop)
+        if preprocess is not None and (problem is None or problem.what == "empty"):
+            problem = _beside(view.cut(image), preprocess, view) or problem
         (small,) = thumbnails([encode_crop(crop)])  # as the bank would have it
         if problem is None and seen:
             differences = difference(small, np.stack(seen))
@@ -168,3 +224,10 @@ def problems(
         seen.append(small)
         places.append(f"picture {shot + 1}")
     return found
+
+
+def _beside(image_rgb: NDArray[np.uint8], preprocess: Preprocess, view: View) -> Problem | None:
+    """What is wrong where the thing lies outside of the square that is taken out of a picture, which was cut to its region."""
+    height, width = image_rgb.shape[:2]
+    beside = outside(image_rgb, preprocess.seen(height, width, View(fit=view.fit)))
+    return Problem(0, "outside", beside, OUTSIDE) if beside > OUTSIDE else None

@@ -69,7 +69,11 @@ _ALONE = 0.05  # strength below which a class's pictures decide practically alon
     help="Choose how a picture becomes the network's square. crop cuts it out of the middle; squash takes all and lets the "
     "sides shrink unequally; pad takes all and fills up with gray. The bank keeps it.  [default: the bank's; at first, crop]",
 )
-@click.option("--force", is_flag=True, help="Keep pictures that are dark, overexposed, empty, blurred or copies.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Keep pictures that are dark, overexposed, empty, blurred or copies, or lie outside of what is looked at.",
+)
 @json_option("each class's strength and what the pictures say")
 @backend_options
 def enroll(
@@ -231,12 +235,13 @@ def _read(
             unreadable(broken, file, error)
             return None
 
-    found = []
+    found, elsewhere = [], False
     for name, files in tqdm(shots.items(), desc="reading", leave=False, disable=len(shots) == 1 or None):
         read = [(file, image) for file in files if (image := load(file)) is not None]
         images = [image for _, image in read]
-        if not force:
-            found += [f"{read[problem.shot][0]}: {problem}" for problem in recognizer.problems(name, images, region=region)]
+        for problem in () if force else recognizer.problems(name, images, region=region):
+            found.append(f"{read[problem.shot][0]}: {problem}")
+            elsewhere |= problem.what == "outside"
         if images:
             yield name, images
     if found:
@@ -245,7 +250,7 @@ def _read(
             f"{len(found)} of {sum(map(len, shots.values()))} pictures would teach {about} little or nothing",
             expected="sharp pictures, each another view",
             got="; ".join(found[:5]),
-            next_step="leave them out, or keep them with --force",
+            next_step=f"leave them out{', look at more of them with --crop or --fit' * elsewhere}, or keep them with --force",
         )
 
 

@@ -808,3 +808,15 @@ def test_the_bank_keeps_the_fit(place: Path, call: Call) -> None:
         code, _, err = call("enroll", "--name", "dark night", *option)
         assert code == 2
         assert f"{option[0]} does nothing with a name alone" in err
+
+
+def test_a_thing_beside_the_middle_is_not_taught(place: Path, call: Call) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(126, 131, (40, 120, 3)).astype(np.uint8)
+    image[5:35, 2:32] = rng.integers(0, 255, (6, 6, 3)).astype(np.uint8).repeat(5, axis=0).repeat(5, axis=1)
+    Image.fromarray(image).save(place / "beside.png")
+    code, _, err = call("enroll", "--name", "red", "beside.png")
+    assert code == 2
+    assert "beside.png: much of it lies outside of what is looked at" in err
+    assert "--crop or --fit" in err
+    assert call("enroll", "--name", "red", "beside.png", "--crop", "0,0,0.34,1")[0] == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
@@ -11,10 +12,26 @@ from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_images
 
 from sp_edge.bank.crops import thumbnail
-from sp_edge.bank.quality import BLOCK, BLURRED, COPY, SIDE, WINDOW, difference, judge, problems, sharpness
+from sp_edge.bank.quality import (
+    BLOCK,
+    BLURRED,
+    COPY,
+    GRAY,
+    OUTSIDE,
+    SIDE,
+    WINDOW,
+    chroma,
+    difference,
+    judge,
+    outside,
+    problems,
+    sharpness,
+)
 from sp_edge.data import scenes
 from sp_edge.errors import ImageError
+from sp_edge.photographs import photographs
 from sp_edge.preprocess import Preprocess
+from sp_edge.view import Region, View
 
 DRAWN = scenes.draw_split("val", size=96, per_class=1).images
 
@@ -161,3 +178,63 @@ def test_any_picture_can_be_judged(image: np.ndarray) -> None:
     found = problems([image, image], WHOLE, NONE)
     assert found, "at the latest the second is a copy"
     assert all(np.isfinite(problem.value) for problem in found)
+
+
+# --- beside what is looked at ---
+
+
+def wide(x: int, ground: np.ndarray | None = None) -> np.ndarray:
+    """Uint8 (180, 320, 3): a drawn thing of 90 pixels with its left edge at x, on a plain wall or a given ground."""
+    rng = np.random.default_rng(1)
+    image = rng.integers(126, 131, (180, 320, 3)).astype(np.uint8) if ground is None else ground.copy()
+    image[45:135, x : x + 90] = np.asarray(Image.fromarray(DRAWN[0]).resize((90, 90)))
+    return image
+
+
+@pytest.mark.parametrize("crop", [Preprocess(96), Preprocess(96, 1 / 0.875, "bicubic")])
+def test_a_thing_beside_what_is_looked_at_is_told(crop: Preprocess) -> None:
+    for x in (4, 226):
+        (problem,) = problems([wide(x)], crop, NONE)
+        assert (problem.what, problem.limit) == ("outside", OUTSIDE)
+        assert problem.value > OUTSIDE
+        assert str(problem).startswith("much of it lies outside of what is looked at (")
+        assert str(problem).endswith("above 0.7)")
+        for fit in ("squash", "pad"):
+            assert problems([wide(x)], crop, NONE, View(fit=fit)) == []
+    assert problems([wide(115)], crop, NONE) == []
+    assert problems([wide(4)], crop, NONE, View(Region(0, 0, 0.5, 1))) == [], "the region alone counts"
+    assert problems([np.ascontiguousarray(wide(4).transpose(1, 0, 2))], crop, NONE)[0].what == "outside"
+    assert [p.what for p in problems([wide(4)[:, 100:280]], crop, NONE)] == ["empty"], "nothing is outside either"
+
+
+def test_what_is_prepared_has_no_outside() -> None:
+    assert problems([DRAWN[0]], None, NONE) == []
+
+
+@given(
+    hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))),
+    st.floats(0, 1), st.floats(0, 1),
+)  # fmt: skip
+@settings(deadline=None, max_examples=60)
+def test_what_is_outside_is_a_share(image: np.ndarray, across: float, down: float) -> None:
+    height, width = image.shape[:2]
+    box = (0, 0, max(1, round(across * width)), max(1, round(down * height)))
+    assert 0 <= outside(image, box) <= 1
+    assert outside(image, (0, 0, width, height)) == 0
+
+
+# --- color ---
+
+
+def test_infrared_frames_have_no_color_and_pictures_have() -> None:
+    image = np.asarray(Image.fromarray(DRAWN[0]).resize((640, 480)))
+    gray = np.repeat(np.asarray(Image.fromarray(image).convert("L"))[..., None], 3, axis=2)
+    file = io.BytesIO()
+    Image.fromarray(gray).save(file, "JPEG", quality=30)
+    noisy = np.clip(gray + np.random.default_rng(0).normal(0, 2, gray.shape), 0, 255).astype(np.uint8)
+    assert chroma(gray) == chroma(np.asarray(Image.open(file).convert("RGB"))) == 0
+    assert chroma(noisy) < GRAY < chroma(image)
+    assert chroma(image[:1, :1]) >= 0
+    for photograph in photographs():
+        found = chroma(photograph.read())
+        assert found == 0 or found > 2 * GRAY, photograph.name
