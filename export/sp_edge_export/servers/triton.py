@@ -237,7 +237,7 @@ def _readme(bundle: Bundle, record: Mapping[str, Any]) -> str:
 
 A model repository of bundle {bundle.fingerprint[:12]}, {record["precision"]}, batches up to {record["max_batch"]},
 whose head decides by classifier `{record["classifier"]}`.
-Written by sp-edge {sp_edge.__version__}, and not yet run on a server.
+Written by sp-edge {sp_edge.__version__}.
 {plans}
 | model | input | output |
 |---|---|---|
@@ -261,14 +261,25 @@ of this folder itself would keep the old one, which is deleted: all models unloa
 
 Without a GPU leave out `--gpus all`. Then, on any machine, with sp-edge from a clone of its repository (it is not on PyPI):
 
-    pip install . "tritonclient[grpc]"          # in the clone
-    python client.py HOST:8001 picture.jpg      # in this folder
+    pip install . "tritonclient[grpc,http]"             # in the clone
+    python client.py grpc://HOST:8001 picture.jpg       # in this folder
+    python client.py http://HOST:8000 picture.jpg       # the same over HTTP
+
+`client.py` is short: take it as an example for a client of your own.
 
 Teach a class and export again to the same place: only the next version of `{HEAD}` is written, and a polling
 server takes it up within its two seconds; the encoders stay loaded.
 
     sp-edge enroll BUNDLE --name NAME PICTURES
     sp-edge export BUNDLE --format triton --folder HERE {_again(record)}
+
+A server with `--model-control-mode=explicit` loads only what it is told to. Then say so from Python:
+
+    import tritonclient.http as triton
+    with triton.InferenceServerClient("HOST:8000") as client:
+        client.load_model("{ENSEMBLE}")          # with all that it needs
+        client.load_model("{SUPPORT}")
+        client.load_model("{HEAD}")              # again after each export: its next version
 """
 
 

@@ -1,12 +1,8 @@
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import toy
 from sp_edge.bank.bank import Bank
@@ -14,7 +10,7 @@ from sp_edge.errors import BankError, BundleError, SettingsError
 from sp_edge.files import read_json
 from sp_edge_export.servers.triton import ENSEMBLE, HEAD, KEPT, QUERY, RECORD, SUPPORT, Repository, write_repository
 from sp_edge_runtime.recognizer import Recognizer
-from triton_stand_in import Served, Server
+from triton_stand_in import Served
 
 
 @pytest.fixture
@@ -112,19 +108,6 @@ def test_plans(recognizer: Recognizer, out: Path, tmp_path: Path) -> None:
     assert "TensorRT version" in (out / "README.md").read_text()
 
 
-def test_the_client(recognizer: Recognizer, out: Path, tmp_path: Path) -> None:
-    write(recognizer, out, max_batch=2)
-    pictures = []
-    for index, name in enumerate(("green", "red", "green")):  # more than a batch
-        pictures.append(str(tmp_path / f"{index}.png"))
-        Image.fromarray(toy.picture(name, side=90, seed=index)).save(pictures[-1])
-    with Server(out) as server:
-        command = [sys.executable, str(out / "client.py"), server.address, *pictures]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=dict(os.environ))
-    assert ran.returncode == 0, ran.stderr
-    assert [line.rsplit(": ", 1)[1].split(",")[0] for line in ran.stdout.splitlines()] == ["green", "red", "green"]
-
-
 def test_an_empty_bank_changes_nothing(recognizer: Recognizer, out: Path) -> None:
     write(recognizer, out)
     before = contents(out)
@@ -161,7 +144,7 @@ def test_the_readme_promises_no_package_that_is_not_there(recognizer: Recognizer
     write(recognizer, out)
     read = (out / "README.md").read_text(encoding="utf-8")
     assert "pip install sp-edge" not in read
-    assert 'pip install . "tritonclient[grpc]"' in read
+    assert 'pip install . "tritonclient[grpc,http]"' in read
 
 
 @pytest.mark.parametrize("max_batch", [0, 1025])
