@@ -97,6 +97,10 @@ class Site:
         found: int = self.get("/api/sources").json[source]["frames"]
         return found
 
+    def until_label(self, label: str, source: int = 0) -> None:
+        """Waits until a frame is recognized so."""
+        until(lambda: self.get(f"/api/sources/{source}/result").json["label"] == label)
+
     def classes(self) -> dict[str, int]:
         """Name -> number of pictures of every class."""
         return {one["name"]: len(one["shots"]) for one in self.get("/api/classes").json}

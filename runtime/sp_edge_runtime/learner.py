@@ -341,6 +341,14 @@ class Learner:
         """
         self._live.undo()
 
+    def undoable(self) -> int:
+        """How many changes `undo` can take back, one after the other.
+
+        Raises:
+            BankError: the bank's file cannot be used.
+        """
+        return self._live.undoable()
+
     def save(self, path: str | Path) -> None:
         """Writes the taught classes to a file, in place of those that a bank of this bundle has there.
 

@@ -116,6 +116,15 @@ class LiveBank:
             else:
                 raise BankError("there is no change to take back", expected=f"one of the last {KEPT}", got="none")
 
+    def undoable(self) -> int:
+        """How many changes `undo` can take back, one after the other.
+
+        Raises:
+            BankError: the file cannot be used.
+        """
+        with self._changing:
+            return len(self._earlier) if self._file is None else self._file.undoable()
+
     def look(self) -> None:
         """Takes up the file if it has changed. One that cannot be used is logged once, and the bank stays as it is."""
         if self._file is None:

@@ -13,7 +13,7 @@ from sp_edge.cli.arguments import bank_beside, split_bundle
 from sp_edge.cli.classify import shared
 from sp_edge.cli.common import Command
 from sp_edge.cli.options import options_of
-from sp_edge.cli.stream import CROP, SIZE, SMOOTHING, names_option, stable_option
+from sp_edge.cli.stream import CROP, SIZE, SMOOTHING, harvest_option, names_option, stable_option
 from sp_edge_runtime.page.options import PageOptions
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams.options import StreamOptions
@@ -27,6 +27,7 @@ from sp_edge_runtime.streams.options import StreamOptions
 @options_of(StreamOptions, "options", {"smoothing": SMOOTHING, "regions": CROP})
 @names_option
 @stable_option
+@harvest_option
 @click.option(
     "--build-engine",
     is_flag=True,
@@ -46,6 +47,7 @@ def serve(
     options: StreamOptions,
     names: tuple[str, ...],
     stable: int,
+    harvest: Path | None,
     build_engine: bool,
 ) -> None:
     """Show the stream on a page, and teach classes there.
@@ -65,6 +67,7 @@ def serve(
 
     from sp_edge_runtime.page import server
     from sp_edge_runtime.recognizer import Recognizer
+    from sp_edge_runtime.sinks.harvest import Harvest
     from sp_edge_runtime.sources.camera import open_sources
 
     path, places = split_bundle(tuple(Path(a) for a in arguments))
@@ -93,5 +96,6 @@ def serve(
             page,
             stream=replace(options, smoothing=replace(options.smoothing, stable=stable)),
             model=path.name,
+            harvest=Harvest(harvest),
             ready=lambda address, _: click.echo(f"page: {address}"),
         )

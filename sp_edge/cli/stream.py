@@ -17,7 +17,7 @@ from sp_edge.cli.arguments import bank_beside, existing_bank, refuse_idle, split
 from sp_edge.cli.classify import json_sink, shared
 from sp_edge.cli.common import Command, refuse_unreadable
 from sp_edge.cli.options import options_of
-from sp_edge.cli.shared import region
+from sp_edge.cli.shared import PATH, region
 from sp_edge.columns import table
 from sp_edge.errors import SettingsError, SourceError
 from sp_edge_runtime.sources.options import SourceOptions
@@ -52,6 +52,12 @@ names_option = click.option(
     metavar="NAME",
     help="Call the source so in results and events. With several sources, name each, in their order.",
 )
+harvest_option = click.option(
+    "--harvest",
+    type=PATH,
+    metavar="DIR",
+    help="Keep frames worth a look in this folder: new, changing, unsure and different ones, at most 2000 and 256 MB.",
+)
 stable_option = click.option(
     "--stable",
     metavar="N",
@@ -83,6 +89,7 @@ stable_option = click.option(
 @options_of(SourceOptions, "opening", {"size_wh": SIZE})
 @options_of(StreamOptions, "options", {"smoothing": SMOOTHING, "regions": CROP})
 @stable_option
+@harvest_option
 @click.option(
     "--follow/--no-follow", default=True, show_default=True, help="Read the bank again when another program changes it."
 )
@@ -115,6 +122,7 @@ def stream(
     opening: SourceOptions,
     options: StreamOptions,
     stable: int,
+    harvest: Path | None,
     follow: bool,
     build_engine: bool,
 ) -> None:
@@ -194,6 +202,10 @@ def stream(
             add(WebhookSink(webhook, publish))
         if json_file:
             add(json_sink(json_file))
+        if harvest:
+            from sp_edge_runtime.sinks.harvest import Harvest
+
+            add(Harvest(harvest))
         stop_on_signals()
         summary = run_stream(recognizer, sources, sinks, options)
     _report(summary)

@@ -119,7 +119,7 @@ async def _events(page: Page) -> AsyncIterator[bytes]:
         told = page.watch.events(last)
         last = told[-1][0] if told else last
         lines += [_event("event", event) for _, event in told]
-        now = (page.recognizer.bank.version, page.watch.changes, [s.stale for s in page.watch.sources])
+        now = (page.recognizer.bank.version, page.watch.changes, page.harvest.version, [s.stale for s in page.watch.sources])
         if now != changed:
             changed = now
             lines.append(_event("changed", {"bank_version": now[0]}))

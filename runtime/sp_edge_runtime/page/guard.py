@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 COOKIE = "sp_edge_token"
 OPEN = {"/", "/health", "/api/login"}  # without a token; and what lies under /assets/
 SMALL = 1 << 16  # bytes of a request's body
-LARGE = {"/api/pictures": 64 << 20, "/api/classify": 16 << 20, "/api/bank": 256 << 20, "/api/bank/compare": 256 << 20}
+LARGE = {"/api/pictures": 64 << 20, "/api/classify": 16 << 20, "/api/bank": 64 << 20, "/api/bank/compare": 64 << 20}
 INFER = 32 << 20  # bytes of an inference request
 SECONDS = 60.0  # in which a request's body must arrive
 AT_ONCE = 64  # requests

@@ -145,6 +145,71 @@ class Advice(BaseModel):
     )
 
 
+class KeptFrame(BaseModel):
+    """A frame that was kept because it is worth a look."""
+
+    number: int
+    time: float
+    source: str
+    label: str = Field(description="what it is recognized as by now")
+    name: str = Field(description="the class that it is most like")
+    similarity: float
+    why: str = Field(description="first (of its label), change, unsure or different")
+
+
+class Filed(Sent):
+    """Files kept frames under a class; without a name, as none of what they are taken for."""
+
+    numbers: list[int] = Field(min_length=1, max_length=200)
+    name: str | None = Field(None, min_length=1, max_length=512)
+
+
+class Dropped(Sent):
+    """Lets kept frames go."""
+
+    numbers: list[int] = Field(min_length=1, max_length=200)
+
+
+class Gain(BaseModel):
+    """What teaching changed."""
+
+    taken: int
+    refused: dict[str, int]
+    changed: int = Field(description="kept frames that have another label now")
+    before: dict[str, Any] | None = Field(description="pictures told right without themselves, before: count, total, interval")
+    after: dict[str, Any] | None
+
+
+class Effect(BaseModel):
+    """What a threshold would do to the kept frames that are most like a class."""
+
+    value: float
+    now: float = Field(description="the threshold that counts now")
+    accepted: list[int] = Field(description="numbers of kept frames")
+    refused: list[int]
+    share: dict[str, Any] | None = Field(description="of accepted ones: count, total, share and its 95 % interval")
+
+
+class Threshold(Sent):
+    """Sets the cosine from which a class is believed; without a name, that of every class; null is calibrated again."""
+
+    name: str | None = Field(None, min_length=1, max_length=512)
+    value: float | None = Field(ge=-1, le=1)
+
+
+class Compared(BaseModel):
+    """In what a bank differs from the one that is in use."""
+
+    classes: list[dict[str, Any]]
+    conflict: str = Field(description="why the two cannot be merged unless one is preferred; empty where they can")
+
+
+class History(BaseModel):
+    """Which changes can be taken back."""
+
+    undoable: int
+
+
 class Ok(BaseModel):
     """It is done."""
 

@@ -13,6 +13,7 @@ from sp_edge_runtime.page.edits import shot_id
 from sp_edge_runtime.page.gate import Gate
 from sp_edge_runtime.page.watch import Watch
 from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.sinks.harvest import Harvest
 
 
 @dataclass(eq=False)
@@ -27,6 +28,7 @@ class Page:
         secure: whether the page is served over TLS.
         gate: before the network.
         closing: whether the server is about to stop.
+        harvest: frames that are worth a look.
     """
 
     recognizer: Recognizer
@@ -36,6 +38,7 @@ class Page:
     secure: bool = False
     gate: Gate = field(init=False)
     closing: bool = False
+    harvest: Harvest = field(default_factory=Harvest)
 
     def __post_init__(self) -> None:
         self.gate = Gate(lambda: self.watch.busy() if self.watch.running() else None)
@@ -47,6 +50,10 @@ class Page:
         if self._ids[0] != bank.version:
             self._ids = (bank.version, {shot_id(crop): crop for crop in bank.crops if crop})
         return self._ids[1]
+
+    def shown(self, name: str) -> str:
+        """The name of a source as JSON can hold it."""
+        return name.encode("utf-8", "backslashreplace").decode()
 
     def sources(self) -> list[models.SourceState]:
         """Each source as it is now."""
@@ -89,7 +96,7 @@ class Page:
             bank_version=self.recognizer.bank.version,
             names_alone=self.recognizer.names_alone,
             shows_names=manifest.scores is not None,
-            recent=0,
+            recent=len(self.harvest.kept),
             failure=self.watch.failure,
         )
 

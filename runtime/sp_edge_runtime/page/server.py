@@ -24,6 +24,7 @@ from sp_edge_runtime.page.options import PageOptions
 from sp_edge_runtime.page.page import Page
 from sp_edge_runtime.page.watch import Watch
 from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.sinks.harvest import Harvest
 from sp_edge_runtime.sources.address import distinct
 from sp_edge_runtime.sources.frames import Source
 from sp_edge_runtime.streams.options import StreamOptions
@@ -45,6 +46,7 @@ def serve(
     stream: StreamOptions = StreamOptions(),
     sinks: Sequence[Sink] = (),
     model: str = "",
+    harvest: Harvest | None = None,
     ready: Callable[[str, Callable[[], None]], None] = lambda _address, _stop: None,
 ) -> None:
     """Serves the page until SIGINT, SIGTERM or SIGHUP comes, or the stream fails. Signals need the main thread.
@@ -56,6 +58,7 @@ def serve(
         stream: how frames are recognized. A video is played at its own pace unless `max_fps` says another.
         sinks: where results go, besides the page.
         model: the bundle's name, as the page shows it.
+        harvest: keeps frames that are worth a look; by default one in memory alone.
         ready: is called with the page's address once it can be opened, with the token where one was made just now; and with
             what stops the server.
 
@@ -65,7 +68,7 @@ def serve(
     """
     token, made = (None, False) if options.local else _token(options.token_file)
     watch = Watch(sources, distinct(one.name for one in sources))
-    page = Page(recognizer, watch, model, token, secure=options.cert is not None)
+    page = Page(recognizer, watch, model, token, secure=options.cert is not None, harvest=harvest or Harvest())
     app = make_app(page, allow_host=options.allow_host)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none", proxy_headers=False,
@@ -78,7 +81,7 @@ def serve(
         raise SettingsError("the certificate cannot be used", expected="--cert and --key, PEM", got=str(cause)) from cause
     with _listening(options) as listening:
         server = _Server(config, page)
-        with _streaming(recognizer, sources, [watch, *sinks], paced(stream, sources), watch, server) as failed:
+        with _streaming(recognizer, sources, [watch, page.harvest, *sinks], paced(stream, sources), watch, server) as failed:
             ready(_address(options, listening.getsockname()[1], token if made else None), server.end)
             server.run(sockets=[listening])
             page.closing = True

@@ -101,6 +101,11 @@ def teach_pictures(
         BankError, PromptError, ImageError: as `Learner.enroll`.
     """
     crops = [learner.bundle.manifest.preprocess(picture) for picture in pictures]
+    return teach_crops(learner, name, crops, negative=negative, force=force)
+
+
+def teach_crops(learner: Learner, name: str, crops: Sequence[NDArray[np.uint8]], *, negative: bool, force: bool) -> Outcome:
+    """As `teach_pictures`, of pictures as the network sees them: uint8 (S, S, 3) RGB each."""
     title = _title(learner, name, negative=negative)
     good, refused = _sifted(learner, title, crops, force=force)
     return _taught(learner, name, [crops[place] for place in good], refused, negative=negative)

@@ -199,3 +199,51 @@ def test_the_link_with_the_token_signs_in(opened: Opened, named: Recognizer, bro
     visit.page.reload()
     visit.page.wait_for_selector("#offline:not([hidden])")
     visit.page.close()
+
+
+def test_kept_frames_are_filed_and_the_threshold_shows_its_effect(visit: Visit) -> None:
+    page = visit.page
+    visit.wait_for("cat")
+    visit.hold("cat", 0.5)
+    until(lambda: len(visit.site.get("/api/recent").json) >= 2)
+    page.click("#tab-recent")
+    page.click("#kept button >> nth=0")
+    page.fill("#file-name", "another thing")
+    page.click("#file-it")
+    page.wait_for_selector("#gain >> text=1 picture filed")
+    assert visit.site.classes()["another thing"] == 1
+    page.click("#gain button")
+    page.wait_for_selector("#gain >> text=Taken back.")
+    assert "another thing" not in visit.site.classes()
+    page.click("#tab-settings")
+    page.wait_for_selector("#effect >> text=would be recognized")
+    page.fill("#value", "0")
+    page.wait_for_function("() => document.getElementById('refused').children.length === 0")
+    page.fill("#value", "1")
+    page.wait_for_function("() => document.getElementById('accepted').children.length === 0")
+    assert visit.site.get("/api/classes").json[0]["threshold"] is None
+    page.click("#apply")
+    page.wait_for_selector("#applied >> text=In use.")
+    assert visit.site.get("/api/classes").json[0]["threshold"] == 1
+    page.click("#automatic")
+    page.wait_for_selector("#applied >> text=The device chooses.")
+    assert visit.site.get("/api/classes").json[0]["threshold"] is None
+
+
+def test_a_bank_is_saved_compared_and_merged(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    visit.wait_for("cat")
+    visit.hold("cat", 0.5)
+    page.click("#tab-settings")
+    with page.expect_download() as saving:
+        page.click("text=Save the file")
+    saving.value.save_as(tmp_path / "saved.spbank")
+    page.wait_for_selector("#back >> text=Undo the last change (1 left)")
+    page.click("#back")
+    page.wait_for_selector("#bank-told >> text=Taken back.")
+    assert visit.site.classes() == {}
+    page.set_input_files("#bank-file", tmp_path / "saved.spbank")
+    page.wait_for_selector("#difference-list >> text=is only in the file")
+    page.click("#merge")
+    page.wait_for_selector("#bank-told >> text=Added.")
+    assert list(visit.site.classes()) == ["cat"]

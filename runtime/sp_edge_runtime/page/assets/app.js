@@ -4,8 +4,10 @@ import { get, send } from "./api.js";
 import { byId, show } from "./dom.js";
 import * as classes from "./classes.js";
 import * as live from "./live.js";
+import * as recent from "./recent.js";
+import * as settings from "./settings.js";
 
-const parts = { live, classes };
+const parts = { live, classes, recent, settings };
 let state = null;
 let events = null;
 
@@ -75,8 +77,7 @@ try {
   offline(error.message);
 }
 tabs();
-live.begin(refresh);
-classes.begin(refresh);
+for (const part of Object.values(parts)) part.begin(refresh);
 await refresh();
 choose("live");
 listen();
