@@ -115,7 +115,9 @@ def _heic(stream: IO[bytes], name: str) -> Image.Image:
     try:
         from pillow_heif import open_heif
     except ImportError as cause:
-        raise ImageError(f"cannot read {name}", expected=_EXPECTED, got="HEIC", next_step=f"{GET_HEIC} reads it") from cause
+        raise ImageError(
+            f"cannot read {name}", expected=_EXPECTED, got=f"HEIC ({GET_HEIC} reads it)", next_step=GET_HEIC
+        ) from cause
     opened: Image.Image = open_heif(stream).to_pillow()  # turned upright, and its colors as its profile has them
     return opened
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from sp_edge.errors import DataError, ImageError
 from sp_edge.matching.decide import unit
-from sp_edge.picture_files import image_files
+from sp_edge.picture_files import pictures_in
 from sp_edge.pictures import load_image
 from sp_edge.preprocess import Preprocess
 
@@ -37,14 +38,14 @@ class Pictures:
         images: uint8 (n, H, W, 3) RGB, preprocessed.
         files: n paths.
         found: how many files there were; `images` are a part of them where they are too many.
-        unreadable: files that are no pictures.
+        unreadable: file -> why it cannot be read.
     """
 
     folder: Path
     images: NDArray[np.uint8]
     files: tuple[Path, ...]
     found: int
-    unreadable: tuple[Path, ...]
+    unreadable: Mapping[str, str]
 
     @classmethod
     def read(cls, folder: Path, preprocess: Preprocess) -> Pictures:
@@ -55,16 +56,18 @@ class Pictures:
         """
         if not folder.is_dir():
             raise DataError(f"no folder {folder}", expected="a folder with pictures")
-        places = (folder, *sorted(place for place in folder.rglob("*") if place.is_dir()))
-        found = [file for place in places for file in image_files(place)]
+        chosen = pictures_in(folder)
+        if note := chosen.told(folder):
+            _log.info(note)
+        found = chosen.files
         rows = np.unique(np.linspace(0, len(found) - 1, min(CANDIDATES, len(found))).round().astype(int))
-        images, files, unreadable = [], [], []
+        images, files, unreadable = [], [], {}
         for file in (found[row] for row in rows):
             try:
                 images.append(preprocess(load_image(file)))
                 files.append(file)
-            except ImageError:  # noqa: PERF203
-                unreadable.append(file)
+            except ImageError as error:  # noqa: PERF203
+                unreadable[str(file)] = error.got or error.what
         if len(images) < MINIMUM:
             raise DataError(
                 "too few calibration pictures",
@@ -72,7 +75,7 @@ class Pictures:
                 got=f"{len(images)} in {folder}" + (f", and {len(unreadable)} unreadable files" if unreadable else ""),
                 next_step="--data FOLDER with more pictures",
             )
-        return cls(folder, np.stack(images), tuple(files), len(found), tuple(unreadable))
+        return cls(folder, np.stack(images), tuple(files), len(found), unreadable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +113,9 @@ def calibrate_with(pictures: Pictures, features: NDArray[np.float32], known: NDA
             got=f"features spread over {100 * spread:.1f} % of what validation pictures spread over",
         )
     if pictures.unreadable:
-        _log.warning(f"{len(pictures.unreadable)} of {pictures.found} files cannot be read, such as {pictures.unreadable[0]}")
+        _log.warning(
+            f"{len(pictures.unreadable)} of {pictures.found} files cannot be read, such as {next(iter(pictures.unreadable))}"
+        )
     if len(pictures.files) + len(pictures.unreadable) < pictures.found:
         _log.info(f"{pictures.found} pictures are more than needed: every {pictures.found / CANDIDATES:.1f}th was read")
     if len(pictures.images) < RECOMMENDED:

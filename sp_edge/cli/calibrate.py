@@ -10,7 +10,7 @@ import click
 
 from sp_edge import runs
 from sp_edge.cli.arguments import find_checkpoint, means_bundle
-from sp_edge.cli.common import Command
+from sp_edge.cli.common import Command, refuse_unreadable
 from sp_edge.cli.shared import PATH
 from sp_edge.columns import table
 from sp_edge.errors import BundleError
@@ -36,7 +36,8 @@ def calibrate(source: Path | None, data: Path, out: Path | None) -> None:
     """Show what int8 would cost on your pictures.
 
     Prints each layer's range and sensitivity, and the accuracy of each class folder. Changes nothing: `sp-edge export
-    --precision int8 --data DIR` calibrates and exports. Takes the newest bundle where none is named.
+    --precision int8 --data DIR` calibrates and exports. Takes the newest bundle where none is named. Pictures that cannot be
+    read are left out and named; the exit code is 2 then.
 
     \b
     Example:
@@ -51,12 +52,14 @@ def calibrate(source: Path | None, data: Path, out: Path | None) -> None:
         out.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of work
     chosen = source or runs.newest(runs.BUNDLE, BundleError)
     query, preprocess, known = _from_bundle(chosen) if means_bundle(chosen) else _from_checkpoint(chosen)
-    report = measure(query, Pictures.read(data, preprocess), known, progress=True)
+    pictures = Pictures.read(data, preprocess)
+    report = measure(query, pictures, known, progress=True)
     _show(report)
     if out is not None:
         write_json(out / JSON, report.to_json())
         write_bytes(out / PLOT, draw(report).encode())
         click.echo(f"report: {out / JSON}, {out / PLOT}")
+    refuse_unreadable(pictures.unreadable, "were left out", of=pictures.found)
 
 
 def _from_bundle(path: Path) -> tuple[onnx.ModelProto, Preprocess, NDArray[np.uint8]]:

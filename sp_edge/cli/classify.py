@@ -62,7 +62,10 @@ def classify(
     from sp_edge_runtime.streams.result import FrameResult
 
     path, places = split_bundle(arguments)
-    files = pictures_at(places)
+    found = pictures_at(places)
+    if note := found.told(" ".join(map(str, places))):
+        click.echo(note, err=True)
+    files = found.files
     rows: list[list[object]] = []
     broken: dict[str, str] = {}
     with ExitStack() as stack:

@@ -176,12 +176,27 @@ def _shown_log() -> Iterator[None]:
     try:
         yield
     finally:
+        handler.end()
         for logger, level in before.items():
             logger.setLevel(level)
             logger.removeHandler(handler)
 
 
 class _Printer(logging.Handler):
+    """Shows records; of a folder whose pictures all have something to tell, the first ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_pictures = 0
+
     def emit(self, record: logging.LogRecord) -> None:
+        self._of_pictures += (told := record.name == "sp_edge.pictures")
+        if told and self._of_pictures > SHOWN:
+            return
         mark = "warning: " if record.levelno >= logging.WARNING else ""
         click.echo(mark + record.getMessage(), err=True)
+
+    def end(self) -> None:
+        """Says how many were not shown."""
+        if self._of_pictures > SHOWN:
+            click.echo(f"warning: {self._of_pictures - SHOWN} more warnings about pictures", err=True)

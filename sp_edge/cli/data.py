@@ -89,6 +89,8 @@ def check(source: str, root: str | None, overrides: tuple[str, ...], json_file: 
     header = ["split", "classes", "pictures", "fewest", "most", "broken", "tiny"]
     rows = [[s.split, s.classes, s.pictures, s.fewest, s.most, s.broken, s.tiny] for s in report.splits]
     click.echo(table(header, rows))
+    for note in report.notes:
+        click.echo(note)
     findings = {
         "cannot be read": [f"{picture}: {why}" for picture, why in report.broken.items()],
         "too few for the protocol": list(report.too_few),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -103,7 +103,8 @@ def enroll(
     name's place. Pictures of what is wrongly taken for a class are taught with --not.
 
     Teach many classes at once with --from: every folder in FOLDER is a class. All of them are taught in one step, or none.
-    Pictures that cannot be read are skipped and named; the exit code is 2 then.
+    Pictures of a folder that cannot be read are skipped and named; the exit code is 2 then. If one that you name by its file
+    cannot be read, nothing is taught.
 
     \b
     Examples:
@@ -113,6 +114,7 @@ def enroll(
       sp-edge enroll --not unicycle bicycles/
       sp-edge enroll --from shelf
     """
+    from sp_edge.bank.bank import reject_name
     from sp_edge_runtime.recognizer import Recognizer
 
     if extra and sentences:
@@ -132,7 +134,8 @@ def enroll(
         shots = _spelled(recognizer, shots)
         if rejected is not None:
             rejected = next(iter(shots))
-            _reject(recognizer, rejected, shots, views, region, force=force)
+            read = _read(recognizer, {reject_name(rejected): shots[rejected]}, broken, places, region, force=force)
+            _reject(recognizer, rejected, read, views, region)
             prompts: dict[str, Prompt] = {}
             taught: tuple[Taught, ...] = ()
         else:
@@ -141,7 +144,7 @@ def enroll(
                 name = next(iter(shots))
                 taught = (recognizer.enroll_by_name(name, prompt=prompts[name], strength=strength),)
             else:
-                read = _read(recognizer, shots, broken if folder else None, region, force=force)
+                read = _read(recognizer, shots, broken, places, region, force=force)
                 taught = recognizer.enroll_many(read, prompts=prompts, strength=strength, views=views, region=region)
             shots = {name: [file for file in files if str(file) not in broken] for name, files in shots.items()}
             _tell(recognizer, shots, prompts)
@@ -156,16 +159,25 @@ def _shots(
 ) -> dict[str, list[Path]]:
     """Class -> its pictures; where a class is `nameable`, it may have none."""
     from sp_edge.data.folder import labelled
-    from sp_edge.picture_files import pictures_at
+    from sp_edge.picture_files import pictures_at, pictures_of_class
 
     if folder is None:
-        return {name or "": pictures_at(places) if places or not nameable else []}
+        if nameable and not places:
+            return {name or "": []}
+        found = pictures_at(
+            places, lambda place: pictures_of_class(place, f"sp-edge enroll --from {place}, if each is a class")
+        )
+        if note := found.told(" ".join(map(str, places))):
+            click.echo(note, err=True)
+        return {name or "": list(found.files)}
     if places or described:
         got = "--description" if described else " ".join(map(str, places))
         raise DataError(
             "--from FOLDER has classes and pictures of its own", expected="neither PICTURES nor --description", got=got
         )
     listing = labelled(folder)
+    for note in listing.notes:
+        click.echo(note, err=True)
     shots: dict[str, list[Path]] = {taught: [] for taught in listing.class_names}
     for label, picture in zip(listing.labels.tolist(), listing.pictures, strict=True):
         shots[listing.class_names[label]].append(Path(picture))
@@ -211,15 +223,20 @@ def _prompts(
 def _read(
     recognizer: Recognizer,
     shots: Mapping[str, Sequence[Path]],
-    broken: dict[str, str] | None,
+    broken: dict[str, str],
+    named: Collection[Path],
     region: Region | None,
     *,
     force: bool,
 ) -> Iterator[tuple[str, list[NDArray[np.uint8]]]]:
-    """Each class with its pictures; where `broken` is given, those that cannot be read are kept there.
+    """Each class with its pictures; those that cannot be read are kept in `broken`.
+
+    Args:
+        named: what the user named; a file among it has to be readable.
 
     Raises:
-        ImageError: one cannot be read.
+        ImageError: such a file cannot be read.
+        DataError: no picture at all can be read.
         BankError: pictures would teach little, after the last class; nothing is taught then.
     """
     from tqdm import tqdm
@@ -230,7 +247,7 @@ def _read(
         try:
             return load_image(file)
         except ImageError as error:
-            if broken is None:
+            if file in named:
                 raise
             unreadable(broken, file, error)
             return None
@@ -244,6 +261,7 @@ def _read(
             elsewhere |= problem.what == "outside"
         if images:
             yield name, images
+    refuse_unreadable(broken if len(broken) == sum(map(len, shots.values())) else {}, "nothing is taught")
     if found:
         about = f"'{next(iter(shots))}'" if len(shots) == 1 else "their classes"
         raise BankError(
@@ -257,18 +275,14 @@ def _read(
 def _reject(
     recognizer: Recognizer,
     name: str,
-    shots: Mapping[str, Sequence[Path]],
+    read: Iterable[tuple[str, list[NDArray[np.uint8]]]],
     views: int,
     region: Region | None,
-    *,
-    force: bool,
 ) -> None:
     """Teaches what a class is not, and says so."""
-    from sp_edge.bank.bank import reject_name
     from sp_edge.prompts.table import clean_name
 
-    title = reject_name(name)
-    ((_, images),) = _read(recognizer, {title: shots[name]}, None, region, force=force)
+    ((title, images),) = read
     recognizer.enroll_not(name, images, views=views, region=region)
     told = f"{len(images)} picture{'s' * (len(images) != 1)}, {recognizer.bank.shots(title)} in all"
     click.echo(f"taught what is not '{clean_name(name)}' from {told}: what is most like it is unknown")

@@ -18,7 +18,8 @@ from sp_edge.columns import table
 from sp_edge.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from sp_edge.settings.settings import EvalSettings
+    from sp_edge.data.pictures import PictureSet
+    from sp_edge.settings.settings import EvalSettings, Settings
     from sp_edge.training.checkpoint import Checkpoint
 
 
@@ -73,13 +74,22 @@ def train(
         logging.disable()  # another process of the same training speaks
     to_go_on = f"sp-edge train --resume {folder}" if main else ""
     with at_work_in(folder, made=out is None and resume is None, to_go_on=to_go_on):
+        novel = _novel(settings) if main else None
         trained = run_training(settings, folder, device=device, init=init)
     if main:
         click.echo(f"checkpoint: {folder / runs.CHECKPOINT}")
-        _measure_novel(trained, folder, device)
+        _measure_novel(trained, folder, device, novel)
 
 
-def _measure_novel(checkpoint: Checkpoint, folder: Path, device: str) -> None:
+def _novel(settings: Settings) -> PictureSet | None:
+    """The pictures of the novel classes, read before hours of training: what is wrong with one is told now. None if drawn."""
+    from sp_edge.data import sets
+
+    read = settings.data.source != "scenes" and sets.has_split(settings, "test")
+    return sets.load_split(settings, "test", progress=True) if read else None
+
+
+def _measure_novel(checkpoint: Checkpoint, folder: Path, device: str, novel: PictureSet | None) -> None:
     """Prints the novel classes' table, beside what the recipe's source reports, and writes it into the run's folder."""
     from sp_edge.data import sets
     from sp_edge.files import write_json
@@ -89,7 +99,7 @@ def _measure_novel(checkpoint: Checkpoint, folder: Path, device: str) -> None:
     if not sets.has_split(settings, "test"):
         click.echo("no test classes: sp-edge eval --data DIR measures on others")
         return
-    pictures = sets.load_split(settings, "test", progress=True)
+    pictures = novel or sets.load_split(settings, "test", progress=True)
     click.echo(f"{len(pictures):,} pictures of {len(pictures.class_names)} novel classes, {_protocol(settings.eval)}")
     try:
         found = evaluate_checkpoint(checkpoint, pictures, device=device, progress=True)

@@ -53,7 +53,7 @@ def test(
     from sp_edge.bank.trial import check_taught, trial
     from sp_edge.data.folder import labelled
     from sp_edge.files import write_json
-    from sp_edge.picture_files import image_files
+    from sp_edge.picture_files import pictures_in
     from sp_edge_runtime.recognizer import Recognizer
 
     path, places = split_bundle(arguments)
@@ -62,6 +62,8 @@ def test(
             "pictures are taken from one folder", expected="[BUNDLE] FOLDER", got=" ".join(map(str, places)) or "none"
         )
     pictures = labelled(places[0])
+    for note in pictures.notes:
+        click.echo(note, err=True)
     file = existing_bank(bank_file or bank_beside(path))
     broken: dict[str, str] = {}
     with Recognizer.load(
@@ -86,11 +88,11 @@ def test(
     for written, name in zip(pictures.class_names, names, strict=True):
         if written != name:
             click.echo(f"'{written}' counts as the bank's class '{name}'")
-    if loose := image_files(places[0]):
+    if loose := pictures_in(places[0], deep=False).files:
         click.echo(f"pictures directly in {places[0]} have no class: {len(loose)} left out")
     if json_file:
         described = {"bundle": str(path), "bank": str(file), "bank_version": bank.version, "folder": str(places[0])}
-        write_json(json_file, {**described, **found.to_json(), "unreadable": broken})
+        write_json(json_file, {**described, **found.to_json(), "unreadable": broken, "left_out": dict(pictures.left_out)})
     refuse_unreadable(broken, "were not counted", of=len(pictures))
 
 

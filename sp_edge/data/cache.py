@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from sp_edge.data.listing import Listing
-from sp_edge.errors import DataError
+from sp_edge.errors import DataError, ImageError
 from sp_edge.files import cache_folder, locked, write_json
 from sp_edge.preprocess import Preprocess
 
@@ -49,7 +50,7 @@ def prepared(listing: Listing, preprocess: Preprocess, folder: Path, *, progress
 
     Raises:
         DataError: the cache cannot be written, or has no room.
-        ImageError: a picture that cannot be read.
+        ImageError: pictures that cannot be read; all of them are named at once.
     """
     shape = (len(listing), preprocess.image_size, preprocess.image_size, 3)
     slot = _digest(listing.title, preprocess.to_json())
@@ -109,14 +110,40 @@ def _fill(file: Path, part: Path, listing: Listing, preprocess: Preprocess, shap
         with part.open("wb") as out:
             # Plain writes rather than a map: a full disk under a map would end the process by a signal.
             npy.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            with closing(listing.each(lambda row: preprocess(listing.read(row)), progress=progress)) as images:
+            broken: list[ImageError] = []
+            with closing(listing.each(partial(_prepare, listing, preprocess), progress=progress)) as images:
                 for image in images:
-                    out.write(image.tobytes())
+                    if isinstance(image, ImageError):
+                        broken.append(image)
+                    elif not broken:
+                        out.write(image.tobytes())
+            if broken:
+                raise _unreadable(broken, listing)
             out.flush()
             os.fsync(out.fileno())
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _prepare(listing: Listing, preprocess: Preprocess, row: int) -> NDArray[np.uint8] | ImageError:
+    try:
+        return preprocess(listing.read(row))
+    except ImageError as error:
+        return error
+
+
+def _unreadable(broken: Sequence[ImageError], listing: Listing) -> ImageError:
+    """One error about all pictures that cannot be read."""
+    if len(broken) == 1:
+        return broken[0]
+    some = "; ".join(f"{error.what} ({error.got})" for error in broken[:5])
+    return ImageError(
+        f"{len(broken)} of {len(listing)} pictures of {listing.title} cannot be read",
+        expected="JPEG, PNG or other pictures",
+        got=some + (f"; and {len(broken) - 5} more" if len(broken) > 5 else ""),
+        next_step="replace or remove them; sp-edge data check names all",
+    )
 
 
 def _describe(file: Path, listing: Listing, preprocess: Preprocess) -> None:

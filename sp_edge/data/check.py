@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -60,6 +60,8 @@ class Report:
         near: two versions of one picture in two splits, as far as their hashes tell.
         names: classes whose names are spellings of one name, with their splits. If they are one class, one split asks what
             another one teaches.
+        notes: how the files were chosen, a sentence each.
+        left_out: file -> why it was not taken, though it may have been meant.
     """
 
     splits: tuple[SplitCount, ...]
@@ -69,6 +71,8 @@ class Report:
     duplicates: tuple[Twin, ...]
     near: tuple[Twin, ...]
     names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
@@ -105,6 +109,8 @@ def check(source: Source, needs: Mapping[str, Need], *, progress: bool = False) 
     too_few: list[str] = []
     good: list[tuple[int, str, _Seen]] = []
     names: dict[str, str] = {}
+    notes: list[str] = []
+    left_out: dict[str, str] = {}
     for part, split in enumerate(source.splits):
         listing = source.listing(split)
         seen = list(listing.each(partial(_look, listing), progress=progress))
@@ -117,12 +123,14 @@ def check(source: Source, needs: Mapping[str, Need], *, progress: bool = False) 
         )
         names |= dict.fromkeys(listing.class_names, split)
         too_few += _too_few(split, listing, per_class, needs[split])
+        notes += listing.notes
+        left_out |= listing.left_out
         broken |= failed
         tiny |= small
         good += [(part, listing.pictures[row], one) for row, one in read.items()]
     duplicates, near = _twins(good)
     alike = tuple(" and ".join(f"'{name}' ({names[name]})" for name in group) for group in spelled_alike(names))
-    return Report(tuple(counts), broken, tiny, tuple(too_few), duplicates, near, alike)
+    return Report(tuple(counts), broken, tiny, tuple(too_few), duplicates, near, alike, tuple(notes), left_out)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from sp_edge.data.listing import SPLITS, Listing
 from sp_edge.errors import DataError
-from sp_edge.picture_files import image_files
+from sp_edge.picture_files import Found, pictures_in, pictures_of_class
 from sp_edge.prompts.table import clean_name
+
+# What a split's folder may be called instead.
+_ALSO = {"val": ("valid", "validation")}
 
 
 class FolderSource:
@@ -52,7 +55,7 @@ class FolderSource:
     def splits(self) -> tuple[str, ...]:
         """Those that there are."""
         if self._assigned is None:
-            return tuple(split for split in SPLITS if (self.root / split).is_dir())
+            return tuple(split for split in SPLITS if self._place(split).is_dir())
         return tuple(split for split in SPLITS if split in self._assigned.values())
 
     def class_names(self, split: str) -> tuple[str, ...]:
@@ -80,10 +83,40 @@ class FolderSource:
                 )
         by = "" if self._assigned_by is None else f" by {self._assigned_by.resolve()}"
         title = f"{split} of {self.root.resolve()}{by}"
-        return Listing.of_files(title, {name: image_files(folder) for name, folder in folders.items()})
+        return Listing.of_found(title, self._place(split), _found(folders, most=1), self._notes(split))
+
+    def _place(self, split: str) -> Path:
+        """Where the classes of a split stand.
+
+        Raises:
+            DataError: two folders may be meant.
+        """
+        if self._assigned is not None:
+            return self.root
+        places = [self.root / name for name in (split, *_ALSO.get(split, ())) if (self.root / name).is_dir()]
+        if len(places) > 1:
+            raise DataError(
+                f"two folders in {self.root} may be {split}/",
+                expected="one of them",
+                got=", ".join(f"{place.name}/" for place in places),
+                next_step="remove or rename one",
+            )
+        return places[0] if places else self.root / split
+
+    def _notes(self, split: str) -> list[str]:
+        """What the user should know of a split's folder."""
+        if self._assigned is not None:
+            return []
+        place = self._place(split)
+        notes = [f"{place} is taken for {split}/"] if place.name != split else []
+        if split == self.splits[0]:
+            known = {self._place(each).name for each in SPLITS}
+            beside = [folder.name for folder in _class_folders(self.root, "") if folder.name not in known]
+            notes += [f"not read in {self.root}: {', '.join(f'{name}/' for name in beside)}"] if beside else []
+        return notes
 
     def _folders(self, split: str) -> dict[str, Path]:
-        where = self.root / split if self._assigned is None else self.root
+        where = self._place(split)
         folders = _named(where, self._paths(split), self._names)
         if not folders:
             raise DataError(f"no classes in {where}", expected="one folder a class", got=f"none for {split}")
@@ -93,7 +126,15 @@ class FolderSource:
         if self._assigned is not None:
             return [self.root / name for name, chosen in sorted(self._assigned.items()) if chosen == split]
         absent = f"{self.root} has no {split}/" if self.root.is_dir() else f"no folder {self.root}"
-        return _class_folders(self.root / split, absent)
+        return _class_folders(self._place(split), absent)
+
+
+def _found(folders: Mapping[str, Path], *, most: int) -> dict[str, Found]:
+    """Class name -> its pictures; `most` as in `pictures_of_class`."""
+    return {
+        name: pictures_of_class(folder, f"give {folder} itself, if it holds the class folders", most=most)
+        for name, folder in folders.items()
+    }
 
 
 def labelled(folder: Path) -> Listing:
@@ -104,23 +145,22 @@ def labelled(folder: Path) -> Listing:
     """
     folders = _named(folder, _class_folders(folder, f"no folder {folder}", "a folder with one folder a class"), None)
     if not folders:
-        loose = len(image_files(folder))
+        loose = len(pictures_in(folder, deep=False).files)
         raise DataError(
             f"no class folders in {folder}",
             expected=f"one folder a class, such as {folder / 'mug'}",
             got=f"{loose} pictures without a class" if loose else "none",
         )
-    pictures = {name: image_files(path) for name, path in folders.items()}
-    for name, files in pictures.items():
-        if not files:
-            deeper = any(path.is_dir() for path in folders[name].iterdir())
+    found = _found(folders, most=0)  # what is called 'train' or 'test' is a class only if pictures lie in it
+    for name, one in found.items():
+        if not one.files:
             raise DataError(
                 f"no pictures in {folders[name]}",
-                expected="one folder a class, with its pictures directly in it",
-                got="folders" if deeper else "none",
-                next_step=f"give {folders[name]} itself, if it holds the class folders" if deeper else "remove the folder",
+                expected="one folder a class, with its pictures",
+                got=one.told("in it") or "none",
+                next_step="remove the folder",
             )
-    return Listing.of_files(str(folder), pictures)
+    return Listing.of_found(str(folder), folder, found)
 
 
 def _named(where: Path, paths: Sequence[Path], names: Mapping[str, str] | None) -> dict[str, Path]:

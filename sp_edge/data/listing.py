@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sp_edge.errors import DataError
+from sp_edge.picture_files import Found
 from sp_edge.pictures import load_image
 
 SPLITS = ("train", "val", "test")
@@ -31,6 +33,8 @@ class Listing:
         pictures: (n,) where each picture is, as a user finds it.
         stamps: (n,) what changes when a picture does: its file's size in bytes and time of change in nanoseconds.
         read: number of a picture -> uint8 (H, W, 3) RGB of any size; raises ImageError where it cannot.
+        notes: what the user should know of how the files were chosen, a sentence each.
+        left_out: file -> why it was not taken, though it may have been meant.
     """
 
     title: str
@@ -39,6 +43,8 @@ class Listing:
     pictures: tuple[str, ...]
     stamps: tuple[tuple[int, int], ...]
     read: Callable[[int], NDArray[np.uint8]]
+    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -53,6 +59,20 @@ class Listing:
                 for made in pool.map(work, range(start, min(start + _AHEAD, len(self)))):
                     yield made
                     bar.update()
+
+    @classmethod
+    def of_found(cls, title: str, where: Path, classes: Mapping[str, Found], notes: Sequence[str] = ()) -> Listing:
+        """Lists what was found of each class below a folder.
+
+        Raises:
+            DataError: a file is not there.
+        """
+        every = Found.of(classes.values())
+        return dataclasses.replace(
+            cls.of_files(title, {name: found.files for name, found in classes.items()}),
+            notes=(*notes, *filter(None, [every.told(where)])),
+            left_out={str(file): why for file, why in every.left_out.items()},
+        )
 
     @classmethod
     def of_files(cls, title: str, classes: Mapping[str, Sequence[Path]]) -> Listing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from sp_edge.data.tables import read_table
 from sp_edge.errors import DataError
 from sp_edge.preprocess import Preprocess
 from sp_edge.settings.settings import DataSettings, Settings
+
+_log = logging.getLogger(__name__)
 
 
 def preprocess_of(settings: Settings) -> Preprocess:
@@ -62,13 +65,15 @@ def load_split(settings: Settings, split: str, *, preprocess: Preprocess | None 
 
     Raises:
         DataError: the data set does not hold what it should, or a class has no pictures.
-        ImageError: a picture that cannot be read.
+        ImageError: pictures that cannot be read.
     """
     data = settings.data
     if data.source == "scenes":
         count = data.per_class if split == "train" else data.test_per_class
         return scenes.draw_split(split, size=settings.model.image_size, per_class=count, seed=settings.seed, progress=progress)
     listing = open_source(data).listing(split)
+    for note in listing.notes:
+        _log.info(note)
     _refuse_empty(listing)
     folder = Path(data.cache) if data.cache else cache.default_folder()
     images = cache.prepared(listing, preprocess or preprocess_of(settings), folder, progress=progress)

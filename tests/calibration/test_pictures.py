@@ -32,7 +32,7 @@ def test_reads_a_folder_and_what_is_below(photos: Path) -> None:
     read = Pictures.read(photos, PREPROCESS)
     assert (len(read.images), read.found, len(read.files)) == (25, 26, 25)
     assert read.images.shape == (25, 32, 32, 3)
-    assert [file.name for file in read.unreadable] == ["broken.jpg"]
+    assert [Path(file).name for file in read.unreadable] == ["broken.jpg"]
     assert read.files[0].name == "loose.png"
 
 
@@ -134,3 +134,13 @@ def test_what_cannot_be_read_at_all_counts_as_missing(photos: Path, tmp_path: Pa
         shutil.copy(photos / "red" / "broken.jpg", tmp_path / f"{number}.jpg")
     with pytest.raises(DataError, match=r"0 in .*, and 30 unreadable files"):
         Pictures.read(tmp_path, PREPROCESS)
+
+
+def test_what_was_not_taken_is_told(photos: Path, log: pytest.LogCaptureFixture) -> None:
+    (photos / "red" / "clip.mov").write_bytes(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    Pictures.read(photos, PREPROCESS)
+    assert "left out 1 as video" in log.text
+
+
+def test_why_a_picture_cannot_be_read_is_kept(photos: Path) -> None:
+    assert list(Pictures.read(photos, PREPROCESS).unreadable.values()) != [""]

@@ -68,3 +68,12 @@ def test_what_it_cannot_use_is_said(call: Call, bundle: Path, photos: Path, tmp_
     toy.reseal(bundle)
     code, _, err = call("calibrate", bundle, "--data", photos)
     assert (code, "query.onnx" in err) == (1, True)
+
+
+def test_pictures_that_cannot_be_read_are_named_at_the_end(call: Call, bundle: Path, photos: Path) -> None:
+    (photos / "red" / "bad.png").write_bytes(b"no picture")
+    code, out, err = call("calibrate", bundle, "--data", photos)
+    assert code == 2
+    assert any(line.startswith("layer1") for line in out.splitlines())
+    assert "1 of 19 pictures cannot be read, and were left out" in err
+    assert "bad.png" in err

@@ -13,7 +13,7 @@ from PIL import Image
 from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import MissingExtraError
-from sp_edge.picture_files import image_files
+from sp_edge.picture_files import pictures_in
 from sp_edge.prompts.table import PromptTable
 
 Call = Callable[..., tuple[int, str, str]]
@@ -162,7 +162,7 @@ def test_from_pictures_to_a_recognized_stream(  # noqa: PLR0915 - one chain, eac
         shapes.append(read[1].shape)
     capture.release()
     assert shapes == [(64, 64, 3)] * PER_CLASS
-    assert len(image_files(tmp_path / "digits" / "test" / "seven")) == PER_CLASS
+    assert len(pictures_in(tmp_path / "digits" / "test" / "seven").files) == PER_CLASS
 
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {"digits", "runs", "eval.json", "names.safetensors", "verify.json", "seven.mp4", "seven.jsonl"}

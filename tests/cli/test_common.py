@@ -197,3 +197,17 @@ def test_an_unknown_command_as_a_process() -> None:
     ran = subprocess.run([*COMMAND, "recognize"], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "No such command 'recognize'" in ran.stderr
+
+
+def test_a_folder_of_odd_pictures_does_not_fill_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    group = click.Group()
+
+    @group.command(cls=Command)
+    def go() -> None:
+        for number in range(25):
+            logging.getLogger("sp_edge.pictures").warning(f"{number}.tiff: odd")
+        logging.getLogger("sp_edge.bank").warning("something else")
+
+    assert run(group, ["go"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[9:] == ["warning: 9.tiff: odd", "warning: something else", "warning: 15 more warnings about pictures"]

@@ -112,3 +112,21 @@ def test_training_refuses_a_root_without_a_benchmark(
     assert not (root / "runs" / "1").exists()
     assert run(cli, ["train", "--root", "a", "--set", "data.root=b"]) == 2
     assert "--root and --set data.root say the same thing twice" in capsys.readouterr().err
+
+
+def test_what_was_chosen_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "val").rename(root / "valid")
+    (root / "train" / "fox" / "clip.mov").write_bytes(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    assert run(cli, ["data", "check", "--data", str(root), "--json", str(root / "report.json"), *LOW]) == 0
+    out = capsys.readouterr().out
+    assert f"{root / 'valid'} is taken for val/" in out
+    assert "left out 1 as video" in out
+    assert json.loads((root / "report.json").read_text())["left_out"] == {str(root / "train" / "fox" / "clip.mov"): "video"}
+
+
+def test_training_begins_only_if_the_novel_classes_can_be_read(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "test" / "yak" / "bad.png").write_bytes(b"no picture")
+    cache = ["--set", f"data.cache={root / 'cache'}"]
+    assert run(cli, ["train", "--data", str(root), "--out", str(root / "run"), *cache]) == 2
+    assert "bad.png" in capsys.readouterr().err
+    assert not (root / "run").exists(), "nothing was trained"

@@ -146,7 +146,9 @@ def test_bank_remove(taught: Path, call: Call, toy_pictures: Path) -> None:
 def test_classify(taught: Path, call: Call, toy_pictures: Path) -> None:
     code, out, err = call("classify", toy_pictures, taught / "runs" / "2" / "model.spedge" / "golden" / "red.png")
     assert code == 0
-    assert re.match(rf"{BUNDLE} through (ONNX Runtime|OpenVINO) ", err)
+    chosen, through = err.splitlines()
+    assert chosen.endswith("red.png: 4 pictures; passed over 1 other file")
+    assert re.match(rf"{BUNDLE} through (ONNX Runtime|OpenVINO) ", through)
     lines = out.splitlines()
     assert lines[0].split() == ["picture", "label", "cosine", "best"]
     labels = [line.partition(".png ")[2].split()[0] for line in lines[2:]]
@@ -595,7 +597,7 @@ def test_precision_and_device_that_are_not_there(taught: Path, call: Call, toy_p
 def test_names_that_cannot_be(place: Path, call: Call, toy_pictures: Path, name: str) -> None:
     code, _, err = call("enroll", "--name", name, toy_pictures)
     assert code == 2
-    assert err.startswith("error: ")
+    assert "\nerror: " in err
     assert not (place / BANK).exists()
 
 
@@ -637,6 +639,67 @@ def test_a_folder_with_a_broken_picture_is_recognized_to_its_end(
     assert all(name in out for name in toy.COLOURS)
     lines = [json.loads(line) for line in (taught / "some.jsonl").read_text("utf-8").splitlines()]
     assert [line["label"] for line in lines] == list(toy.COLOURS)
+
+
+def test_a_folder_with_a_broken_picture_is_taught_without_it(place: Path, call: Call, toy_pictures: Path) -> None:
+    (place / "red").mkdir()
+    shutil.copy(toy_pictures / "0 red.png", place / "red" / "1.png")
+    (place / "red" / "2.png").write_bytes(b"no picture")
+    code, out, err = call("enroll", "--name", "red", "red")
+    assert code == 2
+    assert "taught 'red' from 1 picture, 1 in all" in out
+    assert "cannot read red/2.png" in err
+    assert "1 of 2 pictures cannot be read, and were not taught from" in err
+    code, out, err = call("enroll", "--not", "red", "red", "--force")
+    assert code == 2
+    assert "taught what is not 'red' from 1 picture" in out
+    assert place.is_dir()
+
+
+def test_pictures_that_were_named_one_by_one_are_taught_all_or_none(place: Path, call: Call, toy_pictures: Path) -> None:
+    (place / "bad.png").write_bytes(b"no picture")
+    for arguments in (["--name", "red", toy_pictures / "0 red.png", "bad.png"], ["--name", "red", "bad.png"]):
+        code, _, err = call("enroll", *arguments)
+        assert code == 2
+        assert "cannot read bad.png" in err
+    assert not (place / BANK).exists()
+
+
+@pytest.mark.parametrize("arguments", [["--name", "red", "shelf/red"], ["--from", "shelf"]])
+def test_where_no_picture_can_be_read_nothing_is_taught(place: Path, call: Call, arguments: list[str]) -> None:
+    (place / "shelf" / "red").mkdir(parents=True)
+    (place / "shelf" / "red" / "bad.png").write_bytes(b"no picture")
+    code, _, err = call("enroll", *arguments)
+    assert code == 2
+    assert "1 pictures cannot be read, and nothing is taught" in err
+    assert not (place / BANK).exists()
+
+
+def test_a_folder_of_classes_is_no_class(place: Path, call: Call, toy_pictures: Path) -> None:
+    for name in ("0 red", "1 green"):
+        (place / "shelf" / name).mkdir(parents=True)
+        shutil.copy(toy_pictures / f"{name}.png", place / "shelf" / name)
+    code, _, err = call("enroll", "--name", "red", "shelf")
+    assert code == 2
+    assert "shelf holds folders with pictures, and no picture itself" in err
+    assert "sp-edge enroll --from shelf" in err
+
+
+def test_what_is_left_out_is_told_wherever_pictures_are_read(taught: Path, call: Call, toy_pictures: Path) -> None:
+    for name in ("red", "green"):
+        (taught / "some" / name / "deep").mkdir(parents=True)
+        number = list(toy.COLOURS).index(name)
+        shutil.copy(toy_pictures / f"{number} {name}.png", taught / "some" / name / "photo")
+        shutil.copy(toy_pictures / f"{number} {name}.png", taught / "some" / name / "deep" / "other.png")
+        (taught / "some" / name / "clip.mov").write_bytes(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    told = "some: 4 pictures (2 in folders below); left out 2 as video (such as some/green/clip.mov)"
+    for arguments in (["enroll", "--from", "some", "--force"], ["bank", "test", "some"]):
+        assert told in call(*arguments)[2]
+    for arguments in (["classify", "some"], ["stream", "some"]):
+        assert told.replace("(2 in", "(4 in") in call(*arguments)[2]
+    code, out, err = call("enroll", "--name", "red", "some/red", "--force")
+    assert (code, "from 2 pictures" in out) == (0, True)
+    assert "some/red: 2 pictures (1 in folders below); left out 1 as video" in err
 
 
 # --- many classes at once ---

@@ -393,7 +393,7 @@ def test_heic_is_read_or_says_which_package_reads_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(ImageError) as raised:
         load_image(data)
-    assert raised.value.got == "HEIC"
+    assert raised.value.got.startswith("HEIC")
     assert "pip install pillow-heif" in raised.value.next_step
 
 

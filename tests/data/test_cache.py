@@ -211,7 +211,7 @@ def test_of_two_that_want_the_same_one_prepares_it(make: Make, reads: Counter[st
 KILLED = """
 import sys, time
 from pathlib import Path
-from sp_edge.data.cache import SCHEMA, prepared
+from sp_edge.data.cache import prepared
 from sp_edge.data.listing import Listing
 from sp_edge.pictures import load_image
 from sp_edge.preprocess import Preprocess
@@ -314,3 +314,14 @@ def test_nobody_without_a_home_is_left_in_the_dark(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # an account that the system does not know, as in containers
     with pytest.raises(DataError, match="no place for the cache of pictures"):
         default_folder()
+
+
+def test_all_pictures_that_cannot_be_read_are_named_at_once(make: Make, tmp_path: Path) -> None:
+    for number in (1, 5):
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match="2 of 7 pictures of train of somewhere cannot be read") as raised:
+        prepared(make(), SMALL, tmp_path / "cache")
+    assert "1.png" in raised.value.got
+    assert "5.png" in raised.value.got
+    assert "sp-edge data check" in raised.value.next_step
+    assert arrays(tmp_path / "cache") == []

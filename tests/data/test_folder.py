@@ -181,3 +181,50 @@ def test_too_few_pictures_or_classes_for_an_episode_are_refused(tmp_path: Path) 
     with pytest.raises(DataError, match="fewer classes than ways") as raised:
         EpisodeSampler(labels, n_way=3, n_shot=1, n_query=1, seed=0)
     assert (raised.value.expected, raised.value.got) == ("at least 3 classes", "2")
+
+
+# --- what is taken and what is not ---
+
+
+@pytest.mark.parametrize("called", ["valid", "validation"])
+def test_validation_may_be_called_otherwise(tmp_path: Path, called: str) -> None:
+    fill(tmp_path, train__fox=1, **{f"{called}__owl": 2})
+    source = FolderSource(tmp_path)
+    assert source.splits == ("train", "val")
+    listing = source.listing("val")
+    assert (listing.class_names, len(listing)) == (("owl",), 2)
+    assert listing.notes == (f"{tmp_path / called} is taken for val/",)
+    fill(tmp_path, val__elk=1)
+    with pytest.raises(DataError, match="may be val/") as raised:
+        FolderSource(tmp_path).listing("train")
+    assert raised.value.got == f"val/, {called}/"
+
+
+def test_folders_beside_the_splits_are_named(tmp_path: Path) -> None:
+    fill(tmp_path, train__fox=1, test__owl=1, unlabeled__x=1, images__y=1)
+    source = FolderSource(tmp_path)
+    assert source.listing("train").notes == (f"not read in {tmp_path}: images/, unlabeled/",)
+    assert source.listing("test").notes == (), "once is enough"
+
+
+def test_a_class_may_lie_in_a_folder_of_its_folder(tmp_path: Path) -> None:
+    fill(tmp_path, train__fox=1, train__owl__images=2, train__fox__more=1)
+    listing = FolderSource(tmp_path).listing("train")
+    assert listing.labels.tolist() == [0, 0, 1, 1]
+    assert listing.notes == (f"{tmp_path / 'train'}: 4 pictures (3 in folders below)",)
+    fill(tmp_path, train__owl__others=1)
+    with pytest.raises(DataError, match=r"owl holds folders with pictures") as raised:
+        FolderSource(tmp_path).listing("train")
+    assert "owl itself, if it holds the class folders" in raised.value.next_step
+
+
+def test_what_was_left_out_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, train__fox=1)
+    clip = tmp_path / "train" / "fox" / "clip.mov"
+    clip.write_bytes(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    (tmp_path / "train" / "fox" / "notes.txt").write_text("")
+    listing = FolderSource(tmp_path).listing("train")
+    assert listing.left_out == {str(clip): "video"}
+    assert listing.notes == (
+        f"{tmp_path / 'train'}: 1 picture; left out 1 as video (such as {clip}); passed over 1 other file",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from numpy.typing import NDArray
 
 from sp_edge.data.folder import labelled
 from sp_edge.data.pictures import PictureSet
-from sp_edge.errors import DataError
+from sp_edge.errors import DataError, ImageError
 from sp_edge.photographs import photographs
 from sp_edge.preprocess import Preprocess
 from sp_edge_calibration.pictures import MINIMUM, Pictures
 
+_log = logging.getLogger(__name__)
 VIEWS = 16  # of each photograph, on which a conversion is tried
 FEW_VIEWS = 4  # where nothing is converted
 LEAST_SIDE = 0.6  # share of the shorter side that a crop keeps at least
@@ -24,20 +26,27 @@ def of_folder(folder: Path, preprocess: Preprocess) -> PictureSet:
     """The pictures of FOLDER/<class>/, at most 2000, evenly spread.
 
     Raises:
-        DataError: fewer than two classes with three pictures, or what `labelled` refuses.
-        ImageError: a picture cannot be read.
+        DataError: fewer than two classes with three pictures that can be read, or what `labelled` refuses.
     """
     listing = labelled(folder)
+    for note in listing.notes:
+        _log.info(note)
     rows = np.unique(np.linspace(0, len(listing) - 1, min(MOST, len(listing))).round().astype(int))
-    labels = listing.labels[rows]
+    images, kept = [], []
+    for row in rows.tolist():
+        try:
+            images.append(preprocess(listing.read(row)))
+            kept.append(row)
+        except ImageError as error:  # noqa: PERF203
+            _log.warning(f"left out: {error.what}, {error.got}")
+    labels = listing.labels[kept]
     if (np.bincount(labels) >= 3).sum() < 2:
         raise DataError(
             f"too few pictures in {folder} to try the network on",
             expected="two classes with three pictures",
-            got=f"{len(listing)} pictures of {len(listing.class_names)} classes",
+            got=f"{len(kept)} pictures of {len(listing.class_names)} classes",
         )
-    images = np.stack([preprocess(listing.read(int(row))) for row in rows])
-    return PictureSet(images, labels, listing.class_names, {"all": np.arange(len(rows))})
+    return PictureSet(np.stack(images), labels, listing.class_names, {"all": np.arange(len(kept))})
 
 
 def of_photographs(preprocess: Preprocess, views: int = VIEWS) -> PictureSet:
@@ -65,4 +74,4 @@ def calibration_pictures(folder: Path | None, pictures: PictureSet, preprocess: 
     if len(pictures) < MINIMUM:
         raise DataError("too few calibration pictures", expected=f"at least {MINIMUM}", got=str(len(pictures)))
     files = tuple(Path(f"{pictures.class_names[label]}-{row}") for row, label in enumerate(pictures.labels))
-    return Pictures(Path("photographs of sp-edge"), pictures.images, files, len(files), ())
+    return Pictures(Path("photographs of sp-edge"), pictures.images, files, len(files), {})

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import glob
+import logging
 import re
 from pathlib import Path
 
 from sp_edge.errors import SourceError
-from sp_edge.picture_files import EXTENSIONS, image_files
+from sp_edge.picture_files import Found, chosen, is_picture, pictures_in
 from sp_edge_runtime.sources.address import KINDS, redact
 from sp_edge_runtime.sources.frames import Source
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.sources.pictures import PictureSource
 from sp_edge_runtime.sources.recorded import VideoFileSource
+
+_log = logging.getLogger(__name__)
 
 
 def open_files(text: str, options: SourceOptions) -> Source:
@@ -24,23 +27,25 @@ def open_files(text: str, options: SourceOptions) -> Source:
     """
     path = Path(text)
     try:
-        if path.is_file() and path.suffix.lower() not in EXTENSIONS:
-            return VideoFileSource(path, options)
         if path.is_file():
-            pictures = [path]
+            found = Found((path,))
+            if not is_picture(path):
+                return VideoFileSource(path, options)
         elif path.is_dir():
-            pictures = image_files(path)
+            found = pictures_in(path)
         elif glob.has_magic(text):
             # Path.glob takes no absolute patterns.
-            found = sorted(Path(name) for name in glob.glob(text, recursive=True))  # noqa: PTH207
-            pictures = [p for p in found if p.suffix.lower() in EXTENSIONS and p.is_file()]
+            found = chosen(sorted(Path(name) for name in glob.glob(text, recursive=True)))  # noqa: PTH207
         else:
             raise SourceError(f"no source at {redact(text)}", expected=KINDS, got="nothing")
     except (OSError, ValueError, re.error) as cause:
         raise SourceError(f"cannot look up {redact(text)[:200]!r}", expected="a path", got=str(cause)) from cause
-    if not pictures:
-        raise SourceError(f"no pictures in {text}", expected=f"files that end in {', '.join(sorted(EXTENSIONS))}", got="none")
-    return PictureSource(pictures, text, options)
+    note = found.told(text)
+    if not found.files:
+        raise SourceError(f"no pictures in {text}", expected="JPEG, PNG or other pictures", got=note or "none")
+    if note:
+        _log.info(note)
+    return PictureSource(found.files, text, options)
 
 
 def may_be_new(text: str) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sp_edge.errors import SourceError
-from sp_edge.picture_files import EXTENSIONS
 from sp_edge_runtime.sources.decode import Decoder
 from sp_edge_runtime.sources.frames import Source, VideoFrame, flipped
 from sp_edge_runtime.sources.options import SourceOptions
@@ -96,7 +95,7 @@ class VideoFileSource(Source):
     def _no_video(self, got: str) -> SourceError:
         return SourceError(
             f"{self._path} is no video that FFmpeg can read",
-            expected=f"a video, or a picture ({', '.join(sorted(EXTENSIONS))})",
+            expected="a video, or a JPEG, PNG or other picture",
             got=got.replace(str(self._path.absolute()), str(self._path)),
             next_step=f"ffmpeg -i {shlex.quote(str(self._path))} -pix_fmt yuv420p readable.mp4",
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from sp_edge.data.cifar import CifarSource
 from sp_edge.data.listing import SPLITS, ClassSplit, Listing, Source
 from sp_edge.errors import DataError
-from sp_edge.picture_files import image_files
+from sp_edge.picture_files import Found, pictures_in
 from sp_edge.prompts.table import clean_name
 
 if sys.version_info >= (3, 11):
@@ -81,9 +81,9 @@ class _ClassFolders(ClassSplit):
         tables = [path for folder in (".", "split") if (path := self._root / folder / f"{split}.csv").is_file()]
         files = self._listed(tables[0], classes) if tables else self._in_folders(split, classes)
         title = f"{split} of {self._title} in {self._root.resolve()}"
-        return Listing.of_files(title, {name: files[folder] for folder, name in classes.items()})
+        return Listing.of_found(title, self._root, {name: files[folder] for folder, name in classes.items()})
 
-    def _in_folders(self, split: str, classes: Mapping[str, str]) -> dict[str, list[Path]]:
+    def _in_folders(self, split: str, classes: Mapping[str, str]) -> dict[str, Found]:
         places = [self._root / place.format(split=split) for place in _PLACES]
         missing = {place: [folder for folder in classes if not (place / folder).is_dir()] for place in places}
         best = min(places, key=lambda place: len(missing[place]))
@@ -94,9 +94,9 @@ class _ClassFolders(ClassSplit):
                 got=f"no {', '.join(missing[best][:5])}",
                 next_step="sp-edge data list says what the folder has to hold",
             )
-        return {folder: image_files(best / folder) for folder in classes}
+        return {folder: pictures_in(best / folder) for folder in classes}
 
-    def _listed(self, table: Path, classes: Mapping[str, str]) -> dict[str, list[Path]]:
+    def _listed(self, table: Path, classes: Mapping[str, str]) -> dict[str, Found]:
         """The pictures that a csv lists by `filename,label` (Ravi and Larochelle) or `class_name,image_name` (easyfsl)."""
         try:
             with table.open(encoding="utf-8-sig", newline="") as content:
@@ -124,4 +124,4 @@ class _ClassFolders(ClassSplit):
         files: dict[str, list[Path]] = {folder: [] for folder in classes}
         for name, label in pairs:
             files[label].append(self._root / form.format(name, label))
-        return files
+        return {folder: Found(tuple(listed)) for folder, listed in files.items()}

@@ -50,3 +50,10 @@ def test_conversions_take_the_folder_or_the_photographs(tmp_path: Path) -> None:
     assert calibration_pictures(None, pictures, PREPARE).images is pictures.images
     found = calibration_pictures(folder(tmp_path, mug=12, cup=12), pictures, PREPARE)
     assert len(found.images) == 24
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder(tmp_path, mug=3, red_cup=4)
+    (tmp_path / "mug" / "9.png").write_bytes(b"no picture")
+    assert len(of_folder(tmp_path, PREPARE)) == 7
+    assert any("mug/9.png" in message for message in caplog.messages)

@@ -72,3 +72,18 @@ def test_what_may_be_a_file_that_is_yet_to_be_written(tmp_path: Path) -> None:
     assert may_be_new(str(tmp_path / "out.mp4"))
     assert not may_be_new(str(tmp_path))
     assert not may_be_new(str(tmp_path / "*.mp4"))
+
+
+def test_pictures_are_known_by_their_content(toy_pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "below").mkdir()
+    shutil.copy(toy_pictures / "0 red.png", tmp_path / "photo")
+    shutil.copy(toy_pictures / "1 green.png", tmp_path / "below" / "photo.data")
+    (tmp_path / "clip.mov").write_bytes(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    with caplog.at_level("INFO"), open_source(tmp_path) as source:
+        assert [frame.image_rgb.mean(axis=(0, 1)).argmax() for frame in source] == [0, 1]
+    (line,) = caplog.messages
+    assert line.startswith(f"{tmp_path}: 2 pictures (1 in folders below); left out 1 as video")
+    with open_source(tmp_path / "photo") as source:
+        assert isinstance(source, PictureSource)
+    with open_source(f"{tmp_path}/p*") as source:
+        assert len(list(source)) == 1
