@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,15 @@ class StandIn:
     """The module, over one driver.
 
     Attributes:
-        refuses: what fails: 'deserialise', 'context', 'address', 'shape' or 'execute'.
+        refuses: what fails: 'parse', 'build', 'deserialise', 'context', 'address', 'shape' or 'execute'; or 'wrong' numbers.
         executed: pictures of each run that was put into a stream or recorded.
     """
 
     __version__ = "10.3.0"
     TensorIOMode = TensorIOMode
+
+    class NetworkDefinitionCreationFlag(enum.IntEnum):
+        STRONGLY_TYPED = 1
 
     class ILogger:
         class Severity(enum.IntEnum):
@@ -69,12 +73,48 @@ class StandIn:
     def Runtime(self, log: Any) -> Runtime:  # noqa: N802 - TensorRT's name
         return Runtime(self, log)
 
+    def Builder(self, log: Any) -> Builder:  # noqa: N802
+        return Builder(self, log)
+
+    def OnnxParser(self, network: Network, log: Any) -> Parser:  # noqa: N802
+        return Parser(self, network, log)
+
     def refused(self, what: str, log: Any) -> bool:
         if self.refuses != what:
             return False
         log.log(self.ILogger.Severity.WARNING, "chatter")
         log.log(self.ILogger.Severity.ERROR, f"Error Code 1: {what}")
         return True
+
+
+class Network:
+    graph = b""
+
+
+class Parser:
+    def __init__(self, trt: StandIn, network: Network, log: Any) -> None:
+        self._trt, self._network, self._log = trt, network, log
+
+    def parse(self, content: bytes) -> bool:
+        self._network.graph = content
+        return not self._trt.refused("parse", self._log)
+
+
+class Builder:
+    """Builds static graphs of one picture."""
+
+    def __init__(self, trt: StandIn, log: Any) -> None:
+        self._trt, self._log = trt, log
+
+    def create_network(self, flags: int) -> Network:
+        assert flags == 1 << StandIn.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+        return Network()
+
+    def create_builder_config(self) -> SimpleNamespace:
+        return SimpleNamespace()
+
+    def build_serialized_network(self, network: Network, config: SimpleNamespace) -> bytes | None:
+        return None if self._trt.refused("build", self._log) else b'{"max_batch": 1}\n' + network.graph
 
 
 class Runtime:
@@ -166,7 +206,7 @@ class Context:
                 raise MisuseError("launched for other shapes than the context's")
             inputs = {node.name: self._memory(node, count) for node in engine.inputs}
             for node, value in zip(engine.outputs, engine.session.run(None, inputs), strict=True):
-                np.copyto(self._memory(node, count), value)
+                np.copyto(self._memory(node, count), value[:, ::-1] if engine.trt.refuses == "wrong" else value)
 
         driver.put(stream, step)
         return True

@@ -42,6 +42,7 @@ JETSON_MODULES = {
     "onnxruntime": "1.20.1 CPUExecutionProvider",
     "tensorrt": "10.3.0",
     "cuda.bindings.driver": "cuda.bindings.driver",
+    "sp_edge_runtime.doctor.trials": "0.999998",
     "av": "17.1.0",
     "cv2": "4.8.0\n  Video I/O:\n    GStreamer:                   YES (1.20.3)\n",
     "gi": "3.42.1",
@@ -65,8 +66,8 @@ def host(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
-    def load(module: str, _expression: str) -> str | None:
-        found = (modules or {}).get(module)
+    def load(module: str, expression: str) -> str | None:
+        found = (modules or {}).get(expression, (modules or {}).get(module))
         if isinstance(found, Exception):
             raise LoadError(str(found))
         return found

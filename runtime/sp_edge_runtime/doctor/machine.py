@@ -12,7 +12,7 @@ from sp_edge.errors import BackendError, PlanError
 from sp_edge_runtime.doctor.finding import MISSING, OK, WARN, Finding, Host
 
 _GIB = 2**30
-_JETPACK = {36: "6", 38: "7"}  # of Linux for Tegra's major release, where NVIDIA's package does not say
+_JETPACK = {36: "6", 38: "7", 39: "7.2"}  # of Linux for Tegra's major release, where NVIDIA's package does not say
 LEAST_PYTHON = (3, 10)
 
 

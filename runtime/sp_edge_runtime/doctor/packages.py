@@ -82,8 +82,24 @@ def onnxruntime(host: Host) -> Iterator[Finding]:
         if host.l4t:
             remedy = "engines use the GPU without it (--format engine); docs/jetson.md has NVIDIA's wheels"
         yield Finding("ONNX Runtime", OK, words, remedy, needed=True)
+    elif "CUDAExecutionProvider" in providers and _has_gpu(host):
+        tried, fails = _trial(host, "onnx_runtime", "CUDAExecutionProvider")
+        remedy = "--device cpu, or engines (--format engine); else another onnxruntime-gpu, built for this GPU"
+        if host.l4t:
+            remedy += ": docs/jetson.md"
+        words = f"{words}; CUDA {tried}"
+        yield Finding("ONNX Runtime", WARN if fails else OK, words, remedy if fails else "", needed=True)
     else:
         yield Finding("ONNX Runtime", OK, words, needed=True)
+
+
+def _trial(host: Host, engine: str, argument: str) -> tuple[str, bool]:
+    """How a small network ran, in words, and whether it failed."""
+    try:
+        cosine = host.load("sp_edge_runtime.doctor.trials", f"m.{engine}({argument!r})")
+    except LoadError as error:
+        return f"fails at a small network: {error}", True
+    return f"runs a small network as the CPU does (cosine {float(cosine or 'nan'):.5f})", False
 
 
 def tensorrt(host: Host) -> Iterator[Finding]:
@@ -116,12 +132,16 @@ def _flavour(host: Host, flavour: str) -> Finding | None:
     if flavour == "tensorrt" and numbers(version) < LEAST_TENSORRT:
         remedy = "update to JetPack 6.1 or newer" if host.l4t else "pip install 'tensorrt>=10.3'"
         return Finding(name, MISSING, f"{version}, older than 10.3", remedy)
-    return Finding(name, OK, version)
+    if not _has_gpu(host) or not any(loads for _, loads in _bindings(host)):
+        return Finding(name, OK, version)
+    tried, fails = _trial(host, "tensorrt", flavour)
+    remedy = "--device cpu works without; " + ("install JetPack's TensorRT again" if host.l4t else "update the GPU's driver")
+    return Finding(name, MISSING if fails else OK, f"{version}; {tried}", remedy if fails else "")
 
 
 def cuda_bindings(host: Host) -> Iterator[Finding]:
     """Pycuda or cuda-python, one of which TensorRT's runs need."""
-    tried = [_binding(host, *names) for names in (("pycuda.driver", "pycuda"), ("cuda.bindings.driver", "cuda-python"))]
+    tried = _bindings(host)
     found = next((words for words, loads in tried if loads), None)
     if found is not None:
         yield Finding("CUDA bindings", OK, found)
@@ -134,6 +154,10 @@ def cuda_bindings(host: Host) -> Iterator[Finding]:
         return
     remedy = f"pip install 'cuda-python=={major}.*' (wheels), or pycuda (compiles, with /usr/local/cuda/bin on the PATH)"
     yield Finding("CUDA bindings", MISSING, broken, remedy)
+
+
+def _bindings(host: Host) -> list[tuple[str, bool]]:
+    return [_binding(host, *names) for names in (("pycuda.driver", "pycuda"), ("cuda.bindings.driver", "cuda-python"))]
 
 
 def _binding(host: Host, module: str, package: str) -> tuple[str, bool]:

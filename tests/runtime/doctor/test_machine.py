@@ -38,6 +38,7 @@ def release(major: int, minor: str) -> dict[str, str]:
         ({}, {}, OK, "Developer Kit Super, JetPack 6.2, L4T 36.4.3", ""),
         (release(38, "2.0"), {"dpkg-query": "7.0-b128"}, OK, "JetPack 7.0-b128, L4T 38.2.0", ""),
         ({}, {"dpkg-query": ""}, WARN, "JetPack 6, L4T 36.4.3, not all of JetPack", "sudo apt-get install nvidia-jetpack"),
+        (release(39, "2.0"), {"dpkg-query": ""}, WARN, "JetPack 7.2, L4T 39.2.0", "nvidia-jetpack"),
         (release(36, "3.0"), {}, WARN, "L4T 36.3.0", "JetPack 6.1 or newer"),
         (release(35, "4.1"), {"dpkg-query": "5.1.2-b104"}, MISSING, "L4T 35.4.1", "flash JetPack 6.1 or newer"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import toy_host
-from sp_edge_runtime.doctor.finding import MISSING, OK, WARN, Finding
+from sp_edge_runtime.doctor.finding import MISSING, OK, WARN, Finding, LoadError
 from sp_edge_runtime.doctor.packages import cuda_bindings, extras, numbers, onnxruntime, packages, tensorrt
 
 
@@ -89,7 +89,65 @@ def test_onnx_runtime_on_the_cpu_beside_a_gpu(tmp_path: Path) -> None:
     assert (found.state, "installed twice" in found.found) == (WARN, True)
 
 
+NO_KERNEL = LoadError("sp_edge.errors.BackendError: ONNX Runtime cannot run a small network: no kernel image is available")
+
+
+@pytest.mark.parametrize("gpu", ["desktop", "jetson"])
+def test_cuda_in_onnx_runtime_is_tried_before_it_is_believed(tmp_path: Path, gpu: str) -> None:
+    def found(said: str | Exception) -> Finding:
+        trial = "m.onnx_runtime('CUDAExecutionProvider')"
+        modules: dict[str, str | Exception] = {"onnxruntime": "1.23.0 CUDAExecutionProvider CPUExecutionProvider", trial: said}
+        on_a_jetson = gpu == "jetson"
+        host = (
+            toy_host.jetson(tmp_path, modules=modules)
+            if on_a_jetson
+            else toy_host.host(tmp_path, modules=modules, gpu=toy_host.RTX)
+        )
+        (one,) = onnxruntime(host)
+        return one
+
+    right = found("0.9999987")
+    assert (right.state, right.remedy) == (OK, "")
+    assert right.found == "1.23.0 on CUDA, CPU; CUDA runs a small network as the CPU does (cosine 1.00000)"
+    wrong = found(NO_KERNEL)
+    assert wrong.state == WARN
+    assert "CUDA fails at a small network" in wrong.found
+    assert "no kernel image" in wrong.found
+    assert ("docs/jetson.md" in wrong.remedy) == (gpu == "jetson")
+    assert "--device cpu" in wrong.remedy
+
+
+def test_without_a_gpu_nothing_is_tried(tmp_path: Path) -> None:
+    modules: dict[str, str | Exception] = {
+        "onnxruntime": "1.23.0 CUDAExecutionProvider CPUExecutionProvider",
+        "tensorrt": "10.3.0",
+        "cuda.bindings.driver": "cuda.bindings.driver",
+        "sp_edge_runtime.doctor.trials": NO_KERNEL,
+    }
+    for probe in (onnxruntime, tensorrt):
+        (found,) = probe(toy_host.host(tmp_path, modules=modules))
+        assert (found.state, found.remedy) == (OK, "")
+
+
 # --- TensorRT ---
+
+
+@pytest.mark.parametrize("bindings", ["cuda.bindings.driver", "pycuda.driver", None])
+def test_tensorrt_is_tried_where_it_could_run(tmp_path: Path, bindings: str | None) -> None:
+    def found(said: str | Exception) -> Finding:
+        modules: dict[str, str | Exception] = {"tensorrt": "10.3.0", "m.tensorrt('tensorrt')": said}
+        if bindings:
+            modules[bindings] = bindings
+        (one,) = tensorrt(toy_host.host(tmp_path, modules=modules, gpu=toy_host.RTX))
+        return one
+
+    right, wrong = found("1.0"), found(LoadError("TensorRT cannot build a small network"))
+    if bindings is None:
+        assert (wrong.state, wrong.found) == (OK, "10.3.0")
+        return
+    assert (right.state, right.found) == (OK, "10.3.0; runs a small network as the CPU does (cosine 1.00000)")
+    assert (wrong.state, "cannot build" in wrong.found) == (MISSING, True)
+    assert "driver" in wrong.remedy
 
 
 def test_both_flavours_are_found(tmp_path: Path) -> None:
