@@ -192,6 +192,8 @@ def stream(
             from sp_edge_runtime.sinks.window import WindowSink
 
             add(WindowSink())
+        if json_file:  # before what is published, so that FILE has it, too, whenever the program ends
+            add(json_sink(json_file))
         if mqtt:
             from sp_edge_runtime.sinks.mqtt import MqttSink
 
@@ -200,8 +202,6 @@ def stream(
             from sp_edge_runtime.sinks.webhook import WebhookSink
 
             add(WebhookSink(webhook, publish))
-        if json_file:
-            add(json_sink(json_file))
         if harvest:
             from sp_edge_runtime.sinks.harvest import Harvest
 

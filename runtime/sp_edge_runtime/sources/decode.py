@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sp_edge.errors import SourceError
 from sp_edge_runtime.sources import colour
+from sp_edge_runtime.sources.h264 import Gaps
 from sp_edge_runtime.sources.pyav import is_last, pyav
 
 MOST_HELD = 64  # packets that a decoder may hold
@@ -49,6 +50,7 @@ class Decoder:
         self._lost: tuple[int, int] | None = None
         self._shape: Fraction | None = None
         self.damaged = 0
+        self._gaps = Gaps(stream.codec_context.extradata) if stream.codec_context.name == "h264" else None
         stream.thread_type = "SLICE" if live else "AUTO"
         if stream.codec_context.name == "mjpeg":  # else it fills a JPEG that was cut with the one before
             stream.codec_context.options = {"err_detect": "explode"}
@@ -63,6 +65,9 @@ class Decoder:
         last = is_last(packet)
         if not packet.size and not last:
             return
+        if self._gaps and packet.size and self._gaps.before(bytes(packet)):
+            self._packets += 1
+            self._left_out(self._packets)
         self._packets += 1
         if packet.is_corrupt:
             self._left_out(self._packets)

@@ -17,6 +17,7 @@ from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFram
 from sp_edge_runtime.sources.options import Flip
 
 STEADY = 10.0  # seconds from an attempt's first frame to its last after which the next failure counts as the first
+PAUSE = 3.0  # seconds between two attempts at most, so that a camera is seen within five seconds of its return
 KEPT = 100  # state changes that wait for somebody to ask
 
 
@@ -93,7 +94,7 @@ class LiveSource(Source):
         self._start = start
         self._wait = wait
         self._flip: Flip = flip
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or Backoff(most=PAUSE)
         self._feed: Feed | None = None
         self._mailbox: VideoFrame | None = None
         self._changes: deque[StateChange] = deque(maxlen=KEPT)

@@ -65,6 +65,11 @@ def retrieve_rgb(capture: Any, cv2: Any) -> NDArray[np.uint8] | None:
 
 def capture_device(request: CaptureRequest) -> tuple[float | None, Iterator[Captured | None]]:
     """Opens a USB camera; see `capture`."""
+    device = request.address
+    if device.startswith("/dev/") and not Path(device).exists():  # asked first: loading OpenCV takes a moment of the CPU
+        raise SourceError(
+            f"cannot open {device}", expected="a camera", got="no such device", next_step="ls /dev/video* shows the cameras"
+        )
     cv2 = opencv("a camera")
     return capture_from(_open_device(cv2, request), cv2, request)
 
@@ -100,10 +105,6 @@ def _frames(capture: Any, cv2: Any, request: CaptureRequest) -> Iterator[Capture
 
 def _open_device(cv2: Any, request: CaptureRequest) -> Any:
     device = request.address
-    if device.startswith("/dev/") and not Path(device).exists():
-        raise SourceError(
-            f"cannot open {device}", expected="a camera", got="no such device", next_step="ls /dev/video* shows the cameras"
-        )
     # FFmpeg would take a device for a file, and a link's name tells V4L2 nothing.
     capture = cv2.VideoCapture(str(Path(device).resolve()), cv2.CAP_V4L2) if "/" in device else cv2.VideoCapture(int(device))
     if not capture.isOpened():

@@ -80,7 +80,7 @@ def test_a_video_that_is_mirrored(tmp_path: Path) -> None:
 
 
 def test_pixels_that_cannot_be_converted_are_our_error() -> None:
-    stream = SimpleNamespace(codec_context=SimpleNamespace(name="h264"), sample_aspect_ratio=None)
+    stream = SimpleNamespace(codec_context=SimpleNamespace(name="h264", extradata=None), sample_aspect_ratio=None)
     frame = av.VideoFrame(64, 48, "yuv420p")
     frame.colorspace = 8  # YCgCo
     with pytest.raises(SourceError, match="not supported") as caught:
