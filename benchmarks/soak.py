@@ -2,11 +2,12 @@
 
     python benchmarks/soak.py model.spedge --minutes 25 --json soak.json
 
-Two cameras stand in by test://: one is lost after some hundred frames, again and again, the other hangs, so that its process
-has to be killed. A webhook leads nowhere. Every few seconds a class is taught from the frame that is shown, and the oldest one
-forgotten. Memory, threads, file descriptors and processes of this program are sampled, and a line is fitted to each after the
-first fifth of the time; its slope is printed with a 95 % interval over blocks of samples, which are less dependent on one
-another than the samples.
+Three cameras stand in by test://: one is lost after some hundred frames, again and again, one hangs, so that its process has
+to be killed, and one is lost seldom. A webhook leads nowhere. Where mosquitto is installed, results go to a broker that is
+there for half a minute and away for half a minute. Every few seconds a class is taught from the frame that is shown, and the
+oldest one forgotten. Memory, threads, file descriptors and processes of this program are sampled, and a line is fitted to each
+after the first fifth of the time; its slope is printed with a 95 % interval over blocks of samples, which are less dependent on
+one another than the samples.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import shutil
+import socket
 import statistics
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -28,13 +32,17 @@ import numpy as np
 from sp_edge.columns import table
 from sp_edge.files import write_json
 from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.sinks.mqtt import MqttSink
+from sp_edge_runtime.sinks.publisher import Publisher
 from sp_edge_runtime.sinks.webhook import WebhookSink
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams.options import StreamOptions
+from sp_edge_runtime.streams.result import StreamEvent
 from sp_edge_runtime.streams.stream import results
 
-SOURCES = ("test://?fail=400", "test://?hang=700")
+SOURCES = ("test://?fail=400", "test://?hang=700", "test://?fail=1500")
+AWAY = 30.0  # seconds that the broker is there, and away
 KEPT = 8  # classes that the bank holds at most
 BLOCKS = 10  # of samples, to which the line is fitted
 QUANTITIES = ("memory_mib", "threads", "descriptors", "processes")
@@ -69,6 +77,30 @@ def children() -> int:
     return found
 
 
+class Broker:
+    """mosquitto on loopback, which is killed and started again every AWAY seconds."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.address = f"mqtt://127.0.0.1:{port}/soak"
+        self._command = ["mosquitto", "-p", str(port)]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._come_and_go)
+        self._thread.start()
+
+    def _come_and_go(self) -> None:
+        while not self._over.wait(AWAY):
+            with subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:  # noqa: S603
+                self._over.wait(AWAY)
+                broker.kill()
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
 def fitted(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     """The slope of a line through the means of BLOCKS blocks, an hour, and half its 95 % interval."""
     x = np.array([block.mean() for block in np.array_split(seconds / 3600, BLOCKS)])
@@ -82,14 +114,21 @@ def fitted(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float]:
 
 def soak(recognizer: Recognizer, minutes: float, every: float, rate: float) -> Iterator[Sample]:
     sources = [open_source(text, SourceOptions(rate=rate, wait=True)) for text in SOURCES]
-    sink = WebhookSink("http://127.0.0.1:9/")
+    broker = Broker() if shutil.which("mosquitto") else None
+    sinks: list[Publisher] = [WebhookSink("http://127.0.0.1:9/"), *([MqttSink(broker.address)] if broker else [])]
     names = itertools.cycle(recognizer.bundle.prompts.names[: 3 * KEPT])
     began = due = time.monotonic()
     frames = enrolled = 0
     try:
-        with closing(results(recognizer, sources, StreamOptions(max_staleness=2.0), on_event=sink.event)) as found:
+
+        def tell(event: StreamEvent) -> None:
+            for sink in sinks:
+                sink.event(event)
+
+        with closing(results(recognizer, sources, StreamOptions(max_staleness=2.0), on_event=tell)) as found:
             for result in found:
-                sink.write(result)
+                for sink in sinks:
+                    sink.write(result)
                 frames += 1
                 now = time.monotonic() - began
                 if time.monotonic() >= due:
@@ -106,7 +145,10 @@ def soak(recognizer: Recognizer, minutes: float, every: float, rate: float) -> I
                 if now > minutes * 60:
                     break
     finally:
-        sink.close()
+        for sink in sinks:
+            sink.close()
+        if broker:
+            broker.close()
         for source in sources:
             source.close()
 

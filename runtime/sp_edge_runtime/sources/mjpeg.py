@@ -89,7 +89,8 @@ def _asked_again(answer: Any, ask: Callable[[], Any]) -> Iterator[bytes]:
 class Parts(Iterator[bytes]):
     """The bodies of a multipart answer, each as soon as its last byte is there.
 
-    A body's length is what its header says; without one a JPEG ends with its end marker, and anything else before the boundary.
+    A body's length is what its header says, but no body goes beyond the boundary: what was cut ends there. Without a length a
+    JPEG ends with its end marker, and anything else before the boundary.
 
     Args:
         read: gives the bytes that are there, at most so many, waiting for one; none at the end.
@@ -126,6 +127,10 @@ class Parts(Iterator[bytes]):
         raise ValueError("no picture between its headers")
 
     def _complete(self, length: int) -> int | None:
+        named = len(self._boundary) > len(b"--")
+        cut = self._buffer.find(b"\r\n" + self._boundary, 0, length) if named else -1
+        if cut >= 0:
+            return cut
         return length if len(self._buffer) >= length else None
 
     def _end(self) -> int | None:

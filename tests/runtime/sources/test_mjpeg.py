@@ -113,6 +113,17 @@ def test_a_picture_that_was_cut_is_left_out_and_counted(length: bool, serve: Cal
     assert [(frame.number, frame.damaged) for frame in frames] == [(0, 0), (2, 1), (3, 1)]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("missing", [12, 30, 60, 500])
+def test_a_picture_that_is_shorter_than_told_ends_at_the_boundary(missing: int, serve: Callable[[Answer], str]) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
+        cut = part(FRAMES[1]).replace(FRAMES[1], FRAMES[1][:-missing])
+        connection.sendall(MULTIPART + part(FRAMES[0]) + cut + part(FRAMES[2]) + part(FRAMES[3]))
+
+    frames = list(itertools.islice(captured(serve(answer)), 3))
+    assert [level(frame) for frame in frames] == [0, 2, 3], "the next one is whole"
+    assert frames[-1].damaged == 1  # type: ignore[attr-defined]
+
+
 def test_a_still_picture_is_asked_for_again(serve: Callable[[Answer], str]) -> None:
     contents = iter(FRAMES)
 
