@@ -14,7 +14,8 @@ import pytest
 from sp_edge.cli import cli
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "docs" / "sp-edge-stream.service"]
+UNITS = sorted((ROOT / "docs").glob("*.service"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *UNITS]
 
 
 def calls() -> dict[str, tuple[list[str], bool]]:
@@ -58,7 +59,7 @@ def test_the_pages_have_their_commands() -> None:
     assert shown >= {"data check", "prompts", "calibrate", "import", "ablate"}
 
 
-TEXTS = {page: page.read_text("utf-8") for page in [*PAGES[:-1], ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]}
+TEXTS = {page: page.read_text("utf-8") for page in [*PAGES[: -len(UNITS)], ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]}
 LINKS = [(page, link) for page, text in TEXTS.items() for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
 IMPORTS = [(page, *found) for page, text in TEXTS.items() for found in re.findall(r"^ *from (sp_\S+) import (.+)$", text, re.M)]
 STEPS = [

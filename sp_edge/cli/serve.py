@@ -6,17 +6,23 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sp_edge.cli.arguments import bank_beside, split_bundle
-from sp_edge.cli.classify import shared
+from sp_edge.cli.classify import json_sink, shared
 from sp_edge.cli.common import Command
 from sp_edge.cli.options import options_of
-from sp_edge.cli.stream import CROP, SIZE, SMOOTHING, harvest_option, names_option, stable_option
+from sp_edge.cli.outputs import harvest_option, network_options, network_sinks, refuse_alone
+from sp_edge.cli.stream import CROP, SIZE, SMOOTHING, names_option, stable_option
 from sp_edge_runtime.page.options import PageOptions
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams.options import StreamOptions
+
+if TYPE_CHECKING:
+    from sp_edge_runtime.sinks.publisher import Published
+    from sp_edge_runtime.streams.result import Sink
 
 
 @click.command(cls=Command)
@@ -28,6 +34,8 @@ from sp_edge_runtime.streams.options import StreamOptions
 @names_option
 @stable_option
 @harvest_option
+@network_options
+@click.option("--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE.")
 @click.option(
     "--build-engine",
     is_flag=True,
@@ -48,6 +56,11 @@ def serve(
     names: tuple[str, ...],
     stable: int,
     harvest: Path | None,
+    mqtt: str | None,
+    home_assistant: bool,
+    webhook: str | None,
+    publish: Published,
+    json_file: str | None,
     build_engine: bool,
 ) -> None:
     """Show the stream on a page, and teach classes there.
@@ -70,6 +83,7 @@ def serve(
     from sp_edge_runtime.sinks.harvest import Harvest
     from sp_edge_runtime.sources.camera import open_sources
 
+    refuse_alone(mqtt, home_assistant=home_assistant)
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts = arguments[len(arguments) - len(places) :]
     with ExitStack() as stack:
@@ -90,12 +104,20 @@ def serve(
         sources = stack.enter_context(open_sources(texts, opening, names))
         shown = ", ".join(source.name for source in sources) or "no source"
         click.echo(f"{shown} through {recognizer.backend.description}", err=True)
+        kept = f"#token=TOKEN, with the TOKEN in {page.token_file}" if page.token_file and not page.local else ""
+        sinks: list[Sink] = []
+        if json_file:  # before what is published, as in stream
+            sinks.append(json_sink(json_file))
+        for sink in network_sinks(recognizer, mqtt, webhook, publish, home_assistant=home_assistant):
+            stack.callback(sink.close)  # where a later one cannot be opened
+            sinks.append(sink)
         server.serve(
             recognizer,
             sources,
             page,
             stream=replace(options, smoothing=replace(options.smoothing, stable=stable)),
             model=path.name,
+            sinks=sinks,
             harvest=Harvest(harvest),
-            ready=lambda address, _: click.echo(f"page: {address}"),
+            ready=lambda address, _: click.echo(f"page: {address}" + kept),
         )

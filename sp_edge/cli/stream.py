@@ -17,7 +17,8 @@ from sp_edge.cli.arguments import bank_beside, existing_bank, refuse_idle, split
 from sp_edge.cli.classify import json_sink, shared
 from sp_edge.cli.common import Command, refuse_unreadable
 from sp_edge.cli.options import options_of
-from sp_edge.cli.shared import PATH, region
+from sp_edge.cli.outputs import harvest_option, network_options, network_sinks, refuse_alone
+from sp_edge.cli.shared import region
 from sp_edge.columns import table
 from sp_edge.errors import SettingsError, SourceError
 from sp_edge_runtime.sources.options import SourceOptions
@@ -52,12 +53,6 @@ names_option = click.option(
     metavar="NAME",
     help="Call the source so in results and events. With several sources, name each, in their order.",
 )
-harvest_option = click.option(
-    "--harvest",
-    type=PATH,
-    metavar="DIR",
-    help="Keep frames worth a look in this folder: new, changing, unsure and different ones, at most 2000 and 256 MB.",
-)
 stable_option = click.option(
     "--stable",
     metavar="N",
@@ -75,16 +70,7 @@ stable_option = click.option(
 @click.option("--out", metavar="VIDEO", help="Write the annotated video (.mp4 or .webm) here; every argument is a source then.")
 @click.option("--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE; '-' prints them.")
 @click.option("--window", is_flag=True, help="Show the stream in a window; q ends it.")
-@click.option("--mqtt", metavar="URL", help="Publish to a broker: mqtt://[user:password@]host/topic.")
-@click.option("--home-assistant", is_flag=True, help="Announce the sources to Home Assistant on the broker of --mqtt.")
-@click.option("--webhook", metavar="URL", help="Post each message to an address: https://host/path.")
-@click.option(
-    "--publish",
-    type=click.Choice(["all", "frames", "events"]),
-    default="all",
-    show_default=True,
-    help="Choose what goes to --mqtt and --webhook.",
-)
+@network_options
 @click.option("--headless", is_flag=True, help="Print no line when the label changes.")
 @options_of(SourceOptions, "opening", {"size_wh": SIZE})
 @options_of(StreamOptions, "options", {"smoothing": SMOOTHING, "regions": CROP})
@@ -147,8 +133,7 @@ def stream(
     from sp_edge_runtime.sources.camera import open_sources
     from sp_edge_runtime.streams.stream import run_stream
 
-    if home_assistant and not mqtt:
-        raise SettingsError("Home Assistant is reached over MQTT", expected="--mqtt URL", got="--home-assistant alone")
+    refuse_alone(mqtt, home_assistant=home_assistant)
     options = replace(options, smoothing=replace(options.smoothing, stable=stable))
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out)
@@ -194,14 +179,8 @@ def stream(
             add(WindowSink())
         if json_file:  # before what is published, so that FILE has it, too, whenever the program ends
             add(json_sink(json_file))
-        if mqtt:
-            from sp_edge_runtime.sinks.mqtt import MqttSink
-
-            add(MqttSink(mqtt, publish, classes=(lambda: recognizer.bank.names) if home_assistant else None))
-        if webhook:
-            from sp_edge_runtime.sinks.webhook import WebhookSink
-
-            add(WebhookSink(webhook, publish))
+        for sink in network_sinks(recognizer, mqtt, webhook, publish, home_assistant=home_assistant):
+            add(sink)
         if harvest:
             from sp_edge_runtime.sinks.harvest import Harvest
 

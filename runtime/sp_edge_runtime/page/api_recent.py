@@ -59,7 +59,7 @@ def file(page: ThePage, sent: models.Filed) -> models.Gain:
         for name, members in groups.items():
             crops = [decode_crop(one.crop) for one in members]
             try:
-                done = teach_crops(page.recognizer, name, crops, negative=sent.name is None, force=False)
+                done = teach_crops(page.recognizer, name, crops, negative=sent.name is None)
             except RefusedError as error:
                 if len(groups) == 1:
                     raise

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from sp_edge import __version__
 from sp_edge.errors import InputError, SpEdgeError
-from sp_edge_runtime.page import api_bank, api_classes, api_live, api_recent, api_recognize, models
+from sp_edge_runtime.page import api_bank, api_classes, api_infer, api_live, api_metrics, api_recent, api_recognize, models
 from sp_edge_runtime.page.gate import BusyError
 from sp_edge_runtime.page.guard import Guard, host_names
 from sp_edge_runtime.page.page import Page
@@ -39,7 +39,7 @@ def make_app(page: Page, *, allow_host: str | None = None) -> Guard:
         responses=failures,
     )  # fmt: skip
     app.state.page = page
-    for part in (api_live, api_classes, api_recent, api_bank, api_recognize):
+    for part in (api_live, api_classes, api_recent, api_bank, api_recognize, api_infer, api_metrics):
         app.include_router(part.router)
     assets = {one.name: one.read_bytes() for one in ASSETS.iterdir() if one.name[-4:] != ".pyc" and one.is_file()}
 

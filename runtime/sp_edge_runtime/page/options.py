@@ -17,7 +17,8 @@ class PageOptions:
         port: Listen on this port, 0 to 65535. 0 takes a free one.
         cert: Serve https with this certificate (PEM); needs --key.
         key: Take the certificate's private key from this file (PEM).
-        token_file: Keep the token in this file, which is made if it is not there. Without it, each start makes another token.
+        token_file: Keep the token in this file, which is made if it is not there, and print none. Without it, each start
+            makes another one and prints it.
         allow_host: Accept this name of the device in an address, too, such as that of a proxy before it.
 
     Raises:

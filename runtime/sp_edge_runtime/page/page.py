@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sp_edge.errors import PromptError
@@ -14,6 +15,7 @@ from sp_edge_runtime.page.gate import Gate
 from sp_edge_runtime.page.watch import Watch
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sinks.harvest import Harvest
+from sp_edge_runtime.streams.result import Sink
 
 
 @dataclass(eq=False)
@@ -29,6 +31,7 @@ class Page:
         gate: before the network.
         closing: whether the server is about to stop.
         harvest: frames that are worth a look.
+        sinks: where results go besides.
     """
 
     recognizer: Recognizer
@@ -39,10 +42,16 @@ class Page:
     gate: Gate = field(init=False)
     closing: bool = False
     harvest: Harvest = field(default_factory=Harvest)
+    sinks: Sequence[Sink] = ()
 
     def __post_init__(self) -> None:
         self.gate = Gate(lambda: self.watch.busy() if self.watch.running() else None)
         self._ids: tuple[int, dict[str, bytes]] = (-1, {})
+
+    @property
+    def served(self) -> str:
+        """What programs call the model."""
+        return self.model.removesuffix(".spedge") or "sp-edge"
 
     def shots(self) -> dict[str, bytes]:
         """Id -> JPEG of every shot of the bank."""

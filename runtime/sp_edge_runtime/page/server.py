@@ -59,16 +59,16 @@ def serve(
         sinks: where results go, besides the page.
         model: the bundle's name, as the page shows it.
         harvest: keeps frames that are worth a look; by default one in memory alone.
-        ready: is called with the page's address once it can be opened, with the token where one was made just now; and with
-            what stops the server.
+        ready: is called with the page's address once it can be opened, with the token unless a file holds it; and with what
+            stops the server.
 
     Raises:
         SettingsError: the address, the certificate or the token's file cannot be used.
         BackendError: the inference engine failed.
     """
-    token, made = (None, False) if options.local else _token(options.token_file)
+    token = None if options.local else _token(options.token_file)
     watch = Watch(sources, distinct(one.name for one in sources))
-    page = Page(recognizer, watch, model, token, secure=options.cert is not None, harvest=harvest or Harvest())
+    page = Page(recognizer, watch, model, token, secure=options.cert is not None, harvest=harvest or Harvest(), sinks=sinks)
     app = make_app(page, allow_host=options.allow_host)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none", proxy_headers=False,
@@ -82,7 +82,7 @@ def serve(
     with _listening(options) as listening:
         server = _Server(config, page)
         with _streaming(recognizer, sources, [watch, page.harvest, *sinks], paced(stream, sources), watch, server) as failed:
-            ready(_address(options, listening.getsockname()[1], token if made else None), server.end)
+            ready(_address(options, listening.getsockname()[1], None if options.token_file else token), server.end)
             server.run(sockets=[listening])
             page.closing = True
         if failed:
@@ -168,10 +168,10 @@ def _streaming(
             thread.join()
 
 
-def _token(file: str | None) -> tuple[str, bool]:
-    """The token, and whether it was made just now."""
+def _token(file: str | None) -> str:
+    """The token that requests must bring."""
     if file is None:
-        return secrets.token_urlsafe(32), True
+        return secrets.token_urlsafe(32)
     path = Path(file)
     try:
         if path.exists():
@@ -179,7 +179,7 @@ def _token(file: str | None) -> tuple[str, bool]:
             if len(token) < LEAST_TOKEN or not token.isprintable():
                 expected = f"one line of {LEAST_TOKEN} characters or more"
                 raise SettingsError(f"{file} holds no token", expected=expected, next_step="remove the file: it is made anew")
-            return token, False
+            return token
         token = secrets.token_urlsafe(32)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as opened:
@@ -188,7 +188,7 @@ def _token(file: str | None) -> tuple[str, bool]:
         raise SettingsError(
             f"the token's file {file} cannot be used", expected="a file to read or make", got=str(cause)
         ) from cause
-    return token, True
+    return token
 
 
 @contextmanager

@@ -78,10 +78,10 @@ def teach_held(learner: Learner, name: str, held: Sequence[Prediction], *, negat
     crops = [one.crop_rgb for one in some if one.crop_rgb is not None]
     features = np.array([one.feature for one in some if one.feature is not None], np.float32)
     title = _title(learner, name, negative=negative)
-    good, refused = _sifted(learner, title, crops, force=force)
+    good, refused = _sifted(learner, title, crops, force=force, prepared=True)
     known = _known(learner, title)
     chosen = sorted(good[place] for place in different(features[good], MOST, known))
-    return _taught(learner, name, [crops[place] for place in chosen], refused, negative=negative)
+    return _taught(learner, name, [crops[place] for place in chosen], refused, negative=negative, prepared=True)
 
 
 def teach_pictures(
@@ -100,15 +100,22 @@ def teach_pictures(
         RefusedError: none of them would teach anything.
         BankError, PromptError, ImageError: as `Learner.enroll`.
     """
-    crops = [learner.bundle.manifest.preprocess(picture) for picture in pictures]
-    return teach_crops(learner, name, crops, negative=negative, force=force)
+    return _teach(learner, name, pictures, negative=negative, force=force, prepared=False)
 
 
-def teach_crops(learner: Learner, name: str, crops: Sequence[NDArray[np.uint8]], *, negative: bool, force: bool) -> Outcome:
+def teach_crops(
+    learner: Learner, name: str, crops: Sequence[NDArray[np.uint8]], *, negative: bool, force: bool = False
+) -> Outcome:
     """As `teach_pictures`, of pictures as the network sees them: uint8 (S, S, 3) RGB each."""
+    return _teach(learner, name, crops, negative=negative, force=force, prepared=True)
+
+
+def _teach(
+    learner: Learner, name: str, images: Sequence[NDArray[np.uint8]], *, negative: bool, force: bool, prepared: bool
+) -> Outcome:
     title = _title(learner, name, negative=negative)
-    good, refused = _sifted(learner, title, crops, force=force)
-    return _taught(learner, name, [crops[place] for place in good], refused, negative=negative)
+    good, refused = _sifted(learner, title, images, force=force, prepared=prepared)
+    return _taught(learner, name, [images[place] for place in good], refused, negative=negative, prepared=prepared)
 
 
 def _title(learner: Learner, name: str, *, negative: bool) -> str:
@@ -128,12 +135,14 @@ def teach_name(learner: Learner, name: str) -> Outcome:
 
 
 def _sifted(
-    learner: Learner, title: str, crops: Sequence[NDArray[np.uint8]], *, force: bool
+    learner: Learner, title: str, images: Sequence[NDArray[np.uint8]], *, force: bool, prepared: bool
 ) -> tuple[list[int], dict[str, int]]:
-    """Which of the crops can teach a class something, and why the others cannot; frames that repeat each other need no word."""
-    found: dict[int, Problem] = {} if force else {one.shot: one for one in learner.problems(title, list(crops), prepared=True)}
+    """Which of the pictures can teach a class something, and why not the others; repeated frames need no word."""
+    found: dict[int, Problem] = (
+        {} if force else {one.shot: one for one in learner.problems(title, list(images), prepared=prepared)}
+    )
     told = Counter(REASONS[one.what] for one in found.values() if not (one.what == "copy" and one.of.startswith("picture")))
-    good = [place for place in range(len(crops)) if place not in found]
+    good = [place for place in range(len(images)) if place not in found]
     if not good:
         raise RefusedError(dict(told))
     return good, dict(told)
@@ -147,11 +156,13 @@ def _known(learner: Learner, title: str) -> Floats | None:
     return bank.query[bank.owners == bank.rows[title]]
 
 
-def _taught(learner: Learner, name: str, crops: list[NDArray[np.uint8]], refused: dict[str, int], *, negative: bool) -> Outcome:
+def _taught(
+    learner: Learner, name: str, images: list[NDArray[np.uint8]], refused: dict[str, int], *, negative: bool, prepared: bool
+) -> Outcome:
     if negative:
-        learner.enroll_not(name, crops, prepared=True)
+        learner.enroll_not(name, images, prepared=prepared)
         title = _title(learner, name, negative=True)
-        return Outcome(title, len(crops), refused, learner.bank.shots(title), None)
-    taught = learner.enroll(name, crops, prepared=True)
+        return Outcome(title, len(images), refused, learner.bank.shots(title), None)
+    taught = learner.enroll(name, images, prepared=prepared)
     shots = learner.bank.shots(taught.name)
-    return Outcome(taught.name, len(crops), refused, shots, taught.familiarity >= LITTLE, len(taught.unlike))
+    return Outcome(taught.name, len(images), refused, shots, taught.familiarity >= LITTLE, len(taught.unlike))

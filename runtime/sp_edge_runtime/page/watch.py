@@ -41,7 +41,6 @@ class Watched:
 
     Attributes:
         name: without credentials.
-        live: whether its frames come at their own pace.
         state: what it is doing.
         reason: why it was lost.
         newest: its last result.
@@ -51,10 +50,12 @@ class Watched:
         labels: how often each was shown.
         busy: seconds that each of the last frames took.
         came: when each of the last frames came.
+        stages: seconds that each stage took in all.
+        source: what gives the frames, and counts those that it lost.
     """
 
     name: str
-    live: bool
+    source: Source
     state: State = State.INITIALIZING
     reason: str = ""
     newest: FrameResult | None = None
@@ -64,8 +65,14 @@ class Watched:
     labels: Counter[str] = field(default_factory=Counter)
     busy: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     came: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    stages: dict[str, float] = field(default_factory=dict)
     encoding: threading.Lock = field(default_factory=threading.Lock)
     encoded: tuple[int, bytes] = (0, b"")
+
+    @property
+    def live(self) -> bool:
+        """Whether its frames come at their own pace."""
+        return self.source.live
 
     @property
     def shown(self) -> str:
@@ -107,7 +114,7 @@ class Watch:
     """
 
     def __init__(self, sources: Sequence[Source], names: Sequence[str]) -> None:
-        self.sources = tuple(Watched(name, source.live) for source, name in zip(sources, names, strict=True))
+        self.sources = tuple(Watched(name, source) for source, name in zip(sources, names, strict=True))
         self._by_name = {one.name: one for one in self.sources}
         self._numbers = itertools.count(1)
         self._told: deque[tuple[int, dict[str, Any]]] = deque(maxlen=TOLD)
@@ -123,6 +130,8 @@ class Watch:
             self.changes += 1
         one.busy.append(sum(result.prediction.speed.values()) / 1000)
         one.came.append(now)
+        for stage, milliseconds in result.prediction.speed.items():
+            one.stages[stage] = one.stages.get(stage, 0.0) + milliseconds / 1000
         one.labels[result.label] += 1
         one.newest, one.last, one.number = result, now, one.number + 1
         if not one.glimpses or now - one.glimpses[-1].time >= PACE:
