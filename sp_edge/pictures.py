@@ -19,6 +19,7 @@ from PIL import Image, features
 
 from sp_edge.colour_profiles import described, in_srgb
 from sp_edge.errors import ImageError
+from sp_edge.heif import coded_colours
 from sp_edge.picture_kinds import GET_HEIC, HEAD, READ, kind_of
 from sp_edge.png import take_apart
 
@@ -40,7 +41,7 @@ _FLAT = 8  # a picture that uses less than this part of its 16 bits comes out bl
 Picture = NDArray[np.uint8] | Image.Image | str | Path
 Pictures = Picture | Sequence[Picture]
 _IN_MEMORY = "the picture"
-_PARTS = "sp-edge: parts of a PNG about its colors"  # a key of `info`
+_PARTS = "sp-edge: what says how the colors look"  # a key of `info`; `described` takes it
 _BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _CONVERT = "see 'Pictures of 16 bits' in docs/pictures.md"
 PICTURE = "uint8 (H, W, 3) RGB, a PIL picture or a path"
@@ -89,16 +90,23 @@ def _opened(stream: IO[bytes], name: str, most: int) -> Image.Image:
     if kind not in READ:
         got = f"{kind}, which sp-edge does not read" if kind else "an empty file" if not head else "a file of another kind"
         raise ImageError(f"cannot read {name}", expected=_EXPECTED, got=got)
+    coded = coded_colours(stream) if kind in ("AVIF", "HEIC") else None
+    stream.seek(0)
     png = take_apart(stream, most=most) if kind == "PNG" else None
     with _quiet():
-        opened = _heic(stream, name) if kind == "HEIC" else _pillow(png.pixels if png else stream, kind, name)
+        opened = _heic(stream, name, most) if kind == "HEIC" else _pillow(png.pixels if png else stream, kind, name)
     if png is not None:
         opened.info.update(png.info)
         opened.info[_PARTS] = png.colour
-    if opened.width * opened.height > most:
-        size = f"{opened.width}x{opened.height}"
-        raise ImageError(f"{name} is too large", expected=f"at most {most:,} pixels", got=size)
+    elif coded and not opened.info.get("icc_profile"):
+        opened.info[_PARTS] = {"cICP": coded}
+    _refuse_large(opened.size, name, most)
     return opened
+
+
+def _refuse_large(size: tuple[int, int], name: str, most: int) -> None:
+    if size[0] * size[1] > most:
+        raise ImageError(f"{name} is too large", expected=f"at most {most:,} pixels", got=f"{size[0]}x{size[1]}")
 
 
 def _pillow(stream: IO[bytes], kind: str, name: str) -> Image.Image:
@@ -111,14 +119,16 @@ def _pillow(stream: IO[bytes], kind: str, name: str) -> Image.Image:
     return Image.open(stream, formats=[kind])
 
 
-def _heic(stream: IO[bytes], name: str) -> Image.Image:
+def _heic(stream: IO[bytes], name: str, most: int) -> Image.Image:
     try:
         from pillow_heif import open_heif
     except ImportError as cause:
         raise ImageError(
             f"cannot read {name}", expected=_EXPECTED, got=f"HEIC ({GET_HEIC} reads it)", next_step=GET_HEIC
         ) from cause
-    opened: Image.Image = open_heif(stream).to_pillow()  # turned upright, and its colors as its profile has them
+    found = open_heif(stream)
+    _refuse_large(found.size, name, most)  # what follows decodes it
+    opened: Image.Image = found.to_pillow()  # turned upright, and its colors as its profile has them
     return opened
 
 

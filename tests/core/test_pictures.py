@@ -397,6 +397,25 @@ def test_heic_is_read_or_says_which_package_reads_it(monkeypatch: pytest.MonkeyP
     assert "pip install pillow-heif" in raised.value.next_step
 
 
+def test_avif_may_say_its_colours_in_numbers() -> None:
+    data = bytearray(encode(flat("RGB", (60, 180, 80), (64, 32)), "AVIF", quality=100))
+    at = data.index(b"colrnclx") + 8
+    assert np.abs(load_image(bytes(data)).astype(int) - (60, 180, 80)).max() <= 2
+    data[at : at + 2] = bytes([0, 12])
+    assert np.abs(load_image(bytes(data)).astype(int) - (0, 183, 64)).max() <= 3
+    with_profile = bytearray(encode(flat("RGB", (60, 180, 80), (64, 32)), "AVIF", quality=100, icc_profile=P3))
+    assert np.abs(load_image(bytes(with_profile)).astype(int) - (0, 183, 64)).max() <= 3
+
+
+def test_a_huge_heic_fails_before_it_is_decoded() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(flat("RGB", (60, 180, 80), (64, 32))).save(stream)
+    with pytest.raises(ImageError, match="too large") as raised:
+        load_image(stream.getvalue(), most=64 * 32 - 1)
+    assert raised.value.got == "64x32"
+
+
 def test_heic_of_a_phone_is_upright_and_in_srgb() -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     exif = Image.Exif()
