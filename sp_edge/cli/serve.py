@@ -79,6 +79,7 @@ def serve(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in stream
 
     from sp_edge_runtime.page import server
+    from sp_edge_runtime.page.regions import regions_file
     from sp_edge_runtime.recognizer import Recognizer
     from sp_edge_runtime.sinks.harvest import Harvest
     from sp_edge_runtime.sources.camera import open_sources
@@ -86,11 +87,12 @@ def serve(
     refuse_alone(mqtt, home_assistant=home_assistant)
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts = arguments[len(arguments) - len(places) :]
+    bank_file = bank_file or bank_beside(path)
     with ExitStack() as stack:
         recognizer = stack.enter_context(
             Recognizer.load(
                 path,
-                bank=bank_file or bank_beside(path),
+                bank=bank_file,
                 follow=True,
                 device=device,
                 precision=precision,
@@ -119,5 +121,6 @@ def serve(
             model=path.name,
             sinks=sinks,
             harvest=Harvest(harvest),
+            regions=regions_file(bank_file),
             ready=lambda address, _: click.echo(f"page: {address}" + kept),
         )

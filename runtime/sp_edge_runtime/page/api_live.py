@@ -11,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from sp_edge.view import Region
 from sp_edge_runtime.page import models
 from sp_edge_runtime.page.page import Page
 from sp_edge_runtime.page.parts import Place, ThePage, source
@@ -42,6 +43,17 @@ def state(page: ThePage) -> models.PageState:
 def sources(page: ThePage) -> list[models.SourceState]:
     """Each source as it is now."""
     return page.sources()
+
+
+@router.put("/api/sources/{place}/region")
+def look(page: ThePage, place: Place, sent: models.Look) -> models.Ok:
+    """Looks at a part of a source from the next frame on; it is kept beside the bank."""
+    source(page, place)
+    region = None if sent.region is None else Region(*sent.region)
+    with page.gate.changing():
+        page.regions.set(place, region)
+        page.watch.changes += 1
+    return models.Ok()
 
 
 @router.get("/api/sources/{place}/result")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Share = Annotated[float, Field(ge=0, le=1)]
 NAME = Field(min_length=1, max_length=512, examples=["coffee mug"])
 
 
@@ -35,6 +36,8 @@ class SourceState(BaseModel):
     stale: bool
     fps: float
     frames: int
+    region: str | None = Field(description="the part that is looked at, X,Y,W,H; null for all of the picture")
+    size: tuple[int, int] | None = Field(description="width and height of its frames, pixels")
 
 
 class Shot(BaseModel):
@@ -143,6 +146,12 @@ class Advice(BaseModel):
     right: dict[str, Any] | None = Field(
         description="count, total, share and its interval, of pictures tested without themselves"
     )
+
+
+class Look(Sent):
+    """Looks at a part of a source: x, y, width and height as shares of the picture, 0 to 1; null looks at all of it."""
+
+    region: Annotated[list[Share], Field(min_length=4, max_length=4)] | None
 
 
 class KeptFrame(BaseModel):

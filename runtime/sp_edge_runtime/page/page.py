@@ -12,7 +12,8 @@ from sp_edge.prompts.familiarity import LITTLE
 from sp_edge_runtime.page import models
 from sp_edge_runtime.page.edits import shot_id
 from sp_edge_runtime.page.gate import Gate
-from sp_edge_runtime.page.watch import Watch
+from sp_edge_runtime.page.regions import Regions
+from sp_edge_runtime.page.watch import Watch, Watched
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sinks.harvest import Harvest
 from sp_edge_runtime.streams.result import Sink
@@ -32,6 +33,7 @@ class Page:
         closing: whether the server is about to stop.
         harvest: frames that are worth a look.
         sinks: where results go besides.
+        regions: what is looked at of each source.
     """
 
     recognizer: Recognizer
@@ -43,6 +45,7 @@ class Page:
     closing: bool = False
     harvest: Harvest = field(default_factory=Harvest)
     sinks: Sequence[Sink] = ()
+    regions: Regions = field(default_factory=lambda: Regions((), ()))
 
     def __post_init__(self) -> None:
         self.gate = Gate(lambda: self.watch.busy() if self.watch.running() else None)
@@ -66,13 +69,15 @@ class Page:
 
     def sources(self) -> list[models.SourceState]:
         """Each source as it is now."""
-        return [
-            models.SourceState(
-                id=place, name=one.shown, live=one.live, state=one.state.value, reason=one.reason, stale=one.stale,
-                fps=one.fps, frames=one.number,
-            )
-            for place, one in enumerate(self.watch.sources)
-        ]  # fmt: skip
+        return [self._source(place, one) for place, one in enumerate(self.watch.sources)]
+
+    def _source(self, place: int, one: Watched) -> models.SourceState:
+        region, newest = self.regions.now[place], one.newest
+        return models.SourceState(
+            id=place, name=one.shown, live=one.live, state=one.state.value, reason=one.reason, stale=one.stale,
+            fps=one.fps, frames=one.number, region=None if region is None else str(region),
+            size=None if newest is None else newest.frame.image_rgb.shape[1::-1],
+        )  # fmt: skip
 
     def classes(self) -> list[models.ClassState]:
         """Each class of the bank, those that tell what is no class among them."""

@@ -22,6 +22,7 @@ from sp_edge.errors import SettingsError, SpEdgeError
 from sp_edge_runtime.page.app import make_app
 from sp_edge_runtime.page.options import PageOptions
 from sp_edge_runtime.page.page import Page
+from sp_edge_runtime.page.regions import Regions
 from sp_edge_runtime.page.watch import Watch
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sinks.harvest import Harvest
@@ -29,7 +30,7 @@ from sp_edge_runtime.sources.address import distinct
 from sp_edge_runtime.sources.frames import Source
 from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.result import Sink
-from sp_edge_runtime.streams.stream import run_stream
+from sp_edge_runtime.streams.stream import regions_of, run_stream
 
 USUAL_FPS = 25.0  # of a video that does not say its own
 PICTURES_FPS = 1.0  # of a folder of pictures, so that a person can look
@@ -47,6 +48,7 @@ def serve(
     sinks: Sequence[Sink] = (),
     model: str = "",
     harvest: Harvest | None = None,
+    regions: Path | None = None,
     ready: Callable[[str, Callable[[], None]], None] = lambda _address, _stop: None,
 ) -> None:
     """Serves the page until SIGINT, SIGTERM or SIGHUP comes, or the stream fails. Signals need the main thread.
@@ -58,6 +60,7 @@ def serve(
         stream: how frames are recognized. A video is played at its own pace unless `max_fps` says another.
         sinks: where results go, besides the page.
         model: the bundle's name, as the page shows it.
+        regions: the file that keeps what is looked at of each source.
         harvest: keeps frames that are worth a look; by default one in memory alone.
         ready: is called with the page's address once it can be opened, with the token unless a file holds it; and with what
             stops the server.
@@ -67,8 +70,19 @@ def serve(
         BackendError: the inference engine failed.
     """
     token = None if options.local else _token(options.token_file)
-    watch = Watch(sources, distinct(one.name for one in sources))
-    page = Page(recognizer, watch, model, token, secure=options.cert is not None, harvest=harvest or Harvest(), sinks=sinks)
+    names = distinct(one.name for one in sources)
+    watch = Watch(sources, names)
+    looked = Regions(names, regions_of(stream, len(sources)), regions)
+    page = Page(
+        recognizer,
+        watch,
+        model,
+        token,
+        secure=options.cert is not None,
+        harvest=harvest or Harvest(),
+        sinks=sinks,
+        regions=looked,
+    )
     app = make_app(page, allow_host=options.allow_host)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none", proxy_headers=False,
@@ -81,7 +95,9 @@ def serve(
         raise SettingsError("the certificate cannot be used", expected="--cert and --key, PEM", got=str(cause)) from cause
     with _listening(options) as listening:
         server = _Server(config, page)
-        with _streaming(recognizer, sources, [watch, page.harvest, *sinks], paced(stream, sources), watch, server) as failed:
+        with _streaming(
+            recognizer, sources, [watch, page.harvest, *sinks], paced(stream, sources), looked, watch, server
+        ) as failed:
             ready(_address(options, listening.getsockname()[1], None if options.token_file else token), server.end)
             server.run(sockets=[listening])
             page.closing = True
@@ -135,6 +151,7 @@ def _streaming(
     sources: Sequence[Source],
     sinks: Sequence[Sink],
     options: StreamOptions,
+    regions: Regions,
     watch: Watch,
     server: _Server,
 ) -> Iterator[list[BaseException]]:
@@ -143,7 +160,7 @@ def _streaming(
 
     def run() -> None:
         try:
-            run_stream(recognizer, sources, sinks, options)
+            run_stream(recognizer, sources, sinks, options, regions=regions.now)
         except SpEdgeError as error:
             watch.failure = error.what
             if error.exit_code == 1:  # the engine: no use in going on

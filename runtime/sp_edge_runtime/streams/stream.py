@@ -26,6 +26,7 @@ def results(
     options: StreamOptions = StreamOptions(),
     *,
     on_event: Callable[[StreamEvent], None] | None = None,
+    regions: list[Region | None] | None = None,
 ) -> Iterator[FrameResult]:
     """Recognizes the frames of a source in order, or of several side by side; the sources stay open.
 
@@ -39,6 +40,8 @@ def results(
             Results that are too old are counted in `Source.stale`.
         on_event: is called with what belongs to no frame: a live source's change of state, and classes that leave because it
             was lost or because the stream ends. The events of a frame are in its result.
+        regions: what is looked at of each source, instead of the options' regions; who changes the list changes what is looked
+            at from the next frame on.
 
     Raises:
         SettingsError: there is no source, or the regions are neither one nor one a source; while frames come, a region in
@@ -47,10 +50,8 @@ def results(
     sources = [source] if isinstance(source, Source) else list(source)
     if not sources:
         raise SettingsError("there is no source", expected="1 or more", got="none")
-    if len(options.regions) not in (0, 1, len(sources)):
-        expected = f"one for all sources, or {len(sources)}"
-        raise SettingsError("regions and sources do not go together", expected=expected, got=str(len(options.regions)))
-    regions = list(options.regions or [None]) * (1 if len(options.regions) == len(sources) else len(sources))
+    if regions is None:
+        regions = regions_of(options, len(sources))
     names = distinct(one.name for one in sources)
     smoothers = [
         Smoother(options.smoothing, source=name) if one.timed else None for one, name in zip(sources, names, strict=True)
@@ -59,6 +60,19 @@ def results(
         recognizer, sources, names, regions, smoothers, on_event or (lambda _: None), options.max_staleness or math.inf
     )
     return stream.results(options.max_frames or math.inf, 0.0 if options.max_fps is None else 1 / options.max_fps)
+
+
+def regions_of(options: StreamOptions, sources: int) -> list[Region | None]:
+    """What the options look at of each of so many sources; None is all of it.
+
+    Raises:
+        SettingsError: the regions are neither one nor one a source.
+    """
+    if len(options.regions) not in (0, 1, sources):
+        expected = f"one for all sources, or {sources}"
+        raise SettingsError("regions and sources do not go together", expected=expected, got=str(len(options.regions)))
+    given: list[Region | None] = list(options.regions) or [None]
+    return given if len(given) == sources else given * sources
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +153,8 @@ def run_stream(
     source: Source | Sequence[Source],
     sinks: Sequence[Sink],
     options: StreamOptions = StreamOptions(),
+    *,
+    regions: list[Region | None] | None = None,
 ) -> StreamSummary:
     """Recognizes the frames of sources and writes every result to every sink, until the frames end or Ctrl-C is pressed.
 
@@ -150,6 +166,7 @@ def run_stream(
         source: the frames, or several sources of them.
         sinks: where the results go.
         options: how to recognize the frames.
+        regions: as `results` takes them.
 
     Raises:
         SettingsError: there is no source.
@@ -167,7 +184,7 @@ def run_stream(
     with ExitStack() as stack:
         for sink in sinks:
             stack.callback(sink.close)
-        found = results(recognizer, sources, options, on_event=tell)
+        found = results(recognizer, sources, options, on_event=tell, regions=regions)
         try:
             with closing(found):  # type: ignore[type-var]
                 for result in found:

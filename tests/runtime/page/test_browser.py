@@ -247,3 +247,22 @@ def test_a_bank_is_saved_compared_and_merged(visit: Visit, tmp_path: Path) -> No
     page.click("#merge")
     page.wait_for_selector("#bank-told >> text=Added.")
     assert list(visit.site.classes()) == ["cat"]
+
+
+def test_the_part_to_look_at_is_drawn_with_the_mouse(visit: Visit) -> None:
+    page = visit.page
+    page.wait_for_selector("#seen-box:not([hidden])")
+    page.click("#more summary")
+    page.click("#draw")
+    frame = page.locator("#view").bounding_box()
+    page.mouse.move(frame["x"] + 0.5 * frame["width"], frame["y"] + 0.25 * frame["height"])
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 0.75 * frame["width"], frame["y"] + 0.75 * frame["height"], steps=4)
+    page.mouse.up()
+    until(lambda: visit.site.get("/api/sources").json[0]["region"] is not None)
+    x, y, width, height = map(float, visit.site.get("/api/sources").json[0]["region"].split(","))
+    assert (x, y) == pytest.approx((0.5, 0.25), abs=0.03)
+    shown = min(frame["width"], frame["height"] * 256 / 192)  # the picture is fitted into its frame
+    assert (width, height) == pytest.approx((0.25 * frame["width"] / shown, 0.5), abs=0.03)
+    page.click("#whole")
+    until(lambda: visit.site.get("/api/sources").json[0]["region"] is None)

@@ -49,7 +49,9 @@ def test_the_page_asks_no_other_host_and_has_no_inline_code(site: Site) -> None:
     page = site.get("/").body.decode()
     assets = set(re.findall(r'"/(assets/[^"]+)"', page))
     assert assets
-    for name in assets | {f"assets/{one}" for one in ("api.js", "dom.js", "live.js", "classes.js")}:
+    for name in assets | {
+        f"assets/{one}" for one in ("api.js", "dom.js", "live.js", "classes.js", "recent.js", "settings.js", "region.js")
+    }:
         answer = site.get(f"/{name}")
         assert answer.status == 200
         found = re.findall(r"(?:https?:)?//[\w.]+\.\w+", re.sub(r"^\s*//.*$", "", answer.body.decode(), flags=re.MULTILINE))

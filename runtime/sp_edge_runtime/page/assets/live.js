@@ -2,6 +2,7 @@
 
 import { get, query, send, upload } from "./api.js";
 import { byId, make, percent, plural, show } from "./dom.js";
+import * as region from "./region.js";
 
 const LONGEST = 3000; // milliseconds of holding that count
 let state = null;
@@ -18,6 +19,7 @@ const name = () => byId("name").value.trim();
 
 export function begin(changed) {
   refresh = changed;
+  region.begin(changed);
   byId("name").addEventListener("input", asked);
   byId("teach").addEventListener("submit", (event) => { event.preventDefault(); teach(0); });
   const hold = byId("hold");
@@ -75,6 +77,7 @@ export function update(now) {
   show(byId("empty"), !some && !pending.length);
   byId("view").classList.toggle("blank", !some);
   show(byId("seeing"), some);
+  show(byId("looking"), some);
   show(byId("alone"), state.names_alone);
   byId("names").replaceChildren(...state.classes.filter((one) => !one.told_from).map((one) => make("option", { value: one.name })));
   sources();
@@ -90,6 +93,7 @@ export function result(found) {
   if (found.id === source) {
     say();
     trouble();
+    if (state) region.box(found, state.sources[source], byId("sees").checked);
   }
 }
 
