@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from sp_edge.accuracy import Accuracy, Difference
-from sp_edge.bank.quality import GRAY, OUTSIDE, chroma, outside
+from sp_edge.bank.gray import GRAY, chroma
+from sp_edge.bank.quality import OUTSIDE, outside
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import OUTPUTS
 from sp_edge.columns import table

@@ -19,7 +19,7 @@ from sp_edge.view import WHOLE, Box, View
 # below 0.999.
 _FILTERS = {"bilinear": (Image.Resampling.BILINEAR, 1.4), "bicubic": (Image.Resampling.BICUBIC, 2.0)}
 
-PADDING = (124, 116, 104)  # around a picture that is padded: the mean colour of photographs, which networks see as 0
+PADDING = 117  # around a picture that is padded: the mean of photographs, in grey, so that grey pictures stay grey
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,20 @@ class Prediction(Match):
         class_index: row of the class in the bank; None where the label is 'unknown'.
         speed: milliseconds of 'preprocess', 'inference' and 'postprocess'; of a batch, each image's share.
         bank_version: of the bank that decided.
-        view: what the network saw of the image: x, y, width and height in the image's pixels; None where nobody knows.
         crop_rgb: uint8 (S, S, 3) RGB, what the network saw of the image; not to be changed.
         feature: float32 (D,), raw, what it made of that.
+        view: what the network saw of the image: x, y, width and height in the image's pixels; None where nobody knows.
+        gray: whether the image has no color, as in infrared, though some class was taught in color alone: what differs by
+            color is not told apart.
     """
 
     class_index: int | None
     speed: Mapping[str, float]
     bank_version: int
-    view: Box | None = None
     crop_rgb: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
     feature: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    view: Box | None = None
+    gray: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The same under the names that other tools use: `name` is the best class, `label` what is believed.
@@ -50,4 +53,5 @@ class Prediction(Match):
             "speed": dict(self.speed),
             "bank_version": self.bank_version,
             "view": None if self.view is None else list(self.view),
+            "gray": self.gray,
         }

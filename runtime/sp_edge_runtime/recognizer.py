@@ -11,6 +11,7 @@ from typing import TypeVar, cast, overload
 
 from sp_edge.bank.advice import Report, review
 from sp_edge.bank.bank import Bank
+from sp_edge.bank.gray import is_gray
 from sp_edge.bank.head import Head
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, BundleError, SettingsError
@@ -172,12 +173,13 @@ class Recognizer(Learner):
     def _classify(self, images: Sequence[Picture], regions: Sequence[Region | None]) -> list[Prediction]:
         bank, head = self._live.ready  # one look, so that teaching meanwhile cannot mix two banks
         started = time.perf_counter()
-        preprocess, prepared, seen = self.bundle.manifest.preprocess, [], []
+        preprocess, prepared, seen, gray = self.bundle.manifest.preprocess, [], [], []
         for image, region in zip(images, regions, strict=True):
             image_rgb, view = picture_rgb(image), View(region, bank.fit)
             prepared.append(preprocess(image_rgb, view))
             height, width = image_rgb.shape[:2]
             seen.append(preprocess.seen(height, width, view))
+            gray.append(is_gray(view.cut(image_rgb)) and bank.knows_color_alone)
         preprocessed = time.perf_counter()
         features = self._features.queries(prepared)
         inferred = time.perf_counter()
@@ -192,10 +194,11 @@ class Recognizer(Learner):
                 speed=speed,
                 bank_version=bank.version,
                 view=view,
+                gray=colorless,
                 crop_rgb=crop,
                 feature=feature,
             )
-            for found, view, crop, feature in zip(matches, seen, prepared, features, strict=True)
+            for found, view, colorless, crop, feature in zip(matches, seen, gray, prepared, features, strict=True)
         ]
 
     def advice(self) -> Report:

@@ -266,6 +266,10 @@ def _advice(
     single = [bank.names[row] for row in np.flatnonzero((counts == 1) & bank.pictured)]
     if single := [name for name in single if name not in told]:
         lines.append(f"add a second picture of {_some(single)}: one picture does not show how much a class varies")
+    if uneven := _uneven(bank):
+        lines.append(
+            f"add gray pictures of {_some(uneven)}: other classes have some, as of the night, and color would tell them apart"
+        )
     if bank.by_name.any():
         nameless = _some([bank.names[row] for row in np.flatnonzero(bank.by_name)])
         lines.append(f"add a picture of {nameless}: a name alone does not show how the thing looks here")
@@ -291,6 +295,15 @@ def _names_alike(bank: Bank) -> list[str]:
 
 def _and(names: Sequence[str]) -> str:
     return " and ".join(f"'{name}'" for name in names)
+
+
+def _uneven(bank: Bank) -> list[str]:
+    """Classes without a gray picture, where others have one."""
+    if len(bank.crops) > BLOCK:
+        return []  # looking at all of them would take seconds
+    gray = np.bincount(bank.owners, bank.gray, len(bank.names)) > 0
+    rows = np.flatnonzero(bank.pictured & ~gray) if gray[bank.pictured].any() else ()
+    return [bank.names[row] for row in rows]
 
 
 def _some(names: list[str]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sp_edge.bank.checks import check_name, check_rejects, check_sentences
 from sp_edge.bank.crops import NO_PICTURE, Crops
+from sp_edge.bank.gray import is_gray_crop
 from sp_edge.errors import BankError, SettingsError
 from sp_edge.matching.decide import share, unit
 from sp_edge.prompts.spelling import spelling_key
@@ -125,6 +126,17 @@ class Contents:
     def pictured(self) -> NDArray[np.bool_]:
         """Bool (C,): which are classes that were taught from pictures; only their shots tell how pictures of a class vary."""
         return ~(self.by_name | self.rejecting)
+
+    @cached_property
+    def gray(self) -> NDArray[np.bool_]:
+        """Bool (M,): which shots have no color. Each is decoded for that, which takes up to a millisecond."""
+        return np.array([is_gray_crop(crop) for crop in self.crops], bool)
+
+    @cached_property
+    def knows_color_alone(self) -> bool:
+        """Whether a class was taught from pictures none of which is gray; what is gray may not be told from others then."""
+        own = (self.crops[self.owners == row] for row in np.flatnonzero(self.pictured).tolist())
+        return any(not any(map(is_gray_crop, crops)) for crops in own)
 
     @cached_property
     def examples(self) -> NDArray[np.float64]:

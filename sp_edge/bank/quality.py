@@ -30,7 +30,6 @@ REACH = 4  # pixels by which a copy may be shifted
 OUTSIDE = 0.7  # share of the details of two windows, the most detailed one outside of the view and that inside, above which
 # the thing is outside: 0.5 where both have as many
 VIEWED = 96  # pixels of the shorter side at which the two are compared, in windows of a quarter of that
-GRAY = 12.0  # chroma, of 255, up to which a picture has no color: JPEG and video keep grays gray, a sensor's noise may not
 BLOCK = 64  # thumbnails that are compared at once: what is computed of them, 32 MB, grows no further with a class's shots
 
 
@@ -142,19 +141,6 @@ def outside(image_rgb: NDArray[np.uint8], box: Box) -> float:
     found, inside = (_window_sums(each[None, ..., None], side)[0, ..., 0] for each in (details, seen / side**2))
     inner, outer = (float(found[which].max(initial=0)) for which in (inside > 0.99, inside < 0.5))
     return outer / (inner + outer) if inner + outer > 0 else 0.0
-
-
-def chroma(image_rgb: NDArray[np.uint8]) -> float:
-    """How much color the most colorful hundredth of a picture has, 0 to 255: its largest channel above its smallest.
-
-    Infrared frames, as cameras give them at night, have 0, and not much more after any noise: `GRAY` at most.
-
-    Args:
-        image_rgb: uint8 (H, W, 3) RGB, of any size; about 64 x 64 of its pixels are looked at.
-    """
-    height, width = image_rgb.shape[:2]
-    some = image_rgb[:: -(-height // SIDE), :: -(-width // SIDE)]
-    return float(np.quantile(some.max(axis=2) - some.min(axis=2), 0.99))
 
 
 def difference(one: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -68,6 +68,7 @@ def classify(
     files = found.files
     rows: list[list[object]] = []
     broken: dict[str, str] = {}
+    gray = 0
     with ExitStack() as stack:
         recognizer = stack.enter_context(
             Recognizer.load(
@@ -92,10 +93,14 @@ def classify(
                 unreadable(broken, file, error)
                 continue
             prediction = recognizer.classify(frame.image_rgb, region=region)
+            gray += prediction.gray
             if sink is not None:  # the fields of a stream's lines
                 sink.write(FrameResult(frame, prediction, frame.age * 1000, source=str(file)))
             top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)
             rows.append([file, prediction.label, f"{prediction.similarity:.3f}", top])
+    if gray:
+        told = "is 1 picture" if gray == 1 else f"are {gray} pictures"
+        click.echo(f"gray {told}, and classes were taught in color: what differs by color is not told apart", err=True)
     if rows and json_file != "-":
         click.echo(table(["picture", "label", "cosine", "best"], rows, text=["label", "best"]))
     refuse_unreadable(broken, "were skipped", of=len(files))

@@ -883,3 +883,12 @@ def test_a_thing_beside_the_middle_is_not_taught(place: Path, call: Call) -> Non
     assert "beside.png: much of it lies outside of what is looked at" in err
     assert "--crop or --fit" in err
     assert call("enroll", "--name", "red", "beside.png", "--crop", "0,0,0.34,1")[0] == 0
+
+
+def test_gray_pictures_are_told(taught: Path, call: Call) -> None:
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(taught / "night.png")
+    code, out, err = call("classify", "night.png", "--json", "-")
+    assert code == 0
+    assert json.loads(out)["gray"] is True
+    assert "gray is 1 picture, and classes were taught in color" in err
+    assert "night.png is gray" in call("stream", "night.png", "--headless")[2]

@@ -85,6 +85,7 @@ def test_without_a_class_everything_is_unknown(recognizer: Recognizer) -> None:
         "speed": dict(prediction.speed),
         "bank_version": 0,
         "view": [1, 1, 30, 30],
+        "gray": False,
     }
 
 
@@ -288,7 +289,8 @@ def test_json_is_always_valid(data: st.DataObject, cosines: list[float], tempera
     prediction = Prediction(**vars(found), class_index=index, speed={"preprocess": 0.5}, bank_version=7)
     read = json.loads(json.dumps(prediction.to_json(), allow_nan=False))
     assert set(read) == {
-        *("label", "name", "class", "confidence", "unknown", "margin", "similarity", "topk", "speed", "bank_version", "view"),
+        *("label", "name", "class", "confidence", "unknown", "margin", "similarity", "topk", "speed", "bank_version"),
+        *("view", "gray"),
     }
     assert read["unknown"] == (read["label"] == "unknown") == (read["class"] is None)
     assert 0 <= read["confidence"] <= 1
@@ -399,3 +401,17 @@ def test_the_fit_of_the_first_picture_stays(toy_bundle: Path, tmp_path: Path) ->
         Recognizer.load(toy_bundle, bank=file, device="cpu", fit="pad")
     with pytest.raises(SettingsError, match="fit"):
         Recognizer.load(toy_bundle, device="cpu", fit="stretch")
+
+
+def test_a_gray_picture_is_told_where_classes_were_taught_in_color(toy_bundle: Path) -> None:
+    gray = np.full((40, 40, 3), 90, np.uint8)
+    with Recognizer.load(toy_bundle, device="cpu") as recognizer:
+        assert not recognizer.classify(gray).gray, "nothing was taught"
+        recognizer.enroll("red", [toy.picture("red")])
+        assert [one.gray for one in recognizer.classify([gray, toy.picture("blue")])] == [True, False]
+        assert recognizer.classify(gray).to_json()["gray"] is True
+        half = np.concatenate([gray, toy.picture("red", side=40)], axis=1)
+        assert not recognizer.classify(half).gray
+        assert recognizer.classify(half, region=Region(0, 0, 0.5, 1)).gray
+        recognizer.enroll("red", [gray])
+        assert not recognizer.classify(gray).gray, "it was taught at night, too"

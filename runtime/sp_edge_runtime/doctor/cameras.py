@@ -113,3 +113,5 @@ def cameras(host: Host) -> Iterator[Finding]:
             yield Finding(
                 f"camera {source}", WARN, f"{found}; not yours to open", "sudo usermod -aG video $USER, then log in again"
             )
+    night = "a camera without color, as in infrared, tells less; stream says when it turns gray (docs/cameras.md, Night)"
+    yield Finding("cameras at night", OK, night)

@@ -14,6 +14,7 @@ from sp_edge.view import Region
 from sp_edge_runtime.sources.address import distinct
 from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFrame
 from sp_edge_runtime.sources.rounds import rounds
+from sp_edge_runtime.streams.night import NightWatch
 from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.result import Classifier, FrameResult, Sink, StreamEvent
 from sp_edge_runtime.streams.smoothing import Smoother
@@ -39,7 +40,8 @@ def results(
         options: how to recognize them. Each source's labels are smoothed for themselves; pictures, which have no time, are not.
             Results that are too old are counted in `Source.stale`.
         on_event: is called with what belongs to no frame: a live source's change of state, and classes that leave because it
-            was lost or because the stream ends. The events of a frame are in its result.
+            was lost or because the stream ends. The events of a frame are in its result. That a source's frames lost their
+            color is logged.
         regions: what is looked at of each source, instead of the options' regions; who changes the list changes what is looked
             at from the next frame on.
 
@@ -56,9 +58,9 @@ def results(
     smoothers = [
         Smoother(options.smoothing, source=name) if one.timed else None for one, name in zip(sources, names, strict=True)
     ]
-    stream = _Stream(
-        recognizer, sources, names, regions, smoothers, on_event or (lambda _: None), options.max_staleness or math.inf
-    )
+    watches = [NightWatch(name, timed=one.timed) for one, name in zip(sources, names, strict=True)]
+    tell = on_event or (lambda _: None)
+    stream = _Stream(recognizer, sources, names, regions, smoothers, watches, tell, options.max_staleness or math.inf)
     return stream.results(options.max_frames or math.inf, 0.0 if options.max_fps is None else 1 / options.max_fps)
 
 
@@ -82,6 +84,7 @@ class _Stream:
     names: Sequence[str]
     regions: Sequence[Region | None]
     smoothers: Sequence[Smoother | None]
+    watches: Sequence[NightWatch]
     on_event: Callable[[StreamEvent], None]
     max_staleness: float
 
@@ -120,6 +123,7 @@ class _Stream:
             age, source, smoother = frame.age, self.sources[place], self.smoothers[place]
             if not self._is_fresh(place, age):
                 continue
+            self.watches[place].update(prediction.gray)
             clock, smoothed = source.clock(frame), None
             if smoother and clock is not None:
                 smoothed = smoother.update(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import math
 
 import numpy as np
@@ -16,11 +15,9 @@ from sp_edge.bank.quality import (
     BLOCK,
     BLURRED,
     COPY,
-    GRAY,
     OUTSIDE,
     SIDE,
     WINDOW,
-    chroma,
     difference,
     judge,
     outside,
@@ -29,7 +26,6 @@ from sp_edge.bank.quality import (
 )
 from sp_edge.data import scenes
 from sp_edge.errors import ImageError
-from sp_edge.photographs import photographs
 from sp_edge.preprocess import Preprocess
 from sp_edge.view import Region, View
 
@@ -221,20 +217,3 @@ def test_what_is_outside_is_a_share(image: np.ndarray, across: float, down: floa
     box = (0, 0, max(1, round(across * width)), max(1, round(down * height)))
     assert 0 <= outside(image, box) <= 1
     assert outside(image, (0, 0, width, height)) == 0
-
-
-# --- color ---
-
-
-def test_infrared_frames_have_no_color_and_pictures_have() -> None:
-    image = np.asarray(Image.fromarray(DRAWN[0]).resize((640, 480)))
-    gray = np.repeat(np.asarray(Image.fromarray(image).convert("L"))[..., None], 3, axis=2)
-    file = io.BytesIO()
-    Image.fromarray(gray).save(file, "JPEG", quality=30)
-    noisy = np.clip(gray + np.random.default_rng(0).normal(0, 2, gray.shape), 0, 255).astype(np.uint8)
-    assert chroma(gray) == chroma(np.asarray(Image.open(file).convert("RGB"))) == 0
-    assert chroma(noisy) < GRAY < chroma(image)
-    assert chroma(image[:1, :1]) >= 0
-    for photograph in photographs():
-        found = chroma(photograph.read())
-        assert found == 0 or found > 2 * GRAY, photograph.name

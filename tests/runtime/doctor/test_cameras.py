@@ -95,10 +95,12 @@ def test_cameras_by_the_names_that_last(tmp_path: Path) -> None:
         ("camera csi://1", OK),
         ("camera /dev/video2", OK),
         ("camera /dev/video10", WARN),
+        ("cameras at night", OK),
     ]
     assert found[0].found == "vi-output, imx219 9-0010"
     assert found[2].found == "HD Webcam, /dev/v4l/by-id/usb-HD_Webcam-video-index0"
     assert "usermod -aG video" in found[3].remedy
+    assert "infrared" in found[4].found
 
 
 def test_no_camera_is_no_error(tmp_path: Path) -> None:

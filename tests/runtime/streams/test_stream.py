@@ -349,3 +349,12 @@ def test_each_source_has_its_region(recognizer: Recognizer) -> None:
         labels(left, right, left)
     with pytest.raises(SettingsError, match="leaves the picture"):
         list(results(recognizer, Given(frame("red")), StreamOptions(regions=(right,))))
+
+
+def test_a_camera_that_turns_gray_is_told_once(recognizer: Recognizer, log: pytest.LogCaptureFixture) -> None:
+    gray = np.full((40, 40, 3), 90, np.uint8)
+    frames = [VideoFrame(gray if number >= 5 else toy.picture("red", side=40), number, number / 10) for number in range(40)]
+    found = list(results(recognizer, Given(*frames)))
+    assert [one.to_json()["gray"] for one in found] == [False] * 5 + [True] * 35
+    assert [message for message in log.messages if "gray" in message] == [m for m in log.messages if m.startswith("given is")]
+    assert len(log.messages) == 1
