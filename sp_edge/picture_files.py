@@ -88,7 +88,7 @@ def chosen(files: Iterable[Path]) -> Found:
     """The pictures among files, in their order."""
     pictures, left_out, passed = [], {}, 0
     for file in files:
-        why = _why_not(file)
+        why = "" if file.name.startswith(".") else why_not(file)
         if why is None:
             pictures.append(file)
         elif why:
@@ -98,16 +98,13 @@ def chosen(files: Iterable[Path]) -> Found:
     return Found(tuple(pictures), left_out, passed)
 
 
-def is_picture(file: Path) -> bool:
-    """Whether a file is a picture, whole or not."""
-    return _why_not(file) is None
+def why_not(file: Path) -> str | None:
+    """Why a file is no picture that can be taken.
 
-
-def _why_not(file: Path) -> str | None:
-    """Why a file is not taken: None if it is, '' if nobody could mean it."""
+    Returns:
+        None if it is one, whole or not; 'video', 'unreadable' or the kind of picture that is not read; '' for anything else.
+    """
     ending = file.suffix.lower()
-    if file.name.startswith("."):
-        return ""
     try:
         if ending in EXTENSIONS:
             return None if file.is_file() or not file.exists() else ""

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sp_edge.errors import DataError, ImageError
-from sp_edge.picture_files import EXTENSIONS, Found, chosen, is_picture, pictures_at, pictures_in, pictures_of_class
+from sp_edge.picture_files import EXTENSIONS, Found, chosen, pictures_at, pictures_in, pictures_of_class, why_not
 from sp_edge.pictures import load_image
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -121,7 +121,7 @@ def test_pictures_are_named_one_by_one_or_by_their_folder(tmp_path: Path) -> Non
     found = pictures_at([lone, folder])
     assert found == Found((lone, *files), passed=1)
     assert chosen([lone, *files]).files == tuple(files)
-    assert [is_picture(file) for file in (lone, *files)] == [False, True, True]
+    assert [why_not(file) for file in (lone, *files)] == ["", None, None]
 
 
 def test_pictures_that_are_not_there_are_a_data_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from sp_edge.errors import SourceError
-from sp_edge.picture_files import Found, chosen, is_picture, pictures_in
+from sp_edge.picture_files import Found, chosen, pictures_in, why_not
 from sp_edge_runtime.sources.address import KINDS, redact
 from sp_edge_runtime.sources.frames import Source
 from sp_edge_runtime.sources.options import SourceOptions
@@ -29,8 +29,11 @@ def open_files(text: str, options: SourceOptions) -> Source:
     try:
         if path.is_file():
             found = Found((path,))
-            if not is_picture(path):
+            why = why_not(path)
+            if why in ("", "video", "unreadable"):
                 return VideoFileSource(path, options)
+            if why is not None:
+                raise SourceError(f"cannot read {path}", expected=KINDS, got=why)
         elif path.is_dir():
             found = pictures_in(path)
         elif glob.has_magic(text):

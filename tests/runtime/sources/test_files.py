@@ -1,4 +1,5 @@
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,14 @@ def test_pictures_are_known_by_their_content(toy_pictures: Path, tmp_path: Path,
         assert isinstance(source, PictureSource)
     with open_source(f"{tmp_path}/p*") as source:
         assert len(list(source)) == 1
+    shutil.copy(toy_pictures / "0 red.png", tmp_path / ".hidden.png")
+    with open_source(tmp_path / ".hidden.png") as source:
+        assert len(list(source)) == 1, "what is named is taken"
+
+
+def test_a_picture_of_a_kind_that_is_not_read_is_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(SourceError, match=r"cannot read .*a\.heic") as raised:
+        open_source(tmp_path / "a.heic")
+    assert "pip install pillow-heif" in raised.value.got
