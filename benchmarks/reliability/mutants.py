@@ -1,0 +1,110 @@
+"""Changes a line of the code at a time, and sees whether its tests notice: cosmic-ray's mutations, a sample of them.
+
+    pip install cosmic-ray
+    python benchmarks/reliability/mutants.py --count 60
+
+Each place in the files below that can be mutated is as likely as any other. A copy of the project is mutated; the tests that
+stand for the file run until the first failure, at most for two minutes. Unions in annotations and decorators are left out: the
+first are never evaluated, the second are mostly caches. What survives is printed as a difference.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import shared
+
+ROOT = Path(__file__).parents[2]
+SOURCES = "runtime/sp_edge_runtime/sources"
+TESTS = {
+    "sp_edge/prompts/spelling.py": ["tests/core/prompts/test_spelling.py", "tests/core/bank/test_bank.py"],
+    "sp_edge/prompts/reading.py": ["tests/core/prompts/test_reading.py"],
+    "sp_edge/bank/contents.py": ["tests/core/bank/test_bank.py", "tests/core/bank/test_kinds.py"],
+    "sp_edge/bank/merge.py": ["tests/core/bank/test_merge.py", "tests/core/bank/test_kinds.py"],
+    "sp_edge/bank/advice.py": ["tests/core/bank/test_advice.py", "tests/core/bank/test_kinds.py"],
+    "runtime/sp_edge_runtime/naming.py": ["tests/runtime/test_naming.py"],
+    f"{SOURCES}/h264.py": ["tests/runtime/sources/test_h264.py"],
+    f"{SOURCES}/mjpeg.py": ["tests/runtime/sources/test_mjpeg.py"],
+    f"{SOURCES}/address.py": ["tests/runtime/sources/test_address.py"],
+    f"{SOURCES}/camera.py": ["tests/runtime/sources/test_camera.py"],
+}
+COPIED = ("sp_edge", "export", "runtime", "calibration", "tests", "benchmarks", "pyproject.toml")
+SECONDS = 120
+
+
+def mutations(file: Path) -> dict[tuple[int, int], list[tuple[str, int]]]:
+    """Where a file can be mutated -> by which operators, each with which of its occurrences that is."""
+    from cosmic_ray.ast import ast_nodes, get_ast_from_path
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    tree = get_ast_from_path(file)
+    found: dict[tuple[int, int], list[tuple[str, int]]] = {}
+    for name in operator_names():
+        if any(left_out in name for left_out in ("BitOr_", "RemoveDecorator", "Variable")):
+            continue
+        operator = get_operator(name)()
+        places = [start for node in ast_nodes(tree) for start, _ in operator.mutation_positions(node)]
+        for occurrence, place in enumerate(places):
+            found.setdefault(place, []).append((name, occurrence))
+    return found
+
+
+def mutated(file: Path, name: str, occurrence: int) -> str:
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    made = mutate_code(file.read_text("utf-8"), get_operator(name)(), occurrence)
+    assert made is not None
+    return str(made)
+
+
+def passes(place: Path, tests: list[str]) -> bool:
+    """Whether the tests of a file pass on the copied project."""
+    paths = os.pathsep.join(map(str, (place, *(place / room for room in ("export", "runtime", "calibration")))))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    try:
+        return not subprocess.run(
+            command, cwd=place, env=environment, capture_output=True, check=False, timeout=SECONDS
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def main() -> None:
+    options = shared.arguments(__doc__, 60)
+    chance = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        for part in COPIED:
+            source = ROOT / part
+            shutil.copytree(source, place / part) if source.is_dir() else shutil.copy(source, place / part)
+        every = [(file, at, ways) for file in TESTS for at, ways in mutations(ROOT / file).items()]
+        chosen = chance.sample(every, min(options.count, len(every)))
+        wrong: dict[str, list[str]] = {}
+        for file, at, ways in sorted(chosen, key=lambda one: one[:2]):
+            original = (ROOT / file).read_text("utf-8")
+            changed = mutated(ROOT / file, *chance.choice(ways))
+            (place / file).write_text(changed, "utf-8")
+            survived = wrong.setdefault(file, [])
+            if passes(place, TESTS[file]):
+                lines = difflib.unified_diff(original.splitlines(), changed.splitlines(), lineterm="", n=0)
+                changes = [line for line in lines if line[:1] in "+-" and line[1:2] not in "+-"]
+                survived.append(f"{file}:{at[0]}: {' '.join(changes)}")
+            (place / file).write_text(original, "utf-8")
+        for file, survived in wrong.items():
+            shared.row(f"mutants of {Path(file).name}", sum(one[0] == file for one in chosen), survived)
+        total = sum(map(len, wrong.values()))
+        killed = 100 * (1 - total / len(chosen))
+        shared.row("mutants", len(chosen), [], f"{killed:.0f} % killed, {total} survived; {len(every):,} places")
+
+
+if __name__ == "__main__":
+    main()
