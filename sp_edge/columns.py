@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 
+def counted(number: int, thing: str) -> str:
+    """'1 class', '2 classes': a number of things."""
+    return f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, text: Collection[str] = ()) -> str:
     """Text in columns.
 

@@ -13,6 +13,7 @@ from typing import Any
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.file import KEPT, BankFile, digest
 from sp_edge.bundle.bundle import Bundle
+from sp_edge.columns import counted
 from sp_edge.errors import BankError, SpEdgeError
 
 LOOK = 0.5  # seconds between two looks at a followed file
@@ -146,7 +147,7 @@ class LiveBank:
                 # It may be half written by a program that does not replace files in one step; the next look will tell.
                 self._failure = str(cause)
                 return
-            _log.info("took up %s: version %d, %d classes", self._file.path, bank.version, len(bank.names))
+            _log.info("took up %s: version %d, %s", self._file.path, bank.version, counted(len(bank.names), "class"))
 
     def follow(self, seconds: float = LOOK) -> None:
         """Looks at the file so often from a thread of its own, until `close`: a slow disk or network never holds up a frame."""

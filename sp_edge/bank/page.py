@@ -16,6 +16,7 @@ import numpy as np
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import decode_crop, encode_crop
 from sp_edge.bank.heat import heat_picture
+from sp_edge.columns import counted
 from sp_edge.errors import BankError
 from sp_edge.files import write_bytes, write_json
 from sp_edge.folders import atomic_folder, holds_earlier
@@ -111,7 +112,7 @@ def _page(described: dict[str, Any]) -> str:
     for entry in described["classes"]:
         pictures = "".join(_shown(*pair) for pair in itertools.zip_longest(entry["pictures"], entry["looks"]))
         threshold = "calibrated" if entry["threshold"] is None else f"{entry['threshold']:.3f}"
-        shots = "known by its name alone" if entry["by_name"] else f"{entry['shots']} shots"
+        shots = "known by its name alone" if entry["by_name"] else counted(entry["shots"], "shot")
         numbers = f"{shots}, threshold {threshold}, strength {entry['strength']:.3f}"
         if entry["not"] is not None:
             numbers = f"{shots}: what is nearest to them is unknown"
@@ -124,11 +125,11 @@ def _page(described: dict[str, Any]) -> str:
         "figcaption{font-size:small}</style>"
     )
     classes = sum(entry["not"] is None for entry in described["classes"])
-    counted = f"{classes} classes, version {described['version']}, bundle {described['fingerprint'][:12]}"
+    classes_told = f"{counted(classes, 'class')}, version {described['version']}, bundle {described['fingerprint'][:12]}"
     told = ""
     if any(entry["looks"] for entry in described["classes"]):
         told = (
             "<p>The picture beside a shot is light where something looks like the name of its class. The number says how much, "
             f"in standard deviations from usual places. Below {LEAST:g}, nothing in the picture looks like the name.</p>"
         )
-    return f"{head}<h1>Taught classes</h1><p>{counted}</p>{told}{''.join(sections)}\n"
+    return f"{head}<h1>Taught classes</h1><p>{classes_told}</p>{told}{''.join(sections)}\n"

@@ -12,7 +12,7 @@ from sp_edge.cli.banks import lines_of, merge, show_diff
 from sp_edge.cli.common import Command, Ordered
 from sp_edge.cli.shared import PATH, backend_options, bank_option, json_option, prompts_option
 from sp_edge.cli.trial import test
-from sp_edge.columns import table
+from sp_edge.columns import counted, table
 from sp_edge.errors import BankError, SettingsError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
         )
     click.echo(table(header, rows, text=["description"]))
     shots = sum(map(loaded.shots, loaded.names))
-    click.echo(f"{file.path}: version {loaded.version}, {len(loaded.classes)} classes, {shots} shots")
+    click.echo(f"{file.path}: version {loaded.version}, {counted(len(loaded.classes), 'class')}, {counted(shots, 'shot')}")
     if json_file:
         write_json(json_file, {"bank": str(file.path), **described})
 
@@ -221,7 +221,9 @@ def renew(
         click.echo(line)
     shots = sum(one.shots for one in renewal.classes)
     if renewal.bundle[0] != renewal.bundle[1]:
-        click.echo(f"bank: {file} with {len(renewal.classes)} classes, {shots} shots taught again with {path}")
+        click.echo(
+            f"bank: {file} with {counted(len(renewal.classes), 'class')}, {counted(shots, 'shot')} taught again with {path}"
+        )
     if json_file:
         write_json(json_file, {"bank": str(file), **renewal.to_json()})
 
@@ -241,9 +243,8 @@ def undo(arguments: tuple[Path, ...], bank_file: Path | None) -> None:
     undone, now = file.undo()
     for line in lines_of(diff(now, undone)):
         click.echo(f"taken back: {line}")
-    click.echo(
-        f"{file.path}: version {now.version}, {len(now.classes)} classes; {file.undoable()} more changes can be taken back"
-    )
+    more = counted(file.undoable(), "more change")
+    click.echo(f"{file.path}: version {now.version}, {counted(len(now.classes), 'class')}; {more} can be taken back")
     if now.fingerprint != file.bundle.fingerprint:
         click.echo(f"the bank belongs to another bundle again: {now.fingerprint[:12]}, not {file.bundle.fingerprint[:12]}")
 

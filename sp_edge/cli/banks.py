@@ -12,7 +12,7 @@ import click
 from sp_edge.cli.arguments import bank_and_others
 from sp_edge.cli.common import Command
 from sp_edge.cli.shared import PATH, bank_option, json_option
-from sp_edge.columns import table
+from sp_edge.columns import counted, table
 from sp_edge.errors import BankError
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def merge(arguments: tuple[Path, ...], bank_file: Path | None, prefer: Any) -> N
     after = file.change(change)
     for line in lines_of(diff(before[0], after)):
         click.echo(line)
-    click.echo(f"bank: {file.path} with {len(after.classes)} classes, {sum(map(after.shots, after.names))} shots")
+    shots = counted(sum(map(after.shots, after.names)), "shot")
+    click.echo(f"bank: {file.path} with {counted(len(after.classes), 'class')}, {shots}")
 
 
 @click.command("diff", cls=Command)

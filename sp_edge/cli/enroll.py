@@ -13,6 +13,7 @@ import click
 from sp_edge.cli.arguments import bank_beside, refuse_idle, split_bundle
 from sp_edge.cli.common import Command, refuse_unreadable, unreadable
 from sp_edge.cli.shared import PATH, backend_options, bank_option, crop_option, json_option, prompts_option
+from sp_edge.columns import counted
 from sp_edge.errors import BankError, DataError, ImageError, PromptError
 from sp_edge.view import Fit
 
@@ -149,7 +150,7 @@ def enroll(
             shots = {name: [file for file in files if str(file) not in broken] for name, files in shots.items()}
             _tell(recognizer, shots, prompts)
         click.echo(f"bundle: {path}, {recognizer.backend.description}")
-        click.echo(f"bank: {bank_file} with {len(recognizer.bank.classes)} classes")
+        click.echo(f"bank: {bank_file} with {counted(len(recognizer.bank.classes), 'class')}")
         _report(recognizer, taught, shots, prompts, strength, json_file)
     refuse_unreadable(broken, "were not taught from", of=sum(map(len, shots.values())) + len(broken))
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sp_edge.columns import counted
 from sp_edge.data.listing import Listing, Source
 from sp_edge.errors import DataError, ImageError
 from sp_edge.prompts.spelling import spelled_alike
@@ -169,12 +170,12 @@ def difference_hash(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _too_few(split: str, listing: Listing, per_class: NDArray[np.int64], need: Need) -> list[str]:
     lacking = [
-        f"{split}: '{name}' has {count} pictures, and an episode takes {need.pictures}"
+        f"{split}: '{name}' has {counted(count, 'picture')}, and an episode takes {need.pictures}"
         for name, count in zip(listing.class_names, per_class, strict=True)
         if count < need.pictures
     ]
     if len(per_class) < need.classes:
-        lacking.append(f"{split}: {len(per_class)} classes, and an episode takes {need.classes}")
+        lacking.append(f"{split}: {counted(len(per_class), 'class')}, and an episode takes {need.classes}")
     return lacking
 
 

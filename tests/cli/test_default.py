@@ -77,7 +77,7 @@ def test_two_at_once_make_it_once(empty: Path, made: list[Path], monkeypatch: py
 def test_its_bank_is_in_the_current_folder(empty: Path, made: list[Path], call: Call, toy_pictures: Path) -> None:
     code, out, err = call("enroll", "--name", "red", toy_pictures / "0 red.png")
     assert code == 0, err
-    assert "bank: classes.spbank with 1 classes" in out
+    assert "bank: classes.spbank with 1 class" in out
     assert (empty / "here" / "classes.spbank").is_file()
     assert not list(made[0].parent.glob("*.spbank"))
     code, out, err = call("classify", toy_pictures / "0 red.png")

@@ -95,7 +95,7 @@ def test_looking_at_pictures_needs_no_torch(toy_pictures: Path, tmp_path: Path) 
     needs = ["--set", "tune.n_way=2", "--set", "tune.n_query=2"]
     answers = blocked(["data", "list"], ["data", "check", "--data", "data", *needs], cwd=tmp_path, errors=True)
     assert [code for _, _, code in answers] == [0, 2]
-    assert "train: 1 classes, and an episode takes 2" in answers[1][1]
+    assert "train: 1 class, and an episode takes 2" in answers[1][1]
 
 
 def test_commands_that_need_torch_say_what_to_install(toy_bundle: Path, toy_pictures: Path, tmp_path: Path) -> None:

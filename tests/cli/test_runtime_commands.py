@@ -36,7 +36,7 @@ def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
     first, prompt_line, bundle_line, last, advice = out.splitlines()
     assert advice.startswith("advice: add a second picture of 'red'")
     assert prompt_line == "prompt: of the name, from the bundle"
-    assert (first, last) == ("taught 'red' from 1 picture, 1 in all", f"bank: {BANK} with 1 classes")
+    assert (first, last) == ("taught 'red' from 1 picture, 1 in all", f"bank: {BANK} with 1 class")
     assert re.fullmatch(rf"bundle: {BUNDLE}, (ONNX Runtime|OpenVINO) .* on CPU, fp32 \(auto: .*\)", bundle_line)
     again = ("enroll", "--name", "red", toy_pictures / "0 red.png", toy_pictures / "0 red.png")
     code, _, err = call(*again)
@@ -344,7 +344,7 @@ def test_a_class_by_its_name_alone(place: Path, call: Call, toy_pictures: Path) 
     (told,) = json.loads(Path("red.json").read_text())["taught"]
     assert (told["name"], told["by_name"]) == ("red", True)
     assert "red    its name" in call("bank", "list", "names.spedge")[1]
-    assert "1 classes, 0 shots" in call("bank", "list", "names.spedge")[1]
+    assert "1 class, 0 shots" in call("bank", "list", "names.spedge")[1]
     picture = toy_pictures / "0 red.png"
     assert "red" in call("classify", "names.spedge", picture)[1].splitlines()[2].split()
     code, out, _ = call("enroll", "names.spedge", "--name", "red", picture)

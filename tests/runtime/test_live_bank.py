@@ -210,7 +210,7 @@ def test_a_file_that_changed_is_taken_up(recognizer: Recognizer, other: Recogniz
         own = recognizer.bank
         live.look()
     assert recognizer.bank is own, "its own change is no news"
-    assert [record.getMessage() for record in caplog.records] == [f"took up {live._file.path}: version 1, 1 classes"]
+    assert [record.getMessage() for record in caplog.records] == [f"took up {live._file.path}: version 1, 1 class"]
     assert recognizer.classify(red(9)[0]).label == "red"
 
 
