@@ -7,7 +7,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, cast
@@ -172,7 +172,9 @@ def pictures_rgb(pictures: Pictures) -> Iterator[NDArray[np.uint8]]:
 
 
 def _upright_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    image.load()  # the long part, which threads do side by side
+    # The long part, which threads do side by side; but of a TIFF Pillow reads EXIF only now, and warns of what is odd in it.
+    with _quiet() if image.format == "TIFF" else nullcontext():
+        image.load()
     turn = _TURNS.get(_orientation(image))
     rgb = _to_rgb(image, name)
     return np.asarray(rgb if turn is None else rgb.transpose(turn))
@@ -214,8 +216,10 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 def _in_srgb(colour: Image.Image, info: Mapping[Any, Any], name: str) -> Image.Image:
     """An RGB picture of one in RGB, L, CMYK or LAB, by what stands beside its pixels."""
     try:
-        parts = info.get(_PARTS)
-        return in_srgb(colour, info.get("icc_profile") if parts is None else described(parts))
+        parts, profile = info.get(_PARTS), info.get("icc_profile")
+        if parts is None and not isinstance(profile, bytes | None):
+            profile = b""  # a TIFF's tag of another type
+        return in_srgb(colour, profile if parts is None else described(parts))
     except ValueError as cause:
         _warn(name, f"the color profile cannot be used ({cause}), so its colors are taken as sRGB")
         return in_srgb(colour, None)

@@ -94,7 +94,7 @@ class FolderSource:
         if self._assigned is not None:
             return self.root
         places = [self.root / name for name in (split, *_ALSO.get(split, ())) if (self.root / name).is_dir()]
-        if len(places) > 1:
+        if len({place.resolve() for place in places}) > 1:
             raise DataError(
                 f"two folders in {self.root} may be {split}/",
                 expected="one of them",

@@ -68,11 +68,12 @@ def bitmap(colour: tuple[int, int, int], fourth: int) -> bytes:
     return b"BM" + struct.pack("<IHHI", 122 + 80, 0, 0, 122) + header + bytes([*colour[::-1], fourth]) * 20
 
 
-def tiff(bits: int, pixels: bytes, *, photometric: int = 1) -> bytes:
-    """A grey TIFF of 5x4 by hand, for what Pillow does not write."""
+def tiff(bits: int, pixels: bytes, *more: tuple[int, int, int, bytes], photometric: int = 1) -> bytes:
+    """A grey TIFF of 5x4 by hand, for what Pillow does not write; `more` are tags as (tag, type, count, four bytes)."""
     tags = {256: 5, 257: 4, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 4, 279: len(pixels)}
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", len(tags)) + entries + bytes(4)
+    every = sorted([*((tag, 4, 1, struct.pack("<I", value)) for tag, value in tags.items()), *more])
+    entries = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in every)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", len(every)) + entries + bytes(4)
 
 
 def several() -> bytes:
@@ -311,6 +312,27 @@ def test_whatever_exif_says_the_pixels_are_read(entries: list[tuple[int, int, in
     for form in ("JPEG", "PNG", "WEBP"):
         image = load_image(encode(flat("RGB", (200, 100, 50), (16, 8)), form, exif=ifd(*entries)))
         assert image.shape in {(8, 16, 3), (16, 8, 3)}
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        (282, 2, 4, b"72\0\0"),
+        (305, 7, 4, b"abcd"),
+        (700, 2, 4, b"abc\0"),
+        (34665, 4, 1, b"\xff\xff\xff\x7f"),
+        (34665, 11, 1, b"\0\0\x80?"),
+        (34853, 2, 4, b"abc\0"),
+        (34675, 2, 4, b"abc\0"),
+        (34675, 3, 2, b"abc\0"),
+    ],
+)
+def test_odd_tags_of_a_tiff_neither_warn_nor_hide_the_picture(tag: tuple[int, int, int, bytes]) -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        image = load_image(tiff(8, bytes(range(20)), SIX, tag))
+    np.testing.assert_array_equal(image[..., 0], np.rot90(np.arange(20).reshape(4, 5), -1))
+    assert [str(each.message) for each in seen] == []
 
 
 def smooth_picture(height: int, width: int) -> np.ndarray:

@@ -194,6 +194,9 @@ def test_validation_may_be_called_otherwise(tmp_path: Path, called: str) -> None
     listing = source.listing("val")
     assert (listing.class_names, len(listing)) == (("owl",), 2)
     assert listing.notes == (f"{tmp_path / called} is taken for val/",)
+    (tmp_path / "val").symlink_to(called)
+    assert FolderSource(tmp_path).listing("val").class_names == ("owl",), "one folder of two names"
+    (tmp_path / "val").unlink()
     fill(tmp_path, val__elk=1)
     with pytest.raises(DataError, match="may be val/") as raised:
         FolderSource(tmp_path).listing("train")

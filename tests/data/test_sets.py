@@ -156,3 +156,12 @@ def test_scenes_need_no_margin() -> None:
     assert sets.preprocess_of(settings) == Preprocess(32, 1.0)
     picture = sets.load_split(settings, "val").images[0]
     assert sets.preprocess_of(settings)(picture) is picture
+
+
+def test_how_the_files_were_chosen_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "val").rename(root / "valid")
+    (root / "valid" / "bear" / "clip.mov").write_bytes(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    with caplog.at_level("INFO"):
+        sets.load_split(folder(root), "val")
+    assert "valid is taken for val/" in caplog.text
+    assert "left out 1 as video" in caplog.text
