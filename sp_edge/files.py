@@ -91,8 +91,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
         if before is not None:
             temporary.chmod(hand_on(before, temporary))
         temporary.replace(place)
+        _keep_names(place.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _keep_names(folder: Path) -> None:
+    """Has the system write a folder's names now, so that a file that was replaced is the new one after a power cut, too."""
+    with suppress(OSError):  # a file system that cannot
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def status_of(path: Path) -> os.stat_result | None:

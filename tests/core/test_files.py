@@ -113,6 +113,21 @@ def test_a_disk_that_reports_its_failure_only_on_sync_leaves_the_old_file(
     assert content(tmp_path) == {"a.bin": OLD}
 
 
+def test_the_new_name_is_on_the_disk_when_the_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut a file system may have the content of a file, and still the old name for it."""
+    synced: list[tuple[bool, str]] = []
+    original = os.fsync
+
+    def seen(number: int) -> None:
+        synced.append((os.path.samestat(os.fstat(number), tmp_path.stat()), (tmp_path / "file").read_text()))
+        original(number)
+
+    (tmp_path / "file").write_text("old")
+    monkeypatch.setattr(os, "fsync", seen)
+    write_bytes(tmp_path / "file", b"new")
+    assert synced == [(False, "old"), (True, "new")]
+
+
 def test_a_truly_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     script = tmp_path / "fill.py"
     script.write_text("""
