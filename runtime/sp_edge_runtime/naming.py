@@ -101,7 +101,7 @@ class Namer:
                 raise PromptError(f"the description of '{clean[:80]}' is empty", expected="one sentence or several")
             vector = self._encode(clean, {clean: sentences})
             reading = self._read(" ".join(sentences))
-            if reading.nothing:
+            if reading.unreadable:
                 raise unreadable(f"the description of '{clean[:80]}'", clean, reading)
             return Prompt(vector, "description", sentences, reading)
         if clean in bank.rows:

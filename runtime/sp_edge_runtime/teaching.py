@@ -69,7 +69,7 @@ class Teacher:
 
     def known(self, prompt: Prompt) -> float:
         """Familiarity of a prompt; 0 of a name that the text encoder cannot read, whose vector is that of every such name."""
-        return 0.0 if prompt.reading.nothing else self.familiarity(prompt.vector)
+        return 0.0 if prompt.reading.unreadable else self.familiarity(prompt.vector)
 
     @property
     def names_alone(self) -> bool:
@@ -121,7 +121,7 @@ class Teacher:
         """
         found = given_prompt(name, prompt, self._manifest.text.dim)
         vector = found.vector
-        if found.reading.nothing:
+        if found.reading.unreadable:
             raise unreadable(f"'{clean_name(name)[:80]}'", name, found.reading)
         if self._text_prototype is None:
             raise BankError(

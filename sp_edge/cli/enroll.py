@@ -329,7 +329,7 @@ def _report(
         counts, by_name = float(bank.strengths[row]), bool(bank.by_name[row])
         described.append({**asdict(one), "strength": counts, "by_name": by_name})
         unlike += [f'Nothing in {files[place][number]} looks like a "{one.name}".' for number in one.unlike if counts]
-        if prompts[one.name].reading.nothing:
+        if prompts[one.name].reading.unreadable:
             so = "so its pictures decide alone" if counts < _ALONE else "so its name tells nothing, whatever its strength"
             click.echo(f'The text encoder cannot read "{one.name}", {so}.')
         elif one.unread:

@@ -18,11 +18,11 @@ class Reading:
 
     Attributes:
         unread: the parts of the text that it does not know, in order. To the encoder they are all the same.
-        nothing: no letter or digit of the text is known.
+        unreadable: not more letters and digits of the text are known than are not: its vector says next to nothing of it.
     """
 
     unread: tuple[str, ...] = ()
-    nothing: bool = False
+    unreadable: bool = False
 
 
 def read(tokenizer: Any, text: str) -> Reading:
@@ -35,10 +35,14 @@ def read(tokenizer: Any, text: str) -> Reading:
     encoding = tokenizer.encode(text, add_special_tokens=False)
     token = getattr(tokenizer.model, "unk_token", None)
     unknown = None if token is None else tokenizer.token_to_id(token)
-    parts = [(text[start:end], number == unknown) for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)]
-    unread = tuple(part for part, strange in parts if strange)
-    known = any(c.isalnum() for part, strange in parts if not strange for c in part)
-    return Reading(unread, nothing=bool(unread) and not known)
+    parts = [(number, text[start:end]) for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)]
+    unread = tuple(part for number, part in parts if number == unknown)
+    known = "".join(part for number, part in parts if number != unknown)
+    return Reading(unread, unreadable=bool(unread) and _letters(known) <= _letters("".join(unread)))
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalnum, text))
 
 
 def same_vectors(names: Sequence[str], vectors: NDArray[np.float32]) -> list[tuple[str, ...]]:

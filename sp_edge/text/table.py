@@ -92,7 +92,7 @@ def encoded_table(
 
 def _tell_alike(encoder: TextEncoder, read: Sequence[str], names: Sequence[str], vectors: NDArray[np.float32]) -> None:
     """Logs which of the names `read` the encoder does not know, and which of all names have one prompt, float32 (n, T)."""
-    unread = [name for name in read if encoder.reading(name).nothing]
+    unread = [name for name in read if encoder.reading(name).unreadable]
     if unread:
         _log.warning(
             f"the text encoder {encoder.name} cannot read {len(unread)} of {len(names)} names, which therefore tell nothing: "

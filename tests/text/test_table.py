@@ -29,7 +29,7 @@ class Hand:
         return np.array([TEXTS[sentence] for sentence in sentences], np.float32).reshape(-1, 2)
 
     def reading(self, text: str) -> Reading:
-        return Reading(("?",), nothing=True) if text == "bee" else Reading()
+        return Reading(("?",), unreadable=True) if text == "bee" else Reading()
 
 
 @pytest.fixture
@@ -280,7 +280,8 @@ def test_names_that_cannot_be_read_or_told_apart_are_logged(by_hand: None, log: 
 
 
 def test_what_encoders_do_not_know(minilm: MiniLM) -> None:
-    assert minilm.reading("独轮车").nothing
+    assert minilm.reading("独轮车").unreadable
     assert minilm.reading("red 🚲").unread == ("🚲",)
-    assert minilm.reading("a" * 600).nothing
+    assert minilm.reading("a" * 600).unreadable
+    assert minilm.reading("自行车") == Reading(("自", "车"), unreadable=True), "one character of three is known"
     assert not minilm.reading("Zürcher Kaffeetasse").unread

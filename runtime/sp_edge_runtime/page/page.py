@@ -135,5 +135,5 @@ class Page:
             prompt = self.recognizer.prompt(clean)
         except PromptError:
             return models.NameKnown(name=clean, taught=taught, readable=False, encodable=False)
-        readable = not prompt.reading.nothing and self.recognizer.familiarity(prompt.vector) >= LITTLE
+        readable = not prompt.reading.unreadable and self.recognizer.familiarity(prompt.vector) >= LITTLE
         return models.NameKnown(name=clean, taught=taught, readable=readable, encodable=True)

@@ -21,10 +21,12 @@ def tokenizer() -> Tokenizer:
     ("text", "reading"),
     [
         ("red bikes!", Reading()),
-        ("独轮", Reading(("独轮",), nothing=True)),
-        ("独轮!", Reading(("独轮",), nothing=True)),
+        ("独轮", Reading(("独轮",), unreadable=True)),
+        ("独轮!", Reading(("独轮",), unreadable=True)),
         ("red 🚲 bike", Reading(("🚲",))),
-        ("b" * 600, Reading(("b" * 600,), nothing=True)),
+        ("red 独轮", Reading(("独轮",))),
+        ("bike 独轮自行", Reading(("独轮自行",), unreadable=True)),
+        ("b" * 600, Reading(("b" * 600,), unreadable=True)),
         ("!", Reading()),
     ],
 )
