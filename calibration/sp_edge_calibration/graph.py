@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,30 +111,26 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution.
+    """A convolution, or a linear layer's product.
 
     Attributes:
         name: such as 'backbone.stage2.0.attn.qkv'.
         data, output: tensors that it takes, before quantisation, and gives.
-        weight: float (out, in / groups, h, w).
+        weight: of a convolution float (out, in / groups, h, w), of a linear layer float (in, out).
+        axis: of the weight's output channels.
     """
 
     name: str
     data: str
     output: str
     weight: NDArray[np.floating[Any]]
+    axis: int = 0
 
 
 def layers_of(model: onnx.ModelProto) -> list[Layer]:
     """The convolutions in the order of work; what merely converts numbers on the way to them is looked through."""
-    makers = {output: node for node in model.graph.node for output in node.output}
     constants = {constant.name: constant for constant in model.graph.initializer}
-
-    def origin(name: str) -> str:
-        while (node := makers.get(name)) is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast"):
-            name = node.input[0]
-        return name
-
+    origin = _origins(model)
     found = []
     for number, node in enumerate(node for node in model.graph.node if node.op_type == "Conv"):
         weight = constants.get(origin(node.input[1]))
@@ -143,6 +139,33 @@ def layers_of(model: onnx.ModelProto) -> list[Layer]:
         name = node.name or f"convolution {number}"
         found.append(Layer(name, origin(node.input[0]), node.output[0], numpy_helper.to_array(weight)))
     return found
+
+
+def linear_layers_of(model: onnx.ModelProto) -> list[Layer]:
+    """The products with the weights of the backbone's linear layers, in the order of work; see `layers_of`.
+
+    Those of prompts are none of the backbone's, and products of two activations, as in attention, have no weights.
+    """
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    origin = _origins(model)
+    return [
+        Layer(node.name, origin(node.input[0]), node.output[0], numpy_helper.to_array(weight), axis=1)
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.name.startswith("backbone.")
+        if (weight := constants.get(origin(node.input[1]))) is not None and len(weight.dims) == 2
+    ]
+
+
+def _origins(model: onnx.ModelProto) -> Callable[[str], str]:
+    """Finds the tensor of which another one is merely a conversion."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+
+    def origin(name: str) -> str:
+        while (node := makers.get(name)) is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast"):
+            name = node.input[0]
+        return name
+
+    return origin
 
 
 def tapped(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Puts explicit Q/DQ nodes before the convolutions of an FP32 graph, in the form that TensorRT takes."""
+"""Puts explicit Q/DQ nodes before the layers of an FP32 graph, in the form that TensorRT takes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from sp_edge_calibration.graph import Layer, layers_of
+from sp_edge_calibration.graph import Layer, layers_of, linear_layers_of
 from sp_edge_calibration.ranges import Range, reach
 
 LEVELS = 127.0  # of eight bits, symmetric: -127 to 127
 
 
 def quantizable(model: onnx.ModelProto) -> list[Layer]:
-    """Every convolution but the stem, which with its few channels gains nothing."""
-    return layers_of(model)[1:]
+    """Every convolution but the stem, which with its few channels gains nothing, and every linear layer of the backbone."""
+    return [*layers_of(model)[1:], *linear_layers_of(model)]
 
 
 def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range], *, skip: Collection[str] = ()) -> onnx.ModelProto:
-    """Quantises convolutions: weights with a scale a channel, activations with one a tensor, all symmetric.
+    """Quantises layers: weights with a scale a channel, activations with one a tensor, all symmetric.
 
-    Attention's matrix products, which lose accuracy, stay in float. So do biases, which TensorRT takes as they are.
+    Attention's products of activations, which lose accuracy, stay in float. So do biases, which TensorRT takes as they are.
 
     Args:
         model: FP32 graph; left as it is.
@@ -32,7 +32,7 @@ def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range], *, skip: Colle
         skip: names of layers that stay in float, too.
 
     Returns:
-        The graph with a Q/DQ pair before the data and the weights of each convolution.
+        The graph with a Q/DQ pair before the data and the weights of each layer.
     """
     quantised = onnx.ModelProto()
     quantised.CopyFrom(model)
@@ -54,11 +54,12 @@ def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range], *, skip: Colle
         layer = chosen.get(node.output[0])
         if layer is not None:
             weight = numpy_helper.to_array(constants[node.input[1]])
-            channels = np.abs(weight.astype(np.float64)).max(axis=tuple(range(1, weight.ndim)))
+            others = tuple(axis for axis in range(weight.ndim) if axis != layer.axis)
+            channels = np.abs(weight.astype(np.float64)).max(axis=others)
             zeros = f"quantise/zeros {len(channels)}"
             added[zeros] = numpy_helper.from_array(np.zeros(len(channels), np.int8), zeros)
             data = pair(node.input[0], f"{layer.name}/data", _scale(np.array(reach(ranges[layer.data]))), "quantise/zero")
-            node.input[1] = pair(node.input[1], f"{layer.name}/weight", _scale(channels), zeros, axis=0)
+            node.input[1] = pair(node.input[1], f"{layer.name}/weight", _scale(channels), zeros, axis=layer.axis)
             node.input[0] = data
         nodes.append(node)
     del quantised.graph.node[:]

@@ -5,6 +5,7 @@ The support graph of a network that scores places for a name gives `scores` besi
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from sp_edge_export.tracing import drop_notes, exporter_errors, run_exporter
 # 20 has Gelu as one operator, which ONNX Runtime computes faster than the five that 19 spells it with (it does not fuse
 # them), and which TensorRT's parser is documented to read from 10.0 on. Half scales of Q/DQ nodes need 19.
 OPSETS = (20, 19)
+_SCOPES = "pkg.torch.onnx.name_scopes"  # a note at each node: the modules around it, and PyTorch's operator that it is of
+_LAYERS = ("conv2d", "linear")
 # With a batch of 1 the exporter takes N for a constant, silently or at run time.
 EXAMPLE_BATCH = 2
 
@@ -64,8 +67,9 @@ def export_graphs(
 
     The query graph is the part of the support graph that gives `plain`: the network is traced once.
 
-    Convolutions are named after their layers, such as 'backbone.stage2.0.attn.qkv'. The files say nothing of the machine
-    that wrote them. Other values are named as the exporter counts them, which a bundle's identity does not heed.
+    Convolutions and products with a linear layer's weights are named after their layers, such as
+    'backbone.stage2.0.attn.qkv'. The files say nothing of the machine that wrote them. Other values are named as the exporter
+    counts them, which a bundle's identity does not heed.
 
     Args:
         opset: one of `OPSETS`.
@@ -95,8 +99,8 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]
     with exporter_errors(file.name):
         run_exporter(module.eval(), inputs, outputs, {0: batch}, opset).save(file)
         model = onnx.load(file)
+        _name_layers(model)
         drop_notes(model)
-        _name_convolutions(model)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, file)
     given = {entry.domain: entry.version for entry in model.opset_import}.get("", 0)
@@ -111,11 +115,13 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]
     return model
 
 
-def _name_convolutions(model: onnx.ModelProto) -> None:
-    """Names convolutions after their layers."""
+def _name_layers(model: onnx.ModelProto) -> None:
+    """Names convolutions, and the products with the weights of linear layers, after their layers: the exporter notes them."""
     times: Counter[str] = Counter()
     for node in model.graph.node:
-        if node.op_type == "Conv" and node.input[1].endswith(".weight"):
-            layer = node.input[1].removeprefix("network.").removesuffix(".weight")
+        noted = next((note.value for note in node.metadata_props if note.key == _SCOPES), "")
+        *_, layer, operator = ["", "", *re.findall(r"'([^']*)'", noted)]
+        if node.op_type in ("Conv", "MatMul") and operator.startswith(_LAYERS):
+            layer = layer.removeprefix("network.")
             times[layer] += 1  # the support graph runs the layers behind the prompt twice, first without it
             node.name = layer if times[layer] == 1 else f"{layer}/{times[layer]}"

@@ -100,6 +100,28 @@ def pair_before(model: onnx.ModelProto, name: str) -> tuple[onnx.NodeProto, onnx
     return makers[dequantize.input[0]], dequantize
 
 
+def test_linear_layers_of_the_backbone_are_quantised_with_a_scale_a_column(source: Path) -> None:
+    model = onnx.load(source)
+    next(node for node in model.graph.node if node.name == "matmul").name = "backbone.head"
+    made = quantize(model, tensor_ranges(model, inputs()))
+    assert [layer.name for layer in quantizable(model)] == ["pointwise", "grouped", "backbone.head"], "not the prompt's"
+    product = next(node for node in made.graph.node if node.name == "backbone.head")
+    values, weights = constants(made), constants(model)
+    data, columns = (pair_before(made, tensor) for tensor in product.input)
+    assert data is not None
+    assert columns is not None
+    for node in columns:
+        assert next(a.i for a in node.attribute if a.name == "axis") == 1
+        reach = np.abs(weights["m"].astype(np.float64)).max(axis=0)
+        np.testing.assert_allclose(values[node.input[1]], reach / 127, rtol=0.01)
+    rows = inputs(7, seed=5)
+    expected, got = (
+        onnxruntime.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(["feature"], rows)[0]
+        for each in (model, made)
+    )
+    assert 0 < np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
+
+
 def test_only_convolutions_but_the_stem_are_quantised(made: onnx.ModelProto) -> None:
     quantised = {node.name: [pair_before(made, name) is not None for name in node.input] for node in made.graph.node}
     assert quantised["stem"] == [False, False]

@@ -16,11 +16,14 @@ from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import ExportError
 from sp_edge.matching.decide import unit
+from sp_edge.model import build_network
 from sp_edge.precisions import PRECISIONS
+from sp_edge.settings.settings import ModelSettings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.quantize import quantizable
 from sp_edge_calibration.ranges import tensor_ranges
+from sp_edge_export.onnx import export_graphs
 from sp_edge_export.precisions import int8 as module
 from sp_edge_export.precisions.conversion import Conversion, Graphs
 from sp_edge_export.precisions.fp16 import to_fp16
@@ -154,12 +157,33 @@ def job(
 def test_a_network_of_which_nothing_can_be_quantised_is_refused(
     bundle: Bundle, inputs: dict[str, dict[str, NDArray[np.generic]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "quantizable", lambda _: [])  # as of a vision transformer, whose one convolution is the stem
+    monkeypatch.setattr(module, "quantizable", lambda _: [])
     files = {graph: bundle.graph(graph, "fp32") for graph in ("query", "support")}
     judge = Judge(0)
     with pytest.raises(ExportError, match=r"int8 would quantize nothing of this network[\s\S]*next: --precision fp16"):
         module.convert(job(files, inputs, judge, tmp_path))
     assert judge.seen == []
+
+
+def test_the_linear_layers_of_a_vision_transformer_are_quantised_in_both_graphs(tmp_path: Path) -> None:
+    settings = ModelSettings(backbone="timm:test_vit", image_size=64, interaction="spatial", layer="last")
+    files = export_graphs(build_network(settings, 8).eval(), 64, 8, tmp_path)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
+    prompt = rng.normal(size=(16, 8)).astype(np.float32)
+    inputs = {"query": {"image": image}, "support": {"image": image, "prompt": prompt}}
+    parts = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    expected = [f"backbone.blocks.{block}.{part}" for block in range(6) for part in parts]
+    some = Accuracy(0.8, 0.01, 600)
+    passes = Parity("int8", "fp32", 0.99, 0.99, 1.0, 0.1, 4, some, some, Difference(0.0, 0.001, 600))
+    targets = {graph: tmp_path / f"{graph}.int8.onnx" for graph in files}
+    module.convert(Conversion(files, targets, inputs, lambda _: {}, lambda _: passes, 0.01))
+    for graph, file in files.items():
+        assert [layer.name for layer in quantizable(onnx.load(file))] == expected
+        pairs = Counter(node.op_type for node in onnx.load(targets[graph]).graph.node)
+        assert pairs["QuantizeLinear"] == 2 * len(expected), "data and weights of each"
+    least = cosines(run(targets["query"], inputs["query"]), run(files["query"], inputs["query"])).min()
+    assert 0.99 < least < 0.999999
 
 
 @pytest.mark.parametrize(

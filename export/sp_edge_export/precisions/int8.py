@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def to_int8(model: onnx.ModelProto, target: Path, ranges: Mapping[str, Range], *, skip: Collection[str] = ()) -> list[str]:
-    """FP32 graph -> graph with quantised convolutions, the rest of its trunk half.
+    """FP32 graph -> graph with quantised layers, the rest of its trunk half.
 
     Args:
         model: is left as it is, since several attempts start from it.
@@ -52,8 +52,8 @@ def convert(job: Conversion) -> Converted:
     if not quantizable(models["folded"]["query"]):
         raise ExportError(
             "int8 would quantize nothing of this network",
-            expected="convolutions behind the first",
-            got="none, as in a vision transformer",
+            expected="convolutions behind the first, or linear layers with a bias",
+            got="neither",
             next_step="--precision fp16",
         )
     with tempfile.TemporaryDirectory() as place:
