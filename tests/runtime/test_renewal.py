@@ -250,3 +250,14 @@ def test_names_alone_and_rejects_are_made_again(tmp_path: Path, other: Path) -> 
     assert [one.label for one in Head.of(bank, Bundle.load(new).background(), toy.calibration()).matches(bank.query)] == [
         "red", "blue", "unknown", "unknown",
     ]  # fmt: skip
+
+
+def test_the_fit_stays(toy_bundle: Path, other: Path, tmp_path: Path) -> None:
+    wide = np.concatenate([toy.picture(name, side=60)[:40] for name in ("red", "blue")], axis=1)
+    with Recognizer.load(toy_bundle, bank=tmp_path / "padded.spbank", fit="pad") as recognizer:
+        recognizer.enroll("red", [wide])
+    renew(tmp_path / "padded.spbank", other)
+    with Recognizer.load(other, bank=tmp_path / "padded.spbank") as recognizer:
+        assert recognizer.bank.fit == "pad"
+        assert recognizer.classify(wide).view == (0, 0, 120, 40)
+        assert recognizer.classify(wide).similarity > 0.99

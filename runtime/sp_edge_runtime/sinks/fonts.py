@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import ImageFont
@@ -13,6 +17,9 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # Where it is installed, as on Ubuntu and JetPack: Latin, Greek, Cyrillic, Arabic. Pillow's own font knows Latin alone.
 USUAL = "DejaVuSans.ttf"
+# Where fonts are, for a system without fontconfig, and how many files are tried there.
+FOLDERS = ("~/.local/share/fonts", "~/.fonts", "/usr/local/share/fonts", "/usr/share/fonts")
+FILES = 500
 NAMES = 1000  # texts that are kept in mind
 _NO_LETTER = "\U0010ffff"  # drawn as each font draws what it lacks
 _log = logging.getLogger(__name__)
@@ -40,8 +47,8 @@ def legible(text: str) -> tuple[str, Face]:
 
     Where no installed font has them all, they are written as escapes, '猫' as '\\u732b': boxes would all look the same.
     """
-    for face in (Face(), _installed(text)):
-        if face and _has_letters(font(16, face), text):
+    for face in _candidates(text):
+        if _has_letters(font(16, face), text):
             return text, face
     _log.warning(
         "No installed font has all letters of '%s', so pictures show it as \\u and numbers. Install a font: on Ubuntu and "
@@ -49,6 +56,17 @@ def legible(text: str) -> tuple[str, Face]:
         text,
     )
     return text.encode("ascii", "backslashreplace").decode(), Face()
+
+
+def _candidates(text: str) -> Iterator[Face]:
+    """Fonts that may have a text's letters: the usual one, what fontconfig names, or else what lies where fonts are."""
+    yield Face()
+    if found := _installed(text):
+        yield found
+    elif not shutil.which("fc-match"):
+        files = (file for folder in FOLDERS for file in sorted(Path(folder).expanduser().rglob("*.[ot]t[fc]")))
+        for file in itertools.islice(files, FILES):
+            yield Face(str(file))
 
 
 def _has_letters(candidate: Font, text: str) -> bool:

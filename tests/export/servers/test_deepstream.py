@@ -1,4 +1,6 @@
 import configparser
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import toy
 from sp_edge.bank.bank import Bank
 from sp_edge.errors import BankError, BundleError, SettingsError
 from sp_edge_export.servers.deepstream import CONFIG, GRAPH, LABELS, _crop, deepstream_graph, write_deepstream
+from sp_edge_export.servers.triton import write_repository
 from sp_edge_runtime.recognizer import Recognizer
 
 
@@ -123,3 +126,11 @@ def test_an_earlier_folder_goes_with_its_engine_and_not_with_what_somebody_else_
     (out / "pipeline.txt").unlink()
     write_deepstream(recognizer.bundle, recognizer.bank, out)
     assert not engine.exists(), "the new graph has other classes"
+
+
+@pytest.mark.parametrize("write", [write_deepstream, write_repository])
+def test_a_bank_with_another_fit_is_refused(recognizer: Recognizer, tmp_path: Path, write: Callable[..., object]) -> None:
+    with pytest.raises(BankError, match="another fit") as error:
+        write(recognizer.bundle, replace(recognizer.bank, fit="pad"), tmp_path / "out")
+    assert "--fit crop" in error.value.next_step
+    assert not (tmp_path / "out").exists()
