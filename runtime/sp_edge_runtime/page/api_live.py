@@ -19,7 +19,6 @@ from sp_edge_runtime.page.watch import Watched, jpeg
 from sp_edge_runtime.streams.result import FrameResult
 
 router = APIRouter(tags=["live"])
-VIEWED = 1 / 15  # seconds between two frames that a viewer gets
 REPORTED = 0.1  # seconds between two looks for results and events
 ALIVE = 15.0  # seconds after which a silent stream of events says that it is still there
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
@@ -86,7 +85,7 @@ def seen(page: ThePage, place: Place, name: Annotated[str, Query(max_length=512)
 
 @router.get("/api/sources/{place}/live.mjpeg", response_class=StreamingResponse)
 async def live(page: ThePage, place: Place) -> StreamingResponse:
-    """The frames as they come, for an `<img>`: the newest one each time, up to 15 a second."""
+    """The frames as they come, for an `<img>`: the newest one each time, up to 15 a second, fewer on a slow machine."""
     watched = source(page, place)
     kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
     return StreamingResponse(_frames(page, watched), media_type=kind, headers={"cache-control": "no-store"})
@@ -113,7 +112,7 @@ async def _frames(page: Page, watched: Watched) -> AsyncIterator[bytes]:
                 shown = found[0]
                 head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(found[1])}\r\n\r\n"
                 yield head.encode() + found[1] + b"\r\n"
-        await asyncio.sleep(VIEWED)
+        await asyncio.sleep(watched.pause)
 
 
 async def _events(page: Page) -> AsyncIterator[bytes]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 
 from sp_edge.errors import ImageError
-from sp_edge_runtime.page.parts import MAX_PIXELS, ThePage, read_picture
+from sp_edge.view import Region
+from sp_edge_runtime.page import models
+from sp_edge_runtime.page.parts import MAX_PIXELS, Place, ThePage, read_picture, source
 
 router = APIRouter(prefix="/api", tags=["recognition"])
 RAW = "application/octet-stream"
@@ -40,6 +42,18 @@ def classify(
         image = read_picture(content)
     with page.gate.recognizing():
         return page.recognizer.classify(image).to_json()
+
+
+@router.post("/sources/{place}/boxes")
+def boxes(page: ThePage, place: Place, sent: models.Boxes) -> list[dict[str, Any]]:
+    """Recognizes parts of a source's newest frame, such as another program's detections; one result a box, in their order."""
+    newest = source(page, place).newest
+    if newest is None:
+        raise HTTPException(404)
+    regions = [Region(*box) for box in sent.boxes]
+    with page.gate.recognizing():
+        found = page.recognizer.classify([newest.frame.image_rgb] * len(regions), region=regions)
+    return [{**one.to_json(), "frame_id": newest.frame.frame_id} for one in found]
 
 
 def _raw(content: bytes, width: int | None, height: int | None) -> np.ndarray[Any, np.dtype[np.uint8]]:

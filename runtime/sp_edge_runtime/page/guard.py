@@ -23,6 +23,7 @@ SECONDS = 60.0  # in which a request's body must arrive
 AT_ONCE = 64  # requests
 VIEWERS = 16  # of those, which last
 _LASTING = ("/api/events", "/live.mjpeg")
+_RECOGNIZE = ("/infer", "/boxes")
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -113,7 +114,7 @@ class Guard:
             raise _RefusedError(403)
         if self._token is not None and path not in OPEN and not path.startswith("/assets/") and not self._knows(headers):
             raise _RefusedError(401)
-        recognizes = path == "/api/classify" or (path.startswith("/v2/models/") and path.endswith("/infer"))
+        recognizes = path == "/api/classify" or path.endswith(_RECOGNIZE)
         if self._at_once >= AT_ONCE or (lasting and self._viewers >= VIEWERS) or (recognizes and not self._admit()):
             raise _RefusedError(429)
         limit = INFER if path.startswith("/v2/models/") else LARGE.get(path, SMALL)

@@ -154,6 +154,12 @@ class Look(Sent):
     region: Annotated[list[Share], Field(min_length=4, max_length=4)] | None
 
 
+class Boxes(Sent):
+    """What another program found in a source's newest frame: X,Y,W,H each, as shares of 0 to 1 or in pixels."""
+
+    boxes: list[Annotated[list[float], Field(min_length=4, max_length=4)]] = Field(min_length=1, max_length=32)
+
+
 class KeptFrame(BaseModel):
     """A frame that was kept because it is worth a look."""
 

@@ -21,6 +21,8 @@ from sp_edge_runtime.streams.result import FrameResult, StreamEvent
 
 HELD = 3.0  # seconds of a source's past that can be taught from
 PACE = 1 / 15  # seconds between two of its frames that are kept for that
+VIEWED, SLOWEST = 1 / 15, 1.0  # seconds between two frames that a viewer gets, at least and at most
+VIEWED_SHARE = 15  # so many times as long as one takes to encode, which viewers share
 STALE = 5.0  # seconds without a frame after which a live source is not healthy
 LARGEST = 960  # pixels of the longer side of a picture for viewers
 TOLD = 200  # events that are kept for viewers
@@ -52,6 +54,8 @@ class Watched:
         came: when each of the last frames came.
         stages: seconds that each stage took in all.
         source: what gives the frames, and counts those that it lost.
+        encoded: number and JPEG of the frame that viewers got last.
+        pause: seconds until they get another one: longer where encoding is slow, so that it takes little of the machine.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Watched:
     stages: dict[str, float] = field(default_factory=dict)
     encoding: threading.Lock = field(default_factory=threading.Lock)
     encoded: tuple[int, bytes] = (0, b"")
+    pause: float = VIEWED
 
     @property
     def live(self) -> bool:
@@ -86,7 +91,9 @@ class Watched:
             if newest is None:
                 return None
             if self.encoded[0] != number:
+                began = time.monotonic()
                 self.encoded = (number, jpeg(newest.frame.image_rgb))
+                self.pause = min(max(VIEWED, VIEWED_SHARE * (time.monotonic() - began)), SLOWEST)
             return self.encoded
 
     @property

@@ -11,8 +11,12 @@ from PIL import Image
 import toy
 from page_site import Opened, Showing, Site
 from sp_edge.errors import BackendError, SourceError
+from sp_edge_runtime.page import watch
 from sp_edge_runtime.page.server import paced
+from sp_edge_runtime.prediction import Prediction
+from sp_edge_runtime.sources.frames import VideoFrame
 from sp_edge_runtime.streams.options import StreamOptions
+from sp_edge_runtime.streams.result import FrameResult
 from threads import until
 
 
@@ -58,6 +62,24 @@ def test_viewers_of_a_frame_share_its_encoding(opened: Opened) -> None:
     assert picture(frames[0]).shape == (64, 64, 3)
     for connection in connections:
         connection.close()
+
+
+def test_viewers_get_fewer_frames_where_encoding_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def slow(_: np.ndarray) -> bytes:
+        clock[0] += 0.02
+        return b"jpeg"
+
+    monkeypatch.setattr(watch, "jpeg", slow)
+    monkeypatch.setattr(watch.time, "monotonic", lambda: clock[0])
+    one = watch.Watched("camera", Showing())
+    assert one.picture() is None
+    seen = Prediction("red", "red", 1.0, 1.0, 1.0, (), 0, {}, 1)
+    one.newest, one.number = FrameResult(VideoFrame(toy.picture("red"), 0, 0.0), seen, 0.0), 1
+    assert one.picture() == one.picture() == (1, b"jpeg")
+    assert clock[0] == pytest.approx(0.02), "it is encoded once"
+    assert one.pause == pytest.approx(0.3)
 
 
 def test_events_tell_results_and_changes(site: Site) -> None:

@@ -38,6 +38,20 @@ def test_what_is_no_part_of_a_picture_is_refused(site: Site, region: object) -> 
     assert site.ask("PUT", "/api/sources/7/region", {"region": None}).status == 404
 
 
+def test_boxes_of_another_program_are_recognized(site: Site) -> None:
+    red, blue = toy.picture("red", side=64), toy.picture("blue", side=64)
+    site.sources[0].image = np.concatenate([red, blue], axis=1)
+    site.recognizer.enroll("red", red)
+    site.recognizer.enroll("blue", blue)
+    until(lambda: site.get("/api/sources").json[0]["size"] == [128, 64])
+    sent = {"boxes": [[0.5, 0, 0.5, 1], [0, 0, 64, 64]]}
+    until(lambda: site.ask("POST", "/api/sources/0/boxes", sent).status == 200)
+    until(lambda: [one["label"] for one in site.ask("POST", "/api/sources/0/boxes", sent).json] == ["blue", "red"])
+    assert site.ask("POST", "/api/sources/0/boxes", {"boxes": [[0, 0, 640, 64]]}).status in (422, 429)
+    for refused in ([], [[1, 2, 3]], [[0.5, 0.5, 0.9, 0.9]], [[1e30] * 4]):
+        until(lambda: site.ask("POST", "/api/sources/0/boxes", {"boxes": refused}).status == 422)  # noqa: B023 - called at once
+
+
 def test_regions_are_kept_beside_the_bank(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     file = regions_file(tmp_path / "classes.spbank")
     first = Regions(["door", "yard"], [None, None], file)

@@ -45,6 +45,7 @@ export function box(found, state, hidden) {
 
 function draw(on) {
   drawing = on && Boolean(size);
+  if (drawing && byId("sees").checked) byId("sees").click(); // it shows a part, in which no other can be drawn
   start = null;
   show(byId("drawn"), false);
   byId("view").classList.toggle("drawing", drawing);
