@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.session import CUDA
 from sp_edge.engines.device import find_gpu
+from sp_edge.engines.sidecar import FLAVOURS
 from sp_edge.errors import BackendError, MissingExtraError
 from sp_edge.matching.decide import unit
 from sp_edge.precisions import PRECISIONS
@@ -26,6 +29,7 @@ from sp_edge_runtime.backends.cuda_pycuda import PycudaDriver
 from sp_edge_runtime.backends.cuda_python import CudaPythonDriver
 from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from sp_edge_runtime.backends.tensorrt_runtime import TensorRtBackend, open_tensorrt
+from sp_edge_runtime.doctor import trials
 from threads import at_once
 
 pytestmark = pytest.mark.gpu
@@ -142,3 +146,17 @@ def test_opened_and_closed_many_times(bundle: Bundle, backend: TensorRtBackend) 
         with open_tensorrt(bundle, folder=Path(engines) if engines else None) as again:
             again.run("query", {"image": pictures(bundle, 1)})
     backend.run("query", {"image": pictures(bundle, 1)})  # the context that both had is still there
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_doctors_network_runs_in_tensorrt(cuda: Cuda, flavour: str) -> None:
+    try:
+        assert trials.tensorrt(flavour) >= trials.LEAST
+    except MissingExtraError as cause:
+        pytest.skip(str(cause))
+
+
+def test_the_doctors_network_runs_in_onnx_runtime(cuda: Cuda) -> None:
+    if CUDA not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no CUDA provider")
+    assert trials.onnx_runtime(CUDA) >= trials.LEAST
