@@ -76,6 +76,8 @@ def test_adobe_rgb_is_converted_from_a_profile_or_from_numbers() -> None:
 def test_a_linear_picture_becomes_lighter() -> None:
     profile = described({"gAMA": struct.pack(">I", 100_000)})
     assert away(in_srgb(PICTURE, profile), encoded(COLOURS / 255)) <= 1.5
+    steeper = described({"gAMA": struct.pack(">I", 50_000)})
+    assert away(in_srgb(PICTURE, steeper), encoded((COLOURS / 255) ** 2)) <= 1.5
     assert in_srgb(PICTURE, coded_profile(1, 8)).tobytes() == in_srgb(PICTURE, profile).tobytes()
 
 
@@ -89,6 +91,8 @@ def test_a_linear_picture_becomes_lighter() -> None:
         {"gAMA": struct.pack(">I", 45455), "cHRM": SRGB_POINTS},
         {"cICP": bytes([1, 13, 0, 1]), "iCCP": b"anything"},
         {"cICP": bytes([2, 2, 0, 1])},
+        {"cICP": bytes([2, 8, 0, 1])},
+        {"cICP": bytes([12, 2, 0, 1])},
     ],
 )
 def test_numbers_that_mean_srgb_need_no_profile(parts: dict[str, bytes]) -> None:

@@ -149,8 +149,13 @@ def test_a_class_may_lie_deeper_but_not_in_several_folders_that_may_be_classes(t
     with pytest.raises(DataError, match="holds folders with pictures, and no picture itself") as raised:
         pictures_of_class(tmp_path, "do that")
     assert (raised.value.got, raised.value.next_step) == ("pictures in cup, mug", "do that")
+    for number in range(4):
+        picture(tmp_path / f"bowl {number}" / "d.png")
+    with pytest.raises(DataError) as raised:
+        pictures_of_class(tmp_path, "")
+    assert raised.value.got == "pictures in bowl 0, bowl 1, bowl 2, bowl 3, cup and 1 more"
     picture(tmp_path / "c.png")
-    assert len(pictures_of_class(tmp_path, "").files) == 3
+    assert len(pictures_of_class(tmp_path, "").files) == 7
 
 
 def test_every_extension_can_be_read(tmp_path: Path) -> None:

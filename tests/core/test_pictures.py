@@ -519,6 +519,15 @@ def test_a_huge_picture_fails_before_memory_is_taken_for_it(
     assert "pixels" in str(raised.value)
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "AVIF"])
+def test_a_picture_may_have_exactly_the_most_pixels(form: str) -> None:
+    data = encode(flat("RGB", 0, (20, 30)), form)
+    assert load_image(data, most=600).shape == (30, 20, 3)
+    with pytest.raises(ImageError, match="too large") as raised:
+        load_image(data, most=599)
+    assert raised.value.got == "20x30"
+
+
 def test_a_large_picture_is_read_and_pillow_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = loads(monkeypatch)
     load_image(encode(flat("L", 5), "PNG"))
