@@ -266,3 +266,22 @@ def test_the_part_to_look_at_is_drawn_with_the_mouse(visit: Visit) -> None:
     assert (width, height) == pytest.approx((0.25 * frame["width"] / shown, 0.5), abs=0.03)
     page.click("#whole")
     until(lambda: visit.site.get("/api/sources").json[0]["region"] is None)
+
+
+def test_without_a_camera_chosen_pictures_are_shown_recognized_and_taught(
+    opened: Opened, named: Recognizer, browser: Any, tmp_path: Path
+) -> None:
+    Image.fromarray(photograph("cat").read()).save(tmp_path / "cat.png")
+    visit = Visit(browser, opened([], taught=named))
+    page = visit.page
+    page.wait_for_selector("#empty:not([hidden])")
+    page.set_input_files("#files", tmp_path / "cat.png")
+    page.wait_for_selector("#picture:not([hidden])")
+    page.fill("#name", "cat")
+    page.click("#hold")
+    page.wait_for_selector("#undo")
+    page.wait_for_selector("#empty:not([hidden])")
+    page.set_input_files("#files", tmp_path / "cat.png")
+    visit.until_label("cat")
+    page.close()
+    assert visit.errors == []

@@ -48,7 +48,8 @@ export function shown(yes) { visible(yes && !document.hidden); }
 export function visible(yes) {
   const image = byId("picture");
   clearInterval(looking);
-  if (!yes || !state?.sources.length) {
+  if (!state?.sources.length) return; // it shows what was chosen
+  if (!yes) {
     image.removeAttribute("src");
     return;
   }
@@ -73,9 +74,8 @@ export function update(now) {
   state = now;
   source = Math.min(source, Math.max(0, state.sources.length - 1));
   const some = state.sources.length > 0;
-  show(byId("picture"), some);
-  show(byId("empty"), !some && !pending.length);
-  byId("view").classList.toggle("blank", !some);
+  if (some) show(byId("picture"), true);
+  preview();
   show(byId("seeing"), some);
   show(byId("looking"), some);
   show(byId("alone"), state.names_alone);
@@ -108,9 +108,23 @@ function say() {
     : percent(found.smoothed ? found.smoothed.confidence : found.confidence);
   for (const card of byId("cards").children) card.classList.toggle("seen", card.dataset.name === found.label);
   const negative = byId("negative");
-  show(negative, !unknown);
+  show(negative, !unknown && state.sources.length > 0);
   negative.dataset.name = found.label;
   negative.textContent = `Wrong: this is not “${found.label}”`;
+}
+
+// Without a camera, the picture that was chosen last is shown.
+function preview() {
+  if (state.sources.length) return;
+  const last = pending.at(-1);
+  const image = byId("picture");
+  show(image, Boolean(last));
+  show(byId("empty"), !last);
+  byId("view").classList.toggle("blank", !last);
+  if (last) image.src = last.address;
+  else image.removeAttribute("src");
+  newest = { 0: last?.found };
+  say();
 }
 
 function sources() {
@@ -300,21 +314,24 @@ async function add(files) {
     const away = make("button", { type: "button" }, make("img", { src: address, alt: `Leave out ${file.name}`, title: "Leave it out" }));
     const item = { file, address };
     const row = make("li", {}, away, label);
-    away.addEventListener("click", () => { pending = pending.filter((one) => one !== item); row.remove(); URL.revokeObjectURL(address); mode(); });
+    away.addEventListener("click", () => { pending = pending.filter((one) => one !== item); row.remove(); preview(); URL.revokeObjectURL(address); mode(); });
     pending.push(item);
     byId("pending").append(row);
-    recognize(file, label);
+    recognize(item, label);
   }
   mode();
-  show(byId("empty"), !state.sources.length && !pending.length);
+  preview();
   if (pending.length && !name()) byId("name").focus();
 }
 
-async function recognize(file, label) {
+async function recognize(item, label) {
+  const file = item.file;
   if (!state.classes.length) return;
   for (let tried = 0; tried < 5; tried++) {
     try {
       const found = await upload("/api/classify", file, { "Content-Type": file.type });
+      item.found = found;
+      preview();
       label.textContent = found.label;
       label.title = found.unknown ? `most like ${found.name}` : percent(found.confidence);
       return;
@@ -326,9 +343,10 @@ async function recognize(file, label) {
 }
 
 function clear() {
-  for (const one of pending) URL.revokeObjectURL(one.address);
+  const before = pending;
   pending = [];
   byId("pending").replaceChildren();
   mode();
-  show(byId("empty"), !state.sources.length);
+  preview();
+  for (const one of before) URL.revokeObjectURL(one.address);
 }
