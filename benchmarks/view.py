@@ -25,7 +25,7 @@ from PIL import Image, ImageFilter
 
 from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.bank.gray import GRAY, chroma
-from sp_edge.bank.quality import OUTSIDE, outside
+from sp_edge.bank.quality import OUTSIDE, judge, outside
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.manifest import OUTPUTS
 from sp_edge.columns import table
@@ -45,6 +45,7 @@ SHAPES = {"1:1": 1.0, "4:3": 4 / 3, "16:9": 16 / 9, "3:4": 3 / 4, "9:16": 9 / 16
 WIDE = (640, 360)  # pixels of the pictures that are laid together
 LAID = 100  # of each kind
 PER_CLASS, WAYS, EPISODES = 12, 5, 600  # pictures of a class that take part in episodes
+SHRUNK, FEW = (32, 48, 64, 96), 4  # pixels of the shorter side, and pictures of a class that are shrunk
 
 
 def shaped(image: Pixels, ratio: float) -> Pixels:
@@ -123,6 +124,13 @@ def filmed(images: Sequence[Pixels], crf: int) -> list[Pixels]:
 def share(found: Sequence[bool]) -> str:
     """In percent."""
     return f"{100 * np.mean(found):.1f}"
+
+
+def shrunk(image: Pixels, pixels: int) -> Pixels:
+    """A picture with so many pixels in its shorter side."""
+    height, width = image.shape[:2]
+    scale = pixels / min(height, width)
+    return np.asarray(Image.fromarray(image).resize((round(width * scale), round(height * scale)), Image.Resampling.BOX))
 
 
 def told_outside(images: Sequence[Pixels]) -> list[list[str]]:
@@ -206,6 +214,20 @@ def worth(bundle: Bundle, images: Sequence[Pixels], labels: NDArray[np.int64]) -
     return rows
 
 
+def small(bundle: Bundle, images: Sequence[Pixels], labels: NDArray[np.int64]) -> list[list[str]]:
+    """Rows: from how small pictures was taught, the share that is refused as blurred, the difference to whole ones."""
+    preprocess = bundle.manifest.preprocess
+    whole = encode(bundle, [preprocess(image) for image in images])
+    base = scores(whole, whole, labels)
+    rows = [["all pixels", "", str(Accuracy.of(base))]]
+    for pixels in SHRUNK:
+        prepared = [preprocess(shrunk(image, pixels)) for image in images]
+        blurred = share([judge(one) is not None for one in prepared])
+        found = Difference.between(scores(encode(bundle, prepared), whole, labels), base)
+        rows.append([f"{pixels} pixels", blurred, str(found)])
+    return rows
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
 @click.option(
@@ -230,6 +252,11 @@ def main(folder: Path, bundle_path: Path | None) -> None:
             f"{WAYS}-way 1-shot, {EPISODES} episodes, %: of the first row the accuracy, of the others the difference to it\n"
         )
         click.echo(table(["", "accuracy"], worth(Bundle.load(bundle_path), shown, listing.labels[every])))
+
+        first = np.concatenate([np.arange(len(own)) < FEW for own in rows])
+        click.echo(f"\ntaught from small pictures, {WAYS}-way 1-shot: refused as blurred, %, and accuracy or difference\n")
+        few = [image for image, kept in zip(shown, first.tolist(), strict=True) if kept]
+        click.echo(table(["", "refused", "accuracy"], small(Bundle.load(bundle_path), few, listing.labels[every[first]])))
 
 
 if __name__ == "__main__":

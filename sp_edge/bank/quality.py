@@ -1,4 +1,4 @@
-"""Whether a picture can teach anything: finds dark, overexposed, empty and blurred ones, copies, and things beside the view.
+"""Whether a picture can teach anything: finds small, dark, overexposed, empty, blurred ones, copies, things beside the view.
 
 `benchmarks/quality.py` measures how often, and what it would cost to teach them: docs/measurements/teaching.md.
 """
@@ -29,6 +29,7 @@ COPY = 0.3  # difference of two thumbnails below which they are one picture
 REACH = 4  # pixels by which a copy may be shifted
 OUTSIDE = 0.7  # share of the details of two windows, the most detailed one outside of the view and that inside, above which
 # the thing is outside: 0.5 where both have as many
+SMALL = 0.25  # of the network's side, in pixels of the picture, below which what is looked at is too small
 VIEWED = 96  # pixels of the shorter side at which the two are compared, in windows of a quarter of that
 BLOCK = 64  # thumbnails that are compared at once: what is computed of them, 32 MB, grows no further with a class's shots
 
@@ -43,7 +44,7 @@ def _smoothing(sigma: float) -> NDArray[np.float64]:
 _FINE, _COARSE = _smoothing(1), _smoothing(4)
 
 
-_WORDS = {"outside": "much of it lies outside of what is looked at"}
+_WORDS = {"outside": "much of it lies outside of what is looked at", "small": "few pixels are looked at"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Problem:
 
     Attributes:
         shot: which of those that were given, from 0.
-        what: dark, overexposed, outside (of what is looked at), empty, blurred or copy.
+        what: small, dark, overexposed, outside (of what is looked at), empty, blurred or copy.
         value: what was measured.
         limit: what would have passed.
         of: what it is a copy of, in words.
@@ -197,8 +198,8 @@ def problems(
     for shot, image in enumerate(images):
         crop = image if preprocess is None else preprocess(image, view)
         problem = judge(crop)
-        if preprocess is not None and (problem is None or problem.what == "empty"):
-            problem = _beside(view.cut(image), preprocess, view) or problem
+        if preprocess is not None:
+            problem = _in_view(view.cut(image), preprocess, view, problem)
         (small,) = thumbnails([encode_crop(crop)])  # as the bank would have it
         if problem is None and seen:
             differences = difference(small, np.stack(seen))
@@ -212,8 +213,14 @@ def problems(
     return found
 
 
-def _beside(image_rgb: NDArray[np.uint8], preprocess: Preprocess, view: View) -> Problem | None:
-    """What is wrong where the thing lies outside of the square that is taken out of a picture, which was cut to its region."""
+def _in_view(image_rgb: NDArray[np.uint8], preprocess: Preprocess, view: View, problem: Problem | None) -> Problem | None:
+    """What is wrong with what is looked at of a picture, which was cut to its region, or else the problem of the crop."""
     height, width = image_rgb.shape[:2]
-    beside = outside(image_rgb, preprocess.seen(height, width, View(fit=view.fit)))
-    return Problem(0, "outside", beside, OUTSIDE) if beside > OUTSIDE else None
+    box = preprocess.seen(height, width, View(fit=view.fit))
+    side, least = float((max if view.fit == "pad" else min)(box[2:])), SMALL * preprocess.image_size
+    if side < least:
+        return Problem(0, "small", side, least)
+    if problem is None or problem.what == "empty":
+        beside = outside(image_rgb, box)
+        return Problem(0, "outside", beside, OUTSIDE) if beside > OUTSIDE else problem
+    return problem

@@ -57,7 +57,10 @@ def list_classes(arguments: tuple[Path, ...], bank_file: Path | None, json_file:
         )
     click.echo(table(header, rows, text=["description"]))
     shots = sum(map(loaded.shots, loaded.names))
-    click.echo(f"{file.path}: version {loaded.version}, {counted(len(loaded.classes), 'class')}, {counted(shots, 'shot')}")
+    fit = "" if loaded.fit == "crop" else f", fit {loaded.fit}"
+    click.echo(
+        f"{file.path}: version {loaded.version}, {counted(len(loaded.classes), 'class')}, {counted(shots, 'shot')}" + fit
+    )
     if json_file:
         write_json(json_file, {"bank": str(file.path), **described})
 

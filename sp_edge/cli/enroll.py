@@ -73,7 +73,7 @@ _ALONE = 0.05  # strength below which a class's pictures decide practically alon
 @click.option(
     "--force",
     is_flag=True,
-    help="Keep pictures that are dark, overexposed, empty, blurred or copies, or lie outside of what is looked at.",
+    help="Keep pictures that are small, dark, overexposed, empty, blurred or copies, or lie outside of what is looked at.",
 )
 @json_option("each class's strength and what the pictures say")
 @backend_options

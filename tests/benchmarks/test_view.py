@@ -45,3 +45,7 @@ def test_episodes_count_what_is_nearest(view: ModuleType) -> None:
     features = np.eye(6, dtype=np.float32)[labels]
     assert (view.scores(features, features, labels) == 1).all()
     assert (view.scores(features, np.roll(features, 1, axis=1), labels) < 0.5).mean() > 0.9
+
+
+def test_a_picture_is_shrunk_to_a_side(view: ModuleType) -> None:
+    assert view.shrunk(np.zeros((300, 400, 3), np.uint8), 48).shape == (48, 64, 3)

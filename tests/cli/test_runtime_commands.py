@@ -865,7 +865,8 @@ def test_the_bank_keeps_the_fit(place: Path, call: Call) -> None:
     assert code == 2
     assert "another fit than 'pad'" in err
     assert "--bank" in err
-    assert call("bank", "list", "--json", "list.json")[0] == 0
+    code, out, _ = call("bank", "list", "--json", "list.json")
+    assert (code, out.splitlines()[-1].endswith("1 shot, fit squash")) == (0, True)
     assert json.loads(Path("list.json").read_text("utf-8"))["fit"] == "squash"
     for option in (("--fit", "pad"), ("--crop", "0,0,1,1")):
         code, _, err = call("enroll", "--name", "dark night", *option)

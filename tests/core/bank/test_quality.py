@@ -217,3 +217,14 @@ def test_what_is_outside_is_a_share(image: np.ndarray, across: float, down: floa
     box = (0, 0, max(1, round(across * width)), max(1, round(down * height)))
     assert 0 <= outside(image, box) <= 1
     assert outside(image, (0, 0, width, height)) == 0
+
+
+def test_what_has_few_pixels_is_told() -> None:
+    crop, large = Preprocess(96, 1.0), np.asarray(Image.fromarray(DRAWN[0]).resize((300, 300)))
+    assert problems([large], crop, NONE) == []
+    (problem,) = problems([large], crop, NONE, View(Region(100, 100, 23, 60)))
+    assert (problem.what, problem.value, problem.limit) == ("small", 23, 24)
+    assert str(problem) == "few pixels are looked at (23, below 24)"
+    assert "small" not in [p.what for p in problems([large], crop, NONE, View(Region(100, 100, 24, 60)))]
+    assert "small" not in [p.what for p in problems([large], crop, NONE, View(Region(100, 100, 23, 60), "pad"))]
+    assert problems([large[:23]], crop, NONE, View(fit="squash"))[0].what == "small"
