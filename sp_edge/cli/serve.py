@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @stable_option
 @harvest_option
 @network_options
-@click.option("--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE.")
+@click.option("--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE; '-' prints them.")
 @click.option(
     "--build-engine",
     is_flag=True,
@@ -122,5 +122,5 @@ def serve(
             sinks=sinks,
             harvest=Harvest(harvest),
             regions=regions_file(bank_file),
-            ready=lambda address, _: click.echo(f"page: {address}" + kept),
+            ready=lambda address, _: click.echo(f"page: {address}" + kept, err=json_file == "-"),
         )
