@@ -52,6 +52,7 @@ from sp_edge.settings.begun import Begun
 from sp_edge.settings.settings import Settings
 from sp_edge.text.glove import GloVe
 from sp_edge.text.vectors import read_vectors
+from sp_edge_runtime.page.inference import read_request
 from sp_edge_runtime.sinks.publisher import split_address
 from sp_edge_runtime.sources.address import redact, redact_within, source_kind
 from sp_edge_runtime.sources.testsource import parse_test
@@ -123,6 +124,7 @@ class Readers:
             "names table": ([b'{"n01": "red fox"}'], self._file("y.json", read_table)),
             "recipe": ([b'seed = 3\n[model]\nimage_size = 64\n[text]\nencoder = "minilm"\n'], self._file("r.toml", _settings)),
             "a run's settings": ([run], self._file("run/settings.json", lambda path: Begun.read(path.parent))),
+            "inference request": ([json.dumps(_REQUEST).encode()], lambda b: read_request(b, None)),
             "picture": ([picture, _png()], load_image),
             "a bank's crop": ([picture], decode_crop),
             "address of a source": (_ADDRESSES, _address),
@@ -150,6 +152,11 @@ class Readers:
         return Bundle.load(self.bundle)
 
 
+_REQUEST = {
+    "id": "1",
+    "inputs": [{"name": "image", "shape": [1, 2, 2, 3], "datatype": "UINT8", "data": [*range(12)]}],
+    "outputs": [{"name": "label", "parameters": {"binary_data": False}}],
+}
 _ADDRESSES = [
     b"rtsp://user:secret@10.0.0.1:554/Streaming/101?channel=1", b"http://cam/video.mjpg", b"/dev/video0", b"csi://0", b"0",
     b"test://?fail=3&hang=4", b"v4l2:///dev/video2", b"videotestsrc ! videoconvert ! appsink", b"shots/*.jpg", b"2024:05.mp4",

@@ -72,6 +72,55 @@ def test_what_is_built_on_a_lost_picture_is_left_out(tmp_path: Path) -> None:
     assert "7 damaged ones left out" in caught.value.got
 
 
+def golomb(value: int) -> str:
+    written = f"{value + 1:b}"
+    return "0" * (len(written) - 1) + written
+
+
+def signed(value: int) -> str:
+    return golomb(2 * value - 1 if value > 0 else -2 * value)
+
+
+def unit(head: int, bits: str) -> bytes:
+    bits += "1"
+    bits += "0" * (-len(bits) % 8)
+    content = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8))
+    return b"\0\0\1" + bytes([head]) + content.replace(b"\0\0", b"\0\0\3")
+
+
+def parameters(order: str, *, gaps: str, profile: int = 66, more: str = "") -> bytes:
+    """A parameter set: numbers of five bits, the order of pictures in one of three ways."""
+    start = f"{profile:08b}" + "0" * 16 + golomb(0) + more + golomb(1)
+    return unit(0x67, start + order + golomb(4) + gaps)
+
+
+def picture(number: int, head: int = 0x61) -> bytes:
+    return unit(head, golomb(0) * 3 + f"{number:05b}" + "10110")
+
+
+ORDERS = {
+    "by itself": golomb(0) + golomb(3),
+    "in a cycle": golomb(1) + "0" + signed(-7) + signed(2) + golomb(3) + signed(1) + signed(-1) + signed(4),
+    "as decoded": golomb(2),
+}
+# The first list ends early, as its next value would be 0; the seventh is whole.
+LISTS = "1" + signed(5) + signed(-3) + signed(-10) + "0" * 5 + "1" + "".join(signed(step) for step in (3, -3) * 32) + "0"
+HIGH = golomb(1) + golomb(0) * 2 + "0" + "1" + LISTS
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("profile", "more"), [(66, ""), (100, HIGH), (77, "")])
+def test_parameters_as_the_standard_writes_them(order: str, profile: int, more: str) -> None:
+    for gaps, told in (("0", [False, False, False, True, False, False, True]), ("1", [False] * 7)):
+        known = Gaps(parameters(ORDERS[order], gaps=gaps, profile=profile, more=more))
+        # One that nothing is built on (0x01) has the number of the next; 31 is followed by 0.
+        every = [picture(29), picture(30), picture(31, 0x01), picture(3), picture(3), picture(4), picture(6)]
+        assert [known.before(one) for one in every] == told
+    around = Gaps(parameters(ORDERS[order], gaps="0", profile=profile, more=more))
+    assert [around.before(picture(number)) for number in (31, 0, 1)] == [False] * 3
+    assert not around.before(picture(0, 0x65)), "a key frame begins anew"
+
+
 @given(st.binary(max_size=80), st.lists(st.binary(max_size=60), max_size=4))
 def test_any_bytes(extradata: bytes, every: list[bytes]) -> None:
     for start in (b"", b"\x01\x64\x00\x1f\xff\xe1\x00\x09\x67", b"\0\0\1\x67"):

@@ -180,6 +180,23 @@ def test_an_answer_without_an_end_is_not_read_for_ever() -> None:
         next(Parts(lambda _: b"nothing\n" * 100, "frame"))
 
 
+def test_an_address_that_cannot_be_asked() -> None:
+    with pytest.raises(SourceError, match="cannot open"):
+        captured("http://127.0.0.1:port/cam")
+
+
+def test_a_part_that_is_empty_for_the_boundary_at_once(serve: Callable[[Answer], str]) -> None:
+    empty = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: 900\r\n\r\n\r\n"
+    frames = captured(serve(lambda c, _: c.sendall(MULTIPART + part(FRAMES[0]) + empty + part(FRAMES[2]))))
+    assert [level(frame) for frame in itertools.islice(frames, 2)] == [0, 2]
+
+
+def test_bytes_that_fill_up_to_a_marker_and_markers_without_a_length() -> None:
+    filled = b"\xff\xd8\xff\xff\xff\xe0\x00\x04ab\xff\xd0\xff\xd7\xff\x01\xff\x00\xff\xff\xd9"
+    assert jpeg_end(filled + b"rest") == len(filled)
+    assert jpeg_end(b"\xff\xd8\xff\xcf\x00\x04\xff\xd9\xff\xd9") == 10, "what looks like an end stands in a segment"
+
+
 def test_where_a_jpeg_ends() -> None:
     small = jpeg(200)
     whole = jpeg(20, thumbnail=small)
