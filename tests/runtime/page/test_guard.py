@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,19 @@ def test_the_token_may_live_in_a_file(opened: Opened, tmp_path: Path) -> None:
     (failure,) = opened([], host=EVERYWHERE, token_file=str(file)).failed
     assert isinstance(failure, SettingsError)
     assert "short" not in str(failure)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_certificate_makes_it_https(opened: Opened, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*made, *names], check=True, capture_output=True)
+    site = opened([], host=EVERYWHERE, cert=str(cert), key=str(key))
+    assert site.address.startswith("https://")
+    login = site.ask("POST", "/api/login", {"token": site.token}, Origin=f"https://{site.host}")
+    assert "Secure" in login.headers["set-cookie"].split("; ")
+    assert site.get("/api/state", Cookie=login.headers["set-cookie"].partition(";")[0]).status == 200
 
 
 def test_what_is_too_large_is_refused_before_it_is_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
