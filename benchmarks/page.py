@@ -104,10 +104,9 @@ def with_page(
         while frames(host) < 5:
             time.sleep(0.05)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            if beside is not None:
-                pool.apply(abs, (1,))  # it has started
-                told = pool.apply_async(beside, (host, seconds + 1))
-                time.sleep(0.5)
+            pool.apply(abs, (1,))  # it has started, which takes the machine for a while
+            told = pool.apply_async(beside, (host, seconds + 1)) if beside else None
+            time.sleep(0.5)
             first, began, used = frames(host), time.perf_counter(), time.process_time()
             time.sleep(seconds)
             count = frames(host) - first
