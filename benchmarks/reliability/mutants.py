@@ -86,12 +86,14 @@ def main() -> None:
         for part in COPIED:
             source = ROOT / part
             shutil.copytree(source, place / part) if source.is_dir() else shutil.copy(source, place / part)
-        every = [(file, at, ways) for file in TESTS for at, ways in mutations(ROOT / file).items()]
+        every = [(file, at, ways) for file in TESTS for at, ways in mutations(place / file).items()]
         chosen = chance.sample(every, min(options.count, len(every)))
+        for file in {file for file, _, _ in chosen}:
+            assert passes(place, TESTS[file]), f"the tests of {file} fail as it is"
         wrong: dict[str, list[str]] = {}
         for file, at, ways in sorted(chosen, key=lambda one: one[:2]):
-            original = (ROOT / file).read_text("utf-8")
-            changed = mutated(ROOT / file, *chance.choice(ways))
+            original = (place / file).read_text("utf-8")
+            changed = mutated(place / file, *chance.choice(ways))
             (place / file).write_text(changed, "utf-8")
             survived = wrong.setdefault(file, [])
             if passes(place, TESTS[file]):
