@@ -8,7 +8,9 @@ middle of a wide picture, with the other as it is, out of focus, or as a plain w
 color, as JPEG and as H.264, with a sensor's noise. With `--bundle`, 5-way 1-shot episodes of plain prototypes say what other
 fits give, and what gray pictures lose where shots were taught in color, in gray, or as both.
 
-The limits of `sp_edge.bank.quality` were chosen on the first half of the photographs. What is printed is of the second.
+Shapes, laid pictures and gray are measured on the second half of the photographs, episodes on all of them. The limits of
+`sp_edge.bank.quality` were chosen on the first half, but figures of the second were seen meanwhile: only photographs of another
+folder have not been looked at.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sp_edge.columns import counted
 from sp_edge.errors import DataError
 from sp_edge.picture_kinds import GET_HEIC, HEAD, READ, kind_of
 
@@ -52,12 +53,12 @@ class Found:
         if not (self.left_out or self.passed or self.deeper):
             return ""
         deeper = f" ({self.deeper} in folders below)" if self.deeper else ""
-        line = f"{where}: {len(self.files)} picture{'s' * (len(self.files) != 1)}{deeper}"
+        line = f"{where}: {counted(len(self.files), 'picture')}{deeper}"
         first = {why: file for file, why in reversed(list(self.left_out.items()))}
         kinds = [f"{count} as {why} (such as {first[why]})" for why, count in Counter(self.left_out.values()).items()]
         if kinds:
             line += f"; left out {', '.join(kinds)}"
-        return line + (f"; passed over {self.passed} other file{'s' * (self.passed != 1)}" if self.passed else "")
+        return line + (f"; passed over {counted(self.passed, 'other file')}" if self.passed else "")
 
 
 def pictures_in(folder: Path, *, deep: bool = True) -> Found:

@@ -88,7 +88,8 @@ def _opened(stream: IO[bytes], name: str, most: int) -> Image.Image:
     stream.seek(0)
     kind = kind_of(head)
     if kind not in READ:
-        got = f"{kind}, which sp-edge does not read" if kind else "an empty file" if not head else "a file of another kind"
+        read_by = "`sp-edge stream` reads" if kind == "video" else "sp-edge does not read"
+        got = f"{kind}, which {read_by}" if kind else "an empty file" if not head else "a file of another kind"
         raise ImageError(f"cannot read {name}", expected=_EXPECTED, got=got)
     coded = coded_colours(stream) if kind in ("AVIF", "HEIC") else None
     stream.seek(0)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 Fit = Literal["crop", "squash", "pad"]
 Box = tuple[int, int, int, int]  # x, y, width, height in a picture's pixels
 
-_EXPECTED = "X,Y,W,H as shares of the picture, such as 0.1,0.2,0.5,0.5, or as whole pixels, such as 100,50,640,480"
+_EXPECTED = (
+    "X,Y,W,H as shares of the picture, such as 0.1,0.2,0.5,0.5, where X + W and Y + H are at most 1, "
+    "or as whole pixels, such as 100,50,640,480"
+)
 _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 
 

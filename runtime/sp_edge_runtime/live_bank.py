@@ -147,7 +147,7 @@ class LiveBank:
                 # It may be half written by a program that does not replace files in one step; the next look will tell.
                 self._failure = str(cause)
                 return
-            _log.info("took up %s: version %d, %s", self._file.path, bank.version, counted(len(bank.names), "class"))
+            _log.info("took up %s: version %d, %s", self._file.path, bank.version, counted(len(bank.classes), "class"))
 
     def follow(self, seconds: float = LOOK) -> None:
         """Looks at the file so often from a thread of its own, until `close`: a slow disk or network never holds up a frame."""

@@ -80,8 +80,8 @@ def remove(
     if (name is None) == (rejected is None):
         raise SettingsError("nothing says which class is to be forgotten, or two do", expected="--name NAME, or --not NAME")
     file = _file(arguments, bank_file)
-    existing_bank(file.path)
-    title, told = (name, f"'{name}'") if name is not None else (reject_name(rejected or ""),) * 2
+    title = _existing(file).spelling(reject_name(rejected or "") if name is None else name)
+    told = title if name is None else f"'{title}'"
     file.change(lambda bank: bank.remove(title, shot))
     click.echo(f"forgot {told}" + ("" if shot is None else f", shot {shot}"))
 
@@ -119,7 +119,7 @@ def set_class(
     if threshold is not None and auto_threshold:
         raise SettingsError("the threshold is set and left to the calibration", expected="--threshold or --auto-threshold")
     file = _file(arguments, bank_file)
-    existing_bank(file.path)
+    name = _existing(file).spelling(name)
 
     def change(bank: Any) -> Any:
         changed = bank if strength is None else bank.with_strength(name, strength)

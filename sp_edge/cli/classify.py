@@ -11,7 +11,7 @@ import click
 from sp_edge.cli.arguments import bank_beside, existing_bank, split_bundle
 from sp_edge.cli.common import Command, refuse_unreadable, unreadable
 from sp_edge.cli.shared import PATH, backend_options, bank_option, crop_option, deciding_options, together
-from sp_edge.columns import table
+from sp_edge.columns import counted, table
 from sp_edge.errors import ImageError
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def classify(
             top = ", ".join(f"{name} {100 * chance:.0f} %" for name, chance in prediction.top)
             rows.append([file, prediction.label, f"{prediction.similarity:.3f}", top])
     if gray:
-        told = "is 1 picture" if gray == 1 else f"are {gray} pictures"
-        click.echo(f"gray {told}, and classes were taught in color: what differs by color is not told apart", err=True)
+        told = f"{counted(gray, 'picture')} {'is' if gray == 1 else 'are'} gray"
+        click.echo(f"{told}, and classes were taught in color: what differs by color is not told apart", err=True)
     if rows and json_file != "-":
         click.echo(table(["picture", "label", "cosine", "best"], rows, text=["label", "best"]))
     refuse_unreadable(broken, "were skipped", of=len(files))

@@ -147,12 +147,14 @@ def enroll(
             else:
                 read = _read(recognizer, shots, broken, places, region, force=force)
                 taught = recognizer.enroll_many(read, prompts=prompts, strength=strength, views=views, region=region)
-            shots = {name: [file for file in files if str(file) not in broken] for name, files in shots.items()}
+        count = sum(map(len, shots.values()))
+        shots = {name: [file for file in files if str(file) not in broken] for name, files in shots.items()}
+        if taught:
             _tell(recognizer, shots, prompts)
         click.echo(f"bundle: {path}, {recognizer.backend.description}")
         click.echo(f"bank: {bank_file} with {counted(len(recognizer.bank.classes), 'class')}")
         _report(recognizer, taught, shots, prompts, strength, json_file)
-    refuse_unreadable(broken, "were not taught from", of=sum(map(len, shots.values())) + len(broken))
+    refuse_unreadable(broken, "were not taught from", of=count)
 
 
 def _shots(
@@ -196,7 +198,7 @@ def _spelled(recognizer: Recognizer, shots: Mapping[str, list[Path]]) -> dict[st
     for name, files in shots.items():
         own = bank.spelling(name)
         if own in bank.rows and own != clean_name(name):
-            click.echo(f"this bank has '{own}': '{clean_name(name)}' adds to it")
+            click.echo(f"'{clean_name(name)}' counts as the bank's class '{own}'")
         elif own not in bank.rows and (own := first.setdefault(spelling_key(name), own)) != clean_name(name):
             click.echo(f"'{clean_name(name)}' is '{own}' in another spelling: one class")
         found[own] = [*found.get(own, []), *files]
@@ -285,7 +287,7 @@ def _reject(
 
     ((title, images),) = read
     recognizer.enroll_not(name, images, views=views, region=region)
-    told = f"{len(images)} picture{'s' * (len(images) != 1)}, {recognizer.bank.shots(title)} in all"
+    told = f"{counted(len(images), 'picture')}, {recognizer.bank.shots(title)} in all"
     click.echo(f"taught what is not '{clean_name(name)}' from {told}: what is most like it is unknown")
 
 
@@ -294,7 +296,7 @@ def _tell(recognizer: Recognizer, shots: Mapping[str, Sequence[Path]], prompts: 
     from sp_edge.prompts.table import clean_name
 
     bank, count = recognizer.bank, sum(map(len, shots.values()))
-    told, (first, *others) = f"from {count} picture{'s' * (count != 1)}", [name for name in shots if shots[name] or not count]
+    told, (first, *others) = f"from {counted(count, 'picture')}", [name for name in shots if shots[name] or not count]
     if others:
         click.echo(f"taught {len(others) + 1} classes {told}")
     elif count:
@@ -306,7 +308,7 @@ def _tell(recognizer: Recognizer, shots: Mapping[str, Sequence[Path]], prompts: 
         click.echo(
             f"prompt: {_SOURCES[source]}"
             + (", in place of the bundle's own" if replaced else "")
-            + (f" ({classes} classes)" if others else "")
+            + (f" ({counted(classes, 'class')})" if others else "")
         )
 
 

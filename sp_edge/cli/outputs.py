@@ -52,7 +52,7 @@ def network_sinks(
     if mqtt:
         from sp_edge_runtime.sinks.mqtt import MqttSink
 
-        yield MqttSink(mqtt, publish, classes=(lambda: recognizer.bank.names) if home_assistant else None)
+        yield MqttSink(mqtt, publish, classes=(lambda: recognizer.bank.classes) if home_assistant else None)
     if webhook:
         from sp_edge_runtime.sinks.webhook import WebhookSink
 

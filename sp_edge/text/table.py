@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,21 +76,26 @@ def encoded_table(
     *,
     base: Sequence[str] = (),
     descriptions: Descriptions | None = None,
+    given: Collection[str] = (),
 ) -> PromptTable:
     """As `prompt_table`, by an encoder that is open already, whatever `settings.encoder` says.
 
-    Names that it cannot read, and names that come out with one and the same prompt, are logged.
+    Names that it cannot read, and names that come out with one and the same prompt, are logged. Of the names `given`, which
+    come with a network, only what they share with others is.
     """
     clean = tuple(dict.fromkeys(map(clean_name, names)))
     descriptions = descriptions or {}
     used = {name: tuple(descriptions[name]) for name in clean if name in descriptions}
     means = class_vectors(encoder.encode, clean, used, settings.template)
     vectors, norm = _equalise(means, clean, settings.norm, base)
-    _tell_alike(encoder, [name for name in clean if name not in used], clean, vectors)
+    theirs = set(map(clean_name, given))
+    _tell_alike(encoder, [name for name in clean if name not in used and name not in theirs], clean, vectors, theirs)
     return PromptTable(TextSpec(encoder.name, encoder.revision, settings.template, norm, encoder.dim), clean, vectors, used)
 
 
-def _tell_alike(encoder: TextEncoder, read: Sequence[str], names: Sequence[str], vectors: NDArray[np.float32]) -> None:
+def _tell_alike(
+    encoder: TextEncoder, read: Sequence[str], names: Sequence[str], vectors: NDArray[np.float32], given: Collection[str]
+) -> None:
     """Logs which of the names `read` the encoder does not know, and which of all names have one prompt, float32 (n, T)."""
     unread = [name for name in read if encoder.reading(name).unreadable]
     if unread:
@@ -98,7 +103,8 @@ def _tell_alike(encoder: TextEncoder, read: Sequence[str], names: Sequence[str],
             f"the text encoder {encoder.name} cannot read {len(unread)} of {len(names)} names, which therefore tell nothing: "
             f"{_some(unread)}; describe these classes (text.descriptions)"
         )
-    same = [" = ".join(group) for group in same_vectors(names, vectors) if not set(group) <= set(unread)]
+    quiet = {*unread, *given}
+    same = [" = ".join(group) for group in same_vectors(names, vectors) if not quiet.issuperset(group)]
     if same:
         _log.warning(f"names with one and the same prompt, which only pictures tell apart: {_some(same)}")
 

@@ -61,6 +61,12 @@ def test_set(taught: Path, call: Call) -> None:
     assert (code, "red, green, blue" in err) == (2, True)
 
 
+def test_what_is_said_has_the_banks_spelling(taught: Path, call: Call) -> None:
+    assert taught.is_dir()
+    assert call("bank", "set", "--name", "RED", "--strength", 0.25) == (0, "'red': strength 0.25\n", "")
+    assert call("bank", "remove", "--name", "Green") == (0, "forgot 'green'\n", "")
+
+
 def test_check(taught: Path, call: Call) -> None:
     code, out, err = call("bank", "check", "--json", "report.json")
     assert (code, err) == (0, "")

@@ -375,7 +375,7 @@ def test_a_class_that_the_bank_has_keeps_its_spelling(taught: Path, call: Call, 
     picture = toy_pictures / "0 red.png"
     code, out, _ = call("enroll", picture, "--name", "RED", "--force", "--json", "told.json")
     assert code == 0
-    assert out.splitlines()[:2] == ["this bank has 'red': 'RED' adds to it", "taught 'red' from 1 picture, 2 in all"]
+    assert out.splitlines()[:2] == ["'RED' counts as the bank's class 'red'", "taught 'red' from 1 picture, 2 in all"]
     assert json.loads(Path("told.json").read_text())["taught"][0]["name"] == "red"
     assert call("enroll", "--not", "Red", toy_pictures / "1 green.png")[0] == 0
     assert call("bank", "remove", "--not", "rED")[0] == 0
@@ -653,6 +653,7 @@ def test_a_folder_with_a_broken_picture_is_taught_without_it(place: Path, call: 
     code, out, err = call("enroll", "--not", "red", "red", "--force")
     assert code == 2
     assert "taught what is not 'red' from 1 picture" in out
+    assert "1 of 2 pictures cannot be read, and were not taught from" in err
     assert place.is_dir()
 
 
@@ -671,7 +672,7 @@ def test_where_no_picture_can_be_read_nothing_is_taught(place: Path, call: Call,
     (place / "shelf" / "red" / "bad.png").write_bytes(b"no picture")
     code, _, err = call("enroll", *arguments)
     assert code == 2
-    assert "1 pictures cannot be read, and nothing is taught" in err
+    assert "1 picture cannot be read, and nothing is taught" in err
     assert not (place / BANK).exists()
 
 
@@ -891,5 +892,5 @@ def test_gray_pictures_are_told(taught: Path, call: Call) -> None:
     code, out, err = call("classify", "night.png", "--json", "-")
     assert code == 0
     assert json.loads(out)["gray"] is True
-    assert "gray is 1 picture, and classes were taught in color" in err
+    assert "1 picture is gray, and classes were taught in color" in err
     assert "night.png is gray" in call("stream", "night.png", "--headless")[2]

@@ -458,7 +458,13 @@ def test_avif_needs_a_pillow_that_has_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("start", "got"), [(b"\xff\x0a", "JPEG XL"), (b"8BPS\0\1", "Photoshop"), (b"\0\0\0\x20ftypisom", "video"), (b"", "empty")]
+    ("start", "got"),
+    [
+        (b"\xff\x0a", "JPEG XL"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"\0\0\0\x20ftypisom", "video, which `sp-edge stream` reads"),
+        (b"", "empty"),
+    ],
 )
 def test_another_kind_of_file_is_told_by_its_name(start: bytes, got: str) -> None:
     with pytest.raises(ImageError) as raised:

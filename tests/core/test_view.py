@@ -39,7 +39,7 @@ def test_shares_give_a_box_within_the_picture(
 def test_what_is_no_region_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="no part of a picture") as error:
         Region.parse(text)
-    assert "0.1,0.2,0.5,0.5" in error.value.expected
+    assert "0.1,0.2,0.5,0.5, where X + W and Y + H are at most 1" in error.value.expected
     with pytest.raises(SettingsError):
         Region(0, 0, math.nan, 1)
 

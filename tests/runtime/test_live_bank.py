@@ -200,9 +200,10 @@ def test_a_file_that_changed_is_taken_up(recognizer: Recognizer, other: Recogniz
     live.look()
     assert recognizer.bank.names == ()
     other.enroll("red", red())
+    other.enroll_not("red", [toy.picture("blue")])
     with caplog.at_level(logging.INFO, "sp_edge_runtime"):
         live.look()
-        assert recognizer.bank.names == ("red",)
+        assert recognizer.bank.classes == ("red",)
         taken = recognizer.bank
         live.look()
         assert recognizer.bank is taken
@@ -210,7 +211,7 @@ def test_a_file_that_changed_is_taken_up(recognizer: Recognizer, other: Recogniz
         own = recognizer.bank
         live.look()
     assert recognizer.bank is own, "its own change is no news"
-    assert [record.getMessage() for record in caplog.records] == [f"took up {live._file.path}: version 1, 1 class"]
+    assert [record.getMessage() for record in caplog.records] == [f"took up {live._file.path}: version 2, 1 class"]
     assert recognizer.classify(red(9)[0]).label == "red"
 
 

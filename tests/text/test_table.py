@@ -14,7 +14,7 @@ from sp_edge.prompts.reading import Reading
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.encoders import NETWORKS
 from sp_edge.settings.settings import TextSettings
-from sp_edge.text import MiniLM, extend_table, open_encoder, prompt_table
+from sp_edge.text import MiniLM, encoded_table, extend_table, open_encoder, prompt_table
 from sp_edge.text import table as module
 
 TEXTS = {"A photo of ant": [3, 4], "A photo of bee": [0, 10], "A photo of cat": [6, 8], "small": [1, 0], "black": [0, 3]}
@@ -277,6 +277,16 @@ def test_names_that_cannot_be_read_or_told_apart_are_logged(by_hand: None, log: 
     prompt_table(["ant", "bee", "cat"], TextSettings())
     assert "the text encoder minilm cannot read 1 of 3 names, which therefore tell nothing: bee" in log.messages[0]
     assert log.messages[1] == "names with one and the same prompt, which only pictures tell apart: ant = cat"
+
+
+def test_of_names_that_come_with_a_network_only_what_others_share_is_logged(
+    by_hand: None, log: pytest.LogCaptureFixture
+) -> None:
+    del by_hand
+    encoded_table(open_encoder("minilm"), ["ant", "bee", "cat"], TextSettings(), given=["ant", "bee", "cat"])
+    assert log.messages == []
+    encoded_table(open_encoder("minilm"), ["ant", "bee", "cat"], TextSettings(), given=["ant", "bee"])
+    assert log.messages == ["names with one and the same prompt, which only pictures tell apart: ant = cat"]
 
 
 def test_what_encoders_do_not_know(minilm: MiniLM) -> None:

@@ -140,7 +140,8 @@ def prepare(model: str, options: ReadyOptions, *, shipped: bool = True, banks: i
     encoder = CLIP(*_tower(model, options.weights)) if text_tower else MiniLM()
     fitted_on = imagenet_names(1000) if text_tower else _names(weights, pictures, options)
     names = [*fitted_on, *pictures.class_names, *options.names]
-    table = encoded_table(encoder, names, settings.text, base=fitted_on)
+    given = set(fitted_on).difference(pictures.class_names)
+    table = encoded_table(encoder, names, settings.text, base=fitted_on, given=given)
     network = _network(base, weights, table, named=bool(fitted_on))
     if statistics is None:
         origin = f"{len(pictures)} pictures of {options.data or 'the photographs that come with sp-edge'}"
