@@ -124,9 +124,14 @@ def move(page: ThePage, sent: models.Moved) -> models.Ok:
 
 
 @router.post("/undo")
-def undo(page: ThePage) -> models.Ok:
-    """Takes the last change of the bank back; again, the one before, up to ten."""
+def undo(
+    page: ThePage,
+    version: Annotated[int | None, Query(ge=0, description="the bank_version that is to be taken back")] = None,
+) -> models.Ok:
+    """Takes the last change of the bank back; again, the one before, up to ten. With a version, only while it is the newest."""
     with page.gate.changing():
+        if version not in (None, page.recognizer.bank.version):
+            raise InputError("Something else was changed since", expected="the last change")
         page.recognizer.undo()
     return models.Ok()
 

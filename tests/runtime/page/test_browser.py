@@ -128,9 +128,52 @@ def test_teach_two_things_recognize_them_and_take_one_back(visit: Visit) -> None
     visit.until_label("unknown")
     visit.until_label("coffee cup")
     assert [card.inner_text().split("\n")[0] for card in page.query_selector_all("#cards > li")] == ["coffee cup", "cat"]
-    page.click("#undo")
+    page.click("#told .undo")
     page.wait_for_function("() => document.querySelectorAll('#cards > li').length === 1")
     assert list(visit.site.classes()) == ["coffee cup"]
+
+
+def test_undo_is_offered_only_for_the_last_change(visit: Visit) -> None:
+    page = visit.page
+    visit.wait_for("cat")
+    visit.hold("cat", 0.3)
+    page.click("#tab-classes")
+    page.click("#list summary")
+    page.click("text=Forget")
+    page.wait_for_selector("#note >> text=“cat” is forgotten.")
+    assert page.query_selector("#told .undo") is None, "it would take back the forgetting"
+    page.focus("#note .undo")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#note >> text=Taken back.")
+    assert list(visit.site.classes()) == ["cat"]
+    assert page.evaluate("document.activeElement.id") == "note", "the keyboard stays where it was"
+
+
+def test_files_that_are_no_pictures_are_told(visit: Visit, video: Path) -> None:
+    page = visit.page
+    page.wait_for_selector("#picture:not([hidden])")
+    page.set_input_files("#files", video)
+    assert page.inner_text("#told") == "Only pictures can be taught. The other files are left out."
+
+
+def test_the_name_of_the_last_thing_gives_way_to_the_next(visit: Visit) -> None:
+    page = visit.page
+    page.fill("#name", "cat")
+    page.focus("#tab-live")
+    page.click("#name")
+    page.keyboard.type("coffee")
+    assert page.input_value("#name") == "coffee"
+
+
+def test_what_is_like_a_counter_example_is_told_in_words(visit: Visit) -> None:
+    page = visit.page
+    visit.wait_for("cat")
+    visit.hold("cat", 0.3)
+    visit.wait_for("cat")
+    visit.until_label("cat")
+    page.click("#more summary")
+    page.click("#negative")
+    page.wait_for_function("() => document.getElementById('confidence').textContent === 'not “cat”'")
 
 
 def test_the_keyboard_is_enough(visit: Visit) -> None:
@@ -143,8 +186,9 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
     page.keyboard.down("Space")
     page.wait_for_timeout(400)
     page.keyboard.up("Space")
-    page.wait_for_selector("#undo")
+    page.wait_for_selector("#told .undo")
     assert list(visit.site.classes()) == ["cat"]
+    assert page.evaluate("document.activeElement.id") == "hold", "the keyboard stays where it was"
     page.focus("#tab-live")
     page.keyboard.press("ArrowRight")
     page.wait_for_selector("#list > li")
@@ -161,6 +205,8 @@ def test_classes_are_corrected_on_the_page(visit: Visit) -> None:
     page.click("text=Rename")
     page.wait_for_selector("#list h3:has-text('my cat')")
     page.click("#list .shots button >> nth=0")
+    page.click("#move button")
+    assert page.is_visible("#shot"), "it waits for a class"
     page.fill("#move-to", "animal")
     page.click("#move button")
     page.wait_for_selector("#list h3:has-text('animal')")
@@ -176,7 +222,7 @@ def test_chosen_pictures_wait_for_their_name(visit: Visit, tmp_path: Path) -> No
     page.wait_for_selector("text=Teach 2 pictures")
     page.fill("#name", "flower")
     page.click("#hold")
-    page.wait_for_selector("#undo")
+    page.wait_for_selector("#told .undo")
     assert visit.site.classes()["flower"] >= 1
     assert page.is_hidden("#pending")
 
@@ -284,7 +330,7 @@ def test_without_a_camera_chosen_pictures_are_shown_recognized_and_taught(
     page.wait_for_selector("#picture:not([hidden])")
     page.fill("#name", "cat")
     page.click("#hold")
-    page.wait_for_selector("#undo")
+    page.wait_for_selector("#told .undo")
     page.wait_for_selector("#empty:not([hidden])")
     page.set_input_files("#files", tmp_path / "cat.png")
     visit.until_label("cat")

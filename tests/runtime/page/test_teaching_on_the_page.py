@@ -46,7 +46,11 @@ def test_a_held_button_teaches_different_frames_and_the_next_frame_is_recognized
     site.show("blue")
     assert site.ask("POST", "/api/teach", {"name": "blue"}).json["taken"] == 1
     until(lambda: site.get("/api/sources/0/result").json["label"] == "blue")
-    assert site.ask("POST", "/api/undo").status == 200
+    newest = site.get("/api/state").json["bank_version"]
+    stale = site.ask("POST", f"/api/undo?version={newest - 1}")
+    assert (stale.status, stale.json["error"]) == (422, "Something else was changed since")
+    assert list(site.classes()) == ["red", "blue"]
+    assert site.ask("POST", f"/api/undo?version={newest}").status == 200
     assert list(site.classes()) == ["red"]
     until(lambda: site.get("/api/sources/0/result").json["label"] == "unknown")
 

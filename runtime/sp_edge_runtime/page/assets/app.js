@@ -6,10 +6,13 @@ import * as classes from "./classes.js";
 import * as live from "./live.js";
 import * as recent from "./recent.js";
 import * as settings from "./settings.js";
+import * as told from "./told.js";
 
 const parts = { live, classes, recent, settings };
 let state = null;
 let events = null;
+let asked = 0;
+let taken = 0;
 
 async function signIn() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -20,8 +23,13 @@ async function signIn() {
 
 async function refresh() {
   try {
-    state = await get("/api/state");
+    const mine = ++asked;
+    const now = await get("/api/state");
+    if (mine < taken) return; // a later answer came first
+    taken = mine;
+    state = now;
     offline("");
+    told.update(state);
     for (const part of Object.values(parts)) part.update(state);
   } catch (error) {
     offline(error.status === 401 ? error.message : "No connection to the device. Trying again…");
@@ -37,7 +45,10 @@ function listen() {
   events = new EventSource("/api/events");
   events.addEventListener("result", (message) => live.result(JSON.parse(message.data)));
   events.addEventListener("changed", refresh);
-  events.addEventListener("error", refresh);
+  events.addEventListener("error", () => {
+    if (events.readyState === EventSource.CLOSED && !document.hidden) setTimeout(listen, 2000); // it was refused, and does not try again
+    refresh();
+  });
 }
 
 function choose(name) {
@@ -66,7 +77,7 @@ function tabs() {
 
 // A page that nobody looks at needs neither frames nor events.
 document.addEventListener("visibilitychange", () => {
-  live.visible(!document.hidden);
+  live.shown(!byId("live").hidden);
   if (document.hidden) events?.close();
   else listen();
 });

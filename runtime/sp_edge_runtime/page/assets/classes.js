@@ -2,6 +2,7 @@
 
 import { get, query, send } from "./api.js";
 import { byId, make, plural } from "./dom.js";
+import { tell } from "./told.js";
 
 let state = null;
 let refresh = () => {};
@@ -12,10 +13,10 @@ export function begin(changed) {
   refresh = changed;
   const dialog = byId("shot");
   byId("shot-close").addEventListener("click", () => dialog.close());
-  byId("shot-remove").addEventListener("click", () => { dialog.close(); act(() => send("POST", "/api/shots", chosen)); });
+  byId("shot-remove").addEventListener("click", () => { dialog.close(); act(() => send("POST", "/api/shots", chosen), `A picture of “${chosen.name}” is taken out.`); });
   byId("move").addEventListener("submit", () => {
     const to = byId("move-to").value.trim();
-    if (to) act(() => send("POST", "/api/shots", { ...chosen, to }));
+    if (to) act(() => send("POST", "/api/shots", { ...chosen, to }), `Moved from “${chosen.name}” to “${to}”.`);
   });
 }
 
@@ -30,21 +31,15 @@ export function update(now) {
   if (visible && !same) { draw(); advise(); }
 }
 
-async function act(work) {
-  try { await work(); note("Done.", true); } catch (error) { note(error.message, false); }
-  await refresh();
-}
-
-function note(text, undo) {
-  const line = make("p", { className: "row", id: "note" }, make("span", { textContent: text }));
-  line.setAttribute("role", "status");
-  if (undo) {
-    const button = make("button", { type: "button", textContent: "Undo" });
-    button.addEventListener("click", () => act(() => send("POST", "/api/undo")));
-    line.append(button);
+async function act(work, done) {
+  try {
+    await work();
+    await refresh();
+    tell(byId("note"), done, { undone: refresh });
+  } catch (error) {
+    tell(byId("note"), error.message);
+    await refresh();
   }
-  byId("note")?.remove();
-  byId("list").before(line);
 }
 
 async function advise() {
@@ -79,7 +74,7 @@ function card(one) {
   });
   const told = one.by_name ? "by its name alone" : plural(one.shots.length, "picture");
   const forget = make("button", { type: "button", textContent: "Forget" });
-  forget.addEventListener("click", () => act(() => send("DELETE", "/api/classes" + query({ name: one.name }))));
+  forget.addEventListener("click", () => act(() => send("DELETE", "/api/classes" + query({ name: one.name })), `“${one.name}” is forgotten.`));
   const row = make("div", { className: "row" });
   if (!one.told_from && !one.by_name) row.append(...renaming(one), ...strength(one));
   row.append(forget);
@@ -92,13 +87,16 @@ function renaming(one) {
   const field = make("input", { value: one.name, maxLength: 512, autocomplete: "off", ariaLabel: `New name of ${one.name}` });
   const save = make("button", { type: "button", textContent: "Rename", disabled: true });
   field.addEventListener("input", () => { save.disabled = !field.value.trim() || field.value.trim() === one.name; });
-  save.addEventListener("click", () => act(() => send("PATCH", "/api/classes", { name: one.name, to: field.value.trim() })));
+  save.addEventListener("click", () => {
+    const to = field.value.trim();
+    act(() => send("PATCH", "/api/classes", { name: one.name, to }), `“${one.name}” is now called “${to}”.`);
+  });
   return [field, save];
 }
 
 function strength(one) {
   const slider = make("input", { type: "range", min: 0, max: 1, step: 0.05, value: one.strength });
-  slider.addEventListener("change", () => act(() => send("PATCH", "/api/classes", { name: one.name, strength: Number(slider.value) })));
+  slider.addEventListener("change", () => act(() => send("PATCH", "/api/classes", { name: one.name, strength: Number(slider.value) }), `The name “${one.name}” now counts ${slider.value}.`));
   return [make("label", { className: "slider", title: "How much the name counts beside the pictures" }, "Name counts", slider)];
 }
 

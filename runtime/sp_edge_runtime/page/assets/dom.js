@@ -12,4 +12,11 @@ export function show(element, visible) { element.hidden = !visible; }
 
 export const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
+// What an unknown thing is like; `classes` tell what was taught as none of a class.
+export function resembling(name, classes = []) {
+  const not = classes.find((one) => one.name === name)?.told_from;
+  if (not) return `not “${not}”`;
+  return name ? `most like ${name}` : "";
+}
+
 export const percent = (share) => `${Math.round(100 * share)} %`;

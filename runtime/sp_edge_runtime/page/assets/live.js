@@ -1,9 +1,11 @@
 // The first tab: what the camera sees, and how it is taught.
 
 import { get, query, send, upload } from "./api.js";
-import { byId, make, percent, plural, show } from "./dom.js";
+import { byId, make, percent, plural, resembling, show } from "./dom.js";
 import * as region from "./region.js";
+import * as told from "./told.js";
 
+const MOST = 50; // pictures in one request
 const LONGEST = 3000; // milliseconds of holding that count
 let state = null;
 let source = 0;
@@ -19,13 +21,17 @@ const name = () => byId("name").value.trim();
 
 export function begin(changed) {
   refresh = changed;
-  region.begin(changed);
+  region.begin(changed, (error) => tell(error.message, { bad: true }));
+  let entered = false; // the name of the last thing gives way to that of the next one
+  byId("name").addEventListener("pointerdown", () => { entered = document.activeElement !== byId("name"); });
+  byId("name").addEventListener("click", () => { if (entered) byId("name").select(); });
   byId("name").addEventListener("input", asked);
   byId("teach").addEventListener("submit", (event) => { event.preventDefault(); teach(0); });
   const hold = byId("hold");
   hold.addEventListener("pointerdown", (event) => { if (event.button === 0) { hold.setPointerCapture(event.pointerId); press(); } });
   hold.addEventListener("pointerup", release);
   hold.addEventListener("pointercancel", stop);
+  hold.addEventListener("click", (event) => { if (!event.detail) teach(0); }); // by Enter, or for a screen reader
   hold.addEventListener("contextmenu", (event) => event.preventDefault());
   document.addEventListener("keydown", key);
   document.addEventListener("keyup", (event) => { if (event.code === "Space" && began) { event.preventDefault(); release(); } });
@@ -45,7 +51,7 @@ export function begin(changed) {
 
 export function shown(yes) { visible(yes && !document.hidden); }
 
-export function visible(yes) {
+function visible(yes) {
   const image = byId("picture");
   clearInterval(looking);
   if (!state?.sources.length) return; // it shows what was chosen
@@ -61,7 +67,7 @@ export function visible(yes) {
   }
 }
 
-const view = () => visible(!byId("live").hidden);
+const view = () => shown(!byId("live").hidden);
 
 function look() {
   const wanted = name() || newest[source]?.name || "";
@@ -75,6 +81,8 @@ export function update(now) {
   source = Math.min(source, Math.max(0, state.sources.length - 1));
   const some = state.sources.length > 0;
   if (some) show(byId("picture"), true);
+  const size = state.sources[source]?.size;
+  byId("view").style.setProperty("--aspect", size ? size[0] / size[1] : "");
   preview();
   show(byId("seeing"), some);
   show(byId("looking"), some);
@@ -104,13 +112,14 @@ function say() {
   const unknown = found.label === "unknown";
   byId("label").textContent = found.label;
   byId("confidence").textContent = unknown
-    ? (found.name ? `most like ${found.name}` : "")
+    ? resembling(found.name, state?.classes)
     : percent(found.smoothed ? found.smoothed.confidence : found.confidence);
   for (const card of byId("cards").children) card.classList.toggle("seen", card.dataset.name === found.label);
   const negative = byId("negative");
-  show(negative, !unknown && state.sources.length > 0);
+  show(negative, state?.sources.length > 0);
+  negative.disabled = unknown;
   negative.dataset.name = found.label;
-  negative.textContent = `Wrong: this is not “${found.label}”`;
+  negative.textContent = unknown ? "Wrong: this is not that" : `Wrong: this is not “${found.label}”`;
 }
 
 // Without a camera, the picture that was chosen last is shown.
@@ -263,18 +272,19 @@ function teach(held, more = {}) {
 async function run(work, anyway, after = () => {}) {
   if (busy) return;
   busy = true;
-  byId("hold").disabled = true;
+  byId("hold").setAttribute("aria-disabled", true); // it keeps the focus
   byId("hold-text").textContent = "Learning…";
   try {
     const taught = await work();
     after();
+    await refresh();
     tell(learned(taught), { undo: true });
   } catch (error) {
     tell(error.message + (Object.keys(error.reasons || {}).length ? ". Try again." : ""), { bad: true, anyway: Object.keys(error.reasons || {}).length ? anyway : null });
   } finally {
     busy = false;
-    byId("hold").disabled = false;
-    await refresh();
+    byId("hold").removeAttribute("aria-disabled");
+    mode();
   }
 }
 
@@ -286,29 +296,25 @@ function learned(taught) {
   return `Learned “${taught.name}” from ${plural(taught.taken, "picture")}. ${left}${unlike}`;
 }
 
-export function tell(text, { bad = false, undo = false, anyway = null } = {}) {
-  const place = byId("told");
-  place.classList.toggle("bad", bad);
-  const parts = [make("p", { textContent: text })];
-  if (undo) {
-    const button = make("button", { type: "button", textContent: "Undo", id: "undo" });
-    button.addEventListener("click", async () => {
-      try { await send("POST", "/api/undo"); tell("Taken back."); } catch (error) { tell(error.message, { bad: true }); }
-      refresh();
-    });
-    parts.push(button);
-  }
+function tell(text, { bad = false, undo = false, anyway = null } = {}) {
+  byId("told").classList.toggle("bad", bad);
+  const more = [];
   if (anyway) {
     const button = make("button", { type: "button", textContent: "Teach it anyway", id: "anyway" });
     button.addEventListener("click", anyway);
-    parts.push(button);
+    more.push(button);
   }
-  place.replaceChildren(...parts);
+  told.tell(byId("told"), text, { undone: undo ? refresh : null, more });
 }
 
 // Pictures that were dropped, pasted or chosen wait here for a name.
 async function add(files) {
-  for (const file of [...files].filter((one) => one.type.startsWith("image/")).slice(0, 50 - pending.length)) {
+  const images = [...files].filter((one) => one.type.startsWith("image/"));
+  const taken = images.slice(0, MOST - pending.length);
+  if (images.length < files.length) tell("Only pictures can be taught. The other files are left out.", { bad: true });
+  else if (taken.length < images.length) tell(`At most ${MOST} pictures at once. The others are left out.`, { bad: true });
+  else if (taken.length) byId("told").replaceChildren();
+  for (const file of taken) {
     const address = URL.createObjectURL(file);
     const label = make("p", { className: "hint" });
     const away = make("button", { type: "button" }, make("img", { src: address, alt: `Leave out ${file.name}`, title: "Leave it out" }));
@@ -333,7 +339,7 @@ async function recognize(item, label) {
       item.found = found;
       preview();
       label.textContent = found.label;
-      label.title = found.unknown ? `most like ${found.name}` : percent(found.confidence);
+      label.title = found.unknown ? resembling(found.name, state.classes) : percent(found.confidence);
       return;
     } catch (error) {
       if (error.status !== 429) { label.textContent = "unreadable"; return; }

@@ -1,12 +1,14 @@
 // The third tab: frames that were kept, and filing them under a class.
 
 import { get, send } from "./api.js";
-import { byId, make, plural, show } from "./dom.js";
+import { byId, make, plural, resembling, show } from "./dom.js";
+import * as told from "./told.js";
 
 let refresh = () => {};
 let visible = false;
 let chosen = new Set();
 let known = "";
+let classes = [];
 const WHY = { first: "new", change: "a change", unsure: "unsure", different: "different" };
 
 export function begin(changed) {
@@ -19,8 +21,10 @@ export function begin(changed) {
   byId("file-name").addEventListener("input", buttons);
   byId("file-not").addEventListener("click", () => file({}));
   byId("file-drop").addEventListener("click", async () => {
-    await send("POST", "/api/recent/drop", { numbers: [...chosen] });
-    tell(`${plural(chosen.size, "picture")} thrown away.`);
+    try {
+      await send("POST", "/api/recent/drop", { numbers: [...chosen] });
+      tell(`${plural(chosen.size, "picture")} thrown away.`);
+    } catch (error) { tell(error.message); }
     await draw();
   });
 }
@@ -31,6 +35,7 @@ export function shown(yes) {
 }
 
 export function update(state) {
+  classes = state.classes;
   const now = `${state.recent} ${state.bank_version}`;
   if (visible && now !== known) draw();
   known = now;
@@ -43,7 +48,7 @@ async function draw() {
   show(byId("recent-none"), !kept.length);
   show(byId("file"), kept.length > 0);
   byId("kept").replaceChildren(...kept.map((one) => {
-    const like = one.label === "unknown" && one.name ? `like ${one.name}` : "";
+    const like = one.label === "unknown" ? resembling(one.name, classes) : "";
     const when = new Date(1000 * one.time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     const button = make("button", { type: "button" }, make("img", { src: `/api/recent/${one.number}.jpg`, alt: "", loading: "lazy" }),
       make("span", { title: one.label }, one.label), make("small", { textContent: [like, WHY[one.why], when].filter(Boolean).join(", ") }));
@@ -73,24 +78,12 @@ async function file(how) {
     if (gain.after) parts.push(`Told right without themselves: ${share(gain.after)}${gain.before ? `, before ${share(gain.before)}` : ""}.`);
     chosen.clear();
     byId("file-name").value = "";
+    await refresh();
     tell(parts.join(" "), true);
   } catch (error) { tell(error.message); }
-  await refresh();
   await draw();
 }
 
 const share = (one) => `${one.count} of ${one.total}`;
 
-function tell(text, undo = false) {
-  const parts = [make("span", { textContent: text })];
-  if (undo) {
-    const button = make("button", { type: "button", textContent: "Undo" });
-    button.addEventListener("click", async () => {
-      try { await send("POST", "/api/undo"); tell("Taken back."); } catch (error) { tell(error.message); }
-      await refresh();
-      await draw();
-    });
-    parts.push(button);
-  }
-  byId("gain").replaceChildren(...parts);
-}
+const tell = (text, undo = false) => told.tell(byId("gain"), text, { undone: undo ? refresh : null });

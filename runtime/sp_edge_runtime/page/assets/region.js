@@ -8,9 +8,11 @@ let start = null;
 let size = null; // of the source's frames
 let source = 0;
 let refresh = () => {};
+let refused = () => {};
 
-export function begin(changed) {
+export function begin(changed, failed) {
   refresh = changed;
+  refused = failed;
   const view = byId("view");
   byId("draw").addEventListener("click", () => draw(!drawing));
   byId("whole").addEventListener("click", () => set(null));
@@ -80,6 +82,6 @@ function place(element, [x, y, width, height]) {
 }
 
 async function set(region) {
-  await send("PUT", `/api/sources/${source}/region`, { region });
+  try { await send("PUT", `/api/sources/${source}/region`, { region }); } catch (error) { refused(error); }
   await refresh();
 }
