@@ -15,6 +15,7 @@ from sp_edge.bank.quality import Problem, problems
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, PromptError
 from sp_edge.pictures import Picture, Pictures, pictures_rgb
+from sp_edge.prompts.spelling import spelling_key
 from sp_edge.view import Fit, Region, View
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.features import Features
@@ -191,7 +192,8 @@ class Learner:
         """Teaches several classes at once: all of them, written in one step, or none.
 
         Args:
-            classes: name -> shots of each class, or pairs of them, which are taken one by one.
+            classes: name -> shots of each class, or pairs of them, which are taken one by one. Spellings of one name are one
+                class; of a new one the first counts.
             prompts: name, spelt as in `classes` -> prompt; that of any other class is what `prompt` finds.
             strength, views, region: of every class; see `enroll`.
 
@@ -203,18 +205,15 @@ class Learner:
         """
         view = self._view(region)
         pairs = classes.items() if isinstance(classes, Mapping) else classes
-        given = prompts or {}
-        lessons = [
-            self._teacher.lesson(
-                self.bank.spelling(name),
-                images,
-                given[name] if name in given else self.prompt(name),
-                strength=strength,
-                views=views,
-                view=view,
-            )
-            for name, images in pairs
-        ]
+        given, first = prompts or {}, dict[str, str]()
+
+        def lesson(name: str, images: Pictures) -> tuple[Lesson, Taught]:
+            own = self.bank.spelling(name)
+            own = own if own in self.bank.rows else first.setdefault(spelling_key(own), own)
+            found = given[name] if name in given else self.prompt(own)
+            return self._teacher.lesson(own, images, found, strength=strength, views=views, view=view)
+
+        lessons = [lesson(name, images) for name, images in pairs]
         if not lessons:
             raise BankError("nothing to learn", expected="one class or more", got="none")
 

@@ -163,7 +163,7 @@ class Recognizer(Learner):
         """
         several = isinstance(images, list | tuple)
         shown = cast("Sequence[Picture]", images if several else [images])
-        regions = region if isinstance(region, Sequence) else [region] * len(shown)
+        regions = region if several and isinstance(region, list | tuple) else [cast("Region | None", region)] * len(shown)
         if len(regions) != len(shown):
             expected = f"one region, or {len(shown)}"
             raise SettingsError("pictures and regions do not go together", expected=expected, got=str(len(regions)))

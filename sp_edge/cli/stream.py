@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -136,7 +137,7 @@ def stream(
     refuse_alone(mqtt, home_assistant=home_assistant)
     options = replace(options, smoothing=replace(options.smoothing, stable=stable))
     path, places = split_bundle(tuple(Path(a) for a in arguments))
-    texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out)
+    texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out, names)
     if output is not None and len(texts) > 1:
         got = ", ".join(map(redact, texts))
         raise SourceError("one video cannot show several sources", expected="one SOURCE for an OUTPUT", got=got)
@@ -191,14 +192,17 @@ def stream(
     refuse_unreadable(summary.unreadable, "were skipped")
 
 
-def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[str], str | None]:
-    """Without --out the last of several arguments is the OUTPUT if it can only be one: a path at which there is nothing."""
+def _sources_and_output(texts: tuple[str, ...], out: str | None, names: Sequence[str]) -> tuple[list[str], str | None]:
+    """Without --out the last of several arguments is the OUTPUT if it can only be one: a path at which there is nothing.
+
+    Where each argument has a name, all are sources.
+    """
     from sp_edge_runtime.sources.camera import kind_of
     from sp_edge_runtime.sources.files import may_be_new
 
     if not texts:
         raise SourceError("stream takes a source", expected="[BUNDLE] SOURCE... [OUTPUT]", got="none")
-    if out is not None or len(texts) == 1:
+    if out is not None or len(texts) in (1, len(names)):
         return list(texts), out
     *sources, last = texts
     if kind_of(last) != "file" or not may_be_new(last):
@@ -209,7 +213,7 @@ def _sources_and_output(texts: tuple[str, ...], out: str | None) -> tuple[list[s
         raise SourceError(
             f"{last} exists: is it a source, or the video to write?",
             expected="a new file as OUTPUT, or --out",
-            next_step=f"--out {last} writes over it; with another --out, or named before the other sources, it is read",
+            next_step=f"--out {last} writes over it; to read it, call every source by a --source-name",
         )
     return list(texts), None
 

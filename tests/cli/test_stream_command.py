@@ -105,13 +105,22 @@ def test_several_sources_take_turns(taught: Path, call: Call, toy_video: Path, t
     assert f"{toy_pictures}: frame 0: red" in [line.split(" (")[0] for line in out.splitlines()], "lines say of which source"
 
 
+def test_where_each_argument_has_a_name_all_are_sources(taught: Path, call: Call, toy_video: Path) -> None:
+    shutil.copy(toy_video, taught / "second.mp4")
+    code, out, err = call("stream", toy_video, "second.mp4", "--source-name", "one", "--source-name", "two", "--json", "-")
+    assert code == 0, err
+    assert {json.loads(line)["source"] for line in out.splitlines()} == {"one", "two"}
+    code, _, err = call("stream", toy_video, "missing.mp4", "--source-name", "one", "--source-name", "two")
+    assert (code, "no source at missing.mp4" in err) == (2, True)
+
+
 def test_an_output_that_exists_is_written_over_on_demand_alone(taught: Path, call: Call, toy_video: Path) -> None:
     output = taught / "out.mp4"
     output.write_bytes(b"somebody's")
     code, out, err = call("stream", toy_video, "out.mp4")
     assert (code, out) == (2, "")
     assert "out.mp4 exists: is it a source, or the video to write?" in err
-    assert "next: --out out.mp4 writes over it" in err
+    assert "next: --out out.mp4 writes over it; to read it, call every source by a --source-name" in err
     assert output.read_bytes() == b"somebody's"
     assert call("stream", toy_video, "--out", "out.mp4", "--headless")[:2] == (0, "")
     assert size_and_frames(output) == ((64, 48), 9)

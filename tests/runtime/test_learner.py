@@ -274,6 +274,13 @@ def test_many_classes_are_taught_in_one_step(toy_bundle: Path, tmp_path: Path) -
             assert recognizer.bank.names == (), "one step, which is taken back as one"
 
 
+def test_spellings_of_one_new_name_are_taught_as_one_class(toy_bundle: Path) -> None:
+    with Recognizer.load(toy_bundle, device="cpu") as recognizer:
+        learned = recognizer.enroll_many({name: [toy.picture("red", seed=i)] for i, name in enumerate(["red", "RED", "Red"])})
+        assert [one.name for one in learned] == ["red"] * 3
+        assert (recognizer.bank.names, recognizer.bank.shots("red")) == (("red",), 3)
+
+
 def test_many_classes_are_taught_all_or_none(taught: Recognizer) -> None:
     before = taught.bank
     red = toy.picture("red")

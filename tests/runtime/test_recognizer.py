@@ -363,6 +363,9 @@ def test_a_region_is_all_that_is_seen(taught: Recognizer) -> None:
         taught.classify([image] * 3, region=list(halves.values()))
     with pytest.raises(SettingsError, match="leaves the picture"):
         taught.classify(toy.picture("red"), region=halves["blue"])
+    for no_region in ((0, 0, 0.5, 1), "0,0,0.5,1"):
+        with pytest.raises(SettingsError, match="this is no region"):
+            taught.classify(image, region=no_region)  # type: ignore[call-overload]
 
 
 def test_a_region_is_taught_and_judged(toy_bundle: Path) -> None:
