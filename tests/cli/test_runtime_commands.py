@@ -893,4 +893,4 @@ def test_gray_pictures_are_told(taught: Path, call: Call) -> None:
     assert code == 0
     assert json.loads(out)["gray"] is True
     assert "1 picture is gray, and classes were taught in color" in err
-    assert "night.png is gray" in call("stream", "night.png", "--headless")[2]
+    assert "a picture of night.png is gray" in call("stream", "night.png", "--headless")[2]

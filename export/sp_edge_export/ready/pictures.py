@@ -23,7 +23,7 @@ MOST = 2000  # pictures of a folder
 
 
 def of_folder(folder: Path, preprocess: Preprocess) -> PictureSet:
-    """The pictures of FOLDER/<class>/, at most 2000, evenly spread.
+    """The pictures of FOLDER/<class>/ that can be read, at most 2000, evenly spread, and the classes that have one.
 
     Raises:
         DataError: fewer than two classes with three pictures that can be read, or what `labelled` refuses.
@@ -46,7 +46,9 @@ def of_folder(folder: Path, preprocess: Preprocess) -> PictureSet:
             expected="two classes with three pictures",
             got=f"{len(kept)} pictures of {len(listing.class_names)} classes",
         )
-    return PictureSet(np.stack(images), labels, listing.class_names, {"all": np.arange(len(kept))})
+    of, labels = np.unique(labels, return_inverse=True)
+    names = tuple(listing.class_names[row] for row in of)  # of some classes there may be no picture left
+    return PictureSet(np.stack(images), labels.astype(np.int64), names, {"all": np.arange(len(kept))})
 
 
 def of_photographs(preprocess: Preprocess, views: int = VIEWS) -> PictureSet:

@@ -30,9 +30,9 @@ class NightWatch:
         self._gray, self._row = gray, 0
         if gray:
             _log.warning(
-                "%s is gray, as in infrared, and classes were taught in color: what differs by color is not told apart. "
+                "%s, and classes were taught in color: what differs by color is not told apart. "
                 "Teach each class from such pictures, too",
-                self._source,
+                f"{self._source} is gray, as in infrared" if self._timed else f"a picture of {self._source} is gray",
             )
         else:
             _log.info("%s has color again", self._source)

@@ -55,5 +55,9 @@ def test_conversions_take_the_folder_or_the_photographs(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_read_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder(tmp_path, mug=3, red_cup=4)
     (tmp_path / "mug" / "9.png").write_bytes(b"no picture")
-    assert len(of_folder(tmp_path, PREPARE)) == 7
+    (tmp_path / "bowl").mkdir()
+    (tmp_path / "bowl" / "0.png").write_bytes(b"no picture")
+    found = of_folder(tmp_path, PREPARE)
+    assert found.class_names == ("mug", "red cup"), "a class of which none is left has no mean"
+    assert np.bincount(found.labels).tolist() == [3, 4]
     assert any("mug/9.png" in message for message in caplog.messages)
