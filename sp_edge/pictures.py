@@ -74,6 +74,9 @@ def load_image(source: Path | bytes, *, most: int = MAX_PIXELS) -> NDArray[np.ui
             return _upright_rgb(image, name)
     except ImageError:
         raise
+    except Image.DecompressionBombError as cause:  # before its size can be asked
+        limit = min(most, 2 * (Image.MAX_IMAGE_PIXELS or most))
+        raise ImageError(f"{name} is too large", expected=f"at most {limit:,} pixels", got="more") from cause
     except Exception as cause:  # Pillow's decoders raise whatever they stumble over: struct.error, KeyError, MemoryError, ...
         raise ImageError(f"cannot read {name}", expected=_EXPECTED, got=str(cause) or type(cause).__name__) from cause
 
