@@ -48,12 +48,17 @@ class Found:
             sum(part.deeper for part in every),
         )
 
-    def told(self, where: object) -> str:
-        """One line with the counts, such as 'photos: 6 pictures; left out 2 as video (such as a.mp4)'; '' if all was taken."""
+    def told(self, *where: object) -> str:
+        """One line with the counts, such as 'photos: 6 pictures; left out 2 as video (such as a.mp4)'; '' if all was taken.
+
+        Args:
+            where: the places that were named, of which three are told.
+        """
         if not (self.left_out or self.passed or self.deeper):
             return ""
         deeper = f" ({self.deeper} in folders below)" if self.deeper else ""
-        line = f"{where}: {counted(len(self.files), 'picture')}{deeper}"
+        places = " ".join(map(str, where[:3])) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
+        line = f"{places}: {counted(len(self.files), 'picture')}{deeper}"
         first = {why: file for file, why in reversed(list(self.left_out.items()))}
         kinds = [f"{count} as {why} (such as {first[why]})" for why, count in Counter(self.left_out.values()).items()]
         if kinds:

@@ -63,7 +63,7 @@ def classify(
 
     path, places = split_bundle(arguments)
     found = pictures_at(places)
-    if note := found.told(" ".join(map(str, places))):
+    if note := found.told(*places):
         click.echo(note, err=True)
     files = found.files
     rows: list[list[object]] = []

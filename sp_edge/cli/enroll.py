@@ -170,7 +170,7 @@ def _shots(
         found = pictures_at(
             places, lambda place: pictures_of_class(place, f"sp-edge enroll --from {place}, if each is a class")
         )
-        if note := found.told(" ".join(map(str, places))):
+        if note := found.told(*places):
             click.echo(note, err=True)
         return {name or "": list(found.files)}
     if places or described:
@@ -261,14 +261,14 @@ def _read(
         images = [image for _, image in read]
         for problem in () if force else recognizer.problems(name, images, region=region):
             found.append(f"{read[problem.shot][0]}: {problem}")
-            elsewhere |= problem.what == "outside"
+            elsewhere |= problem.what == "outside" or (problem.what == "small" and region is not None)
         if images:
             yield name, images
     refuse_unreadable(broken if len(broken) == sum(map(len, shots.values())) else {}, "nothing is taught")
     if found:
         about = f"'{next(iter(shots))}'" if len(shots) == 1 else "their classes"
         raise BankError(
-            f"{len(found)} of {sum(map(len, shots.values()))} pictures would teach {about} little or nothing",
+            f"{len(found)} of {counted(sum(map(len, shots.values())), 'picture')} would teach {about} little or nothing",
             expected="sharp pictures, each another view",
             got="; ".join(found[:5]),
             next_step=f"leave them out{', look at more of them with --crop or --fit' * elsewhere}, or keep them with --force",

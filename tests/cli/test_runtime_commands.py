@@ -883,6 +883,8 @@ def test_a_thing_beside_the_middle_is_not_taught(place: Path, call: Call) -> Non
     code, _, err = call("enroll", "--name", "red", "beside.png")
     assert code == 2
     assert "beside.png: much of it lies outside of what is looked at" in err
+    code, _, err = call("enroll", "--name", "red", "beside.png", "--crop", "0,0,2,2")
+    assert (code, "few pixels are looked at" in err, "look at more of them with --crop" in err) == (2, True, True)
     assert "--crop or --fit" in err
     assert call("enroll", "--name", "red", "beside.png", "--crop", "0,0,0.34,1")[0] == 0
 

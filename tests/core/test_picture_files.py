@@ -84,6 +84,7 @@ def test_folders_below_are_read_but_for_those_of_the_system(tmp_path: Path) -> N
     found = pictures_in(tmp_path)
     assert names(found, tmp_path) == ["b.png", "2024/a.png", "2024/june/c.png", "g.png/h.png"]
     assert found.told("mug") == "mug: 4 pictures (3 in folders below)"
+    assert found.told(*"abcde") == "a b c and 2 more: 4 pictures (3 in folders below)"
     assert names(pictures_in(tmp_path, deep=False), tmp_path) == ["b.png"]
 
 
