@@ -371,9 +371,14 @@ class Learner:
             raise PromptError(f"'{name}' was given a prompt and a description", expected="one of them")
         return self.prompt(name, description) if prompt is None else prompt
 
-    def _view(self, region: Region | None) -> View:
-        """What is looked at of a picture, with the fit of this moment's bank."""
-        bank = self.bank
+    def _view(self, region: Region | None, bank: Bank | None = None) -> View:
+        """What is looked at of a picture: with the bank's fit, or the one that was chosen where the bank has no picture yet.
+
+        Args:
+            region: of the picture.
+            bank: this moment's by default.
+        """
+        bank = self.bank if bank is None else bank
         return View(region, bank.fit if self._fit is None or not bank.by_name.all() else self._fit)
 
     def _check_fits(self, bank: Bank) -> None:

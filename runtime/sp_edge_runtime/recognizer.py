@@ -17,7 +17,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, BundleError, SettingsError
 from sp_edge.options import number, whole
 from sp_edge.pictures import Picture, picture_rgb
-from sp_edge.view import Fit, Region, View
+from sp_edge.view import Fit, Region
 from sp_edge_runtime.backends.backend import Backend
 from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.learner import Learner
@@ -175,7 +175,7 @@ class Recognizer(Learner):
         started = time.perf_counter()
         preprocess, prepared, seen, gray = self.bundle.manifest.preprocess, [], [], []
         for image, region in zip(images, regions, strict=True):
-            image_rgb, view = picture_rgb(image), View(region, bank.fit)
+            image_rgb, view = picture_rgb(image), self._view(region, bank)
             prepared.append(preprocess(image_rgb, view))
             height, width = image_rgb.shape[:2]
             seen.append(preprocess.seen(height, width, view))

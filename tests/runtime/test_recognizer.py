@@ -385,6 +385,7 @@ def test_a_region_is_taught_and_judged(toy_bundle: Path) -> None:
 def test_the_fit_of_the_first_picture_stays(toy_bundle: Path, tmp_path: Path) -> None:
     wide, file = beside("red", "blue"), tmp_path / "bank.spbank"
     with Recognizer.load(toy_bundle, bank=file, device="cpu", fit="squash") as recognizer:
+        assert recognizer.classify(wide).view == (0, 0, 120, 40), "chosen, though no picture was taught"
         recognizer.enroll("red", [wide])
         np.testing.assert_allclose(
             recognizer.bank.query,
