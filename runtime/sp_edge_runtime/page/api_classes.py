@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
+import numpy as np
 from fastapi import APIRouter, File, Form, HTTPException, Query, Response, UploadFile
 from fastapi import Path as InPath
+from numpy.typing import NDArray
 
 from sp_edge.accuracy import Share
-from sp_edge.errors import InputError
+from sp_edge.errors import ImageError, InputError
 from sp_edge.matching.label import UNKNOWN
 from sp_edge_runtime.page import edits, models
 from sp_edge_runtime.page.guard import COOKIE
@@ -73,7 +75,7 @@ def pictures(
     force: Annotated[bool, Form()] = False,
 ) -> models.Taught:
     """Teaches a class from pictures (JPEG, PNG and others), in one step."""
-    read = [read_picture(one.file.read()) for one in files]
+    read = [_picture(one) for one in files]
     with page.gate.changing():
         done = teach_pictures(page.recognizer, name, read, negative=negative, force=force)
     return models.Taught(**asdict(done))
@@ -151,3 +153,12 @@ def advice(page: ThePage) -> models.Advice:
     ]
     lines += [line[0].upper() + line[1:] for line in report.advice] if page.recognizer.bank.names else []
     return models.Advice(lines=lines, left_out=report.left_out, right=right)
+
+
+def _picture(sent: UploadFile) -> NDArray[np.uint8]:
+    try:
+        return read_picture(sent.file.read())
+    except ImageError as error:
+        raise ImageError(
+            f"{error.what}: {sent.filename or 'one without a name'}", expected=error.expected, got=error.got
+        ) from error

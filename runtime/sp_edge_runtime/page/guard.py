@@ -173,7 +173,7 @@ def _same_origin(scope: Scope, headers: MutableMapping[str, str], host: str) -> 
     if site not in ("same-origin", "none") and not navigates:
         return False
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == host
+    return origin is None or origin.partition("://")[2] == host
 
 
 class _Body:

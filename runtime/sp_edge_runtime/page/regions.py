@@ -36,13 +36,20 @@ class Regions:
         """Looks at another part of a source from the next frame on.
 
         Raises:
-            OSError: the file cannot be written; all stays as it is.
+            SettingsError: the file cannot be written; all stays as it is.
         """
         kept = {name: one for name, one in self._kept.items() if name != self._names[place]}
         if region is not None:
             kept[self._names[place]] = region
         if self._file is not None:
-            write_json(self._file, {name: str(one) for name, one in kept.items()})
+            try:
+                write_json(self._file, {name: str(one) for name, one in kept.items()})
+            except OSError as cause:
+                raise SettingsError(
+                    "the part to look at cannot be kept",
+                    expected=f"a folder that can be written, {self._file.parent}",
+                    got=str(cause),
+                ) from cause
         self._kept = kept
         self.now[place] = region
 

@@ -35,7 +35,7 @@ def opened(recognizer: Recognizer) -> Iterator[Opened]:
 
         def run() -> None:
             try:
-                serve(site.recognizer, shown, PageOptions(port=0, **options), model="toy", ready=open_it)
+                serve(site.recognizer, shown, PageOptions(**{"port": 0, **options}), model="toy", ready=open_it)
             except BaseException as error:
                 site.failed.append(error)
                 ready.set()

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from page_site import Opened, Site
+import toy
+from page_site import Opened, Showing, Site
 from sp_edge.photographs import photograph
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sources.camera import open_source
@@ -237,6 +238,21 @@ def test_a_lost_device_and_a_missing_name_are_told(visit: Visit) -> None:
     visit.errors.clear()  # what the browser says of the connection
 
 
+def test_the_picture_comes_back_with_the_device(opened: Opened, named: Recognizer, browser: Any) -> None:
+    site = opened(taught=named)
+    visit = Visit(browser, site)
+    page = visit.page
+    page.wait_for_function("() => document.getElementById('picture').naturalWidth > 0")
+    site.stop()
+    page.wait_for_selector("#offline:not([hidden])")
+    again = Showing()
+    again.image = toy.picture("blue", side=32)
+    opened([again], taught=named, port=int(site.host.rsplit(":")[-1]))
+    page.wait_for_selector("#offline", state="hidden")
+    page.wait_for_function("() => document.getElementById('picture').naturalWidth === 32")
+    page.close()
+
+
 def test_the_link_with_the_token_signs_in(opened: Opened, named: Recognizer, browser: Any) -> None:
     site = opened([], taught=named, host="0.0.0.0")  # noqa: S104 - behind its token
     site.address = site.address.replace(site.host, f"127.0.0.1:{site.host.rsplit(':')[-1]}")
@@ -317,6 +333,25 @@ def test_the_part_to_look_at_is_drawn_with_the_mouse(visit: Visit) -> None:
     assert (width, height) == pytest.approx((0.25 * frame["width"] / shown, 0.5), abs=0.03)
     page.click("#whole")
     until(lambda: visit.site.get("/api/sources").json[0]["region"] is None)
+
+
+def test_the_part_to_look_at_is_chosen_with_the_keys(visit: Visit) -> None:
+    page = visit.page
+    page.wait_for_selector("#seen-box:not([hidden])")
+    page.focus("#more summary")
+    page.keyboard.press("Enter")
+    page.focus("#draw")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#drawn:not([hidden])")
+    for key in ["ArrowLeft"] * 9 + ["ArrowDown"] + ["Shift+ArrowRight"] * 2 + ["Shift+ArrowDown"] * 9:
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    until(lambda: visit.site.get("/api/sources").json[0]["region"] == "0,0.3,0.6,0.7")
+    assert page.evaluate("document.activeElement.id") == "draw", "the keyboard stays where it was"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#drawn")
+    assert page.evaluate("document.activeElement.id") == "draw"
 
 
 def test_without_a_camera_chosen_pictures_are_shown_recognized_and_taught(

@@ -30,7 +30,8 @@ def test_what_this_machine_is_called(site: Site, host: str) -> None:
 def test_another_site_can_neither_change_nor_show_anything(site: Site) -> None:
     taught = {"name": "red"}
     assert site.ask("POST", "/api/teach", taught, Origin="https://evil.example").status == 403
-    assert site.ask("POST", "/api/teach", taught, Origin="null").status == 403
+    for origin in ("null", "", "http://[", f"http://{site.host}.evil.example", f"http://evil.example/{site.host}"):
+        assert site.ask("POST", "/api/teach", taught, Origin=origin).status == 403
     assert site.ask("POST", "/api/teach", taught, Sec_Fetch_Site="cross-site").status == 403
     assert site.get("/api/sources/0/live.mjpeg", Sec_Fetch_Site="cross-site").status == 403
     assert site.get("/api/state", Sec_Fetch_Site="same-site").status == 403

@@ -7,6 +7,7 @@ import pytest
 
 import toy
 from page_site import Answer, Site
+from sp_edge.errors import SettingsError
 from sp_edge.view import Region
 from sp_edge_runtime.page.regions import Regions, regions_file
 from threads import until
@@ -69,3 +70,11 @@ def test_regions_are_kept_beside_the_bank(tmp_path: Path, log: pytest.LogCapture
     file.write_text("{")
     assert Regions(["yard"], [None], file).now == [None]
     assert len(log.messages) == 1
+
+
+def test_a_region_that_cannot_be_kept_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    regions = Regions(["door"], [None], tmp_path / "file" / "regions.json")
+    with pytest.raises(SettingsError, match="cannot be kept"):
+        regions.set(0, HALF)
+    assert regions.now == [None]

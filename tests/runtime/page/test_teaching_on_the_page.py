@@ -95,7 +95,7 @@ def test_pictures_are_taught_in_one_step(site: Site) -> None:
     body, kind = form({"name": "green"}, [b"no picture"])
     refused = site.ask("POST", "/api/pictures", body, Content_Type=kind)
     assert refused.status == 422
-    assert "cannot read" in refused.json["error"]
+    assert refused.json["error"] == "cannot read the picture: a.png"
     body, kind = form({"name": "green"}, [])
     assert site.ask("POST", "/api/pictures", body, Content_Type=kind).status == 422
 

@@ -11,6 +11,7 @@ import * as told from "./told.js";
 const parts = { live, classes, recent, settings };
 let state = null;
 let events = null;
+let lost = false; // the connection
 let asked = 0;
 let taken = 0;
 
@@ -45,7 +46,12 @@ function listen() {
   events = new EventSource("/api/events");
   events.addEventListener("result", (message) => live.result(JSON.parse(message.data)));
   events.addEventListener("changed", refresh);
+  events.addEventListener("open", () => {
+    if (lost) live.again();
+    lost = false;
+  });
   events.addEventListener("error", () => {
+    lost = true;
     if (events.readyState === EventSource.CLOSED && !document.hidden) setTimeout(listen, 2000); // it was refused, and does not try again
     refresh();
   });

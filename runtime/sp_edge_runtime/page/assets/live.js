@@ -14,6 +14,7 @@ let pending = [];
 let began = 0;
 let timer = 0;
 let refresh = () => {};
+let connection = 0;
 let looking = 0;
 let busy = false;
 
@@ -62,9 +63,16 @@ function visible(yes) {
   if (byId("sees").checked) {
     looking = setInterval(look, 700);
     look();
-  } else if (!image.src.endsWith(`/api/sources/${source}/live.mjpeg`)) {
-    image.src = `/api/sources/${source}/live.mjpeg`;
+  } else {
+    const address = `/api/sources/${source}/live.mjpeg?${connection}`;
+    if (!image.src.endsWith(address)) image.src = address;
   }
+}
+
+// After a lost connection, the browser asks for the picture only under another address.
+export function again() {
+  connection += 1;
+  view();
 }
 
 const view = () => shown(!byId("live").hidden);

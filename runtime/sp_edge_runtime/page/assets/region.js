@@ -1,10 +1,14 @@
-// What the network looks at, drawn over the picture, and choosing another part of it with the mouse or a finger.
+// What the network looks at, drawn over the picture, and choosing another part of it with the mouse, a finger or the keys.
 
 import { send } from "./api.js";
 import { byId, show } from "./dom.js";
 
+const STEP = 5; // hundredths that a key moves
+const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
+
 let drawing = false;
 let start = null;
+let keyed = null; // the box that the keys change: x, y, width and height in hundredths of the frame
 let size = null; // of the source's frames
 let source = 0;
 let refresh = () => {};
@@ -14,7 +18,11 @@ export function begin(changed, failed) {
   refresh = changed;
   refused = failed;
   const view = byId("view");
-  byId("draw").addEventListener("click", () => draw(!drawing));
+  byId("draw").addEventListener("click", (event) => {
+    draw(!drawing);
+    if (drawing && !event.detail) byKeys();
+  });
+  view.addEventListener("keydown", key);
   byId("whole").addEventListener("click", () => set(null));
   view.addEventListener("pointerdown", (event) => {
     if (!drawing) return;
@@ -48,12 +56,43 @@ export function box(found, state, hidden) {
 function draw(on) {
   drawing = on && Boolean(size);
   if (drawing && byId("sees").checked) byId("sees").click(); // it shows a part, in which no other can be drawn
-  start = null;
+  start = keyed = null;
   show(byId("drawn"), false);
+  if (document.activeElement === byId("view")) byId("draw").focus();
+  byId("view").removeAttribute("tabindex");
   byId("view").classList.toggle("drawing", drawing);
   byId("draw").setAttribute("aria-pressed", drawing);
   byId("draw").textContent = drawing ? "Draw a box on the picture" : "Choose the part to look at";
 }
+
+// The keys begin with a box in the middle.
+function byKeys() {
+  keyed = [25, 25, 50, 50];
+  byId("draw").textContent = "Arrows move the box, with Shift they size it, Enter takes it";
+  byId("view").tabIndex = 0;
+  byId("view").focus();
+  place(byId("drawn"), shares());
+}
+
+function key(event) {
+  if (!keyed) return;
+  const step = ARROWS[event.key];
+  if (step) {
+    const within = (value, least, most) => Math.min(most, Math.max(least, value));
+    const [x, y, width, height] = keyed;
+    keyed = event.shiftKey
+      ? [x, y, within(width + step[0], STEP, 100 - x), within(height + step[1], STEP, 100 - y)]
+      : [within(x + step[0], 0, 100 - width), within(y + step[1], 0, 100 - height), width, height];
+    place(byId("drawn"), shares());
+  } else if (event.key === "Enter") {
+    const taken = shares();
+    draw(false);
+    set(taken);
+  } else return;
+  event.preventDefault();
+}
+
+const shares = () => keyed.map((one) => one / 100);
 
 // Where the picture lies within its frame: it is fitted into it, in the middle.
 function shown() {
