@@ -253,6 +253,16 @@ def test_the_picture_comes_back_with_the_device(opened: Opened, named: Recognize
     page.close()
 
 
+def test_refused_events_are_asked_for_again(opened: Opened, named: Recognizer, browser: Any) -> None:
+    site = opened(taught=named)
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.route("**/api/events", lambda route: route.fulfill(status=429, body="{}"), times=1)
+    page.goto(site.address)
+    page.wait_for_selector("#seen-box:not([hidden])")
+    page.close()
+
+
 def test_the_link_with_the_token_signs_in(opened: Opened, named: Recognizer, browser: Any) -> None:
     site = opened([], taught=named, host="0.0.0.0")  # noqa: S104 - behind its token
     site.address = site.address.replace(site.host, f"127.0.0.1:{site.host.rsplit(':')[-1]}")

@@ -43,7 +43,9 @@ function offline(text) {
 }
 
 function listen() {
-  events = new EventSource("/api/events");
+  events?.close();
+  const mine = new EventSource("/api/events");
+  events = mine;
   events.addEventListener("result", (message) => live.result(JSON.parse(message.data)));
   events.addEventListener("changed", refresh);
   events.addEventListener("open", () => {
@@ -52,7 +54,9 @@ function listen() {
   });
   events.addEventListener("error", () => {
     lost = true;
-    if (events.readyState === EventSource.CLOSED && !document.hidden) setTimeout(listen, 2000); // it was refused, and does not try again
+    if (mine.readyState === EventSource.CLOSED) { // it was refused, and does not try again by itself
+      setTimeout(() => { if (events === mine && !document.hidden) listen(); }, 2000);
+    }
     refresh();
   });
 }
