@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from sp_edge.text import MiniLM
 from sp_edge.data import cache
 from sp_edge_runtime.backends import openvino_runtime
+
+# Under nohup it is ignored, and what the tests start would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same inputs in every run, so that a commit passes or fails for everyone alike. `pytest --hypothesis-profile=default`
 # draws others each time.

@@ -798,11 +798,14 @@ def test_a_stop_from_outside_leaves_whole_files(taught: Path, order: signal.Sign
     running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
     )
-    assert running.stdout
-    assert running.stdout.readline() == "test://: running\n"
-    assert running.stdout.readline().startswith("frame ")
-    running.send_signal(order)
-    _, err = running.communicate(timeout=60)
+    try:
+        assert running.stdout
+        assert running.stdout.readline() == "test://: running\n"
+        assert running.stdout.readline().startswith("frame ")
+        running.send_signal(order)
+        _, err = running.communicate(timeout=60)
+    finally:
+        running.kill()
     assert (running.returncode, "a second" in err) == (0, True)
     lines = [json.loads(line) for line in (taught / "frames.jsonl").read_text("utf-8").splitlines()]
     assert [line["state"] for line in lines if line.get("event") == "state"] == ["initializing", "running"]
