@@ -10,6 +10,17 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"
 
 
+def shortened(texts: Collection[str], most: int = 5, between: str = ", ") -> str:
+    """The first of several texts, and how many more there are: 'a, b and 3 more'.
+
+    Args:
+        texts: all of them.
+        most: how many are shown.
+        between: each two of them.
+    """
+    return between.join(list(texts)[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, text: Collection[str] = ()) -> str:
     """Text in columns.
 

@@ -229,8 +229,12 @@ def write_json(path: Path, value: object) -> None:
 
 
 def json_text(value: object, indent: int | None = None) -> str:
-    """JSON that UTF-8 can hold: a file's name may have bytes that are no text, which JSON writes as \\udcXX."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    """JSON that UTF-8 can hold, see `utf8_text`."""
+    return utf8_text(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
+
+
+def utf8_text(text: str) -> str:
+    """A text as UTF-8 can hold it: a file's name may have bytes that are no text, which are written as \\udcXX."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sp_edge.columns import counted
+from sp_edge.columns import counted, shortened
 from sp_edge.errors import DataError
 from sp_edge.picture_kinds import GET_HEIC, HEAD, READ, kind_of
 
@@ -57,8 +57,7 @@ class Found:
         if not (self.left_out or self.passed or self.deeper):
             return ""
         deeper = f" ({self.deeper} in folders below)" if self.deeper else ""
-        places = " ".join(map(str, where[:3])) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
-        line = f"{places}: {counted(len(self.files), 'picture')}{deeper}"
+        line = f"{shortened(list(map(str, where)), 3, ' ')}: {counted(len(self.files), 'picture')}{deeper}"
         first = {why: file for file, why in reversed(list(self.left_out.items()))}
         kinds = [f"{count} as {why} (such as {first[why]})" for why, count in Counter(self.left_out.values()).items()]
         if kinds:
@@ -144,7 +143,7 @@ def pictures_of_class(folder: Path, next_step: str, *, most: int = 1) -> Found:
             raise DataError(
                 f"{folder} holds folders with pictures, and no picture itself",
                 expected="the pictures of one class" + (", in it or in one folder in it" if most else " in it"),
-                got=f"pictures in {', '.join(below[:5])}" + (f" and {len(below) - 5} more" if len(below) > 5 else ""),
+                got=f"pictures in {shortened(below)}",
                 next_step=next_step,
             )
     return found

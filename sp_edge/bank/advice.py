@@ -13,6 +13,7 @@ from sp_edge.accuracy import Share
 from sp_edge.bank.again import Missed, missed
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.head import Head
+from sp_edge.columns import shortened
 from sp_edge.matching.decide import Floats, class_sums, share, unit
 from sp_edge.prompts.reading import same_vectors
 from sp_edge.prompts.spelling import spelled_alike
@@ -77,6 +78,11 @@ class Report:
     advice: tuple[str, ...]
     missed: tuple[Missed, ...] = ()
     names: tuple[Share, Share] | None = None
+
+    @property
+    def right(self) -> Share | None:
+        """Of the shots left out, those that are nearest to their own class; None if there are none."""
+        return None if self.accuracy is None else Share(round(self.accuracy * self.left_out), self.left_out)
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -307,4 +313,4 @@ def _uneven(bank: Bank) -> list[str]:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return shortened([f"'{name}'" for name in names], 3)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sp_edge.accuracy import Share
+from sp_edge.columns import shortened
 from sp_edge.errors import DataError
 from sp_edge.matching.decide import Match
 from sp_edge.matching.label import UNKNOWN
@@ -138,11 +139,7 @@ def check_taught(names: Iterable[str], classes: Collection[str]) -> None:
     if not any(name in classes for name in names):
         raise DataError(
             "no picture is of a taught class",
-            expected=f"folders called as the classes are: {_some(classes) or 'but none was taught'}",
-            got=_some(names) or "none",
+            expected=f"folders called as the classes are: {shortened(classes) or 'but none was taught'}",
+            got=shortened(names) or "none",
             next_step="rename the folders, or teach their classes: sp-edge enroll --name NAME PICTURES",
         )
-
-
-def _some(names: Collection[str]) -> str:
-    return ", ".join(list(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

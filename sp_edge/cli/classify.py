@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sp_edge.cli.arguments import bank_beside, existing_bank, split_bundle
 from sp_edge.cli.common import Command, refuse_unreadable, unreadable
-from sp_edge.cli.shared import PATH, backend_options, bank_option, crop_option, deciding_options, together
+from sp_edge.cli.outputs import json_sink
+from sp_edge.cli.shared import PATH, backend_options, bank_option, crop_option, deciding_options, packed, together
 from sp_edge.columns import counted, table
 from sp_edge.errors import ImageError
 
 if TYPE_CHECKING:
     from sp_edge.view import Region
-    from sp_edge_runtime.streams.result import Sink
 
-# Options that classify and stream share.
+# Options that classify and stream share; what `Recognizer.load` takes is one parameter, `how`.
 shared = together(
     bank_option,
-    backend_options,
-    deciding_options,
-    click.option("--topk", default=3, show_default=True, type=click.IntRange(1), help="List this many classes in each result."),
+    packed(
+        "how",
+        backend_options,
+        deciding_options,
+        click.option(
+            "--topk", default=3, show_default=True, type=click.IntRange(1), help="List this many classes in each result."
+        ),
+    ),
 )
 
 
@@ -37,12 +43,7 @@ shared = together(
 def classify(
     arguments: tuple[Path, ...],
     bank_file: Path | None,
-    device: str,
-    precision: str | None,
-    engines: Path | None,
-    threshold: float | None,
-    classifier: str,
-    topk: int,
+    how: Mapping[str, Any],
     region: Region | None,
     json_file: str | None,
 ) -> None:
@@ -74,12 +75,7 @@ def classify(
             Recognizer.load(
                 path,
                 bank=existing_bank(bank_file or bank_beside(path)),
-                device=device,
-                precision=precision,
-                engines=engines,
-                threshold=threshold,
-                classifier=classifier,
-                topk=topk,
+                **how,
             )
         )
         click.echo(f"{path} through {recognizer.backend.description}", err=True)
@@ -104,10 +100,3 @@ def classify(
     if rows and json_file != "-":
         click.echo(table(["picture", "label", "cosine", "best"], rows, text=["label", "best"]))
     refuse_unreadable(broken, "were skipped", of=len(files))
-
-
-def json_sink(file: str) -> Sink:
-    """What `--json` writes lines to: a file, or for '-' the terminal."""
-    from sp_edge_runtime.sinks.json_lines import JsonLinesSink, JsonStreamSink
-
-    return JsonStreamSink() if file == "-" else JsonLinesSink(Path(file))

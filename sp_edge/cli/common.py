@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from sp_edge.columns import counted
+from sp_edge.columns import counted, shortened
 from sp_edge.errors import DataError, ImageError, MissingExtraError, SpEdgeError
 
 _EXTRAS = dict.fromkeys(
@@ -158,11 +158,10 @@ def refuse_unreadable(broken: Mapping[str, str], done: str, *, of: int | None = 
         DataError: there is such a picture.
     """
     if broken:
-        more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
         raise DataError(
             f"{f'{len(broken)} of ' if of else ''}{counted(of or len(broken), 'picture')} cannot be read, and {done}",
             expected="JPEG, PNG or other pictures",
-            got=", ".join(list(broken)[:SHOWN]) + more,
+            got=shortened(broken, SHOWN),
             next_step="replace or remove them",
         )
 

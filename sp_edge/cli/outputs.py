@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +28,9 @@ network_options = together(
         help="Choose what goes to --mqtt and --webhook.",
     ),
 )
+json_lines_option = click.option(
+    "--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE; '-' prints them."
+)
 harvest_option = click.option(
     "--harvest",
     type=PATH,
@@ -45,10 +49,25 @@ def refuse_alone(mqtt: str | None, *, home_assistant: bool) -> None:
         raise SettingsError("Home Assistant is reached over MQTT", expected="--mqtt URL", got="--home-assistant alone")
 
 
-def network_sinks(
-    recognizer: Recognizer, mqtt: str | None, webhook: str | None, publish: Published, *, home_assistant: bool
+def json_sink(file: str) -> Sink:
+    """What `--json` writes lines to: a file, or for '-' the terminal."""
+    from sp_edge_runtime.sinks.json_lines import JsonLinesSink, JsonStreamSink
+
+    return JsonStreamSink() if file == "-" else JsonLinesSink(Path(file))
+
+
+def output_sinks(
+    recognizer: Recognizer,
+    json_file: str | None,
+    mqtt: str | None,
+    webhook: str | None,
+    publish: Published,
+    *,
+    home_assistant: bool,
 ) -> Iterator[Sink]:
-    """The sinks of `network_options`, opened one by one."""
+    """The sinks of `json_lines_option` and `network_options`, opened one by one."""
+    if json_file:  # before what is published, so that FILE has it, too, whenever the program ends
+        yield json_sink(json_file)
     if mqtt:
         from sp_edge_runtime.sinks.mqtt import MqttSink
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,27 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
         for option in reversed(options):
             command = option(command)
         return command
+
+    return decorate
+
+
+def packed(parameter: str, *options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """One decorator for several options whose values the command gets as one dict, under their own names.
+
+    Args:
+        parameter: of the command that takes the dict.
+        options: as `together` takes them.
+    """
+    every = together(*options)
+    names = [option.name for option in every(lambda: None).__click_params__]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def call(*args: Any, **given: Any) -> Any:
+            given[parameter] = {name: given.pop(name) for name in names}
+            return command(*args, **given)
+
+        return every(call)
 
     return decorate
 
@@ -100,6 +122,11 @@ deciding_options = together(
         show_default=True,
         help="Decide by the nearest prototype, or by logistic regression (lr) on the shots.",
     ),
+)
+build_engine_option = click.option(
+    "--build-engine",
+    is_flag=True,
+    help="Build a missing TensorRT engine beside the stream, and go over to it. This takes minutes of the GPU.",
 )
 bank_option = click.option(
     "--bank",

@@ -6,20 +6,21 @@ import math
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sp_edge.cli.arguments import bank_beside, existing_bank, refuse_idle, split_bundle
-from sp_edge.cli.classify import json_sink, shared
+from sp_edge.cli.classify import shared
 from sp_edge.cli.common import Command, refuse_unreadable
 from sp_edge.cli.options import options_of
-from sp_edge.cli.outputs import harvest_option, network_options, network_sinks, refuse_alone
-from sp_edge.cli.shared import region
+from sp_edge.cli.outputs import harvest_option, json_lines_option, network_options, output_sinks, refuse_alone
+from sp_edge.cli.shared import build_engine_option, region, together
 from sp_edge.columns import table
 from sp_edge.errors import SettingsError, SourceError
 from sp_edge_runtime.sources.options import SourceOptions
@@ -64,39 +65,48 @@ stable_option = click.option(
 )
 
 
+def _stable(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Puts --stable into the stream's options."""
+
+    @wraps(command)
+    def call(*args: Any, stable: int, options: StreamOptions, **given: Any) -> Any:
+        smoothing = replace(options.smoothing, stable=stable)
+        return command(*args, options=replace(options, smoothing=smoothing), **given)
+
+    return call
+
+
+# How a command that recognizes a stream opens its sources, and what it makes of their frames: `opening` and `options`.
+frames_options = together(
+    options_of(SourceOptions, "opening", {"size_wh": SIZE}),
+    options_of(StreamOptions, "options", {"smoothing": SMOOTHING, "regions": CROP}),
+    stable_option,
+    _stable,
+)
+
+
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, metavar="[BUNDLE] SOURCE... [OUTPUT]")
 @shared
 @names_option
 @click.option("--out", metavar="VIDEO", help="Write the annotated video (.mp4 or .webm) here; every argument is a source then.")
-@click.option("--json", "json_file", metavar="FILE", help="Add a JSON line for each frame and event to FILE; '-' prints them.")
+@json_lines_option
 @click.option("--window", is_flag=True, help="Show the stream in a window; q ends it.")
 @network_options
 @click.option("--headless", is_flag=True, help="Print no line when the label changes.")
-@options_of(SourceOptions, "opening", {"size_wh": SIZE})
-@options_of(StreamOptions, "options", {"smoothing": SMOOTHING, "regions": CROP})
-@stable_option
+@frames_options
 @harvest_option
 @click.option(
     "--follow/--no-follow", default=True, show_default=True, help="Read the bank again when another program changes it."
 )
-@click.option(
-    "--build-engine",
-    is_flag=True,
-    help="Build a missing TensorRT engine beside the stream, and go over to it. This takes minutes of the GPU.",
-)
+@build_engine_option
 @click.pass_context
 def stream(
     context: click.Context,
     /,
     arguments: tuple[str, ...],
     bank_file: Path | None,
-    device: str,
-    precision: str | None,
-    engines: Path | None,
-    threshold: float | None,
-    classifier: str,
-    topk: int,
+    how: Mapping[str, Any],
     names: tuple[str, ...],
     out: str | None,
     json_file: str | None,
@@ -108,7 +118,6 @@ def stream(
     headless: bool,
     opening: SourceOptions,
     options: StreamOptions,
-    stable: int,
     harvest: Path | None,
     follow: bool,
     build_engine: bool,
@@ -135,7 +144,6 @@ def stream(
     from sp_edge_runtime.streams.stream import run_stream
 
     refuse_alone(mqtt, home_assistant=home_assistant)
-    options = replace(options, smoothing=replace(options.smoothing, stable=stable))
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out, names)
     if output is not None and len(texts) > 1:
@@ -147,13 +155,8 @@ def stream(
                 path,
                 bank=existing_bank(bank_file or bank_beside(path)),
                 follow=follow,
-                device=device,
-                precision=precision,
-                engines=engines,
                 build_engine=build_engine,
-                threshold=threshold,
-                classifier=classifier,
-                topk=topk,
+                **how,
             )
         )
         sources = stack.enter_context(open_sources(texts, opening, names))
@@ -178,9 +181,7 @@ def stream(
             from sp_edge_runtime.sinks.window import WindowSink
 
             add(WindowSink())
-        if json_file:  # before what is published, so that FILE has it, too, whenever the program ends
-            add(json_sink(json_file))
-        for sink in network_sinks(recognizer, mqtt, webhook, publish, home_assistant=home_assistant):
+        for sink in output_sinks(recognizer, json_file, mqtt, webhook, publish, home_assistant=home_assistant):
             add(sink)
         if harvest:
             from sp_edge_runtime.sinks.harvest import Harvest

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sp_edge.cli.arguments import bank_beside, existing_bank, split_bundle
 from sp_edge.cli.common import SHOWN, Command, refuse_unreadable, unreadable
-from sp_edge.cli.shared import PATH, backend_options, bank_option, crop_option, deciding_options, json_option
+from sp_edge.cli.shared import PATH, backend_options, bank_option, crop_option, deciding_options, json_option, packed
 from sp_edge.columns import table
 from sp_edge.errors import DataError, ImageError
 
@@ -25,18 +25,13 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("arguments", nargs=-1, type=PATH, metavar="[BUNDLE] FOLDER")
 @bank_option
-@backend_options
-@deciding_options
+@packed("how", backend_options, deciding_options)
 @crop_option
 @json_option("all figures")
 def test(
     arguments: tuple[Path, ...],
     bank_file: Path | None,
-    device: str,
-    precision: str | None,
-    engines: Path | None,
-    threshold: float | None,
-    classifier: str,
+    how: Mapping[str, Any],
     region: Region | None,
     json_file: Path | None,
 ) -> None:
@@ -69,11 +64,7 @@ def test(
     with Recognizer.load(
         path,
         bank=file,
-        device=device,
-        precision=precision,
-        engines=engines,
-        threshold=threshold,
-        classifier=classifier,
+        **how,
     ) as recognizer:
         bank = recognizer.bank
         names = tuple(map(bank.spelling, pictures.class_names))

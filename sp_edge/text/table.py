@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge.columns import shortened
 from sp_edge.errors import PromptError, SettingsError
 from sp_edge.prompts.descriptions import Descriptions, read_descriptions
 from sp_edge.prompts.reading import same_vectors
@@ -24,7 +25,6 @@ from sp_edge.text.sentence import SBERT
 from sp_edge.text.vectors import read_vectors
 
 _log = logging.getLogger(__name__)
-_SHOWN = 5  # names in a warning
 
 
 def prompt_table(
@@ -101,16 +101,12 @@ def _tell_alike(
     if unread:
         _log.warning(
             f"the text encoder {encoder.name} cannot read {len(unread)} of {len(names)} names, which therefore tell nothing: "
-            f"{_some(unread)}; describe these classes (text.descriptions)"
+            f"{shortened(unread)}; describe these classes (text.descriptions)"
         )
     quiet = {*unread, *given}
     same = [" = ".join(group) for group in same_vectors(names, vectors) if not quiet.issuperset(group)]
     if same:
-        _log.warning(f"names with one and the same prompt, which only pictures tell apart: {_some(same)}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        _log.warning(f"names with one and the same prompt, which only pictures tell apart: {shortened(same)}")
 
 
 def whole_table(settings: TextSettings, *, base: Sequence[str] = ()) -> PromptTable:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from sp_edge.cli.outputs import network_sinks
+from sp_edge.cli.outputs import output_sinks
 from sp_edge_runtime.recognizer import Recognizer
 
 
@@ -21,5 +21,5 @@ def test_home_assistant_hears_of_classes_and_not_of_rejects(monkeypatch: pytest.
     monkeypatch.setattr("sp_edge_runtime.sinks.mqtt.MqttSink", opened)
     bank = SimpleNamespace(names=("mug", "not 'mug'", "cup"), classes=("mug", "cup"))
     recognizer = cast("Recognizer", SimpleNamespace(bank=bank))
-    assert len(list(network_sinks(recognizer, "mqtt://broker/door", None, "all", home_assistant=True))) == 1
+    assert len(list(output_sinks(recognizer, None, "mqtt://broker/door", None, "all", home_assistant=True))) == 1
     assert told == [("mug", "cup")], "two classes have a binary sensor, whatever is not one of them"

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.diff import diff
@@ -14,7 +14,7 @@ from sp_edge.bank.merge import merge
 from sp_edge.errors import BankError
 from sp_edge_runtime.page import models
 from sp_edge_runtime.page.page import Page
-from sp_edge_runtime.page.parts import ThePage
+from sp_edge_runtime.page.parts import Content, ThePage
 
 router = APIRouter(prefix="/api/bank", tags=["bank"])
 KIND = "application/octet-stream"
@@ -25,13 +25,6 @@ _BODY: dict[str, Any] = {
         "content": {KIND: {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-
-
-async def _content(request: Request) -> bytes:
-    return await request.body()
-
-
-Content = Annotated[bytes, Depends(_content)]
 
 
 @router.get("", response_class=Response, responses={200: {"content": {KIND: {}}}})

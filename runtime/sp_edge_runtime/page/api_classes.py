@@ -10,11 +10,10 @@ from fastapi import APIRouter, File, Form, HTTPException, Query, Response, Uploa
 from fastapi import Path as InPath
 from numpy.typing import NDArray
 
-from sp_edge.accuracy import Share
 from sp_edge.errors import ImageError, InputError
 from sp_edge.matching.label import UNKNOWN
 from sp_edge_runtime.page import edits, models
-from sp_edge_runtime.page.guard import COOKIE
+from sp_edge_runtime.page.guard import COOKIE, same_token
 from sp_edge_runtime.page.parts import ThePage, read_picture, source
 from sp_edge_runtime.page.teach import teach_held, teach_name, teach_pictures
 
@@ -27,7 +26,7 @@ Name = Annotated[str, Query(min_length=1, max_length=512, description="of the cl
 def login(page: ThePage, sent: models.Login, response: Response) -> models.Ok:
     """Takes the token of the printed link into a cookie, which scripts cannot read."""
     if page.token is not None:
-        if not page.fits(sent.token):
+        if not same_token(sent.token, page.token):
             raise HTTPException(401)
         response.set_cookie(COOKIE, page.token, max_age=400 * 86400, httponly=True, samesite="strict", secure=page.secure)
     return models.Ok()
@@ -142,9 +141,6 @@ def undo(
 def advice(page: ThePage) -> models.Advice:
     """How well the classes are told from each other, and what to add: as `sp-edge bank check` says it."""
     report = page.recognizer.advice()
-    right = None
-    if report.accuracy is not None:
-        right = Share(round(report.accuracy * report.left_out), report.left_out).to_json()
     lines = [
         f"Picture {one.shot + 1} of '{one.name}' is "
         + ("not recognized" if one.label == UNKNOWN else f"taken for '{one.label}'")
@@ -152,7 +148,7 @@ def advice(page: ThePage) -> models.Advice:
         for one in report.missed
     ]
     lines += [line[0].upper() + line[1:] for line in report.advice] if page.recognizer.bank.names else []
-    return models.Advice(lines=lines, left_out=report.left_out, right=right)
+    return models.Advice(lines=lines, left_out=report.left_out, right=None if report.right is None else report.right.to_json())
 
 
 def _picture(sent: UploadFile) -> NDArray[np.uint8]:

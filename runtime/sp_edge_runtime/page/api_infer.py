@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sp_edge import __version__
 from sp_edge_runtime.page.inference import MOST_IMAGES, InferenceError, Tensor, read_request, write_response
 from sp_edge_runtime.page.page import Page
-from sp_edge_runtime.page.parts import MAX_PIXELS, ThePage, read_picture
+from sp_edge_runtime.page.parts import MAX_PIXELS, Content, ThePage, read_picture
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 LENGTH = "Inference-Header-Content-Length"
@@ -28,10 +28,6 @@ _BODY: dict[str, Any] = {
         },
     }
 }
-
-
-async def _content(request: Request) -> bytes:
-    return await request.body()
 
 
 @router.get("")
@@ -84,9 +80,7 @@ def model_ready(page: ThePage, model: Model, version: str = "1") -> dict[str, An
 
 @router.post("/models/{model}/infer", response_class=Response, openapi_extra=_BODY)
 @router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
-def infer(
-    page: ThePage, request: Request, model: Model, content: Annotated[bytes, Depends(_content)], version: str = "1"
-) -> Response:
+def infer(page: ThePage, request: Request, model: Model, content: Content, version: str = "1") -> Response:
     """Recognizes up to 32 pictures; 429 where the stream leaves no time for it."""
     _check(page, model, version)
     if request.headers.get("content-encoding", "identity") != "identity":

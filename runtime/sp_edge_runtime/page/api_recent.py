@@ -14,6 +14,7 @@ from sp_edge.accuracy import Share
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import decode_crop
 from sp_edge.errors import InputError
+from sp_edge.files import utf8_text
 from sp_edge.matching.decide import Match
 from sp_edge_runtime.page import models
 from sp_edge_runtime.page.page import Page
@@ -31,7 +32,7 @@ def recent(page: ThePage) -> list[models.KeptFrame]:
     kept = page.harvest.kept[::-1]
     return [
         models.KeptFrame(
-            number=one.number, time=one.time, source=page.shown(one.source), label=match.label, name=match.name,
+            number=one.number, time=one.time, source=utf8_text(one.source), label=match.label, name=match.name,
             similarity=match.similarity, why=one.why,
         )
         for one, match in zip(kept, _matches(page, kept), strict=True)
@@ -152,7 +153,5 @@ def _by_name(page: Page, kept: Sequence[Kept]) -> dict[str, list[Kept]]:
 
 def _right(page: Page) -> dict[str, object] | None:
     """How many of the bank's pictures are told right without themselves."""
-    report = page.recognizer.advice()
-    if report.accuracy is None:
-        return None
-    return Share(round(report.accuracy * report.left_out), report.left_out).to_json()
+    right = page.recognizer.advice().right
+    return None if right is None else right.to_json()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 
 from sp_edge.errors import ImageError
 from sp_edge.view import Region
 from sp_edge_runtime.page import models
-from sp_edge_runtime.page.parts import MAX_PIXELS, Place, ThePage, read_picture, source
+from sp_edge_runtime.page.parts import MAX_PIXELS, Content, Place, ThePage, read_picture, source
 
 router = APIRouter(prefix="/api", tags=["recognition"])
 RAW = "application/octet-stream"
@@ -24,14 +24,8 @@ _BODY = {
 Side = Annotated[int | None, Query(ge=1, le=16384)]
 
 
-async def _content(request: Request) -> bytes:
-    return await request.body()
-
-
 @router.post("/classify", openapi_extra=_BODY)
-def classify(
-    page: ThePage, request: Request, content: Annotated[bytes, Depends(_content)], width: Side = None, height: Side = None
-) -> dict[str, Any]:
+def classify(page: ThePage, request: Request, content: Content, width: Side = None, height: Side = None) -> dict[str, Any]:
     """Recognizes one picture; the fields are those of `sp-edge classify --json`.
 
     Where a stream needs the network, requests beyond what it leaves are answered with 429.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -63,10 +62,6 @@ class Page:
             self._ids = (bank.version, {shot_id(crop): crop for crop in bank.crops if crop})
         return self._ids[1]
 
-    def shown(self, name: str) -> str:
-        """The name of a source as JSON can hold it."""
-        return name.encode("utf-8", "backslashreplace").decode()
-
     def sources(self) -> list[models.SourceState]:
         """Each source as it is now."""
         return [self._source(place, one) for place, one in enumerate(self.watch.sources)]
@@ -118,10 +113,6 @@ class Page:
         """Whether every source does what it should; of no source, whether the page does."""
         states = ["stale" if one.stale else one.state.value for one in self.watch.sources]
         return models.Health(healthy=not self.watch.failure and all(s.healthy for s in self.watch.sources), sources=states)
-
-    def fits(self, token: str) -> bool:
-        """Whether a token is the one that is asked for."""
-        return self.token is not None and secrets.compare_digest(token.encode(), self.token.encode())
 
     def name(self, name: str) -> models.NameKnown:
         """What the model makes of a name.

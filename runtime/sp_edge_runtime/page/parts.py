@@ -20,7 +20,12 @@ def _page(request: Request) -> Page:
     return page
 
 
+async def _content(request: Request) -> bytes:
+    return await request.body()
+
+
 ThePage = Annotated[Page, Depends(_page)]
+Content = Annotated[bytes, Depends(_content)]  # of the request's body, as it is
 Place = Annotated[int, Path(ge=0, le=1000, description="number of the source, from 0")]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sp_edge.files import utf8_text
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.sources.frames import Source, State, StateChange
 from sp_edge_runtime.streams.result import FrameResult, StreamEvent
@@ -82,7 +83,7 @@ class Watched:
     @property
     def shown(self) -> str:
         """The name as JSON can hold it: that of a file may have bytes that are no text."""
-        return self.name.encode("utf-8", "backslashreplace").decode()
+        return utf8_text(self.name)
 
     def picture(self) -> tuple[int, bytes] | None:
         """Number and JPEG of the newest frame, encoded once for all viewers; None before the first frame."""

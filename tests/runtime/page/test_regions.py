@@ -15,12 +15,17 @@ from threads import until
 HALF = Region(0.5, 0, 0.5, 1)
 
 
-def test_a_region_counts_from_the_next_frame_on(site: Site) -> None:
+def show_red_and_blue(site: Site) -> None:
+    """Teaches both, and shows them side by side."""
     red, blue = toy.picture("red", side=64), toy.picture("blue", side=64)
     site.sources[0].image = np.concatenate([red, blue], axis=1)
     site.recognizer.enroll("red", red)
     site.recognizer.enroll("blue", blue)
     until(lambda: site.get("/api/sources").json[0]["size"] == [128, 64])
+
+
+def test_a_region_counts_from_the_next_frame_on(site: Site) -> None:
+    show_red_and_blue(site)
     assert site.get("/api/sources").json[0]["region"] is None
     for region, label in (([0, 0, 0.5, 1], "red"), ([0.5, 0, 0.5, 1], "blue")):
         assert site.ask("PUT", "/api/sources/0/region", {"region": region}).status == 200
@@ -40,11 +45,7 @@ def test_what_is_no_part_of_a_picture_is_refused(site: Site, region: object) -> 
 
 
 def test_boxes_of_another_program_are_recognized(site: Site) -> None:
-    red, blue = toy.picture("red", side=64), toy.picture("blue", side=64)
-    site.sources[0].image = np.concatenate([red, blue], axis=1)
-    site.recognizer.enroll("red", red)
-    site.recognizer.enroll("blue", blue)
-    until(lambda: site.get("/api/sources").json[0]["size"] == [128, 64])
+    show_red_and_blue(site)
 
     def answer(boxes: list[list[float]]) -> Answer:
         found = site.ask("POST", "/api/sources/0/boxes", {"boxes": boxes})

@@ -1,7 +1,7 @@
 // The first tab: what the camera sees, and how it is taught.
 
 import { get, query, send, upload } from "./api.js";
-import { byId, make, percent, plural, resembling, show } from "./dom.js";
+import { byId, leftOut, make, percent, plural, resembling, show } from "./dom.js";
 import * as region from "./region.js";
 import * as told from "./told.js";
 
@@ -297,7 +297,7 @@ async function run(work, anyway, after = () => {}) {
 }
 
 function learned(taught) {
-  const left = Object.entries(taught.refused).map(([why, count]) => `${count} left out: ${why}.`).join(" ");
+  const left = leftOut(taught.refused);
   const unlike = taught.unlike && taught.readable ? " Nothing in the picture looks like its name." : "";
   if (taught.readable === null) return `Noted: it is ${taught.name}. ${left}`;
   if (!taught.taken) return `Learned “${taught.name}” by its name alone.`;

@@ -1,7 +1,7 @@
 // The third tab: frames that were kept, and filing them under a class.
 
 import { get, send } from "./api.js";
-import { byId, make, plural, resembling, show } from "./dom.js";
+import { byId, leftOut, make, plural, resembling, show } from "./dom.js";
 import * as told from "./told.js";
 
 let refresh = () => {};
@@ -72,8 +72,7 @@ function buttons() {
 async function file(how) {
   try {
     const gain = await send("POST", "/api/recent/file", { numbers: [...chosen], ...how });
-    const left = Object.entries(gain.refused).map(([why, count]) => `${count} left out: ${why}.`).join(" ");
-    const parts = [`${plural(gain.taken, "picture")} filed. ${left}`];
+    const parts = [`${plural(gain.taken, "picture")} filed. ${leftOut(gain.refused)}`];
     parts.push(gain.changed ? `${plural(gain.changed, "kept picture")} now ${gain.changed === 1 ? "has" : "have"} another label.` : "No kept picture changes its label.");
     if (gain.after) parts.push(`Told right without themselves: ${share(gain.after)}${gain.before ? `, before ${share(gain.before)}` : ""}.`);
     chosen.clear();
