@@ -104,7 +104,7 @@ class Site:
 
     def until_label(self, label: str, source: int = 0) -> None:
         """Waits until a frame is recognized so."""
-        until(lambda: self.get(f"/api/sources/{source}/result").json["label"] == label)
+        until(lambda: self.get(f"/api/sources/{source}/result").json.get("label") == label)
 
     def classes(self) -> dict[str, int]:
         """Name -> number of pictures of every class."""

@@ -11,6 +11,7 @@ __all__ = [
     "Event",
     "FrameResult",
     "Look",
+    "NamedRegion",
     "Prediction",
     "Prompt",
     "Recognizer",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFrame
     from sp_edge_runtime.sources.options import SourceOptions
     from sp_edge_runtime.streams.options import StreamOptions
+    from sp_edge_runtime.streams.parts import NamedRegion
     from sp_edge_runtime.streams.result import FrameResult, Sink
     from sp_edge_runtime.streams.smoothing import Event, Smoothed, Smoothing
     from sp_edge_runtime.streams.stream import run_stream
@@ -59,6 +61,7 @@ else:
         "sp_edge_runtime.sources.frames": ("Source", "State", "StateChange", "VideoFrame"),
         "sp_edge_runtime.sources.options": ("SourceOptions",),
         "sp_edge_runtime.streams.options": ("StreamOptions",),
+        "sp_edge_runtime.streams.parts": ("NamedRegion",),
         "sp_edge_runtime.streams.result": ("FrameResult", "Sink"),
         "sp_edge_runtime.streams.smoothing": ("Event", "Smoothed", "Smoothing"),
         "sp_edge_runtime.streams.stream": ("run_stream",),

@@ -25,6 +25,7 @@ from sp_edge.columns import table
 from sp_edge.errors import SettingsError, SourceError
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams.options import StreamOptions
+from sp_edge_runtime.streams.parts import NamedRegion
 from sp_edge_runtime.streams.smoothing import Smoothing
 
 if TYPE_CHECKING:
@@ -44,8 +45,13 @@ def _smoothing(_context: click.Context, _parameter: click.Parameter, seconds: fl
     return Smoothing(seconds)
 
 
+def _named(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[NamedRegion, ...]:
+    return tuple(map(NamedRegion.parse, values))
+
+
 SMOOTHING = {"type": click.FLOAT, "default": Smoothing().seconds, "show_default": True, "callback": _smoothing}
 CROP = {"option": "--crop", "metavar": "X,Y,W,H", "multiple": True, "callback": region, "show_default": False}
+REGION = {"option": "--region", "metavar": "NAME=X,Y,W,H", "multiple": True, "callback": _named, "show_default": False}
 SIZE = {"option": "--size", "metavar": "WxH", "callback": _size}
 
 names_option = click.option(
@@ -79,7 +85,7 @@ def _stable(command: Callable[..., Any]) -> Callable[..., Any]:
 # How a command that recognizes a stream opens its sources, and what it makes of their frames: `opening` and `options`.
 frames_options = together(
     options_of(SourceOptions, "opening", {"size_wh": SIZE}),
-    options_of(StreamOptions, "options", {"smoothing": SMOOTHING, "regions": CROP}),
+    options_of(StreamOptions, "options", {"smoothing": SMOOTHING, "regions": CROP, "named_regions": REGION}),
     stable_option,
     _stable,
 )
@@ -133,6 +139,7 @@ def stream(
       sp-edge stream 0
       sp-edge stream model.spedge csi://0 --size 1280x720 --json results.jsonl
       sp-edge stream rtsp://door/1 rtsp://yard/1 --source-name door --source-name yard --mqtt mqtt://broker/cameras
+      sp-edge stream 0 --region left=0,0,0.5,1 --region right=0.5,0,0.5,1
       sp-edge stream clip.mp4 annotated.mp4
     """
     # OpenBLAS reads it when NumPy is imported. Its threads spin for a while after each call, on cores that the network needs.
@@ -149,6 +156,13 @@ def stream(
     if output is not None and len(texts) > 1:
         got = ", ".join(map(redact, texts))
         raise SourceError("one video cannot show several sources", expected="one SOURCE for an OUTPUT", got=got)
+    if output is not None and options.named_regions:
+        raise SettingsError(
+            "one video cannot show several regions",
+            expected="an OUTPUT, or --region",
+            got="both",
+            next_step="--crop X,Y,W,H looks at one part alone",
+        )
     with ExitStack() as stack:
         recognizer = stack.enter_context(
             Recognizer.load(
@@ -172,7 +186,7 @@ def stream(
         if not headless and json_file != "-":
             from sp_edge_runtime.sinks.terminal import TerminalSink
 
-            add(TerminalSink(named=len(sources) > 1))
+            add(TerminalSink(named=len(sources) > 1 or bool(options.named_regions)))
         if output is not None:
             from sp_edge_runtime.sinks.video import VideoSink
 

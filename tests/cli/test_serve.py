@@ -49,3 +49,9 @@ def test_a_source_that_is_not_there_is_told(place: Path, call: Call) -> None:
     code, _, err = call("serve", place / "nothing.mp4", "--port", 0)
     assert code == 2
     assert "no source at" in err
+
+
+def test_a_region_needs_its_source(place: Path, call: Call) -> None:
+    assert place.is_dir()
+    code, _, err = call("serve", "--port", 0, "--region", "door=0,0,0.5,1")
+    assert (code, "the region 'door' is of no source" in err) == (2, True)

@@ -206,3 +206,23 @@ def test_each_source_has_its_crop(taught: Path, call: Call) -> None:
     code, _, err = call("stream", "one.png", *["--crop", "0,0,0.5,1"] * 2)
     assert code == 2
     assert "do not go together" in err
+
+
+def test_regions_with_names_are_sources_of_their_own(taught: Path, call: Call) -> None:
+    halves = [toy.picture(name, side=60)[:40] for name in ("red", "blue")]
+    for name in ("one.png", "two.png"):
+        Image.fromarray(np.concatenate(halves, axis=1)).save(taught / name)
+    code, out, _ = call("stream", "one.png", "--json", "-", "--region", "left=0,0,0.5,1", "--region", "right=60,0,60,40")
+    assert code == 0
+    found = {line["source"]: line["label"] for line in map(json.loads, out.splitlines())}
+    assert found == {"one.png": found["one.png"], "left": "red", "right": "blue"}
+    code, out, _ = call("stream", "one.png", "--headless", "--region", "left=one.png:0,0,0.5,1")
+    assert code == 0
+    code, out, _ = call("stream", "one.png", "--region", "left=0,0,0.5,1")
+    assert "left: frame 0: red" in out, "the terminal says which source"
+    code, _, err = call("stream", "one.png", "two.png", "--region", "left=0,0,0.5,1")
+    assert (code, "with one of these sources: one.png, two.png" in err) == (2, True)
+    code, _, err = call("stream", "one.png", "out.mp4", "--region", "left=0,0,0.5,1")
+    assert (code, "one video cannot show several regions" in err) == (2, True)
+    code, _, err = call("stream", "one.png", "--region", "0,0,0.5,1")
+    assert (code, "NAME=X,Y,W,H" in err) == (2, True)

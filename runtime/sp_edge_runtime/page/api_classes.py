@@ -57,7 +57,7 @@ def shot(page: ThePage, shot: Annotated[str, InPath(max_length=40)]) -> Response
 def teach(page: ThePage, sent: models.Teach) -> models.Taught:
     """Teaches up to five different frames of those that a source showed in the last seconds, at most 3; 0 takes the newest."""
     one = source(page, sent.source)
-    held = page.watch.held(sent.source, sent.seconds)
+    held = page.watch.held(one, sent.seconds)
     if not held or one.stale:
         raise InputError("There is no picture to teach from", expected="a camera that shows something")
     with page.gate.changing():

@@ -47,11 +47,37 @@ def sources(page: ThePage) -> list[models.SourceState]:
 @router.put("/api/sources/{place}/region")
 def look(page: ThePage, place: Place, sent: models.Look) -> models.Ok:
     """Looks at a part of a source from the next frame on; it is kept beside the bank."""
-    source(page, place)
     region = None if sent.region is None else Region(*sent.region)
     with page.gate.changing():
+        source(page, place)
         page.regions.set(place, region)
-        page.watch.changes += 1
+    return models.Ok()
+
+
+@router.post("/api/sources/{place}/regions")
+def add_region(page: ThePage, place: Place, sent: models.NewRegion) -> models.Added:
+    """Recognizes another part of a source from the next frame on, as a source of its own; it is kept beside the bank."""
+    region = Region(*sent.region)
+    with page.gate.changing():
+        source(page, place)
+        return models.Added(id=page.regions.add(place, sent.name.strip(), region))
+
+
+@router.patch("/api/sources/{place}")
+def rename_region(page: ThePage, place: Place, sent: models.RegionName) -> models.Ok:
+    """Gives a region another name. A source itself is named by --source-name."""
+    with page.gate.changing():
+        source(page, place)
+        page.regions.rename(place, sent.name.strip())
+    return models.Ok()
+
+
+@router.delete("/api/sources/{place}")
+def remove_region(page: ThePage, place: Place) -> models.Ok:
+    """Recognizes a region no more."""
+    with page.gate.changing():
+        source(page, place)
+        page.regions.remove(place)
     return models.Ok()
 
 
@@ -88,7 +114,7 @@ async def live(page: ThePage, place: Place) -> StreamingResponse:
     """The frames as they come, for an `<img>`: the newest one each time, up to 15 a second, fewer on a slow machine."""
     watched = source(page, place)
     kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
-    return StreamingResponse(_frames(page, watched), media_type=kind, headers={"cache-control": "no-store"})
+    return StreamingResponse(_frames(page, place, watched), media_type=kind, headers={"cache-control": "no-store"})
 
 
 @router.get("/api/events", response_class=StreamingResponse)
@@ -103,9 +129,9 @@ def _newest(watched: Watched) -> FrameResult:
     return watched.newest
 
 
-async def _frames(page: Page, watched: Watched) -> AsyncIterator[bytes]:
+async def _frames(page: Page, place: int, watched: Watched) -> AsyncIterator[bytes]:
     shown = 0
-    while not page.closing:
+    while not page.closing and page.watch.sources.get(place) is watched:
         if watched.number != shown:
             found = await run_in_threadpool(watched.picture)
             if found is not None:
@@ -123,14 +149,15 @@ async def _events(page: Page) -> AsyncIterator[bytes]:
     silent = 0.0
     while not page.closing:
         lines = []
-        for place, one in enumerate(page.watch.sources):
+        for place, one in page.watch.sources.items():
             if one.newest is not None and shown.get(place) != one.number:
                 shown[place] = one.number
                 lines.append(_event("result", {**one.newest.to_json(), "source": one.shown, "id": place, "fps": one.fps}))
         told = page.watch.events(last)
         last = told[-1][0] if told else last
         lines += [_event("event", event) for _, event in told]
-        now = (page.recognizer.bank.version, page.watch.changes, page.harvest.version, [s.stale for s in page.watch.sources])
+        stale = [one.stale for one in page.watch.sources.values()]
+        now = (page.recognizer.bank.version, page.watch.changes, page.harvest.version, stale)
         if now != changed:
             changed = now
             lines.append(_event("changed", {"bank_version": now[0]}))

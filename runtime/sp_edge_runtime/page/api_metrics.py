@@ -32,7 +32,7 @@ class _PageCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Each metric once, with a sample a source."""
-        page, sources = self._page, self._page.watch.sources
+        page, sources = self._page, self._page.watch.sources.values()
         of_source = ["source"]
         frames = CounterMetricFamily("sp_edge_frames", "Frames that were recognized", labels=of_source)
         labels = CounterMetricFamily("sp_edge_labels", "Frames by the label that was shown", labels=["source", "label"])
@@ -51,9 +51,10 @@ class _PageCollector(Collector):
                 labels.add_metric([name, label], count)
             for stage, seconds in dict(one.stages).items():
                 stages.add_metric([name, stage], seconds)
-            for why in ("dropped", "stale", "damaged"):
-                lost.add_metric([name, why], getattr(one.source, why))
-            restarts.add_metric([name], one.source.restarts)
+            if one.of is None:  # what a camera loses is lost once, however many regions it has
+                for why in ("dropped", "stale", "damaged"):
+                    lost.add_metric([name, why], getattr(one.source, why))
+                restarts.add_metric([name], one.source.restarts)
             up.add_metric([name], one.healthy)
             rate.add_metric([name], one.fps)
             if one.newest is not None:

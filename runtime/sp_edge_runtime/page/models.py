@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
+REGION = Field(min_length=1, max_length=100, examples=["left door"])
 NAME = Field(min_length=1, max_length=512, examples=["coffee mug"])
 
 
@@ -26,9 +27,10 @@ class Failure(BaseModel):
 
 
 class SourceState(BaseModel):
-    """A source of frames."""
+    """A source of frames, or a region of one that has a name of its own."""
 
     id: int
+    of: int | None = Field(description="id of the source that this is a region of; null of a source itself")
     name: str
     live: bool
     state: str = Field(description="initializing, running, restarting, ended or error")
@@ -83,7 +85,7 @@ class Teach(Sent):
     """Teaches from what a source showed in the last seconds."""
 
     name: str = NAME
-    source: int = Field(0, ge=0, le=1000)
+    source: int = Field(0, ge=0, le=1 << 31)
     seconds: float = Field(0.0, ge=0, le=10, description="how long the button was held")
     negative: bool = Field(False, description="teach what the class is not")
     force: bool = Field(False, description="keep pictures that are dark, blurred or copies")
@@ -152,6 +154,25 @@ class Look(Sent):
     """Looks at a part of a source: x, y, width and height as shares of the picture, 0 to 1; null looks at all of it."""
 
     region: Annotated[list[Share], Field(min_length=4, max_length=4)] | None
+
+
+class NewRegion(Sent):
+    """Recognizes a part of a source under a name of its own; the numbers are shares of the picture."""
+
+    name: str = REGION
+    region: Annotated[list[Share], Field(min_length=4, max_length=4)]
+
+
+class RegionName(Sent):
+    """Gives a region another name."""
+
+    name: str = REGION
+
+
+class Added(BaseModel):
+    """The number of the source that is new."""
+
+    id: int
 
 
 class Boxes(Sent):

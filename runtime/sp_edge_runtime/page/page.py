@@ -25,6 +25,7 @@ class Page:
     Attributes:
         recognizer: that the stream uses, and that is taught.
         watch: what the stream shows.
+        regions: what is looked at of each source.
         model: the bundle's name.
         token: that a request must bring; None where none is asked for.
         secure: whether the page is served over TLS.
@@ -32,11 +33,11 @@ class Page:
         closing: whether the server is about to stop.
         harvest: frames that are worth a look.
         sinks: where results go besides.
-        regions: what is looked at of each source.
     """
 
     recognizer: Recognizer
     watch: Watch
+    regions: Regions
     model: str
     token: str | None = None
     secure: bool = False
@@ -44,7 +45,6 @@ class Page:
     closing: bool = False
     harvest: Harvest = field(default_factory=Harvest)
     sinks: Sequence[Sink] = ()
-    regions: Regions = field(default_factory=lambda: Regions((), ()))
 
     def __post_init__(self) -> None:
         self.gate = Gate(lambda: self.watch.busy() if self.watch.running() else None)
@@ -64,12 +64,12 @@ class Page:
 
     def sources(self) -> list[models.SourceState]:
         """Each source as it is now."""
-        return [self._source(place, one) for place, one in enumerate(self.watch.sources)]
+        return [self._source(number, one) for number, one in self.watch.sources.items()]
 
-    def _source(self, place: int, one: Watched) -> models.SourceState:
-        region, newest = self.regions.now[place], one.newest
+    def _source(self, number: int, one: Watched) -> models.SourceState:
+        region, newest = one.part.region, one.newest
         return models.SourceState(
-            id=place, name=one.shown, live=one.live, state=one.state.value, reason=one.reason, stale=one.stale,
+            id=number, of=one.of, name=one.shown, live=one.live, state=one.state.value, reason=one.reason, stale=one.stale,
             fps=one.fps, frames=one.number, region=None if region is None else str(region),
             size=None if newest is None else newest.frame.image_rgb.shape[1::-1],
         )  # fmt: skip
@@ -111,8 +111,9 @@ class Page:
 
     def health(self) -> models.Health:
         """Whether every source does what it should; of no source, whether the page does."""
-        states = ["stale" if one.stale else one.state.value for one in self.watch.sources]
-        return models.Health(healthy=not self.watch.failure and all(s.healthy for s in self.watch.sources), sources=states)
+        states = ["stale" if one.stale else one.state.value for one in self.watch.sources.values()]
+        healthy = not self.watch.failure and all(one.healthy for one in self.watch.sources.values())
+        return models.Health(healthy=healthy, sources=states)
 
     def name(self, name: str) -> models.NameKnown:
         """What the model makes of a name.

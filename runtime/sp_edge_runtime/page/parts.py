@@ -26,7 +26,7 @@ async def _content(request: Request) -> bytes:
 
 ThePage = Annotated[Page, Depends(_page)]
 Content = Annotated[bytes, Depends(_content)]  # of the request's body, as it is
-Place = Annotated[int, Path(ge=0, le=1000, description="number of the source, from 0")]
+Place = Annotated[int, Path(ge=0, le=1 << 31, description="number of the source, from 0")]
 
 
 def source(page: Page, place: int) -> Watched:
@@ -35,9 +35,10 @@ def source(page: Page, place: int) -> Watched:
     Raises:
         HTTPException: 404 where there is none.
     """
-    if place >= len(page.watch.sources):
+    found = page.watch.sources.get(place)
+    if found is None:
         raise HTTPException(404)
-    return page.watch.sources[place]
+    return found
 
 
 def read_picture(content: bytes) -> NDArray[np.uint8]:

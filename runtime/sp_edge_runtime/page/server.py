@@ -29,8 +29,9 @@ from sp_edge_runtime.sinks.harvest import Harvest
 from sp_edge_runtime.sources.address import distinct
 from sp_edge_runtime.sources.frames import Source
 from sp_edge_runtime.streams.options import StreamOptions
+from sp_edge_runtime.streams.parts import parts_of
 from sp_edge_runtime.streams.result import Sink
-from sp_edge_runtime.streams.stream import regions_of, run_stream
+from sp_edge_runtime.streams.stream import run_stream
 
 USUAL_FPS = 25.0  # of a video that does not say its own
 PICTURES_FPS = 1.0  # of a folder of pictures, so that a person can look
@@ -70,18 +71,17 @@ def serve(
         BackendError: the inference engine failed.
     """
     token = None if options.local else _token(options.token_file)
-    names = distinct(one.name for one in sources)
-    watch = Watch(sources, names)
-    looked = Regions(names, regions_of(stream, len(sources)), regions)
+    watch = Watch(sources)
+    given = parts_of(distinct(one.name for one in sources), stream.regions, stream.named_regions)
     page = Page(
         recognizer,
         watch,
+        Regions(given, len(sources), regions, watch.follow),
         model,
         token,
         secure=options.cert is not None,
         harvest=harvest or Harvest(),
         sinks=sinks,
-        regions=looked,
     )
     app = make_app(page, allow_host=options.allow_host)
     config = uvicorn.Config(
@@ -95,9 +95,7 @@ def serve(
         raise SettingsError("the certificate cannot be used", expected="--cert and --key, PEM", got=str(cause)) from cause
     with _listening(options) as listening:
         server = _Server(config, page)
-        with _streaming(
-            recognizer, sources, [watch, page.harvest, *sinks], paced(stream, sources), looked, watch, server
-        ) as failed:
+        with _streaming(page, sources, paced(stream, sources), server) as failed:
             ready(_address(options, listening.getsockname()[1], None if options.token_file else token), server.end)
             server.run(sockets=[listening])
             page.closing = True
@@ -146,30 +144,23 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _streaming(
-    recognizer: Recognizer,
-    sources: Sequence[Source],
-    sinks: Sequence[Sink],
-    options: StreamOptions,
-    regions: Regions,
-    watch: Watch,
-    server: _Server,
-) -> Iterator[list[BaseException]]:
+def _streaming(page: Page, sources: Sequence[Source], options: StreamOptions, server: _Server) -> Iterator[list[BaseException]]:
     """Runs the stream beside what follows; gives a list of what broke it, if anything of ours did."""
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            run_stream(recognizer, sources, sinks, options, regions=regions.now)
+            sinks: list[Sink] = [page.watch, page.harvest, *page.sinks]
+            run_stream(page.recognizer, sources, sinks, options, parts=lambda: tuple(page.regions.parts.values()))
         except SpEdgeError as error:
-            watch.failure = error.what
+            page.watch.failure = error.what
             if error.exit_code == 1:  # the engine: no use in going on
                 failed.append(error)
                 server.end()
             else:
                 _log.warning("the stream ended: %s", error)
         except BaseException as error:
-            watch.failure = "the stream failed"
+            page.watch.failure = "the stream failed"
             failed.append(error)
             server.end()
 

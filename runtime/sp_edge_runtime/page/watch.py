@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from PIL import Image
 from sp_edge.files import utf8_text
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.sources.frames import Source, State, StateChange
+from sp_edge_runtime.streams.parts import Part
 from sp_edge_runtime.streams.result import FrameResult, StreamEvent
 
 HELD = 3.0  # seconds of a source's past that can be taught from
@@ -40,10 +41,11 @@ class Glimpse:
 
 @dataclass(eq=False)
 class Watched:
-    """What is known of one source.
+    """What is known of one source, or of a region with a name, which is a source of its own.
 
     Attributes:
-        name: without credentials.
+        part: what is recognized under which name, without credentials.
+        of: number of the source that it is a region of; None of a source itself.
         state: what it is doing.
         reason: why it was lost.
         newest: its last result.
@@ -59,7 +61,8 @@ class Watched:
         pause: seconds until they get another one: longer where encoding is slow, so that it takes little of the machine.
     """
 
-    name: str
+    part: Part
+    of: int | None
     source: Source
     state: State = State.INITIALIZING
     reason: str = ""
@@ -83,7 +86,7 @@ class Watched:
     @property
     def shown(self) -> str:
         """The name as JSON can hold it: that of a file may have bytes that are no text."""
-        return utf8_text(self.name)
+        return utf8_text(self.part.name)
 
     def picture(self) -> tuple[int, bytes] | None:
         """Number and JPEG of the newest frame, encoded once for all viewers; None before the first frame."""
@@ -117,22 +120,44 @@ class Watched:
 class Watch:
     """A sink that remembers. The stream's thread writes, and any thread reads.
 
+    Attributes:
+        sources: what is known of each, by its number; replaced as a whole.
+
     Args:
-        sources: of the stream; `names` as its results have them.
+        sources: of the stream. Nothing is remembered of them before `follow`.
     """
 
-    def __init__(self, sources: Sequence[Source], names: Sequence[str]) -> None:
-        self.sources = tuple(Watched(name, source) for source, name in zip(sources, names, strict=True))
-        self._by_name = {one.name: one for one in self.sources}
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._opened = sources
+        self.sources: Mapping[int, Watched] = {}
+        self._by_name: Mapping[str, Watched] = {}
         self._numbers = itertools.count(1)
         self._told: deque[tuple[int, dict[str, Any]]] = deque(maxlen=TOLD)
         self.changes = 0  # of the sources' states
         self.over = False
         self.failure = ""
 
+    def follow(self, parts: Mapping[int, Part]) -> None:
+        """Remembers of these parts; numbers below that of the sources are the sources themselves. One caller at a time."""
+        followed: dict[int, Watched] = {}
+        for number, part in parts.items():
+            one = self.sources.get(number)
+            if one is None:
+                whole = followed.get(part.place)
+                one = Watched(part, None if whole is None else part.place, self._opened[part.place])
+                if whole is not None:
+                    one.state, one.reason = whole.state, whole.reason
+            one.part = part
+            followed[number] = one
+        self.sources = followed
+        self._by_name = {one.part.name: one for one in followed.values()}
+        self.changes += 1
+
     def write(self, result: FrameResult) -> None:
-        """Takes one result."""
-        one, now = self._by_name[result.source], time.monotonic()
+        """Takes one result; that of a region which has just gone is passed over."""
+        one, now = self._by_name.get(result.source), time.monotonic()
+        if one is None:
+            return
         if one.state is not State.RUNNING:
             one.state, one.reason = State.RUNNING, ""
             self.changes += 1
@@ -149,24 +174,24 @@ class Watch:
 
     def event(self, event: StreamEvent) -> None:
         """Takes an event."""
-        if isinstance(event, StateChange):
-            one = self._by_name[event.source]
+        one = self._by_name.get(event.source)
+        if one is not None and isinstance(event, StateChange) and event.state is not State.REMOVED:
             one.state, one.reason = event.state, event.reason
             self.changes += 1
-        self._told.append((next(self._numbers), {**event.to_json(), "source": self._by_name[event.source].shown}))
+        self._told.append((next(self._numbers), {**event.to_json(), "source": utf8_text(event.source)}))
 
     def close(self) -> None:
         """The stream is over."""
-        for one in self.sources:
+        for one in self.sources.values():
             if one.state not in (State.ERROR, State.ENDED):
                 one.state = State.ENDED
         self.over = True
         self.changes += 1
 
-    def held(self, place: int, seconds: float) -> list[Prediction]:
+    def held(self, one: Watched, seconds: float) -> list[Prediction]:
         """What a source showed in the last seconds, the oldest first: the newest frame at least, if there is one."""
-        glimpses, since = list(self.sources[place].glimpses), time.monotonic() - seconds
-        newest = self.sources[place].newest
+        glimpses, since = list(one.glimpses), time.monotonic() - seconds
+        newest = one.newest
         found = [one.prediction for one in glimpses if one.time >= since]
         if newest is not None and (not found or found[-1] is not newest.prediction):
             found.append(newest.prediction)
@@ -178,11 +203,12 @@ class Watch:
 
     def busy(self) -> float:
         """Which share of its time the stream spends on recognition, 0 to 1; 0 without one."""
-        return min(1.0, sum(one.fps * sum(one.busy) / max(len(one.busy), 1) for one in self.sources if self._runs(one)))
+        running = filter(self._runs, self.sources.values())
+        return min(1.0, sum(one.fps * sum(one.busy) / max(len(one.busy), 1) for one in running))
 
     def running(self) -> bool:
         """Whether frames are being recognized."""
-        return any(map(self._runs, self.sources))
+        return any(map(self._runs, self.sources.values()))
 
     def _runs(self, one: Watched) -> bool:
         return not self.over and one.state is State.RUNNING

@@ -28,7 +28,7 @@ def discovery_topic(topic: str) -> str:
     return f"{PREFIX}/device/{_device(topic)}/config"
 
 
-def discovery(topic: str, sources: Iterable[str], classes: Sequence[str]) -> dict[str, Any]:
+def discovery(topic: str, sources: Iterable[str], classes: Sequence[str], gone: Iterable[str] = ()) -> dict[str, Any]:
     """What is announced, in Home Assistant's words.
 
     Every source has a sensor with its label, whose attributes are the whole state, and an image of the last change. Where two
@@ -38,8 +38,11 @@ def discovery(topic: str, sources: Iterable[str], classes: Sequence[str]) -> dic
         topic: under which `MqttSink` publishes the states.
         sources: their names, without credentials.
         classes: names of the taught ones.
+        gone: names of sources that it is to forget.
     """
-    components: dict[str, Any] = {}
+    components: dict[str, Any] = {
+        key: {"platform": one["platform"]} for source in gone for key, one in _components(topic, source, classes).items()
+    }
     for source in sources:
         components |= _components(topic, source, classes)
     return {

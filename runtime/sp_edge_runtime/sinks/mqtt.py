@@ -35,7 +35,7 @@ class MqttSink(Publisher):
       its network: that is the client's will.
     - TOPIC/KEY/status of each source: 'online' while frames come; KEY is made of its name by `home_assistant.key_of`.
     - TOPIC/KEY/state: a JSON object with `label`, `confidence`, `source`, `frame_id` and `frame_timestamp`, once for each
-      change of the label. The label of a source that is lost is 'unknown'.
+      change of the label. The label of a source that is lost is 'unknown'. Of a region that was taken away nothing is left.
 
     Args:
         address: mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS; the topic is 'sp-edge' by default.
@@ -71,6 +71,7 @@ class MqttSink(Publisher):
         self._classes = classes
         self._known: tuple[str, ...] = ()  # the classes that were announced
         self._labels: dict[str, str] = {}  # source -> what its state says
+        self._gone: set[str] = set()  # sources that were taken away
         self._retained: dict[str, bytes] = {}  # topic -> what is to be there
         super().__init__(address, published, backoff)
 
@@ -91,6 +92,9 @@ class MqttSink(Publisher):
         """Queues the event, and what a source's change of state says about it."""
         super().event(event)
         if not isinstance(event, StateChange) or event.state is State.INITIALIZING:
+            return
+        if event.state is State.REMOVED:
+            self._forget(event.source)
             return
         self._meet(event.source)
         running = event.state is State.RUNNING
@@ -164,10 +168,24 @@ class MqttSink(Publisher):
         elif not new:
             return False
         self._labels.setdefault(source, "")
-        if self._classes:
-            found = discovery(self._topic, self._labels, classes)
-            self._retain(discovery_topic(self._topic), json_text(found).encode())
+        self._gone.discard(source)
+        self._announce()
         return new
+
+    def _announce(self) -> None:
+        """Tells Home Assistant of all sources."""
+        if self._classes:
+            found = discovery(self._topic, self._labels, self._known, self._gone)
+            self._retain(discovery_topic(self._topic), json_text(found).encode())
+
+    def _forget(self, source: str) -> None:
+        """Takes away what is retained of a source that will not come back: an empty message does so."""
+        if self._labels.pop(source, None) is None:
+            return
+        self._gone.add(source)
+        self._announce()
+        for topic in [one for one in self._retained if one.startswith(f"{self._place(source)}/")]:
+            self._retain(topic, b"")
 
     def _say(self, source: str, label: str, confidence: float, frame: int | None, timestamp: float) -> None:
         two = {"binary": binary(label, self._known)} if self._classes else {}

@@ -100,6 +100,11 @@ def distinct(names: Iterable[str]) -> list[str]:
     return found
 
 
+def is_name(name: object) -> bool:
+    """Whether a person may call a source so: in printable text."""
+    return isinstance(name, str) and bool(name.strip()) and name.isprintable()
+
+
 def redact_within(message: str, text: str) -> str:
     """What a library said about a source, without the source's credentials."""
     shown = redact(text)

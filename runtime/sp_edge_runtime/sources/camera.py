@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from sp_edge.errors import SettingsError, SourceError
-from sp_edge_runtime.sources.address import KINDS, Kind, redact, source_kind
+from sp_edge_runtime.sources.address import KINDS, Kind, is_name, redact, source_kind
 from sp_edge_runtime.sources.csi import csi_request
 from sp_edge_runtime.sources.files import open_files
 from sp_edge_runtime.sources.frames import Source
@@ -116,6 +116,6 @@ def open_sources(
 def _check_names(names: Sequence[str], count: int) -> None:
     if len(names) != count:
         raise SettingsError("every source needs a name, or none", expected=f"{count} names", got=f"{len(names)}")
-    if len(set(names)) < count or not all(name.strip() and name.isprintable() for name in names):
+    if len(set(names)) < count or not all(map(is_name, names)):
         got = ", ".join(map(repr, names))
         raise SettingsError("sources are told apart by their names", expected="different ones, in printable text", got=got)

@@ -44,7 +44,8 @@ class State(str, Enum):
     """What a live source is doing.
 
     INITIALIZING until its first frame, RUNNING while frames come, RESTARTING from a failure to the next frame, ENDED when the
-    source said that it is over or was closed, ERROR when it failed and is not tried again.
+    source said that it is over or was closed, ERROR when it failed and is not tried again. A region that a person takes away
+    while its source runs is REMOVED.
     """
 
     INITIALIZING = "initializing"
@@ -52,6 +53,7 @@ class State(str, Enum):
     RESTARTING = "restarting"
     ENDED = "ended"
     ERROR = "error"
+    REMOVED = "removed"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sp_edge.options import check, number, whole
 from sp_edge.view import Region
+from sp_edge_runtime.streams.parts import NamedRegion
 from sp_edge_runtime.streams.smoothing import Smoothing
 
 
@@ -20,6 +21,8 @@ class StreamOptions:
         max_fps: Recognize at most this many frames a second, above 0. Of a live source the newest frame is taken.
         regions: Look at this part of the frames, X,Y,W,H, as shares of 0 to 1 or in pixels. Give it once for all sources, or
             once for each.
+        named_regions: Recognize this part of the frames, too, as a source of its own, called NAME. The frames are read once. Of
+            several sources, say which: NAME=SOURCE:X,Y,W,H. It can be given again.
 
     Raises:
         SettingsError: an option is out of range.
@@ -30,6 +33,7 @@ class StreamOptions:
     max_frames: int | None = None
     max_fps: float | None = None
     regions: tuple[Region, ...] = ()
+    named_regions: tuple[NamedRegion, ...] = ()
 
     def __post_init__(self) -> None:
         check(
@@ -38,5 +42,9 @@ class StreamOptions:
             max_staleness=(self.max_staleness is None or number(self.max_staleness, above=0), "seconds, above 0"),
             max_frames=(self.max_frames is None or whole(self.max_frames, 1), "a whole number, 1 or more"),
             regions=(isinstance(self.regions, tuple) and all(isinstance(one, Region) for one in self.regions), "Regions"),
+            named_regions=(
+                isinstance(self.named_regions, tuple) and all(isinstance(one, NamedRegion) for one in self.named_regions),
+                "NamedRegions",
+            ),
             max_fps=(self.max_fps is None or number(self.max_fps, above=0), "frames a second, above 0"),
         )

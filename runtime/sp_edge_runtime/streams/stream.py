@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sp_edge.errors import SettingsError
-from sp_edge.view import Region
 from sp_edge_runtime.sources.address import distinct
 from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFrame
 from sp_edge_runtime.sources.rounds import rounds
 from sp_edge_runtime.streams.night import NightWatch
 from sp_edge_runtime.streams.options import StreamOptions
+from sp_edge_runtime.streams.parts import Part, parts_of
 from sp_edge_runtime.streams.result import Classifier, FrameResult, Sink, StreamEvent
-from sp_edge_runtime.streams.smoothing import Smoother
+from sp_edge_runtime.streams.smoothing import Smoother, Smoothing
 from sp_edge_runtime.streams.summary import STAGES, StreamSummary, Times
 
 
@@ -27,12 +27,12 @@ def results(
     options: StreamOptions = StreamOptions(),
     *,
     on_event: Callable[[StreamEvent], None] | None = None,
-    regions: list[Region | None] | None = None,
+    parts: Callable[[], Sequence[Part]] | None = None,
 ) -> Iterator[FrameResult]:
     """Recognizes the frames of a source in order, or of several side by side; the sources stay open.
 
-    Several sources share the network: their newest frames go through it as one batch. Where their names are the same, results
-    and events tell them apart by a number: 'camera', 'camera (2)'.
+    Several sources share the network: their newest frames go through it as one batch, and so do the regions of a frame. Where
+    the sources' names are the same, results and events tell them apart by a number: 'camera', 'camera (2)'.
 
     Args:
         recognizer: which classifies the frames.
@@ -42,51 +42,40 @@ def results(
         on_event: is called with what belongs to no frame: a live source's change of state, and classes that leave because it
             was lost or because the stream ends. The events of a frame are in its result. That a source's frames lost their
             color is logged.
-        regions: what is looked at of each source, instead of the options' regions; who changes the list changes what is looked
-            at from the next frame on.
+        parts: gives what is recognized, instead of the options' regions; it is asked at every frame. Results of what is new
+            come from that frame on. What is gone leaves, and is told as removed.
 
     Raises:
-        SettingsError: there is no source, or the regions are neither one nor one a source; while frames come, a region in
-            pixels does not lie within one.
+        SettingsError: there is no source, or the options' regions do not go together with the sources; while frames come, a
+            region in pixels does not lie within one.
     """
     sources = [source] if isinstance(source, Source) else list(source)
     if not sources:
         raise SettingsError("there is no source", expected="1 or more", got="none")
-    if regions is None:
-        regions = regions_of(options, len(sources))
-    names = distinct(one.name for one in sources)
-    smoothers = [
-        Smoother(options.smoothing, source=name) if one.timed else None for one, name in zip(sources, names, strict=True)
-    ]
-    watches = [NightWatch(name, timed=one.timed) for one, name in zip(sources, names, strict=True)]
+    fixed = parts_of(distinct(one.name for one in sources), options.regions, options.named_regions)
     tell = on_event or (lambda _: None)
-    stream = _Stream(recognizer, sources, names, regions, smoothers, watches, tell, options.max_staleness or math.inf)
+    stream = _Stream(recognizer, sources, parts or (lambda: fixed), options.smoothing, tell, options.max_staleness or math.inf)
     return stream.results(options.max_frames or math.inf, 0.0 if options.max_fps is None else 1 / options.max_fps)
 
 
-def regions_of(options: StreamOptions, sources: int) -> list[Region | None]:
-    """What the options look at of each of so many sources; None is all of it.
+@dataclass(eq=False)
+class _Followed:
+    """A part, and what is remembered of it from frame to frame."""
 
-    Raises:
-        SettingsError: the regions are neither one nor one a source.
-    """
-    if len(options.regions) not in (0, 1, sources):
-        expected = f"one for all sources, or {sources}"
-        raise SettingsError("regions and sources do not go together", expected=expected, got=str(len(options.regions)))
-    given: list[Region | None] = list(options.regions) or [None]
-    return given if len(given) == sources else given * sources
+    part: Part
+    smoother: Smoother | None
+    night: NightWatch
 
 
 @dataclass(frozen=True, eq=False)
 class _Stream:
     recognizer: Classifier
     sources: Sequence[Source]
-    names: Sequence[str]
-    regions: Sequence[Region | None]
-    smoothers: Sequence[Smoother | None]
-    watches: Sequence[NightWatch]
+    parts: Callable[[], Sequence[Part]]
+    smoothing: Smoothing
     on_event: Callable[[StreamEvent], None]
     max_staleness: float
+    followed: dict[str, _Followed] = field(default_factory=dict)
 
     def results(self, remaining: float, period: float) -> Iterator[FrameResult]:
         due = asked = time.perf_counter()
@@ -99,6 +88,7 @@ class _Stream:
                 found = next(upcoming, None)
                 if found is None:
                     return
+                self._follow()
                 for place, change in found.changes:
                     self._changed(place, change)
                 if not found.frames:
@@ -112,28 +102,49 @@ class _Stream:
                 asked = time.perf_counter()
         finally:
             upcoming.close()
-            self._interrupt(range(len(self.sources)), "end")
+            self._interrupt(self.followed.values(), "end")
+
+    def _follow(self) -> None:
+        """Takes up what is recognized now: what is gone ends, what is new begins."""
+        parts = {part.name: part for part in self.parts()}
+        for name, one in list(self.followed.items()):
+            if name not in parts or parts[name].place != one.part.place:
+                self._interrupt([self.followed.pop(name)], "end")
+                self.on_event(StateChange(name, State.REMOVED, time.time()))
+        for name, part in parts.items():
+            if name in self.followed:
+                self.followed[name].part = part
+                continue
+            timed = self.sources[part.place].timed
+            smoother = Smoother(self.smoothing, source=name) if timed else None
+            self.followed[name] = _Followed(part, smoother, NightWatch(name, timed=timed))
+
+    def _of(self, place: int) -> list[_Followed]:
+        return [one for one in self.followed.values() if one.part.place == place]
 
     def _recognized(self, frames: Sequence[tuple[int, VideoFrame]], waited: float) -> Iterator[FrameResult]:
         fresh = [(place, frame) for place, frame in frames if self._is_fresh(place, frame.age)]
+        wanted = [(one, frame) for place, frame in fresh for one in self._of(place)]
         predictions = self.recognizer.classify(
-            [frame.image_rgb for _, frame in fresh], region=[self.regions[place] for place, _ in fresh]
+            [frame.image_rgb for _, frame in wanted], region=[one.part.region for one, _ in wanted]
         )
-        for (place, frame), prediction in zip(fresh, predictions, strict=True):
-            age, source, smoother = frame.age, self.sources[place], self.smoothers[place]
-            if not self._is_fresh(place, age):
+        late: set[int] = set()
+        for (one, frame), prediction in zip(wanted, predictions, strict=True):
+            age, place = frame.age, one.part.place
+            if place in late or not self._is_fresh(place, age):
+                late.add(place)
                 continue
-            self.watches[place].update(prediction.gray)
-            clock, smoothed = source.clock(frame), None
-            if smoother and clock is not None:
-                smoothed = smoother.update(
+            one.night.update(prediction.gray)
+            clock, smoothed = self.sources[place].clock(frame), None
+            if one.smoother and clock is not None:
+                smoothed = one.smoother.update(
                     prediction.label,
                     prediction.confidence,
                     clock=clock,
                     timestamp=frame.timestamp,
                     frame_id=frame.frame_id,
                 )
-            yield FrameResult(frame, prediction, age * 1000, waited / len(frames), smoothed, self.names[place], clock)
+            yield FrameResult(frame, prediction, age * 1000, waited / len(wanted), smoothed, one.part.name, clock)
 
     def _is_fresh(self, place: int, age: float) -> bool:
         fresh = age <= self.max_staleness or not self.sources[place].live
@@ -141,14 +152,14 @@ class _Stream:
         return fresh
 
     def _changed(self, place: int, change: StateChange) -> None:
-        self.on_event(replace(change, source=self.names[place]))
+        for one in self._of(place):
+            self.on_event(replace(change, source=one.part.name))
         if change.state is State.RESTARTING:
-            self._interrupt([place], "gap")
+            self._interrupt(self._of(place), "gap")
 
-    def _interrupt(self, places: Sequence[int], cause: Any) -> None:
-        for place in places:
-            smoother = self.smoothers[place]
-            for event in smoother.interrupt(cause) if smoother else ():
+    def _interrupt(self, those: Iterable[_Followed], cause: Any) -> None:
+        for one in those:
+            for event in one.smoother.interrupt(cause) if one.smoother else ():
                 self.on_event(event)
 
 
@@ -158,7 +169,7 @@ def run_stream(
     sinks: Sequence[Sink],
     options: StreamOptions = StreamOptions(),
     *,
-    regions: list[Region | None] | None = None,
+    parts: Callable[[], Sequence[Part]] | None = None,
 ) -> StreamSummary:
     """Recognizes the frames of sources and writes every result to every sink, until the frames end or Ctrl-C is pressed.
 
@@ -170,7 +181,7 @@ def run_stream(
         source: the frames, or several sources of them.
         sinks: where the results go.
         options: how to recognize the frames.
-        regions: as `results` takes them.
+        parts: as `results` takes them.
 
     Raises:
         SettingsError: there is no source.
@@ -188,7 +199,7 @@ def run_stream(
     with ExitStack() as stack:
         for sink in sinks:
             stack.callback(sink.close)
-        found = results(recognizer, sources, options, on_event=tell, regions=regions)
+        found = results(recognizer, sources, options, on_event=tell, parts=parts)
         try:
             with closing(found):  # type: ignore[type-var]
                 for result in found:

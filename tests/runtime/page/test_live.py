@@ -16,6 +16,7 @@ from sp_edge_runtime.page.server import paced
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.sources.frames import VideoFrame
 from sp_edge_runtime.streams.options import StreamOptions
+from sp_edge_runtime.streams.parts import Part
 from sp_edge_runtime.streams.result import FrameResult
 from threads import until
 
@@ -73,7 +74,7 @@ def test_viewers_get_fewer_frames_where_encoding_is_slow(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(watch, "jpeg", slow)
     monkeypatch.setattr(watch.time, "monotonic", lambda: clock[0])
-    one = watch.Watched("camera", Showing())
+    one = watch.Watched(Part("camera", 0), None, Showing())
     assert one.picture() is None
     seen = Prediction("red", "red", 1.0, 1.0, 1.0, (), 0, {}, 1)
     one.newest, one.number = FrameResult(VideoFrame(toy.picture("red"), 0, 0.0), seen, 0.0), 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,23 @@ import pytest
 
 import toy
 from page_site import Answer, Site
-from sp_edge.errors import SettingsError
+from sp_edge.errors import SettingsError, SourceError
 from sp_edge.view import Region
-from sp_edge_runtime.page.regions import Regions, regions_file
+from sp_edge_runtime.page.regions import MOST, Regions, regions_file
+from sp_edge_runtime.streams.parts import NamedRegion, parts_of
 from threads import until
 
-HALF = Region(0.5, 0, 0.5, 1)
+HALF, TOP, WHOLE = Region(0.5, 0, 0.5, 1), Region(0, 0, 1, 0.5), Region(0, 0, 1, 1)
+
+
+def regions(
+    sources: list[str], own: Sequence[Region] = (), named: Sequence[NamedRegion] = (), file: Path | None = None
+) -> Regions:
+    return Regions(parts_of(sources, own, named), len(sources), file)
+
+
+def looked_at(regions: Regions) -> dict[str, Region | None]:
+    return {one.name: one.region for one in regions.parts.values()}
 
 
 def show_red_and_blue(site: Site) -> None:
@@ -38,6 +50,56 @@ def test_a_region_counts_from_the_next_frame_on(site: Site) -> None:
     until(lambda: site.get("/api/sources/0/result").json["view"][0] < 64)
 
 
+def test_a_named_region_is_a_source_of_its_own(site: Site) -> None:
+    show_red_and_blue(site)
+    site.ask("PUT", "/api/sources/0/region", {"region": [0, 0, 0.5, 1]})
+    added = site.ask("POST", "/api/sources/0/regions", {"name": " right half ", "region": [0.5, 0, 0.5, 1]})
+    assert (added.status, added.json) == (200, {"id": 1})
+    site.until_label("red", 0)
+    site.until_label("blue", 1)
+    whole, part = site.get("/api/sources").json
+    assert (part["id"], part["of"], part["name"], part["region"]) == (1, 0, "right half", str(HALF))
+    assert (whole["of"], part["size"], part["state"]) == (None, [128, 64], "running")
+    assert site.get("/api/sources/1/result").json["source"] == "right half"
+    assert site.get("/api/sources/1/frame.jpg").status == 200
+    assert site.get("/health").json == {"healthy": True, "sources": ["running", "running"]}
+    metrics = site.get("/metrics").body.decode()
+    assert 'sp_edge_labels_total{label="blue",source="right half"}' in metrics
+    assert metrics.count("sp_edge_source_restarts_total{") == 1, "a camera is lost once"
+    assert site.ask("POST", "/api/teach", {"name": "green", "source": 1, "force": True}).status == 200
+    assert len(site.sources) == 1, "the camera is read once"
+
+
+def test_a_named_region_is_renamed_drawn_anew_and_removed(site: Site) -> None:
+    show_red_and_blue(site)
+    site.ask("POST", "/api/sources/0/regions", {"name": "part", "region": [0.5, 0, 0.5, 1]})
+    site.until_label("blue", 1)
+    assert site.ask("PATCH", "/api/sources/1", {"name": "left"}).status == 200
+    assert site.ask("PUT", "/api/sources/1/region", {"region": [0, 0, 0.5, 1]}).status == 200
+    site.until_label("red", 1)
+    until(lambda: site.get("/api/sources/1/result").json["source"] == "left")
+    assert site.ask("PUT", "/api/sources/1/region", {"region": None}).status == 422
+    assert site.ask("POST", "/api/sources/0/regions", {"name": "left", "region": [0, 0, 1, 1]}).status == 422
+    assert site.ask("POST", "/api/sources/0/regions", {"name": "x", "region": [0, 0, 0, 1]}).status == 422
+    for method in ("PATCH", "DELETE"):
+        assert site.ask(method, "/api/sources/0", {"name": "other"}).status == 422, "a source itself"
+    assert site.ask("DELETE", "/api/sources/1").status == 200
+    assert site.ask("DELETE", "/api/sources/1").status == 404
+    assert site.get("/api/sources/1/result").status == 404
+    assert [one["name"] for one in site.get("/api/sources").json] == ["camera"]
+    seen = site.number()
+    until(lambda: site.number() > seen + 3)
+    assert site.get("/health").status == 200
+
+
+def test_a_region_of_a_source_that_is_lost_says_so(site: Site) -> None:
+    site.sources[0].failure = SourceError("unplugged")
+    until(lambda: site.get("/api/sources").json[0]["state"] in ("error", "ended"))
+    site.ask("POST", "/api/sources/0/regions", {"name": "part", "region": [0.5, 0, 0.5, 1]})
+    whole, part = site.get("/api/sources").json
+    assert part["state"] == whole["state"]
+
+
 @pytest.mark.parametrize("region", [[0, 0, 0, 1], [0.6, 0, 0.6, 1], [0, 0, 2, 2], [0, 0, 1], "all", [None] * 4])
 def test_what_is_no_part_of_a_picture_is_refused(site: Site, region: object) -> None:
     assert site.ask("PUT", "/api/sources/0/region", {"region": region}).status == 422
@@ -60,22 +122,87 @@ def test_boxes_of_another_program_are_recognized(site: Site) -> None:
 
 def test_regions_are_kept_beside_the_bank(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     file = regions_file(tmp_path / "classes.spbank")
-    first = Regions(["door", "yard"], [None, None], file)
+    first = regions(["door", "yard"], file=file)
     first.set(1, HALF)
-    assert first.now == [None, HALF]
-    again = Regions(["yard", "other"], [None, None], file)
-    assert again.now == [HALF, None]
-    again.set(1, Region(0, 0, 1, 0.5))
+    assert looked_at(first) == {"door": None, "yard": HALF}
+    again = regions(["yard", "other"], file=file)
+    assert looked_at(again) == {"yard": HALF, "other": None}
+    again.set(1, TOP)
     again.set(0, None)
-    assert Regions(["door", "yard", "other"], [HALF, None, None], file).now == [HALF, None, Region(0, 0, 1, 0.5)]
-    file.write_text("{")
-    assert Regions(["yard"], [None], file).now == [None]
-    assert len(log.messages) == 1
+    assert looked_at(regions(["door", "yard", "other"], [HALF, WHOLE, WHOLE], file=file))["door"] == HALF
+    assert looked_at(regions(["door", "yard", "other"], file=file)) == {"door": None, "yard": None, "other": TOP}
+    for damaged in (
+        "{",
+        "[]",
+        '{"yard": 7}',
+        '{"yard": {"region": "0,0,1,1"}}',
+        '{"gate": {"source": 7, "region": "0,0,1,1"}}',
+    ):
+        log.clear()
+        file.write_text(damaged)
+        assert looked_at(regions(["yard"], file=file)) == {"yard": None}
+        assert len(log.messages) == 1
+
+
+def test_a_file_of_one_region_a_source_stays_readable(tmp_path: Path) -> None:
+    file = regions_file(tmp_path / "classes.spbank")
+    file.write_text('{"yard": "0.5,0,0.5,1"}')
+    assert looked_at(regions(["yard"], file=file)) == {"yard": HALF}
+
+
+def test_named_regions_are_kept_with_their_source(tmp_path: Path) -> None:
+    file = regions_file(tmp_path / "classes.spbank")
+    first = regions(["door", "yard"], file=file)
+    assert first.add(1, "gate", HALF) == 2
+    assert first.add(2, "lane", TOP) == 3, "of the region's source"
+    first.set(1, TOP)
+    assert looked_at(first) == {"door": None, "yard": TOP, "gate": HALF, "lane": TOP}
+    assert first.parts[3].place == 1
+    again = regions(["yard"], file=file)
+    assert looked_at(again) == {"yard": TOP, "gate": HALF, "lane": TOP}
+    again.rename(1, "the gate")
+    again.remove(2)
+    again.set(1, TOP)
+    assert looked_at(regions(["yard"], file=file)) == {"yard": TOP, "the gate": TOP}
+    assert looked_at(regions(["door"], file=file)) == {"door": None}, "its source is not there"
+    assert looked_at(regions(["yard", "the gate"], file=file)) == {"yard": TOP, "the gate": None}, "a source has the name"
+    given = regions(["yard"], named=[NamedRegion("the gate", HALF)], file=file)
+    assert looked_at(given) == {"yard": TOP, "the gate": HALF}, "the command line counts more"
+
+
+def test_a_number_is_never_given_again() -> None:
+    some = regions(["door"])
+    numbers = [some.add(0, "gate", HALF)]
+    some.remove(numbers[0])
+    numbers.append(some.add(0, "gate", HALF))
+    assert numbers == [1, 2]
+
+
+def test_what_cannot_be_a_region_is_refused() -> None:
+    some = regions(["door", "yard"])
+    some.add(0, "gate", HALF)
+    before = dict(some.parts)
+    for name in ("door", "gate", " ", "", "a\nb", "a\u202eb"):
+        with pytest.raises(SettingsError):
+            some.add(0, name, HALF)
+        if name != "gate":
+            with pytest.raises(SettingsError):
+                some.rename(2, name)
+    for change in (lambda: some.set(2, None), lambda: some.remove(0), lambda: some.rename(1, "other")):
+        with pytest.raises(SettingsError):
+            change()
+    some.rename(2, "gate")
+    assert some.parts == before
+    for number in range(MOST - 3):
+        some.add(1, str(number), TOP)
+    with pytest.raises(SettingsError, match="too many"):
+        some.add(0, "one more", TOP)
 
 
 def test_a_region_that_cannot_be_kept_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    regions = Regions(["door"], [None], tmp_path / "file" / "regions.json")
-    with pytest.raises(SettingsError, match="cannot be kept"):
-        regions.set(0, HALF)
-    assert regions.now == [None]
+    some = regions(["door"], file=tmp_path / "file" / "regions.json")
+    for change in (lambda: some.set(0, HALF), lambda: some.add(0, "gate", HALF)):
+        with pytest.raises(SettingsError, match="cannot be kept"):
+            change()
+    assert looked_at(some) == {"door": None}

@@ -108,6 +108,17 @@ def test_a_third_class_takes_the_binary_sensor_away_and_two_bring_it(home: Home,
     until(lambda: set(home.states().values()) == {"red", "off"})
 
 
+def test_a_region_that_was_taken_away_is_forgotten(home: Home, result: FrameResult) -> None:
+    home.sink.write(result)
+    home.sink.write(replace(result, source="left door"))
+    until(lambda: len(home.states()) == 4)
+    home.sink.event(StateChange("left door", State.REMOVED, 0.0))
+    until(lambda: len(home.states()) == 2)
+    until(lambda: not any("left" in topic for topic in home.broker.kept()))
+    home.sink.write(replace(result, source="left door"))
+    until(lambda: len(home.states()) == 4)
+
+
 def test_all_is_said_again_when_home_assistant_starts(home: Home, result: FrameResult) -> None:
     home.sink.write(result)
     until(lambda: set(home.states().values()) == {"red", "on"})

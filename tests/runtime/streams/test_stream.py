@@ -4,8 +4,11 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +16,16 @@ import pytest
 import toy
 from sp_edge.errors import ImageError, SettingsError, SourceError
 from sp_edge.view import Region
+from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.camera import open_source
-from sp_edge_runtime.sources.frames import Source, StateChange, VideoFrame
+from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFrame
 from sp_edge_runtime.sources.live import LiveSource
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams import stream as stream_module
 from sp_edge_runtime.streams.options import StreamOptions
+from sp_edge_runtime.streams.parts import NamedRegion, Part
 from sp_edge_runtime.streams.result import FrameResult
 from sp_edge_runtime.streams.smoothing import Event, Smoothing
 from sp_edge_runtime.streams.stream import results, run_stream
@@ -349,6 +354,73 @@ def test_each_source_has_its_region(recognizer: Recognizer) -> None:
         labels(left, right, left)
     with pytest.raises(SettingsError, match="leaves the picture"):
         list(results(recognizer, Given(frame("red")), StreamOptions(regions=(right,))))
+
+
+def test_named_regions_of_a_frame_are_recognized_in_one_batch(recognizer: Recognizer) -> None:
+    wide = np.concatenate([toy.picture("red", side=40), toy.picture("blue", side=40)], axis=1)
+    batches = []
+
+    class Counting:
+        def classify(self, images: list[np.ndarray], /, *, region: Sequence[Region | None]) -> list[Prediction]:
+            batches.append(len(images))
+            return recognizer.classify(images, region=region)
+
+    named = NamedRegion("left", Region(0, 0, 0.5, 1)), NamedRegion("right", Region(0.5, 0, 0.5, 1))
+    frames = [VideoFrame(wide, number, number / 10) for number in range(3)]
+    sink = Collecting()
+    summary = run_stream(Counting(), Given(*frames, live=True), [sink], StreamOptions(named_regions=named))
+    assert batches == [3, 3, 3]
+    assert [one.source for one in sink.results] == ["given", "left", "right"] * 3
+    assert {(one.source, one.label) for one in sink.results if one.source != "given"} == {("left", "red"), ("right", "blue")}
+    assert all(one.frame is frames[place // 3] for place, one in enumerate(sink.results)), "read once"
+    events = [(one.kind, one.name) for one in sink.events if one.source == "right"]
+    assert events == [("appeared", "blue"), ("left", "blue")], "each is smoothed for itself"
+    assert summary.frames == 9
+
+
+def test_named_regions_change_while_the_stream_runs(recognizer: Recognizer) -> None:
+    whole, left, right = Part("given", 0), Part("left", 0, Region(0, 0, 0.5, 1)), Part("right", 0, Region(0.5, 0, 0.5, 1))
+    parts: list[Part] = [whole]
+    frames = [VideoFrame(toy.picture("red", side=40), number, number / 10) for number in range(4)]
+    looked = [[whole, left], [whole, left, right], [whole, right]]
+    items: list[Any] = [frames[0]]
+    for one, now in zip(frames[1:], looked, strict=True):
+        items += [partial(parts.__setitem__, slice(None), now), one]
+    events: list[Event | StateChange] = []
+    found = [one.source for one in results(recognizer, Given(*items), on_event=events.append, parts=lambda: tuple(parts))]
+    assert found == ["given", "given", "left", "given", "left", "right", "given", "right"]
+    told = [(one.source, one.state if isinstance(one, StateChange) else one.kind) for one in events]
+    assert told == [("left", "left"), ("left", State.REMOVED), ("given", "left"), ("right", "left")]
+
+
+def test_a_loss_is_told_of_every_region(recognizer: Recognizer) -> None:
+    named = (NamedRegion("part", Region(0, 0, 0.5, 1)),)
+    sources = [Given(frame("red"), SourceError("unplugged")), Given(frame("red"), frame("red", 1, 0.1))]
+    sources[1].name = "other"
+    events: list[Event | StateChange] = []
+    options = StreamOptions(named_regions=(replace(named[0], source="given"),))
+    with pytest.raises(SourceError, match="unplugged"):
+        list(results(recognizer, sources, options, on_event=events.append))
+    assert [(one.source, one.state) for one in events if isinstance(one, StateChange)] == [
+        ("given", State.ERROR),
+        ("part", State.ERROR),
+    ]
+
+
+def test_a_frame_that_is_too_old_is_counted_once(recognizer: Recognizer) -> None:
+    old = VideoFrame(toy.picture("red", side=40), 0, 0.0, captured=time.monotonic() - 9)
+
+    class Aging:
+        def classify(self, images: list[np.ndarray], /, *, region: Sequence[Region | None]) -> list[Prediction]:
+            predictions = recognizer.classify(images, region=region)
+            object.__setattr__(young, "captured", time.monotonic() - 9)
+            return predictions
+
+    young = frame("red", 1)
+    source = Given(old, young, live=True)
+    named = (NamedRegion("part", Region(0, 0, 0.5, 1)),)
+    assert list(results(Aging(), source, StreamOptions(named_regions=named, max_staleness=5))) == []
+    assert source.stale == 2
 
 
 def test_a_camera_that_turns_gray_is_told_once(recognizer: Recognizer, log: pytest.LogCaptureFixture) -> None:
