@@ -22,7 +22,7 @@ from sp_edge.training.classifier import episode_scores
 from sp_edge_calibration.session import Inputs, open_session, run_in_batches
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GraphFeatures(Features):
     """Every picture, encoded by two graphs.
 
@@ -108,7 +108,7 @@ class Parity:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probe:
     """The pictures on which stages are compared.
 

@@ -28,7 +28,7 @@ Found = TypeVar("Found")
 _AGAIN = "copy or export the bundle again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Golden:
     """Pictures with the features that PyTorch gave for them, so that any device can check itself.
 

@@ -134,7 +134,7 @@ def check(source: Source, needs: Mapping[str, Need], *, progress: bool = False) 
     return Report(tuple(counts), broken, tiny, tuple(too_few), duplicates, near, alike, tuple(notes), left_out)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Seen:
     """What is kept of a picture: its size (width, height), a digest of its pixels, and its hash, uint8 (16,)."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sp_edge.errors import DataError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Episode:
     """One N-way K-shot task, or a stack of E of them with E as the first axis, as indices into a picture set.
 
@@ -68,7 +68,7 @@ class EpisodeSampler:
         return Episode(classes, support, query)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
     """Every picture of a set, encoded both ways.
 
