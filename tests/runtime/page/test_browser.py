@@ -332,11 +332,8 @@ def test_the_part_to_look_at_is_drawn_with_the_mouse(visit: Visit) -> None:
     page.wait_for_selector("#seen-box:not([hidden])")
     page.click("#more summary")
     page.click("#draw")
+    drag(page, 0.5, 0.25, 0.25, 0.5)
     frame = page.locator("#view").bounding_box()
-    page.mouse.move(frame["x"] + 0.5 * frame["width"], frame["y"] + 0.25 * frame["height"])
-    page.mouse.down()
-    page.mouse.move(frame["x"] + 0.75 * frame["width"], frame["y"] + 0.75 * frame["height"], steps=4)
-    page.mouse.up()
     until(lambda: visit.site.get("/api/sources").json[0]["region"] is not None)
     x, y, width, height = map(float, visit.site.get("/api/sources").json[0]["region"].split(","))
     assert (x, y) == pytest.approx((0.5, 0.25), abs=0.03)
@@ -363,6 +360,62 @@ def test_the_part_to_look_at_is_chosen_with_the_keys(visit: Visit) -> None:
     page.keyboard.press("Escape")
     assert page.is_hidden("#drawn")
     assert page.evaluate("document.activeElement.id") == "draw"
+
+
+def drag(page: Any, x: float, y: float, width: float, height: float) -> None:
+    """Draws a box on the picture, in shares of its frame."""
+    frame = page.locator("#view").bounding_box()
+    page.mouse.move(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"])
+    page.mouse.down()
+    page.mouse.move(frame["x"] + (x + width) * frame["width"], frame["y"] + (y + height) * frame["height"], steps=4)
+    page.mouse.up()
+
+
+def test_further_parts_are_drawn_named_and_removed(visit: Visit) -> None:
+    page = visit.page
+    page.wait_for_selector("#seen-box:not([hidden])")
+    name = page.text_content("#label")
+    assert name == "unknown"
+    page.click("#more summary")
+    assert page.is_hidden("#sources")
+    assert page.is_hidden("#edit-part")
+    page.click("#add-part")
+    drag(page, 0.5, 0.25, 0.25, 0.5)
+    page.wait_for_selector("#part[open]")
+    page.fill("#part-name", "left door")
+    page.click("#part-save")
+    page.wait_for_selector("#sources button[aria-pressed=true] >> text=left door")
+    whole, part = visit.site.get("/api/sources").json
+    assert (part["name"], part["of"], whole["region"]) == ("left door", whole["id"], None)
+    assert [float(side) for side in part["region"].split(",")] == pytest.approx([0.5, 0.25, 0.25, 0.5], abs=0.04)
+    page.wait_for_selector("#parts .chosen >> text=left door")
+    assert page.is_hidden("#whole"), "it is a part"
+    page.wait_for_function("() => document.getElementById('picture').naturalWidth > 0")
+    visit.wait_for("cat")
+    visit.hold("cat", 0.3)
+    assert len(visit.site.classes()) == 1, "a part is taught from, too"
+
+    page.click("#sources button >> nth=0")
+    page.focus("#add-part")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#part[open]")
+    page.keyboard.type("left door")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#part-told >> text=“left door” is there already")
+    page.fill("#part-name", "right door")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#sources button[aria-pressed=true] >> text=right door")
+    page.click("#edit-part >> text=Rename or remove “right door”")
+    page.fill("#part-name", "back door")
+    page.click("#part-save >> text=Rename")
+    page.wait_for_selector("#sources button[aria-pressed=true] >> text=back door")
+    page.click("#edit-part >> text=back door")
+    page.click("#part-remove")
+    page.wait_for_function("() => document.querySelectorAll('#sources button').length === 2")
+    assert [one["name"] for one in visit.site.get("/api/sources").json][1:] == ["left door"]
+    page.wait_for_selector("#sources button[aria-pressed=true] >> nth=0")
+    visit.errors = [error for error in visit.errors if "422" not in error]  # the name that was taken
 
 
 def test_without_a_camera_chosen_pictures_are_shown_recognized_and_taught(

@@ -24,4 +24,20 @@ export async function send(method, path, content) {
 
 export const upload = async (path, body, headers = {}) => answered(await fetch(path, { method: "POST", body, headers }));
 
+export async function picture(path) {
+  const response = await fetch(path);
+  if (!response.ok) throw new Refused(response.status, {});
+  return response.blob();
+}
+
+// Asks again where the device is busy, a few times.
+export async function patiently(ask) {
+  for (let pause = 400; ; pause += 400) {
+    try { return await ask(); } catch (error) {
+      if (error.status !== 429 || pause > 2000) throw error;
+      await new Promise((go) => setTimeout(go, pause));
+    }
+  }
+}
+
 export const query = (values) => "?" + new URLSearchParams(values);

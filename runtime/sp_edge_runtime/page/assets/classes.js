@@ -1,6 +1,6 @@
 // The second tab: what was taught, how well it is told apart, and how it is corrected.
 
-import { get, query, send } from "./api.js";
+import { get, patiently, query, send } from "./api.js";
 import { byId, make, plural } from "./dom.js";
 import { tell } from "./told.js";
 
@@ -49,7 +49,7 @@ async function advise() {
     return;
   }
   try {
-    const said = await get("/api/advice");
+    const said = await patiently(() => get("/api/advice"));
     const parts = [];
     if (said.right) {
       const [low, high] = said.right.interval.map((share) => Math.round(100 * share));
