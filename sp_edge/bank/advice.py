@@ -130,7 +130,7 @@ def review(bank: Bank, head: Head) -> Report:
     own = np.where(several, own, compact)
     temperature = head.calibration.temperature
     rivals = np.zeros((len(counts), len(counts)), np.float32) if len(counts) <= BLOCK else None
-    nearest, highest = np.zeros(len(own), np.int64), np.full(len(own), -1.0)
+    nearest, highest = np.zeros(len(own), np.int64), np.zeros(len(own))
     shown_again = np.ones(len(own), bool)
     to_own = np.ones(len(own))
     for rows, cosines in _blocks(bank, head, np.flatnonzero(judged)):
@@ -139,8 +139,7 @@ def review(bank: Bank, head: Head) -> Report:
         best = cosines.argmax(axis=1) if head.weights is None else head.scores(bank.query[rows]).argmax(axis=1)
         shown_again[rows] = (best == owners) & (to_own[rows] >= head.thresholds[owners])
         cosines[np.arange(len(rows)), owners] = -1
-        if len(counts) > 1:
-            nearest[rows], highest[rows] = cosines.argmax(axis=1), cosines.max(axis=1)
+        nearest[rows], highest[rows] = cosines.argmax(axis=1), cosines.max(axis=1)
         if rivals is not None:
             np.add.at(rivals, owners, 1 / (1 + np.exp((own[rows, None] - cosines) / temperature)))
     right = own > highest
@@ -224,8 +223,6 @@ def _confusions(
     judged: NDArray[np.bool_],
 ) -> tuple[Confusion, ...]:
     """The likeliest pairs; of a large bank only each judged shot's nearest other class is looked at."""
-    if len(counts) < 2:
-        return ()
     if rivals is None:
         pairs = [
             (int(a), int(b), float(p)) for a, b, p in zip(*(v[judged] for v in (bank.owners, nearest, chance)), strict=True)

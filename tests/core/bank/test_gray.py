@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from banks import prompt, shots
+from sp_edge.bank import advice as review_of
 from sp_edge.bank.advice import review
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import encode_crop
@@ -56,7 +57,7 @@ def test_what_cannot_be_read_is_not_gray(crop: bytes) -> None:
     assert not is_gray_crop(crop)
 
 
-def test_a_bank_knows_which_of_its_classes_have_gray_pictures(bundle: Bundle) -> None:
+def test_a_bank_knows_which_of_its_classes_have_gray_pictures(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     day, night = (encode_crop(Preprocess(96)(image)) for image in (IMAGE, without_color(IMAGE)))
     support, query, _ = shots(2, 1)
     bank = Bank.empty(bundle)
@@ -77,3 +78,10 @@ def test_a_bank_knows_which_of_its_classes_have_gray_pictures(bundle: Bundle) ->
     assert "add gray pictures of 'cup'" in advice(uneven)
     assert "gray" not in advice(both)
     assert "gray" not in advice(bank)
+    assert "gray" not in advice(bank.add_reject("mug", query, [night, night])), "what is no class has them"
+    told = "add gray pictures of 'cup': other classes have some, as of the night, and color would tell them apart"
+    assert told in advice(uneven.add_reject("mug", query, [day, day])).splitlines()
+    monkeypatch.setattr(review_of, "BLOCK", 6)
+    assert told in advice(uneven).splitlines()
+    monkeypatch.setattr(review_of, "BLOCK", 5)
+    assert "gray" not in advice(uneven), "looking at many pictures takes long"
