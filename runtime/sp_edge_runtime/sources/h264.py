@@ -23,9 +23,7 @@ class _Bits:
     def read(self, count: int) -> int:
         """An unsigned number of so many bits."""
         self._left -= count
-        if self._left < 0:
-            raise ValueError("the unit ends")
-        return self._bits >> self._left & ((1 << count) - 1)
+        return self._bits >> self._left & ((1 << count) - 1)  # a shift by less than nothing raises the ValueError
 
     def golomb(self) -> int:
         """An unsigned Exp-Golomb number."""
@@ -139,7 +137,7 @@ class Gaps:
         return missing
 
     def _learn(self, unit: bytes) -> None:
-        if unit[:1] and unit[0] & 31 == _SPS:
+        if unit[0] & 31 == _SPS:
             try:
                 self._parameters = _Parameters.read(unit)
             except ValueError:

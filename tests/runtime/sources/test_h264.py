@@ -103,13 +103,18 @@ ORDERS = {
     "in a cycle": golomb(1) + "0" + signed(-7) + signed(2) + golomb(3) + signed(1) + signed(-1) + signed(4),
     "as decoded": golomb(2),
 }
-# The first list ends early, as its next value would be 0; the seventh is whole.
-LISTS = "1" + signed(5) + signed(-3) + signed(-10) + "0" * 5 + "1" + "".join(signed(step) for step in (3, -3) * 32) + "0"
-HIGH = golomb(1) + golomb(0) * 2 + "0" + "1" + LISTS
+# The first list ends early, as its next value would be 0; the sixth, of 16 values, and the seventh, of 64, are whole.
+STEPS = signed(3) + signed(-3)
+LISTS = "1" + signed(5) + signed(-3) + signed(-10) + "0" * 4 + "1" + STEPS * 8 + "1" + STEPS * 32
+HIGH = golomb(1) + golomb(0) * 2 + "0" + "1" + LISTS + "0"
+# Of colors in full there are twelve lists, the last of them whole.
+FULL = golomb(2) + golomb(1) + "0" + "1" + LISTS + "0" * 4 + "1" + STEPS * 32
+PROFILES = [*((profile, "") for profile in (66, 77, 88)), (100, HIGH), (244, golomb(3) + "0" + FULL)]
+HIGHER = [(profile, golomb(0) * 3 + "00") for profile in (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)]
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("profile", "more"), [(66, ""), (100, HIGH), (77, "")])
+@pytest.mark.parametrize(("profile", "more"), PROFILES + HIGHER)
 def test_parameters_as_the_standard_writes_them(order: str, profile: int, more: str) -> None:
     for gaps, told in (("0", [False, False, False, True, False, False, True]), ("1", [False] * 7)):
         known = Gaps(parameters(ORDERS[order], gaps=gaps, profile=profile, more=more))
@@ -119,6 +124,57 @@ def test_parameters_as_the_standard_writes_them(order: str, profile: int, more: 
     around = Gaps(parameters(ORDERS[order], gaps="0", profile=profile, more=more))
     assert [around.before(picture(number)) for number in (31, 0, 1)] == [False] * 3
     assert not around.before(picture(0, 0x65)), "a key frame begins anew"
+
+
+def told(gaps: Gaps, *every: bytes) -> list[bool]:
+    return [gaps.before(one) for one in every]
+
+
+def test_planes_that_are_coded_apart_stand_before_the_number() -> None:
+    gaps = Gaps(parameters(ORDERS["by itself"], gaps="0", profile=244, more=golomb(3) + "1" + FULL))
+    every = [unit(0x61, golomb(0) * 3 + f"{plane:02b}{number:05b}" + "1011") for number in (1, 2, 4, 5) for plane in range(3)]
+    assert told(gaps, *every) == [number == 6 for number in range(12)]
+
+
+PARAMETERS = parameters(ORDERS["as decoded"], gaps="0")
+
+
+@pytest.mark.parametrize("weight", [0x20, 0x40, 0x60])
+def test_pictures_on_which_none_is_built_leave_the_numbers_alone(weight: int) -> None:
+    some = weight | 1
+    assert told(Gaps(PARAMETERS), picture(1, some), picture(2, 1), picture(2, 1), picture(2, some), picture(4, some)) == [
+        *[False] * 4, True,
+    ]  # fmt: skip
+    # A loss is told once, at the first picture that comes after it, around the largest number, too.
+    for late, last in ((5, 6), (0, 1)):
+        every = [picture(1, some), picture(late, 1), picture(late, some), picture(last, 1)]
+        assert told(Gaps(PARAMETERS), *every) == [False, True, False, False]
+
+
+def test_what_cannot_be_read_is_not_called_missing() -> None:
+    assert told(Gaps(None), picture(1), picture(9)) == [False] * 2
+    assert told(Gaps(b""), PARAMETERS + picture(1), picture(9)) == [False, True], "parameters may come with a picture"
+    cut = PARAMETERS[:6]
+    assert told(Gaps(PARAMETERS), picture(1), cut, picture(9)) == [False] * 3, "parameters that say nothing"
+    short = b"\0\0\1\x61" + bytes([0b11010001])  # three of the number's five bits
+    assert told(Gaps(PARAMETERS), picture(1), short, picture(9), picture(11)) == [False, False, False, True]
+    other = b"\0\0\1\x09\xf0"  # the mark between two pictures
+    assert told(Gaps(PARAMETERS), picture(1), other, other + picture(3)) == [False, False, True]
+    assert told(Gaps(PARAMETERS), picture(1), picture(3) + picture(9), picture(4)) == [False, True, False], "a second slice"
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_units_behind_their_length(size: int) -> None:
+    def sized(content: bytes, length: int) -> bytes:
+        return b"".join(len(one).to_bytes(length, "big") + one for one in content.split(b"\0\0\1")[1:])
+
+    # ISO/IEC 14496-15: version, profile (3 bytes), size of lengths less 1, how many parameter sets, these, those of pictures.
+    extradata = b"\x01\x42\0\x1e" + bytes([0xFC | size - 1, 0xE1]) + sized(PARAMETERS, 2)
+    for more in (b"", b"\x01\0\x02\x68\x80"):
+        every = [sized(one, size) for one in (picture(1), PARAMETERS + picture(2), picture(4, 0x65), picture(6))]
+        assert told(Gaps(extradata + more), *every) == [False, False, False, True]
+        assert told(Gaps(extradata + more), *(bytes(size) + one for one in every)) == [False, False, False, True]
+    assert told(Gaps(extradata[:6]), picture(1), PARAMETERS + picture(2), picture(4)) == [False, False, True], "a byte stream"
 
 
 @given(st.binary(max_size=80), st.lists(st.binary(max_size=60), max_size=4))
