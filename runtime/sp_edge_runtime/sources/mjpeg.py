@@ -25,7 +25,7 @@ PAUSE = 0.5  # seconds between two questions for a still picture
 MOST_BYTES = 1 << 26  # of one picture
 MOST_HEADERS = 64
 CHUNK = 1 << 16
-_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_START, _END = 0xD8, 0xD9
 
 
 def capture_pictures(request: CaptureRequest) -> tuple[float | None, Iterator[Captured | None]] | None:

@@ -103,9 +103,10 @@ ORDERS = {
     "in a cycle": golomb(1) + "0" + signed(-7) + signed(2) + golomb(3) + signed(1) + signed(-1) + signed(4),
     "as decoded": golomb(2),
 }
-# The first list ends early, as its next value would be 0; the sixth, of 16 values, and the seventh, of 64, are whole.
+# Two lists end early, as their next value would be 0 (of 256); the sixth, of 16 values, and the seventh, of 64, are whole.
 STEPS = signed(3) + signed(-3)
-LISTS = "1" + signed(5) + signed(-3) + signed(-10) + "0" * 4 + "1" + STEPS * 8 + "1" + STEPS * 32
+LISTS = "1" + signed(5) + signed(-3) + signed(-10) + "1" + signed(127) + signed(121) + "0" * 3
+LISTS += "1" + STEPS * 8 + "1" + STEPS * 32
 HIGH = golomb(1) + golomb(0) * 2 + "0" + "1" + LISTS + "0"
 # Of colors in full there are twelve lists, the last of them whole.
 FULL = golomb(2) + golomb(1) + "0" + "1" + LISTS + "0" * 4 + "1" + STEPS * 32
