@@ -9,6 +9,7 @@ import pytest
 
 import toy
 from sp_edge.errors import BankError, PromptError
+from sp_edge_runtime.naming import Prompt, given_prompt
 from sp_edge_runtime.recognizer import Recognizer
 
 
@@ -91,3 +92,45 @@ def test_without_text_encoder_it_lists_near_names_and_both_ways_on(toy_bundle: P
         with pytest.raises(PromptError, match="cannot encode the description of 'red'") as raised:
             recognizer.enroll("red", [toy.picture("red")], description="a colour")
         assert raised.value.expected == "a bundle that carries its text encoder"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "got"),
+    [
+        (np.zeros(3, np.float32), "float32 (3,)"),
+        (np.zeros(5, np.float32), "float32 (5,)"),
+        (np.zeros((4, 1), np.float32), "float32 (4, 1)"),
+        (np.zeros(4), "float64 (4,)"),
+        (np.zeros(4, np.float16), "float16 (4,)"),
+        (np.zeros(4, np.int32), "int32 (4,)"),
+        ([0.0] * 4, "list"),
+        (np.array([0, 0, 0, np.inf], np.float32), "others"),
+    ],
+)
+def test_a_given_prompt_is_a_vector_as_the_table_holds_them(prompt: Any, got: str) -> None:
+    for given in (prompt, Prompt(prompt, "given")):
+        with pytest.raises(PromptError, match="the prompt of 'red' does not fit") as raised:
+            given_prompt("red", given, 4)
+        assert raised.value.got == got
+    fitting = np.arange(4, dtype=np.float32)
+    assert given_prompt("red", fitting, 4).vector is fitting
+    described = Prompt(fitting, "description", ("a colour",))
+    assert given_prompt("red", described, 4) is described
+
+
+def test_long_texts_are_shown_by_their_first_eighty_letters(naming: Recognizer, toy_bundle: Path) -> None:
+    name, unread = "a" * 100, "\u72ec" * 60
+    with pytest.raises(PromptError) as raised:
+        naming.prompt(name, [])
+    assert raised.value.what == f"the description of '{name[:80]}' is empty"
+    with pytest.raises(PromptError) as raised:
+        naming.prompt(name, unread)
+    assert raised.value.what == f"the text encoder cannot read the description of '{name[:80]}'"
+    assert raised.value.got == "unknown to it: " + " ".join(unread)[:80]
+    assert raised.value.next_step.endswith(f"sp-edge enroll --name {name} --description SENTENCE")
+    with Recognizer.load(toy_bundle, device="cpu") as recognizer:
+        for description, what in ((None, f"the bundle has no class '{name[:80]}'"), ("b", "cannot encode the description of")):
+            with pytest.raises(PromptError) as raised:
+                recognizer.prompt(name, description)
+            assert raised.value.what == (what if description is None else f"{what} '{name[:80]}'")
+            assert raised.value.got == "one without"
