@@ -101,9 +101,18 @@ def test_descriptions_come_with_their_prompts(bundle: Bundle) -> None:
     assert merge(bank, one(1)) is bank
 
 
+def test_a_threshold_that_was_set_counts_before_none(bundle: Bundle) -> None:
+    unset = taught(bundle).with_threshold("red fox", None)
+    for ours, theirs in ((unset, taught(bundle)), (taught(bundle), unset)):
+        for prefer in (None, "ours", "theirs"):
+            assert merge(ours, theirs, prefer=prefer).thresholds.tolist() == taught(bundle).thresholds.tolist()
+    assert merge(unset, unset) is unset
+
+
 def test_banks_of_two_bundles_are_refused(bundle: Bundle) -> None:
     with pytest.raises(BankError, match="two bundles") as raised:
-        merge(taught(bundle), replace(taught(bundle), fingerprint="0" * 64))
+        merge(replace(taught(bundle), fingerprint="0123456789ab" + "f" * 52), replace(taught(bundle), fingerprint="ba" * 32))
+    assert (raised.value.expected, raised.value.got) == ("bundle 0123456789ab", "bundle babababababa")
     assert "sp-edge bank renew" in raised.value.next_step
 
 

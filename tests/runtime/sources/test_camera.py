@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sp_edge.errors import SettingsError, SourceError
+from sp_edge_runtime.sources import camera
 from sp_edge_runtime.sources.camera import open_source, open_sources
+from sp_edge_runtime.sources.frames import Source
 from sp_edge_runtime.sources.live import LiveSource
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.sources.scenes import PERIOD, scene
@@ -60,6 +62,14 @@ def test_size_and_rate_are_for_cameras(text: str) -> None:
     with pytest.raises(SettingsError, match="for cameras") as caught:
         open_source(text, SourceOptions(size_wh=(64, 48)))
     assert "secret" not in str(caught.value)
+
+
+def test_long_texts_are_shown_by_their_first_two_hundred_letters() -> None:
+    text = "videotestsrc name=" + "x" * 300 + " ! appsink"
+    for options in (SourceOptions(size_wh=(64, 48)), SourceOptions(rate=5), SourceOptions(loop=True)):
+        with pytest.raises(SettingsError) as caught:
+            open_source(text, options)
+        assert caught.value.got == text[:200]
 
 
 @pytest.mark.parametrize("text", ["test://?fail=0", "test://?fail", "test://?x=1", "test://scenes", "test://?end=1&end=2"])
@@ -146,6 +156,21 @@ def test_sources_are_called_as_their_user_says(toy_pictures: Path) -> None:
     for names in (["door"], ["door", "door"], ["door", " "], ["door", "y\n"], ["a", "b", "c"]):
         with pytest.raises(SettingsError), open_sources([toy_pictures, toy_pictures], names=names):
             pass
+
+
+@pytest.mark.parametrize(("count", "asked", "waits"), [(1, False, False), (1, True, True), (2, False, True), (3, False, True)])
+def test_of_several_sources_those_that_are_not_there_yet_are_waited_for(
+    count: int, asked: bool, waits: bool, toy_pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def opened(_: object, options: SourceOptions) -> Source:
+        seen.append(options.wait)
+        return open_source(toy_pictures)
+
+    monkeypatch.setattr(camera, "open_source", opened)
+    with open_sources([f"rtsp://cam/{number}" for number in range(count)], SourceOptions(wait=asked)):
+        assert seen == [waits] * count
 
 
 def test_several_sources_are_opened_and_closed_together(toy_pictures: Path) -> None:

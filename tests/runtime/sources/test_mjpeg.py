@@ -132,6 +132,7 @@ def test_a_still_picture_is_asked_for_again(serve: Callable[[Answer], str]) -> N
         connection.sendall(OK + b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
 
     with open_source(serve(answer)) as source:
+        assert source.fps == 2
         assert [level(frame) for frame in itertools.islice(source, 3)] == [0, 1, 2]
         assert source.restarts == 0
 
@@ -178,6 +179,47 @@ def test_boundaries_as_cameras_write_them(boundary: str | None) -> None:
 def test_an_answer_without_an_end_is_not_read_for_ever() -> None:
     with pytest.raises(ValueError, match="no picture between"):
         next(Parts(lambda _: b"nothing\n" * 100, "frame"))
+
+
+@pytest.mark.parametrize("lines", [64, 65])
+def test_sixty_four_lines_stand_before_a_picture_at_most(lines: int) -> None:
+    headers = b"".join(b"X-%d: 1\r\n" % number for number in range(lines - 2))
+    parts = Parts(io.BytesIO(b"--frame\r\n" + headers + b"\r\n" + FRAMES[0]).read, "frame")
+    if lines > 64:
+        with pytest.raises(ValueError, match="no picture between"):
+            next(parts)
+    else:
+        assert next(parts) == FRAMES[0]
+
+
+def test_a_picture_without_an_end_does_not_fill_the_memory() -> None:
+    with pytest.raises(ValueError, match="more than 67,108,864 bytes"):
+        next(Parts(lambda _: bytes(1 << 23), "frame"))
+
+
+@pytest.mark.parametrize("told", [b"content-LENGTH :  %d ", b"Content-Length: many, not %d", b"Content-Length: -%d"])
+def test_lengths_as_cameras_write_them(told: bytes) -> None:
+    parts = [b"--frame\r\n" + told % len(one) + b"\r\nX: a:b\r\n\r\n" + one + b"\r\n" for one in FRAMES]
+    assert list(Parts(io.BytesIO(b"".join(parts)).read, "frame")) == FRAMES
+
+
+def test_what_is_no_jpeg_ends_at_the_boundary() -> None:
+    content = b"--frame\r\nContent-Type: image/png\r\n\r\n" + b"\x89PNG" + b"\r\n--frame\r\nX: 1\r\n\r\nsecond\r\n--frame--\r\n"
+    assert list(Parts(io.BytesIO(content).read, "frame")) == [b"\x89PNG", b"second"]
+
+
+def test_an_answer_that_is_no_http(serve: Callable[[Answer], str]) -> None:
+    with pytest.raises(SourceError, match="cannot open") as caught:
+        captured(serve(lambda c, _: c.sendall(b"RTSP/1.0 200 OK\r\n\r\n")))
+    assert "RTSP" in caught.value.got
+
+
+def test_an_answer_in_chunks_of_which_the_last_is_cut(serve: Callable[[Answer], str]) -> None:
+    chunks = b"%x\r\n%b\r\n" % (len(part(FRAMES[0])), part(FRAMES[0])) + b"999\r\n--frame"
+    frames = captured(serve(lambda c, _: c.sendall(MULTIPART[:-2] + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)))
+    assert level(next(frames)) == 0
+    with pytest.raises(SourceError, match="broke off"):
+        next(frames)
 
 
 def test_an_address_that_cannot_be_asked() -> None:
