@@ -3,9 +3,10 @@
     pip install cosmic-ray
     python benchmarks/reliability/mutants.py --count 60
 
-Each place in the files below that can be mutated is as likely as any other. A copy of the project is mutated; the tests that
-stand for the file run until the first failure, at most for two minutes. Unions in annotations and decorators are left out: the
-first are never evaluated, the second are mostly caches. What survives is printed as a difference.
+Each place in the files below that can be mutated is as likely as any other; --only takes some of the files. A copy of the
+project is mutated; the tests that stand for the file run until the first failure, at most for two minutes. Unions in
+annotations and decorators are left out: the first are never evaluated, the second are mostly caches. What survives is printed
+as a difference.
 """
 
 from __future__ import annotations
@@ -24,16 +25,13 @@ import shared
 ROOT = Path(__file__).parents[2]
 SOURCES = "runtime/sp_edge_runtime/sources"
 TESTS = {
-    "sp_edge/prompts/spelling.py": ["tests/core/prompts/test_spelling.py", "tests/core/bank/test_bank.py"],
-    "sp_edge/prompts/reading.py": ["tests/core/prompts/test_reading.py"],
-    "sp_edge/bank/contents.py": ["tests/core/bank/test_bank.py", "tests/core/bank/test_kinds.py"],
-    "sp_edge/bank/merge.py": ["tests/core/bank/test_merge.py", "tests/core/bank/test_kinds.py"],
-    "sp_edge/bank/advice.py": ["tests/core/bank/test_advice.py", "tests/core/bank/test_kinds.py"],
-    "runtime/sp_edge_runtime/naming.py": ["tests/runtime/test_naming.py"],
-    f"{SOURCES}/h264.py": ["tests/runtime/sources/test_h264.py"],
-    f"{SOURCES}/mjpeg.py": ["tests/runtime/sources/test_mjpeg.py"],
-    f"{SOURCES}/address.py": ["tests/runtime/sources/test_address.py"],
-    f"{SOURCES}/camera.py": ["tests/runtime/sources/test_camera.py"],
+    "sp_edge/prompts/spelling.py": ["core/prompts/test_spelling.py", "core/bank/test_contents.py"],
+    "sp_edge/prompts/reading.py": ["core/prompts/test_reading.py"],
+    "sp_edge/bank/contents.py": [f"core/bank/test_{name}.py" for name in ("contents", "bank", "kinds", "gray")],
+    "sp_edge/bank/merge.py": ["core/bank/test_merge.py", "core/bank/test_kinds.py"],
+    "sp_edge/bank/advice.py": [f"core/bank/test_{name}.py" for name in ("advice", "advice_by_loops", "again", "kinds", "gray")],
+    "runtime/sp_edge_runtime/naming.py": ["runtime/test_naming.py"],
+    **{f"{SOURCES}/{name}.py": [f"runtime/sources/test_{name}.py"] for name in ("h264", "mjpeg", "address", "camera")},
 }
 COPIED = ("sp_edge", "export", "runtime", "calibration", "tests", "benchmarks", "pyproject.toml")
 SECONDS = 120
@@ -66,10 +64,11 @@ def mutated(file: Path, name: str, occurrence: int) -> str:
 
 
 def passes(place: Path, tests: list[str]) -> bool:
-    """Whether the tests of a file pass on the copied project."""
+    """Whether these tests, and those of all values, pass on the copied project."""
     paths = os.pathsep.join(map(str, (place, *(place / room for room in ("export", "runtime", "calibration")))))
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    files = [f"tests/{name}" for name in ("test_values.py", *tests)]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
     try:
         return not subprocess.run(
             command, cwd=place, env=environment, capture_output=True, check=False, timeout=SECONDS
@@ -86,7 +85,8 @@ def main() -> None:
         for part in COPIED:
             source = ROOT / part
             shutil.copytree(source, place / part) if source.is_dir() else shutil.copy(source, place / part)
-        every = [(file, at, ways) for file in TESTS for at, ways in mutations(place / file).items()]
+        files = [file for file in TESTS if options.only is None or file in options.only]
+        every = [(file, at, ways) for file in files for at, ways in mutations(place / file).items()]
         chosen = chance.sample(every, min(options.count, len(every)))
         for file in {file for file, _, _ in chosen}:
             assert passes(place, TESTS[file]), f"the tests of {file} fail as it is"

@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 
 def arguments(about: str | None, count: int) -> argparse.Namespace:
-    """--count and --seed, which every harness takes, and --only, which those take that know several commands."""
+    """--count and --seed, which every harness takes, and --only, which those take that know several commands or files."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=count)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", action="append", metavar="COMMAND", help="leave out other commands; may be repeated")
+    parser.add_argument("--only", action="append", metavar="NAME", help="leave out others; may be repeated")
     return parser.parse_args()
 
 

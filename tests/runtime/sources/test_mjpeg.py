@@ -176,6 +176,14 @@ def test_boundaries_as_cameras_write_them(boundary: str | None) -> None:
     assert list(Parts(lambda _: content.read(7), boundary)) == FRAMES
 
 
+def test_nothing_is_waited_for_behind_the_last_boundary() -> None:
+    content = [part(FRAMES[0]) + b"--frame--\r\n"]
+    parts = Parts(lambda _: content.pop(), "frame")
+    assert next(parts) == FRAMES[0]
+    with pytest.raises(StopIteration):
+        next(parts)
+
+
 def test_an_answer_without_an_end_is_not_read_for_ever() -> None:
     with pytest.raises(ValueError, match="no picture between"):
         next(Parts(lambda _: b"nothing\n" * 100, "frame"))
