@@ -46,6 +46,27 @@ def test_addresses_that_are_not_supported(text: str) -> None:
     assert "://" in caught.value.expected
 
 
+ALL = "v4l2://, csi://, test://, rtsp://, rtsps://, http://, https://"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "got"),
+    [
+        ("", "a camera, stream, video, picture, folder or glob", "''"),
+        (" \n", "a camera, stream, video, picture, folder or glob", r"' \n'"),
+        ("csi://a:secret@x", "for instance csi://0", "csi://***@x"),
+        ("CSI://100", "for instance csi://0", "CSI://100"),
+        ("v4l2://" + "x" * 300, "for instance v4l2:///dev/video0", "v4l2://" + "x" * 193),
+        ("ftp://user:secret@host", ALL, "ftp://"),
+        ("Tests://?fail=3", ALL, "Tests://"),
+    ],
+)
+def test_what_is_said_of_addresses_that_are_none(text: str, expected: str, got: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        source_kind(text)
+    assert (caught.value.expected, caught.value.got) == (expected, got)
+
+
 @given(st.text(max_size=400))
 def test_any_text_is_a_kind_or_our_error(text: str) -> None:
     try:
@@ -122,6 +143,29 @@ def test_what_a_library_says_is_shown_without_credentials(said: str) -> None:
     assert redact_within("no such device", "/dev/video0") == "no such device"
     pipeline = "rtspsrc location=rtsp://cam/1 user-pw=topsecret ! appsink"
     assert "topsecret" not in redact_within("syntax error near user-pw=topsecret", pipeline)
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "shown"),
+    [
+        ("rtsp://admin:pass@cam/1", "rtsp://admin:pass@cam/1: 401", "rtsp://***@cam/1: 401"),
+        ("rtsp://admin:pass@cam/1", "no user admin with pass at cam", "no user *** with *** at cam"),
+        ("rtsp://admin:admin2@cam/1", "user admin, password admin2", "user ***, password ***"),
+        ("rtsp://admin:pa:ss@cam/1", "pa:ss is wrong", "*** is wrong"),
+        ("rtsp://ad%40min@cam/1", "user ad@min, ad%40min", "user ***, ***"),
+        ("http://cam/1?a=b#c", "GET /1?a=b#c", "GET /1?***"),
+        ("http://cam/1;a=b", "no /1;a=b", "no /1;***"),
+        ("http://cam/1?", "GET /1", "GET /1"),
+        (
+            "src user-pw='se cret' location=rtsp://admin:pass@c/d ! appsink",
+            "'se cret' at rtsp://admin:pass@c/d",
+            "'***' at ***",
+        ),
+        ("src location=rtsp://cam/1 ! appsink", "rtsp://cam/1: 404", "rtsp://cam/1: 404"),
+    ],
+)
+def test_of_what_a_library_says_the_credentials_alone_are_hidden(address: str, said: str, shown: str) -> None:
+    assert redact_within(said, address) == shown
 
 
 def test_names_that_are_taken_get_a_number() -> None:
