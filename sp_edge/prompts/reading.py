@@ -46,7 +46,7 @@ def _letters(text: str) -> int:
 
 
 def same_vectors(names: Sequence[str], vectors: NDArray[np.float32]) -> list[tuple[str, ...]]:
-    """Groups of two or more names that have one and the same vector.
+    """Groups of two or more names that have one and the same vector, in the order of `names`.
 
     Args:
         names: n names.
@@ -55,10 +55,9 @@ def same_vectors(names: Sequence[str], vectors: NDArray[np.float32]) -> list[tup
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     # Neighbours along one direction, so that a table of many thousand names is not compared with itself.
     order = np.argsort(unit @ np.random.default_rng(0).normal(size=unit.shape[1]), kind="stable").tolist()
-    groups: dict[int, list[int]] = {}
-    first: int | None = None
+    groups: list[list[int]] = []
     for row in order:
-        if first is None or not float(unit[row] @ unit[first]) >= SAME:
-            first = row
-        groups.setdefault(first, []).append(row)
-    return [tuple(names[row] for row in sorted(group)) for _, group in sorted(groups.items()) if len(group) > 1]
+        if not groups or not float(unit[row] @ unit[groups[-1][0]]) >= SAME:
+            groups.append([])
+        groups[-1].append(row)
+    return [tuple(names[row] for row in group) for group in sorted(map(sorted, groups)) if len(group) > 1]

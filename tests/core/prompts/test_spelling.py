@@ -13,14 +13,17 @@ from sp_edge.prompts.table import clean_name
     "other",
     [
         "Coffee Mug", "COFFEE_MUG", " coffee\u00a0mug ", "coffee\u200b mug", "\ufeffcoffee mug", "cof\u00adfee mug",
-        "\uff23offee\u3000mu\uff27", "coﬀee mug", "coffee mug\ufe0f",
+        "\uff23offee\u3000mu\uff27", "coﬀee mug", "coffee mug\ufe0f", "\ufe00coffee mug",
     ],
 )  # fmt: skip
 def test_spellings_of_one_name(other: str) -> None:
     assert spelling_key(other) == spelling_key("coffee mug")
 
 
-@pytest.mark.parametrize(("one", "two"), [("coffee mug", "coffeemug"), ("café", "cafe"), ("mug", "mugs"), ("🚲", "🛵")])
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("coffee mug", "coffeemug"), ("café", "cafe"), ("mug", "mugs"), ("mug", "mug\ufe10"), ("mug", "\ufdfamug"), ("🚲", "🛵")],
+)
 def test_other_names(one: str, two: str) -> None:
     assert spelling_key(one) != spelling_key(two)
 
