@@ -2,10 +2,14 @@
 
 import io
 import itertools
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,12 +44,13 @@ def part(content: bytes, *, length: bool = True) -> bytes:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Answer], str]]:
+def serve() -> Iterator[Callable[..., str]]:
     """Starts a camera: each question's connection is handed to the function, with what was asked."""
     ends: list[Callable[[], None]] = []
 
-    def start(answer: Answer) -> str:
+    def start(answer: Answer, tls: ssl.SSLContext | None = None) -> str:
         listening = socket.create_server(("127.0.0.1", 0))
+        listening = tls.wrap_socket(listening, server_side=True) if tls else listening
 
         def work() -> None:
             while True:
@@ -65,7 +70,7 @@ def serve() -> Iterator[Callable[[Answer], str]]:
             thread.join()
 
         ends.append(end)
-        return f"http://127.0.0.1:{listening.getsockname()[1]}/cam"
+        return f"{'https' if tls else 'http'}://127.0.0.1:{listening.getsockname()[1]}/cam"
 
     yield start
     for end in ends:
@@ -155,6 +160,17 @@ def test_user_and_password_are_sent_when_they_are_asked_for(serve: Callable[[Ans
     address = serve(answer).replace("http://", "http://user:p%40ss@")
     assert level(next(captured(address))) == 0
     assert b"Authorization" not in asked[0]
+
+
+def test_a_camera_has_made_its_certificate_for_itself(serve: Callable[..., str], tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=camera"
+    subprocess.run([*made.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    assert level(next(captured(serve(lambda c, _: c.sendall(MULTIPART + part(FRAMES[1])), tls)))) == 1
 
 
 def test_an_answer_that_is_an_error(serve: Callable[[Answer], str]) -> None:
