@@ -233,7 +233,7 @@ def _confusions(
     best: dict[tuple[int, int], float] = {}
     for a, b, probability in pairs:
         best[a, b] = max(probability, best.get((a, b), 0.0))
-    ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
+    ranked = sorted(best.items(), key=lambda item: -item[1])[:SHOWN]
     return tuple(Confusion(bank.names[a], bank.names[b], p) for (a, b), p in ranked if p >= CONFUSED)
 
 

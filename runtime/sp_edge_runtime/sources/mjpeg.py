@@ -172,7 +172,7 @@ def jpeg_end(content: bytes | bytearray) -> int | None:
         if marker == _START and at:
             return at
         if marker in (0x00, 0xFF, 0x01, _START) or 0xD0 <= marker <= 0xD7:
-            at += 1 if marker == 0xFF else 2
+            at += 1
         elif at + 3 < len(content):
             at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
         else:

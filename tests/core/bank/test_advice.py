@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sp_edge.accuracy import Share
 from sp_edge.bank import advice
 from sp_edge.bank.advice import left_out, review
 from sp_edge.bank.bank import Bank
@@ -48,6 +49,17 @@ def test_by_hand(bundle: Bundle) -> None:
     assert found.advice[0] == "add a picture of 'a' without 'b' in it: the class may be taken for 'b' (35 %)"
     assert "look at shot 2 of 'a': it is not like the others of its class, but like 'b'" in found.advice
     assert json.loads(json.dumps(found.to_json()))["confusions"][0]["other"] == "b"
+
+
+def test_a_shot_that_is_as_like_another_class_is_not_right(bundle: Bundle) -> None:
+    bank = bank_of(bundle, {"a": [[1, 0], [1, 0]], "b": [[1, 0], [1, 0]]})
+    found = report(bundle, bank)
+    assert (found.accuracy, found.believed, left_out(bank)) == (0, 1, Share(0, 4))
+    assert found.names == (Share(0, 4), Share(0, 4))
+    assert [(stray.name, stray.shot, stray.like) for stray in found.strays] == [
+        ("a", 0, "b"), ("a", 1, "b"), ("b", 0, "a"), ("b", 1, "a"),
+    ]  # fmt: skip
+    assert [pair.probability for pair in found.confusions] == [0.5, 0.5]
 
 
 def test_single_shots_ask_for_a_second(bundle: Bundle) -> None:

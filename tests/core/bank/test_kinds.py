@@ -179,7 +179,8 @@ def test_a_class_that_is_like_its_reject_is_told(bundle: Bundle) -> None:
     bank = bank.add_reject("mug", axis(3, 0.9)[None], [b"other"])
     found = review(bank, head_of(bank, bundle))
     assert [(pair.name, pair.other) for pair in found.confusions] == [("mug", "not 'mug'")]
-    assert found.advice[0].startswith("add a picture of 'mug': the class may be called unknown, as what is not 'mug' (")
+    chance = f"{100 * found.confusions[0].probability:.0f} %"
+    assert found.advice[0] == f"add a picture of 'mug': the class may be called unknown, as what is not 'mug' ({chance})"
 
 
 # --- both ---

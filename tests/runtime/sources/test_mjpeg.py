@@ -260,7 +260,10 @@ def test_a_part_that_is_empty_for_the_boundary_at_once(serve: Callable[[Answer],
 def test_bytes_that_fill_up_to_a_marker_and_markers_without_a_length() -> None:
     filled = b"\xff\xd8\xff\xff\xff\xe0\x00\x04ab\xff\xd0\xff\xd7\xff\x01\xff\x00\xff\xff\xd9"
     assert jpeg_end(filled + b"rest") == len(filled)
-    assert jpeg_end(b"\xff\xd8\xff\xcf\x00\x04\xff\xd9\xff\xd9") == 10, "what looks like an end stands in a segment"
+    for length in (4, 6, 8, 258):
+        segment = b"\xff\xcf" + length.to_bytes(2, "big") + b"\xff\xd9" * (length // 2 - 1)
+        whole = b"\xff\xd8" + segment + b"\xff\xd9"
+        assert jpeg_end(whole + b"\xff\xd9") == len(whole), "what looks like an end stands in a segment"
 
 
 def test_where_a_jpeg_ends() -> None:
