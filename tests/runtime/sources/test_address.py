@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sp_edge.errors import SourceError
-from sp_edge_runtime.sources.address import distinct, redact, redact_within, source_kind
+from sp_edge_runtime.sources.address import distinct, is_name, redact, redact_within, source_kind
 
 
 @pytest.mark.parametrize(
@@ -171,3 +171,13 @@ def test_of_what_a_library_says_the_credentials_alone_are_hidden(address: str, s
 def test_names_that_are_taken_get_a_number() -> None:
     assert distinct(["a", "b", "a", "a (2)", "a"]) == ["a", "b", "a (2)", "a (2) (2)", "a (3)"]
     assert distinct([]) == []
+
+
+@pytest.mark.parametrize("name", ["door", "door 2", "入口"])
+def test_a_name_of_a_source(name: str) -> None:
+    assert is_name(name)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\0", 3, None, b"door"])
+def test_what_is_no_name_of_a_source(name: object) -> None:
+    assert not is_name(name)

@@ -88,14 +88,14 @@ def unit(head: int, bits: str) -> bytes:
     return b"\0\0\1" + bytes([head]) + content.replace(b"\0\0", b"\0\0\3")
 
 
-def parameters(order: str, *, gaps: str, profile: int = 66, more: str = "") -> bytes:
+def parameters(order: str, *, gaps: str, profile: int = 66, more: str = "", bits: int = 5) -> bytes:
     """A parameter set: numbers of five bits, the order of pictures in one of three ways."""
-    start = f"{profile:08b}" + "0" * 16 + golomb(0) + more + golomb(1)
+    start = f"{profile:08b}" + "0" * 16 + golomb(0) + more + golomb(bits - 4)
     return unit(0x67, start + order + golomb(4) + gaps)
 
 
-def picture(number: int, head: int = 0x61) -> bytes:
-    return unit(head, golomb(0) * 3 + f"{number:05b}" + "10110")
+def picture(number: int, head: int = 0x61, *, bits: int = 5) -> bytes:
+    return unit(head, golomb(0) * 3 + f"{number:0{bits}b}" + "10110")
 
 
 ORDERS = {
@@ -146,10 +146,19 @@ def test_pictures_on_which_none_is_built_leave_the_numbers_alone(weight: int) ->
     assert told(Gaps(PARAMETERS), picture(1, some), picture(2, 1), picture(2, 1), picture(2, some), picture(4, some)) == [
         *[False] * 4, True,
     ]  # fmt: skip
+    assert told(Gaps(PARAMETERS), picture(1, some), picture(2, 1), picture(3, some)) == [False, False, True]
     # A loss is told once, at the first picture that comes after it, around the largest number, too.
     for late, last in ((5, 6), (0, 1)):
         every = [picture(1, some), picture(late, 1), picture(late, some), picture(last, 1)]
         assert told(Gaps(PARAMETERS), *every) == [False, True, False, False]
+
+
+@pytest.mark.parametrize("bits", [4, 8, 12, 16])
+def test_numbers_go_around(bits: int) -> None:
+    most = (1 << bits) - 1
+    every = [picture(number, bits=bits) for number in (most - 1, most, 0, 1, 3, most)]
+    gaps = Gaps(parameters(ORDERS["as decoded"], gaps="0", bits=bits))
+    assert told(gaps, *every) == [False, False, False, False, True, True]
 
 
 def test_what_cannot_be_read_is_not_called_missing() -> None:
@@ -175,6 +184,9 @@ def test_units_behind_their_length(size: int) -> None:
         every = [sized(one, size) for one in (picture(1), PARAMETERS + picture(2), picture(4, 0x65), picture(6))]
         assert told(Gaps(extradata + more), *every) == [False, False, False, True]
         assert told(Gaps(extradata + more), *(bytes(size) + one for one in every)) == [False, False, False, True]
+    bare = extradata[:5] + b"\xe0\0"  # without any parameter set
+    every = [sized(one, size) for one in (picture(1), PARAMETERS + picture(2), picture(4))]
+    assert told(Gaps(bare), *every) == [False, False, True]
     assert told(Gaps(extradata[:6]), picture(1), PARAMETERS + picture(2), picture(4)) == [False, False, True], "a byte stream"
 
 
