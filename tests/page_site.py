@@ -92,6 +92,12 @@ class Site:
     def get(self, path: str, **headers: str) -> Answer:
         return self.ask("GET", path, **headers)
 
+    def patiently(self, method: str, path: str, body: Any = None) -> Answer:
+        """The answer once the page is not busy any more."""
+        while (found := self.ask(method, path, body)).status == 429:
+            time.sleep(0.05)
+        return found
+
     def show(self, name: str, *, side: int = 64, seed: int = 0, source: int = 0) -> None:
         """Puts a picture before a camera, and waits until it was recognized."""
         self.sources[source].image = toy.picture(name, side=side, seed=seed)

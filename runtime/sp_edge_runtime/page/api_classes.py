@@ -140,7 +140,8 @@ def undo(
 @router.get("/advice")
 def advice(page: ThePage) -> models.Advice:
     """How well the classes are told from each other, and what to add: as `sp-edge bank check` says it."""
-    report = page.recognizer.advice()
+    with page.gate.recognizing():
+        report = page.recognizer.advice()
     lines = [
         f"Picture {one.shot + 1} of '{one.name}' is "
         + ("not recognized" if one.label == UNKNOWN else f"taken for '{one.label}'")

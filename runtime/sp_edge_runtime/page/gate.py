@@ -36,19 +36,19 @@ class Gate:
         self.refused = 0
 
     def open(self) -> bool:
-        """Whether a request may be taken now; it costs nothing to ask."""
+        """Whether a request may be taken now: asked before its body is read, and costs nothing."""
         admitted = not self._using.locked() and time.monotonic() >= self._free_at
         self.refused += not admitted
         return admitted
 
     @contextmanager
     def recognizing(self) -> Iterator[None]:
-        """Holds the network for a request that recognizes.
+        """Holds the network for a request that recognizes, or that costs as much.
 
         Raises:
-            BusyError: another one does.
+            BusyError: another one does, or the pause after it is not over.
         """
-        if not self._using.acquire(blocking=False):
+        if time.monotonic() < self._free_at or not self._using.acquire(blocking=False):
             self.refused += 1
             raise BusyError
         began = time.monotonic()

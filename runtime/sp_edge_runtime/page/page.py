@@ -120,12 +120,14 @@ class Page:
 
         Raises:
             PromptError: it is no name.
+            BusyError: the stream leaves no time for it now.
         """
         clean = self.recognizer.bank.spelling(name)
         taught = clean in self.recognizer.bank.classes
-        try:
-            prompt = self.recognizer.prompt(clean)
-        except PromptError:
-            return models.NameKnown(name=clean, taught=taught, readable=False, encodable=False)
-        readable = not prompt.reading.unreadable and self.recognizer.familiarity(prompt.vector) >= LITTLE
+        with self.gate.recognizing():
+            try:
+                prompt = self.recognizer.prompt(clean)
+            except PromptError:
+                return models.NameKnown(name=clean, taught=taught, readable=False, encodable=False)
+            readable = not prompt.reading.unreadable and self.recognizer.familiarity(prompt.vector) >= LITTLE
         return models.NameKnown(name=clean, taught=taught, readable=readable, encodable=True)

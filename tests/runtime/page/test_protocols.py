@@ -19,6 +19,7 @@ from page_site import Opened, Site
 from sp_edge_runtime.page import gate
 from sp_edge_runtime.page.gate import BusyError, Gate
 from sp_edge_runtime.page.inference import InferenceError, read_request
+from threads import until
 
 
 def png(name: str) -> bytes:
@@ -140,6 +141,21 @@ def test_requests_that_the_stream_leaves_no_time_for_are_refused(opened: Opened,
     assert quiet.get("/api/state").status == 200
 
 
+@pytest.mark.parametrize("path", ["/api/advice", "/api/names?name=green", "/api/sources/0/seen.jpg?name=green"])
+def test_what_costs_as_much_as_a_picture_waits_its_turn(opened: Opened, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gates: list[Gate] = []
+    monkeypatch.setattr("sp_edge_runtime.page.page.Gate", lambda busy: gates.append(Gate(busy)) or gates[-1])
+    site = opened()
+    until(lambda: site.number() > 0)
+    with gates[0].recognizing():
+        assert site.get(path).status == 429
+    gates[0]._free_at = float("inf")  # the pause after another request
+    answer = site.get(path)
+    assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+    gates[0]._free_at = 0.0
+    assert site.get(path).status in (200, 422), "as this network tells no places"
+
+
 def test_the_gate_leaves_the_stream_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, busy = [100.0], [1.0]
     monkeypatch.setattr(gate.time, "monotonic", lambda: clock[0])
@@ -153,6 +169,8 @@ def test_the_gate_leaves_the_stream_its_time(monkeypatch: pytest.MonkeyPatch) ->
             clock[0] += 1
         clock[0] += 0.99 * (1 / share - 1)
         assert not one.open()
+        with pytest.raises(BusyError), one.recognizing():
+            pass
         clock[0] += 0.02 * (1 / share - 1)
         busy[0] = 0.5
     free = Gate(lambda: None)

@@ -110,10 +110,7 @@ def test_boxes_of_another_program_are_recognized(site: Site) -> None:
     show_red_and_blue(site)
 
     def answer(boxes: list[list[float]]) -> Answer:
-        found = site.ask("POST", "/api/sources/0/boxes", {"boxes": boxes})
-        while found.status == 429:
-            found = site.ask("POST", "/api/sources/0/boxes", {"boxes": boxes})
-        return found
+        return site.patiently("POST", "/api/sources/0/boxes", {"boxes": boxes})
 
     assert [one["label"] for one in answer([[0.5, 0, 0.5, 1], [0, 0, 64, 64]]).json] == ["blue", "red"]
     for refused in ([[0, 0, 640, 64]], [], [[1, 2, 3]], [[0.5, 0.5, 0.9, 0.9]], [[1e30] * 4]):
