@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import shared
 
@@ -63,18 +64,17 @@ def mutated(file: Path, name: str, occurrence: int) -> str:
     return str(made)
 
 
-def passes(place: Path, tests: list[str]) -> bool:
-    """Whether these tests, and those of all values, pass on the copied project."""
+def tested(place: Path, tests: list[str]) -> Literal["passed", "failed", "late"]:
+    """How these tests, and those of all values, end on the copied project; late: not in time."""
     paths = os.pathsep.join(map(str, (place, *(place / room for room in ("export", "runtime", "calibration")))))
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
     files = [f"tests/{name}" for name in ("test_values.py", *tests)]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
     try:
-        return not subprocess.run(
-            command, cwd=place, env=environment, capture_output=True, check=False, timeout=SECONDS
-        ).returncode
+        ended = subprocess.run(command, cwd=place, env=environment, capture_output=True, check=False, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        return False
+        return "late"
+    return "failed" if ended.returncode else "passed"
 
 
 def main() -> None:
@@ -89,14 +89,17 @@ def main() -> None:
         every = [(file, at, ways) for file in files for at, ways in mutations(place / file).items()]
         chosen = chance.sample(every, min(options.count, len(every)))
         for file in {file for file, _, _ in chosen}:
-            assert passes(place, TESTS[file]), f"the tests of {file} fail as it is"
+            assert tested(place, TESTS[file]) == "passed", f"the tests of {file} fail as it is"
         wrong: dict[str, list[str]] = {}
+        late = 0
         for file, at, ways in sorted(chosen, key=lambda one: one[:2]):
             original = (place / file).read_text("utf-8")
             changed = mutated(place / file, *chance.choice(ways))
             (place / file).write_text(changed, "utf-8")
             survived = wrong.setdefault(file, [])
-            if passes(place, TESTS[file]):
+            ended = tested(place, TESTS[file])
+            late += ended == "late"
+            if ended == "passed":
                 lines = difflib.unified_diff(original.splitlines(), changed.splitlines(), lineterm="", n=0)
                 changes = [line for line in lines if line[:1] in "+-" and line[1:2] not in "+-"]
                 survived.append(f"{file}:{at[0]}: {' '.join(changes)}")
@@ -105,7 +108,8 @@ def main() -> None:
             shared.row(f"mutants of {Path(file).name}", sum(one[0] == file for one in chosen), survived)
         total = sum(map(len, wrong.values()))
         killed = 100 * (1 - total / len(chosen))
-        shared.row("mutants", len(chosen), [], f"{killed:.0f} % killed, {total} survived; {len(every):,} places")
+        found = f"{killed:.0f} % killed, {late} of them by the limit of {SECONDS} s; {total} survived; {len(every):,} places"
+        shared.row("mutants", len(chosen), [], found)
 
 
 if __name__ == "__main__":

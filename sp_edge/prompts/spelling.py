@@ -11,7 +11,7 @@ from sp_edge.prompts.table import clean_name
 _VARIATION = {chr(code) for code in range(0xFE00, 0xFE10)}  # how a character is to look
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=16384)
 def spelling_key(name: str) -> str:
     """What all spellings of a name have in common. It is for comparing, not for showing.
 

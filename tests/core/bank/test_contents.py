@@ -43,6 +43,14 @@ def test_the_form_of_each_part(part: str, value: Any, got: str, bundle: Bundle) 
     assert raised.value.got == got
 
 
+@pytest.mark.parametrize(
+    "changes", [{"names": ("a", "b", " c")}, {"names": ("a", "b", "")}, {"descriptions": {"café": ("a  b",)}}]
+)
+def test_names_and_sentences_are_clean(changes: dict[str, Any], bundle: Bundle) -> None:
+    with pytest.raises(BankError):
+        replace(taught(bundle), **changes)
+
+
 def test_features_are_rows(bundle: Bundle) -> None:
     for features in (np.zeros(6, np.float32), np.zeros((6, D, 1), np.float32)):
         with pytest.raises(BankError, match="the bank's support do not fit"):
