@@ -46,5 +46,13 @@ PRECISIONS: Mapping[str, Precision] = {
         Precision("int8", "int8", 0.98, 0.9, 0.999, 0.5, graphs="int8", pictures="always", beside="fp16"),
     )
 }
+CPU = "-cpu"  # ends the name of the stage that measures a precision's form for CPUs
+
+
+def limits_of(stage: str) -> Precision:
+    """What a stage of an export is held to: 'int8-cpu', the form for CPUs, to the same as 'int8'."""
+    return PRECISIONS[stage.removesuffix(CPU)]
+
+
 # Those that a bundle holds graphs of, from the widest type to the smallest.
 EXPORTED = tuple(name for name, precision in PRECISIONS.items() if precision.graphs == name)

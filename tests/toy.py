@@ -228,13 +228,21 @@ def make_bundle(
     text_prototype: TextPrototype | None = None,
     by_name: ByName | None = None,
     scored: bool = False,
+    for_cpu: bool = False,
 ) -> Path:
-    """Writes a whole bundle into a folder and gives its path; the last of `precisions` is the bundle's own."""
+    """Writes a whole bundle into a folder and gives its path; the last of `precisions` is the bundle's own.
+
+    `for_cpu`: int8 has a form for CPUs, whose prompts count for 0.9 of what they should, so that it can be told.
+    """
     (folder / "golden").mkdir(parents=True)
     graphs = {precision: {name: _file(name, precision) for name in ("query", "support")} for precision in precisions}
     for precision, files in graphs.items():
         for name, file in files.items():
             onnx.save(graph(name, half=precision == "fp16", strength=strength, scored=scored), folder / file)
+    cpu_graphs = {"int8": {name: f"{name}.int8-cpu.onnx" for name in ("query", "support")}} if for_cpu else {}
+    for files in cpu_graphs.values():
+        for name, file in files.items():
+            onnx.save(graph(name, strength=0.9 * strength, scored=scored), folder / file)
     table = prompts()
     table.save(folder / PROMPTS)
     images = np.stack([picture(name, seed=seed) for seed, name in enumerate(COLOURS)])
@@ -267,6 +275,7 @@ def make_bundle(
         stages=(),
         text_encoder=part,
         scores=(GRID, GRID) if scored else None,
+        cpu_graphs=cpu_graphs,
     )
     write_manifest(folder, manifest)
     return folder

@@ -34,7 +34,7 @@ from sp_edge.bundle.text import TextPart
 from sp_edge.data import sets
 from sp_edge.errors import DataError, SettingsError
 from sp_edge.folders import atomic_folder, holds_earlier
-from sp_edge.precisions import EXPORTED, PRECISIONS
+from sp_edge.precisions import CPU, EXPORTED, PRECISIONS
 from sp_edge.prompts.table import PromptTable
 from sp_edge.tensors import save_tensors
 from sp_edge.text import TextEncoder
@@ -47,7 +47,7 @@ from sp_edge_export.gate import Gate, report_of
 from sp_edge_export.layers import LayerError, graph_activations, layer_errors, network_activations
 from sp_edge_export.material import Material, OfDataSet
 from sp_edge_export.onnx import OPSETS, export_graphs
-from sp_edge_export.precisions import CONVERSIONS
+from sp_edge_export.precisions import CONVERSIONS, FOR_CPU
 from sp_edge_export.precisions.conversion import Conversion, Converted
 from sp_edge_export.probe import Reference, make_probe, network_features
 from sp_edge_export.text.encoder import add_text_encoder, choose_encoder
@@ -149,14 +149,24 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
     gate = Gate(out, options.max_drop)
     _log.info("exporting to ONNX")
     files = export_graphs(checkpoint.network, preprocess.image_size, prompts.text.dim, folder, opset=options.opset)
-    graphs = {"fp32": {graph: file.name for graph, file in files.items()}}
+    graphs, cpu_graphs = {"fp32": {graph: file.name for graph, file in files.items()}}, {}
     features = graph_features(files, probe.images, probe.prompts, scored=before.scores is not None)
     gate.admit(compare("fp32", features, "pytorch", before, probe), partial(_against_pytorch, checkpoint, files, probe))
     if options.precision in CONVERSIONS:
         reference = Reference(probe, features)
         for parity, made in _conversions(checkpoint, files, options, prompts, reference, folder):
-            graphs[parity.stage] = {graph: file.name for graph, file in made.files.items()}
-            gate.admit(parity, partial(_against_fp32, made.files, files, probe), made.record)
+            names = {graph: file.name for graph, file in made.files.items()}
+            if not parity.stage.endswith(CPU):
+                graphs[parity.stage] = names
+                gate.admit(parity, partial(_against_fp32, made.files, files, probe), made.record)
+            elif (failure := gate.judge(parity, made.record)) is None:
+                cpu_graphs[parity.stage.removesuffix(CPU)] = names
+            else:  # CPUs then run the other form
+                _log.warning(
+                    f"{options.precision} will be slow on CPUs, without a form for them: {failure.what}, {failure.got}"
+                )
+                for file in made.files.values():
+                    file.unlink()
     _log.info("measuring what tells taught classes from others")
     background = material.background
     save_tensors(folder / BACKGROUND, {"mean": background.mean, "within": background.within}, {})
@@ -187,6 +197,7 @@ def _write(checkpoint: Checkpoint, out: Path, folder: Path, options: ExportOptio
         stages=tuple(gate.stages),
         text_encoder=text_encoder,
         scores=None if before.scores is None else before.scores.shape[1:],
+        cpu_graphs=cpu_graphs,
     )
     write_manifest(folder, manifest)
 
@@ -199,7 +210,7 @@ def _conversions(
     reference: Reference,
     folder: Path,
 ) -> Iterator[tuple[Parity, Converted]]:
-    """The graphs in the precision that was asked for, and before it in the one that stands beside it.
+    """The graphs in the precision that was asked for, before it in the one that stands beside it, and after it for CPUs.
 
     Each is as good as it can be made, and made only once the one before was let pass. What a conversion chooses by are other
     pictures than those that gate it, where there are enough.
@@ -207,21 +218,25 @@ def _conversions(
     inputs, record = _conversion_inputs(checkpoint, files, options, prompts, reference)
     search, gate = reference.halves() or (reference, reference)
     searched = {"on": GATES_OWN if search is gate else OTHERS, "pictures": len(search.probe.labels)}
-    for precision in filter(None, (PRECISIONS[options.precision].beside, options.precision)):
-        _log.info(f"converting to {precision}")
+    wanted = list(filter(None, (PRECISIONS[options.precision].beside, options.precision)))
+    steps = [(precision, CONVERSIONS[precision]) for precision in wanted]
+    steps += [(precision + CPU, FOR_CPU[precision]) for precision in wanted if precision in FOR_CPU]
+    for stage, convert in steps:
+        _log.info(f"converting to {stage}")
         job = Conversion(
             sources=files,
-            targets={graph: folder / f"{graph}.{precision}.onnx" for graph in files},
+            targets={graph: folder / f"{graph}.{stage}.onnx" for graph in files},
             inputs=inputs,
             variants=partial(_unfolded, checkpoint, prompts.text.dim, opset=options.opset),
-            search=partial(search.compare, precision),
+            search=partial(search.compare, stage),
             max_drop=options.max_drop,
         )
-        made = CONVERSIONS[precision](job)
+        made = convert(job)
         for graph, names in made.record["float32"].items():
             if names:
-                _log.info(f"{graph}: {len(names)} operators stay float32, beyond float16's range: {', '.join(names[:4])}")
-        parity = (gate if made.searched else reference).compare(precision, made.files)
+                why = ", beyond float16's range" if "limit" in made.record else ""
+                _log.info(f"{graph}: {len(names)} operators stay float32{why}: {', '.join(names[:4])}")
+        parity = (gate if made.searched else reference).compare(stage, made.files)
         details = {**record, **made.record, **({"searched": searched} if made.searched else {})}
         yield parity, dataclasses.replace(made, record=details)
 

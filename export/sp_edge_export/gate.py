@@ -11,7 +11,7 @@ from typing import Any
 import sp_edge
 from sp_edge.errors import ExportError
 from sp_edge.files import write_json
-from sp_edge.precisions import PRECISIONS
+from sp_edge.precisions import limits_of
 from sp_edge_export.layers import LayerError, worst
 from sp_edge_export.verify import Parity
 
@@ -28,7 +28,7 @@ def report_of(out: Path) -> Path:
 
 @dataclass
 class Gate:
-    """Measured stages, each of which has passed.
+    """Measured stages. Each has passed, but for such as only stand beside another.
 
     Attributes:
         out: the bundle that is being made; the report stands beside it.
@@ -39,6 +39,24 @@ class Gate:
     out: Path
     max_drop: float
     stages: list[dict[str, Any]] = field(default_factory=list)
+
+    def judge(self, parity: Parity, details: Mapping[str, Any] | None = None) -> ExportError | None:
+        """Judges a stage and records it.
+
+        Args:
+            parity: against the stage before.
+            details: what else is known of the stage, such as what stayed float32.
+
+        Returns:
+            Why it does not pass; None where it does.
+        """
+        _log.info(str(parity))
+        failure = parity.failure(self.max_drop)
+        limits = limits_of(parity.stage)
+        asked = {name: getattr(limits, name) for name in ("cosine_mean", "cosine_min", "plain_cosine_min")}
+        judged = {"asked": asked | {"max_drop": self.max_drop}, "passed": failure is None}
+        self.stages.append(parity.to_json() | judged | dict(details or {}))
+        return failure
 
     def admit(self, parity: Parity, layers: Callable[[], list[LayerError]], details: Mapping[str, Any] | None = None) -> None:
         """Lets a stage pass.
@@ -51,12 +69,7 @@ class Gate:
         Raises:
             ExportError: it does not pass. The report, beside `out`, says all that was measured.
         """
-        _log.info(str(parity))
-        failure = parity.failure(self.max_drop)
-        limits = PRECISIONS[parity.stage]
-        asked = {name: getattr(limits, name) for name in ("cosine_mean", "cosine_min", "plain_cosine_min")}
-        judged = {"asked": asked | {"max_drop": self.max_drop}, "passed": failure is None}
-        self.stages.append(parity.to_json() | judged | dict(details or {}))
+        failure = self.judge(parity, details)
         if failure is None:
             return
         errors = layers()

@@ -17,7 +17,7 @@ from sp_edge.bundle.manifest import GRAPHS, OUTPUTS, SCORES
 from sp_edge.data.episodes import EpisodeSampler, Features
 from sp_edge.errors import ExportError
 from sp_edge.matching.decide import row_cosines
-from sp_edge.precisions import PRECISIONS
+from sp_edge.precisions import CPU, limits_of
 from sp_edge.training.classifier import episode_scores
 from sp_edge_calibration.session import Inputs, open_session, run_in_batches
 
@@ -40,7 +40,7 @@ class Parity:
     """One stage against the stage before it.
 
     Attributes:
-        stage: such as 'fp32' or 'fp16'.
+        stage: such as 'fp32' or 'fp16', or 'int8-cpu' for the form of int8 that is for CPUs.
         against: the stage before.
         cosine_mean, cosine_min: over the query and the support features of every picture.
         plain_cosine_min: of the support graph's plain features to the query graph's, both of this stage.
@@ -79,7 +79,7 @@ class Parity:
         Args:
             max_drop: accuracy, 0 to 1, that may be lost at most.
         """
-        limits = PRECISIONS[self.stage]
+        limits = limits_of(self.stage)
         if not (self.cosine_mean >= limits.cosine_mean and self.cosine_min >= limits.cosine_min):  # so that NaN does not pass
             return ExportError(
                 f"the {self.stage} graphs compute other features than {self.against}",
@@ -186,32 +186,35 @@ def check_golden(bundle: Bundle) -> dict[str, float]:
     """Runs the golden pictures through every graph of a bundle on this machine.
 
     Returns:
-        Least cosine to the expected features, for each precision.
+        Least cosine to the expected features, for each precision, and as 'int8-cpu' for a form that is for CPUs.
 
     Raises:
         ExportError: a graph's features are not the expected ones.
     """
     golden = bundle.golden()
     expected = np.concatenate([golden.query, golden.support, golden.query])
+    forms = [(precision, precision, False) for precision in bundle.manifest.graphs]
+    forms += [(precision + CPU, precision, True) for precision in bundle.manifest.cpu_graphs]
     found = {}
-    for precision in bundle.manifest.graphs:
-        graphs = {graph: bundle.read_graph(graph, precision) for graph in GRAPHS}
+    for stage, precision, for_cpu in forms:
+        graphs = {graph: bundle.read_graph(graph, precision, for_cpu=for_cpu) for graph in GRAPHS}
         features = graph_features(graphs, golden.images, golden.prompts, scored=golden.scores is not None)
+        limits = limits_of(stage)
         least = float(row_cosines(np.concatenate([features.query, features.support, features.plain]), expected).min())
-        if not least >= PRECISIONS[precision].cosine_min:  # so that NaN does not pass
+        if not least >= limits.cosine_min:  # so that NaN does not pass
             raise ExportError(
-                f"the {precision} graphs give other features here than where they were exported",
-                expected=f"cosine at least {PRECISIONS[precision].cosine_min}",
+                f"the {stage} graphs give other features here than where they were exported",
+                expected=f"cosine at least {limits.cosine_min}",
                 got=f"{least:.6f}",
                 next_step="export again, or report the version of ONNX Runtime that you use",
             )
-        difference, most = score_difference(features.scores, golden.scores), PRECISIONS[precision].score_difference
+        difference, most = score_difference(features.scores, golden.scores), limits.score_difference
         if difference is not None and not difference <= most:
             raise ExportError(
-                f"the {precision} graphs score places otherwise here than where they were exported",
+                f"the {stage} graphs score places otherwise here than where they were exported",
                 expected=f"a difference of at most {most} on average",
                 got=f"{difference:.4f}",
                 next_step="export again, or report the version of ONNX Runtime that you use",
             )
-        found[precision] = least
+        found[stage] = least
     return found

@@ -119,8 +119,13 @@ class Bundle:
         """
         return _read(self.path, self.manifest, name)
 
-    def graph(self, name: str, precision: str | None = None) -> Path:
-        """File of a graph ('query' or 'support'); what opens it takes `read_graph`.
+    def graph(self, name: str, precision: str | None = None, *, for_cpu: bool = False) -> Path:
+        """File of a graph; what opens it takes `read_graph`.
+
+        Args:
+            name: 'query' or 'support'.
+            precision: the bundle's own by default.
+            for_cpu: take the form for CPUs, where the bundle has one of that precision.
 
         Raises:
             BundleError: the bundle was not exported in that precision.
@@ -133,15 +138,16 @@ class Bundle:
                 got=chosen,
                 next_step=f"sp-edge export --precision {chosen}",
             )
-        return self.path / self.manifest.graphs[chosen][name]
+        forms = self.manifest.cpu_graphs if for_cpu else {}
+        return self.path / forms.get(chosen, self.manifest.graphs[chosen])[name]
 
-    def read_graph(self, name: str, precision: str | None = None) -> bytes:
-        """Content of a graph, as `read` gives it.
+    def read_graph(self, name: str, precision: str | None = None, *, for_cpu: bool = False) -> bytes:
+        """Content of a graph, as `read` gives it; see `graph`.
 
         Raises:
             BundleError: the bundle was not exported in that precision, or the file has changed since.
         """
-        return self.read(self.graph(name, precision).relative_to(self.path).as_posix())
+        return self.read(self.graph(name, precision, for_cpu=for_cpu).relative_to(self.path).as_posix())
 
     def background(self) -> Background:
         """What features of base classes are like.

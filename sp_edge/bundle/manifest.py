@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Manifest:
         versions: of sp-edge and of what made the graphs.
         files: name in the folder -> (sha256, bytes), of every other file.
         graphs: precision -> graph ('query', 'support') -> file name. fp32 is always there.
+        cpu_graphs: the same of precisions that have another form for CPUs, such as int8, whose graphs in `graphs` are for GPUs.
         precision: the one that export was asked for; the runtime's default.
         preprocess: how a picture becomes the graphs' input.
         feature_dim: D, length of a feature.
@@ -72,6 +73,7 @@ class Manifest:
     stages: tuple[Mapping[str, Any], ...]
     text_encoder: TextPart | None = None
     scores: tuple[int, int] | None = None
+    cpu_graphs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def outputs(self, graph: str) -> tuple[str, ...]:
         """What a graph gives, by name, in its order."""
@@ -94,7 +96,8 @@ class Manifest:
             "schema": SCHEMA,
             "versions": dict(self.versions),
             "precision": self.precision,
-            "graphs": {precision: dict(files) for precision, files in self.graphs.items()},
+            "graphs": _plain(self.graphs),
+            **({"cpu_graphs": _plain(self.cpu_graphs)} if self.cpu_graphs else {}),
             "io": {
                 graph: {
                     "inputs": {name: forms[name] for name in INPUTS[graph]},
@@ -136,7 +139,7 @@ class Manifest:
             manifest = cls(
                 versions={str(k): str(v) for k, v in value["versions"].items()},
                 files={str(k): (str(v["sha256"]), int(v["bytes"])) for k, v in value["files"].items()},
-                graphs={str(p): {str(g): str(f) for g, f in files.items()} for p, files in value["graphs"].items()},
+                graphs=_graphs(value["graphs"]),
                 precision=str(value["precision"]),
                 preprocess=Preprocess.from_json(value["preprocess"]),
                 feature_dim=int(value["feature_dim"]),
@@ -148,6 +151,7 @@ class Manifest:
                 stages=tuple(dict(stage) for stage in value["stages"]),
                 text_encoder=None if value["text_encoder"] is None else TextPart.from_json(value["text_encoder"]),
                 scores=_grid(value.get("scores")),
+                cpu_graphs=_graphs(value.get("cpu_graphs", {})),
             )
         except BundleError:  # says more
             raise
@@ -174,14 +178,15 @@ class Manifest:
         return manifest
 
     def _check(self) -> None:
-        if "fp32" not in self.graphs or self.precision not in self.graphs or not set(self.graphs) <= set(EXPORTED):
+        known = set(self.cpu_graphs) <= set(self.graphs) <= set(EXPORTED)
+        if "fp32" not in self.graphs or self.precision not in self.graphs or not known:
             raise BundleError(
                 "the manifest's precisions do not fit",
                 expected="fp32 and the chosen one",
                 got=str(list(self.graphs)),
                 next_step=_AGAIN,
             )
-        for precision, files in self.graphs.items():
+        for precision, files in (*self.graphs.items(), *self.cpu_graphs.items()):
             if set(files) != set(GRAPHS) or not set(files.values()) <= set(self.files):
                 raise BundleError(
                     f"the manifest's {precision} graphs do not fit",
@@ -218,6 +223,14 @@ class Manifest:
                 got=f"{self.feature_dim}, {self.strength}",
                 next_step=_AGAIN,
             )
+
+
+def _graphs(value: Any) -> dict[str, dict[str, str]]:
+    return {str(precision): {str(graph): str(file) for graph, file in files.items()} for precision, files in value.items()}
+
+
+def _plain(graphs: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    return {precision: dict(files) for precision, files in graphs.items()}
 
 
 def _grid(value: Any) -> tuple[int, int] | None:

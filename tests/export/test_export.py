@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -32,7 +34,9 @@ from sp_edge_export import material
 from sp_edge_export.export import ExportOptions, export
 from sp_edge_export.precisions.conversion import Conversion, Converted
 from sp_edge_export.probe import Reference, make_probe
-from sp_edge_export.verify import check_golden
+from sp_edge_export.verify import Parity, check_golden
+from sp_edge_runtime.backends.backend import least_cosine
+from sp_edge_runtime.backends.devices import open_backend
 from sp_edge_runtime.recognizer import Recognizer
 
 
@@ -144,14 +148,52 @@ def test_int8(checkpoint: Checkpoint, images: NDArray[np.uint8], tmp_path: Path)
     made = export(checkpoint, tmp_path / "b", options)
     assert made.manifest.graphs["int8"] == {"query": "query.int8.onnx", "support": "support.int8.onnx"}
     assert made.manifest.precision == "int8"
-    assert [stage["stage"] for stage in made.manifest.stages] == ["fp32", "fp16", "int8"], "for where fp16 is the faster one"
+    assert [stage["stage"] for stage in made.manifest.stages] == ["fp32", "fp16", "int8", "int8-cpu"], (
+        "for where fp16 is the faster one, and for CPUs"
+    )
     assert 0.98 < made.manifest.stages[2]["cosine_mean"] < 0.999999 < made.manifest.stages[1]["cosine_mean"]
-    assert set(check_golden(made)) == {"fp32", "fp16", "int8"}
+    assert made.manifest.cpu_graphs["int8"] == {"query": "query.int8-cpu.onnx", "support": "support.int8-cpu.onnx"}
+    assert set(check_golden(made)) == {"fp32", "fp16", "int8", "int8-cpu"}
     assert entries(tmp_path) == ["b"]
     stage = made.manifest.stages[2]
     assert stage["calibration"]["sha256"] == hashlib.sha256(images.tobytes()).hexdigest(), "all of them were chosen"
     assert set(stage["tried"]) == {"folded"}, "a copy of the graphs has no other way to be folded"
     assert (stage["float16"], stage["float32"]) == ([], {"query": [], "support": []})
+    for_cpu = made.manifest.stages[3]
+    assert (for_cpu["against"], for_cpu["float32"], for_cpu["passed"]) == ("fp32", {"query": [], "support": []}, True)
+    assert 0.98 < for_cpu["cosine_mean"] < 0.999999
+    assert for_cpu["calibration"] == stage["calibration"]
+    for graph in ("query", "support"):
+        types = Counter(node.op_type for node in onnx.load(made.graph(graph, "int8", for_cpu=True)).graph.node)
+        kept = Counter(node.op_type for node in onnx.load(made.graph(graph, "fp32")).graph.node)
+        assert types["Conv"] == kept["Conv"]
+        assert types["Relu"] == 0 < kept["Relu"]
+    with open_backend(made, "cpu", "int8") as backend:
+        assert least_cosine(backend, made.golden()) > 0.98
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_form_for_cpus_that_does_not_pass_is_left_out(
+    checkpoint: Checkpoint,
+    images: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
+) -> None:
+    real = Parity.failure
+
+    def failure(self: Parity, max_drop: float) -> ExportError | None:
+        return ExportError("too far off", got="0.5") if self.stage == "int8-cpu" else real(self, max_drop)
+
+    monkeypatch.setattr(Parity, "failure", failure)
+    monkeypatch.setattr("sp_edge_export.precisions.int8.sensitivities", lambda *_, **__: {"backbone.stem.0": 1.0})
+    options = ExportOptions("int8", max_drop=1, calibration=Pictures(Path("photos"), images, (), 24, ()), text="none")
+    made = export(checkpoint, tmp_path / "b", options)
+    assert not made.manifest.cpu_graphs
+    assert not list(made.path.glob("*-cpu*"))
+    assert [(stage["stage"], stage["passed"]) for stage in made.manifest.stages[2:]] == [("int8", True), ("int8-cpu", False)]
+    assert any("int8 will be slow on CPUs, without a form for them: too far off, 0.5" in word for word in log.messages)
+    assert made.graph("query", "int8", for_cpu=True) == made.graph("query", "int8")
 
 
 @pytest.mark.usefixtures("traced")
@@ -159,7 +201,7 @@ def test_int8(checkpoint: Checkpoint, images: NDArray[np.uint8], tmp_path: Path)
 def test_int8_is_judged_on_other_pictures_than_it_was_searched_on_or_the_manifest_says_so(
     checkpoint: Checkpoint, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: bool
 ) -> None:
-    seen: dict[str, list[set[bytes]]] = {"fp16": [], "int8": []}
+    seen: dict[str, list[set[bytes]]] = {"fp16": [], "int8": [], "int8-cpu": []}
     compare = Reference.compare
 
     def recorded(self: Reference, precision: str, graphs: Any) -> Any:
@@ -169,7 +211,9 @@ def test_int8_is_judged_on_other_pictures_than_it_was_searched_on_or_the_manifes
     monkeypatch.setattr(Reference, "compare", recorded)
     monkeypatch.setattr("sp_edge_export.probe.HALVED", 4 if enough else 5)
     options = ExportOptions("int8", max_drop=1, calibration=Pictures(Path("photos"), images, (), 24, ()), text="none")
-    _, fp16, int8 = export(checkpoint, tmp_path / "b", options).manifest.stages
+    _, fp16, int8, for_cpu = export(checkpoint, tmp_path / "b", options).manifest.stages
+    assert (for_cpu["searched"], for_cpu["pictures"]) == (int8["searched"], int8["pictures"])
+    assert seen["int8-cpu"] == seen["int8"]
     *searched, judged = seen["int8"]
     assert searched
     if enough:

@@ -80,15 +80,16 @@ class OnnxRuntimeBackend(Backend):
             return self._sessions[graph]
 
     def _opened(self, graph: str) -> Session:
+        on_cpu = self._providers[0] == CPU
         session = Session(
-            self._bundle.read_graph(graph, self._precision),
-            self._bundle.graph(graph, self._precision).name,
+            self._bundle.read_graph(graph, self._precision, for_cpu=on_cpu),
+            self._bundle.graph(graph, self._precision, for_cpu=on_cpu).name,
             BackendError,
             providers=self._providers,
             threads=self._threads,
             # Threads that wait for the next run by spinning would take the cores from decoding, preprocessing and enrollment.
             settings={"session.force_spinning_stop": "1"},
-            next_step="" if self._providers[0] == CPU else "--device cpu",
+            next_step="" if on_cpu else "--device cpu",
         )
         expected = (_declared(forms[graph]) for forms in (self._io.inputs, self._io.outputs))
         session.check(*expected, next_step="export the bundle again, with a dynamic batch N")

@@ -154,8 +154,8 @@ class OpenVinoBackend(Backend):
 
     def _compile(self, graph: str, single: bool) -> _Compiled:
         """Compiles a graph; for a batch of one with fixed shapes, which OpenVINO runs faster than those that may vary."""
-        name = self._bundle.graph(graph, self._graphs).name
-        content = self._bundle.read_graph(graph, self._graphs)
+        name = self._bundle.graph(graph, self._graphs, for_cpu=True).name
+        content = self._bundle.read_graph(graph, self._graphs, for_cpu=True)
         with _named(f"OpenVINO cannot load {name}", next_step="--device cpu"):
             check_whole(content)
             model = self._core.read_model(content, b"")

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import toy
 from hostile import json_values, paths
 from placeholder import placeholder
 from sp_edge.bundle.bundle import Bundle
@@ -664,3 +665,31 @@ def test_a_text_prototype_is_of_the_bundles_text_and_features(
     found = bundle.text_prototype()
     assert found is not None
     np.testing.assert_array_equal(found.weight, written.weight)
+
+
+def test_a_precision_may_have_another_form_for_cpus(tmp_path: Path) -> None:
+    bundle = Bundle.load(toy.make_bundle(tmp_path / "eight", precisions=("fp32", "int8"), for_cpu=True))
+    assert bundle.graph("query", for_cpu=True).name == "query.int8-cpu.onnx"
+    assert bundle.graph("query").name == "query.int8.onnx"
+    assert bundle.graph("query", "fp32", for_cpu=True).name == "query.onnx", "one form for all"
+    assert bundle.read_graph("query", for_cpu=True) == (bundle.path / "query.int8-cpu.onnx").read_bytes()
+    assert Manifest.from_json(bundle.manifest.to_json()) == bundle.manifest
+    (bundle.path / "query.int8-cpu.onnx").write_bytes(b"another")
+    with pytest.raises(BundleError, match=r"has changed: query\.int8-cpu\.onnx"):
+        Bundle.load(bundle.path)
+
+
+@pytest.mark.parametrize(
+    "cpu_graphs",
+    [
+        {"int8": {"query": "query.onnx"}},
+        {"int8": {"query": "query.onnx", "support": "elsewhere.onnx"}},
+        {"fp16": {"query": "query.onnx", "support": "support.onnx"}},
+        ["int8"],
+    ],
+)
+def test_a_form_for_cpus_must_be_whole_and_of_a_precision_that_is_there(tmp_path: Path, cpu_graphs: Any) -> None:
+    path = toy.make_bundle(tmp_path / "eight", precisions=("fp32", "int8"), for_cpu=True)
+    edit(path, lambda manifest: manifest.update(cpu_graphs=cpu_graphs))
+    with pytest.raises(BundleError, match=r"graphs do not fit|precisions do not fit|cannot be one"):
+        Bundle.load(path)

@@ -57,6 +57,30 @@ def test_any_batch(bundle: Bundle, count: int) -> None:
     np.testing.assert_allclose(feature, toy.features(images), atol=1e-5)
 
 
+def test_int8_is_the_form_for_cpus_where_the_bundle_has_one(tmp_path: Path) -> None:
+    for for_cpu, share in ((True, 0.9), (False, 1)):
+        bundle = Bundle.load(toy.make_bundle(tmp_path / str(for_cpu), precisions=("fp32", "int8"), for_cpu=for_cpu))
+        golden = bundle.golden()
+        with open_backend(bundle, "cpu", "int8") as backend:
+            assert backend.description.endswith("on CPU, int8")
+            got = backend.run("support", {"image": golden.images, "prompt": golden.prompts})
+        np.testing.assert_allclose(got["feature"], toy.features(golden.images, share * golden.prompts), atol=1e-5)
+
+
+def test_a_gpu_takes_the_other_form_of_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.load(toy.make_bundle(tmp_path / "eight", precisions=("fp32", "int8"), for_cpu=True))
+    opened = []
+
+    def session(content: bytes, name: str, *_: object, **__: object) -> None:
+        opened.append((content, name))
+        raise BackendError("no GPU")
+
+    monkeypatch.setattr("sp_edge_runtime.backends.onnx_runtime.Session", session)
+    with pytest.raises(BackendError, match="no GPU"):
+        OnnxRuntimeBackend(bundle, "int8", providers=(CUDA, CPU)).open("query")
+    assert opened == [(bundle.read_graph("query", "int8"), "query.int8.onnx")]
+
+
 def test_half_precision_runs_on_a_cpu(tmp_path: Path) -> None:
     bundle = Bundle.load(toy.make_bundle(tmp_path / "half", precisions=("fp32", "fp16")))
     images = pictures(2)

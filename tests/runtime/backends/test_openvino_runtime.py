@@ -78,6 +78,14 @@ def test_fp16_is_held_against_the_golden_pictures(bundle: Bundle) -> None:
         )
 
 
+def test_int8_is_the_form_for_cpus_where_the_bundle_has_one(tmp_path: Path) -> None:
+    bundle = Bundle.load(toy.make_bundle(tmp_path / "eight", precisions=("fp32", "int8"), for_cpu=True))
+    golden = bundle.golden()
+    with open_backend(bundle, "openvino", "int8") as backend:
+        got = backend.run("support", {"image": golden.images, "prompt": golden.prompts})
+    np.testing.assert_allclose(got["feature"], toy.features(golden.images, 0.9 * golden.prompts), atol=1e-5)
+
+
 @pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bfloat16")
 def test_bf16_where_it_passes(bundle: Bundle, compiled: list[dict[str, Any]]) -> None:
     with open_backend(bundle, "auto", "bf16") as backend:
