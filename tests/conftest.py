@@ -23,9 +23,9 @@ from sp_edge_runtime.backends import openvino_runtime
 # Under nohup it is ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# The same inputs in every run, so that a commit passes or fails for everyone alike. `pytest --hypothesis-profile=default`
-# draws others each time.
-settings.register_profile("same", derandomize=True)
+# The same inputs in every run and no limit of time, so that a commit passes or fails for everyone alike.
+# `pytest --hypothesis-profile=default` draws others each time.
+settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bank.bank import Bank
+from sp_edge.bank.checks import check_apart
 from sp_edge.bank.crops import encode_crop
 from sp_edge.bank.views import views as make_views
 from sp_edge.bundle.bundle import Bundle
@@ -101,12 +102,13 @@ class Teacher:
         shown = self._shown(name, images, views, view, prepared=prepared)
         made = self._features.shots(np.concatenate(shown), vector)
         support, query = (each.reshape(len(shown), views, -1).mean(axis=1) for each in (made.support, made.query))
-        shots = (support, query, [encode_crop(one[0]) for one in shown])
+        crops = [encode_crop(one[0]) for one in shown]
         familiarity, said = self.known(found), found.description
 
         def learn(bank: Bank) -> Bank:
+            check_apart(clean_name(name), bank.owners_of(crops))
             return bank.with_fit(view.fit).add(
-                name, vector, *shots, strength=strength, familiarity=familiarity, description=said
+                name, vector, support, query, crops, strength=strength, familiarity=familiarity, description=said
             )
 
         seen = () if made.scores is None else tuple(evidence(made.scores[::views]).tolist())
@@ -159,7 +161,12 @@ class Teacher:
         seen = self._features.queries([each for one in shown for each in one])
         query = seen.reshape(len(shown), views, -1).mean(axis=1)
         crops = [encode_crop(one[0]) for one in shown]
-        return lambda bank: bank.with_fit(view.fit).add_reject(name, query, crops)
+
+        def learn(bank: Bank) -> Bank:
+            check_apart(bank.spelling(name), bank.owners_of(crops), rejected=True)
+            return bank.with_fit(view.fit).add_reject(name, query, crops)
+
+        return learn
 
     def _shown(self, name: str, images: Pictures, views: int, view: View, *, prepared: bool) -> list[NDArray[np.uint8]]:
         """The views of each picture, as the network sees them; the pictures may be `prepared`."""

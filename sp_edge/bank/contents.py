@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -165,6 +165,11 @@ class Contents:
         """The pictures that a class was taught from, as `crops` holds them."""
         own = self.crops[self.owners == self._index(name)]
         return own[own != NO_PICTURE]
+
+    def owners_of(self, crops: Sequence[bytes]) -> list[str | None]:
+        """Of each picture, as `bank.crops.encode_crop` gives it, the class that was taught from the very same one, or None."""
+        known = {bytes(crop): self.names[row] for crop, row in zip(self.crops, self.owners, strict=True) if self.pictured[row]}
+        return [known.get(crop) for crop in crops]
 
     def spelling(self, name: str) -> str:
         """How the bank spells a name: 'Mug' for 'mug' where it has 'Mug'. The clean name where it has no such class.

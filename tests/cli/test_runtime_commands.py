@@ -264,15 +264,15 @@ def test_enroll_with_further_prompts(place: Path, call: Call, toy_pictures: Path
 
 def test_any_class_can_be_named(naming_bundle: Path, tmp_path: Path, call: Call, toy_pictures: Path) -> None:
     bank = tmp_path / "b.spbank"
-    teach = ("enroll", naming_bundle, toy_pictures / "0 red.png", "--bank", bank)
-    code, out, err = call(*teach, "--name", "unicycle")
+    red, green, blue = (("enroll", naming_bundle, file, "--bank", bank) for file in sorted(toy_pictures.glob("[012] *.png")))
+    code, out, err = call(*red, "--name", "unicycle")
     assert (code, err) == (0, "")
     assert "prompt: of the name, encoded here" in out.splitlines()
-    code, out, _ = call(*teach, "--name", "bike", "--description", "has two wheels", "--description", "and a saddle")
+    code, out, _ = call(*green, "--name", "bike", "--description", "has two wheels", "--description", "and a saddle")
     assert code == 0
     assert "prompt: of the description" in out.splitlines()
-    assert "prompt: the class's own" in call(*teach, "--name", "bike", "--force")[1]
-    code, out, _ = call(*teach, "--name", "green", "--description", "a colour")
+    assert "prompt: the class's own" in call(*green, "--name", "bike", "--force")[1]
+    code, out, _ = call(*blue, "--name", "green", "--description", "a colour")
     assert "prompt: of the description, in place of the bundle's own" in out.splitlines()
     code, out, _ = call("bank", "list", naming_bundle, "--bank", bank, "--json", tmp_path / "list.json")
     rows = out.splitlines()
@@ -650,6 +650,7 @@ def test_a_folder_with_a_broken_picture_is_taught_without_it(place: Path, call: 
     assert "taught 'red' from 1 picture, 1 in all" in out
     assert "cannot read red/2.png" in err
     assert "1 of 2 pictures cannot be read, and were not taught from" in err
+    shutil.copy(toy_pictures / "1 green.png", place / "red" / "1.png")
     code, out, err = call("enroll", "--not", "red", "red", "--force")
     assert code == 2
     assert "taught what is not 'red' from 1 picture" in out

@@ -43,6 +43,7 @@ def test_json_on_standard_output_is_utf_8_and_all_that_is_there(place: Path, cal
     Image.fromarray(np.asarray(toy.picture("red"))).save(picture)
     name = "赤い 自転車"
     assert call("enroll", "--name", name, picture)[0] == 0
+    Image.fromarray(toy.picture("red", seed=1)).save(picture)
     for command in (["bank", "list"], ["bank", "check"], ["enroll", "--name", "red", "--force", str(picture)]):
         ran = subprocess.run(
             [sys.executable, "-m", "sp_edge", *command, "--json", "-"],

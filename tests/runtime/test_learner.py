@@ -13,6 +13,7 @@ from sp_edge.bank.bank import Bank
 from sp_edge.bank.views import views
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import BankError, BundleError, ImageError, PromptError, SettingsError
+from sp_edge.matching.decide import unit
 from sp_edge.matching.unknown import ByName
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge_runtime.features import SHOTS
@@ -22,9 +23,11 @@ from sp_edge_runtime.recognizer import Recognizer
 def test_the_prompt_takes_part_in_what_is_learnt(recognizer: Recognizer) -> None:
     shot = toy.picture("red")
     recognizer.enroll("red", [shot])
+    red = recognizer.bank
+    recognizer.forget("red")
     recognizer.enroll("green", [shot])
-    assert np.abs(recognizer.bank.support[0] - recognizer.bank.support[1]).max() > 0.01
-    np.testing.assert_allclose(recognizer.bank.query[0], recognizer.bank.query[1], atol=1e-6)
+    assert np.abs(recognizer.bank.support - red.support).max() > 0.01
+    np.testing.assert_allclose(recognizer.bank.query, red.query, atol=1e-6)
 
 
 @pytest.mark.parametrize("own", [0.4, 1.0])
@@ -55,17 +58,17 @@ def test_a_prompt_that_the_model_cannot_read_acts_less(tmp_path: Path) -> None:
     known = toy.prompts().select(("red", "green"))
     familiarity = Familiarity.of(known)
     strange = known[0] + np.random.default_rng(0).normal(size=known.shape[1]).astype(np.float32) * 100
-    shot = toy.picture("red")
+    shot, another, third = (toy.picture("red", seed=seed) for seed in range(3))
     with Recognizer.load(toy.make_bundle(tmp_path / "a", strength=0.8, familiarity=familiarity), device="cpu") as recognizer:
         recognizer.enroll("red", [shot])
-        recognizer.enroll("thing 17", [shot], prompt=strange)
-        recognizer.enroll("said", [shot], prompt=strange, strength=0.8)
+        recognizer.enroll("thing 17", [another], prompt=strange)
+        recognizer.enroll("said", [third], prompt=strange, strength=0.8)
         less = recognizer.familiarity(strange)
         assert less == pytest.approx(float(familiarity(strange)))
         assert less < 0.5
         assert recognizer.bank.strengths.tolist() == [0.8, 0.8 * less, 0.8]
         recognizer.set_strength("thing 17", 0.5)
-        recognizer.enroll("thing 17", [shot])
+        recognizer.enroll("thing 17", [another])
         assert recognizer.bank.strengths.tolist() == [0.8, 0.5, 0.8]
     with Recognizer.load(toy.make_bundle(tmp_path / "b", strength=0.8), device="cpu") as recognizer:
         recognizer.enroll("thing 17", [shot], prompt=strange)
@@ -76,11 +79,11 @@ def test_a_prompt_that_the_model_cannot_read_acts_less(tmp_path: Path) -> None:
 def test_the_strength_of_a_taught_class_changes(recognizer: Recognizer) -> None:
     shot = toy.picture("red")
     recognizer.enroll("red", [shot, shot])
-    recognizer.enroll("green", [shot], strength=0.3)
-    query = recognizer.bank.query[0]
+    recognizer.enroll("green", [toy.picture("green")], strength=0.3)
+    query = recognizer.bank.query[[0, 2]]
     for name, strength in (("red", 0.0), ("green", 0.0)):
         recognizer.set_strength(name, strength)
-    np.testing.assert_allclose(recognizer.bank.prototypes, np.stack([query, query]) / np.linalg.norm(query), atol=1e-6)
+    np.testing.assert_allclose(recognizer.bank.prototypes, unit(query), atol=1e-6)
     assert recognizer.classify(shot).similarity == pytest.approx(1, abs=1e-5)
     assert recognizer.classify(shot).bank_version == 4
     recognizer.enroll("red", [shot], strength=0.5)
@@ -237,7 +240,7 @@ def test_an_enrolment_runs_one_graph_once(toy_bundle: Path) -> None:
 def test_two_threads_may_teach(recognizer: Recognizer) -> None:
     def teach(name: str) -> None:
         for seed in range(5):
-            recognizer.enroll(name, [toy.picture("red", seed=seed)])
+            recognizer.enroll(name, [toy.picture("red", seed=10 * toy.NAMES.index(name) + seed)])
 
     workers = [threading.Thread(target=teach, args=[name]) for name in toy.NAMES[:4]]
     for worker in workers:
@@ -293,7 +296,8 @@ def test_many_classes_are_taught_all_or_none(taught: Recognizer) -> None:
         with pytest.raises(error):
             taught.enroll_many(classes)
     with pytest.raises(BankError, match="another prompt"):
-        taught.enroll_many({"dark night": [red], "red": [red]}, prompts={"red": np.ones(toy.TEXT.dim, np.float32)})
+        own = {"red": np.ones(toy.TEXT.dim, np.float32)}
+        taught.enroll_many({"dark night": [red], "red": [toy.picture("red", seed=9)]}, prompts=own)
     assert taught.bank is before
 
 
@@ -348,7 +352,7 @@ def test_what_a_prediction_saw_teaches_as_the_picture_itself(recognizer: Recogni
     np.testing.assert_allclose(seen.feature, toy.features(seen.crop_rgb[None])[0], atol=1e-5)
     assert "crop_rgb" not in seen.to_json()
     recognizer.enroll("red", image)
-    recognizer.enroll("green", seen.crop_rgb, prepared=True)
+    recognizer.enroll("red", seen.crop_rgb, prepared=True)
     np.testing.assert_allclose(recognizer.bank.query[0], recognizer.bank.query[1], atol=1e-5)
     assert [problem.what for problem in recognizer.problems("red", seen.crop_rgb, prepared=True)] == ["copy"]
     with pytest.raises(ImageError, match="not prepared"):
@@ -362,3 +366,24 @@ def test_a_change_of_several_parts_is_one_step(recognizer: Recognizer) -> None:
     assert recognizer.bank.classes == ("green",)
     recognizer.undo()
     assert recognizer.bank.classes == ("red",)
+
+
+def test_a_picture_is_of_one_class(recognizer: Recognizer) -> None:
+    shot, other = toy.picture("red", seed=3), toy.picture("green", seed=4)
+    recognizer.enroll("red", [shot])
+    before = recognizer.bank
+    for teach in (
+        lambda: recognizer.enroll("green", [other, shot]),
+        lambda: recognizer.enroll_many({"blue": [toy.picture("blue")], "green": [other, shot]}),
+        lambda: recognizer.enroll_many({"blue": [other], "green": [toy.picture("blue"), other]}),
+    ):
+        with pytest.raises(BankError, match=r"picture 2 is a shot of '(red|blue)'") as refused:
+            teach()
+        assert "sp-edge bank remove --name" in refused.value.next_step
+    with pytest.raises(BankError, match=r"(?s)what is not 'red' cannot .* picture 1 is a shot of 'red'"):
+        recognizer.enroll_not("red", [shot])
+    assert recognizer.bank is before
+    recognizer.enroll("red", [shot])
+    recognizer.enroll("green", [other])
+    recognizer.enroll_not("red", [other])
+    assert [recognizer.bank.shots(name) for name in recognizer.bank.names] == [2, 1, 1]

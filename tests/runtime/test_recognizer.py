@@ -243,6 +243,7 @@ def test_pictures_in_every_form_are_taken(taught: Recognizer, toy_pictures: Path
     assert taught.bank.shots("dark night") == len(forms)
     crop = taught.bundle.manifest.preprocess(image)[None]
     np.testing.assert_allclose(taught.bank.query[-len(forms) : -1], toy.features(crop).repeat(5, axis=0), atol=0.02)
+    taught.forget("dark night")
     taught.enroll("bright day", str(file))
     assert taught.bank.shots("bright day") == 1, "one picture is a list of one"
     assert [p.what for p in taught.problems("bright day", [str(file)])] == ["copy"]
@@ -376,7 +377,7 @@ def test_a_region_is_taught_and_judged(toy_bundle: Path) -> None:
         assert [recognizer.classify(toy.picture(name)).label for name in ("red", "blue")] == ["red", "blue"]
         assert [p.what for p in recognizer.problems("blue", [image], region=right)] == ["copy"]
         assert recognizer.problems("blue", [image], region=Region(0, 0, 0.5, 1)) == []
-        recognizer.enroll_many([("green", [image])], region=right)
+        recognizer.enroll_many([("blue", [image])], region=right)
         assert recognizer.bank.crops[-1] == recognizer.bank.crops[-2]
         recognizer.enroll_not("red", [image], region=right)
         assert recognizer.bank.crops[-1] == recognizer.bank.crops[-2]

@@ -17,7 +17,7 @@ from sp_edge_runtime.sources.frames import Source, State, StateChange, VideoFram
 from sp_edge_runtime.sources.options import Flip
 
 STEADY = 10.0  # seconds from an attempt's first frame to its last after which the next failure counts as the first
-PAUSE = 3.0  # seconds between two attempts at most, so that a camera is seen within five seconds of its return
+PAUSE = 2.0  # seconds between two attempts at most: with a key frame every two, frames come within five of a return
 KEPT = 100  # state changes that wait for somebody to ask
 
 

@@ -66,7 +66,7 @@ def test_a_named_region_is_a_source_of_its_own(site: Site) -> None:
     metrics = site.get("/metrics").body.decode()
     assert 'sp_edge_labels_total{label="blue",source="right half"}' in metrics
     assert metrics.count("sp_edge_source_restarts_total{") == 1, "a camera is lost once"
-    assert site.ask("POST", "/api/teach", {"name": "green", "source": 1, "force": True}).status == 200
+    assert site.ask("POST", "/api/teach", {"name": "blue", "source": 1, "force": True}).status == 200
     assert len(site.sources) == 1, "the camera is read once"
 
 
