@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 network_options = together(
     click.option("--mqtt", metavar="URL", help="Publish to a broker: mqtt://[user:password@]host/topic."),
     click.option("--home-assistant", is_flag=True, help="Announce the sources to Home Assistant on the broker of --mqtt."),
+    click.option(
+        "--boxes",
+        is_flag=True,
+        help="Recognize the boxes that other programs publish to topic/NAME/boxes on the broker of --mqtt.",
+    ),
     click.option("--webhook", metavar="URL", help="Post each message to an address: https://host/path."),
     click.option(
         "--publish",
@@ -39,14 +44,16 @@ harvest_option = click.option(
 )
 
 
-def refuse_alone(mqtt: str | None, *, home_assistant: bool) -> None:
-    """Refuses Home Assistant without its broker.
+def refuse_alone(mqtt: str | None, *, home_assistant: bool, boxes: bool) -> None:
+    """Refuses Home Assistant and boxes without their broker.
 
     Raises:
         SettingsError: so it is.
     """
     if home_assistant and not mqtt:
         raise SettingsError("Home Assistant is reached over MQTT", expected="--mqtt URL", got="--home-assistant alone")
+    if boxes and not mqtt:
+        raise SettingsError("boxes of other programs come over MQTT", expected="--mqtt URL", got="--boxes alone")
 
 
 def json_sink(file: str) -> Sink:
@@ -64,14 +71,21 @@ def output_sinks(
     publish: Published,
     *,
     home_assistant: bool,
+    boxes: bool,
 ) -> Iterator[Sink]:
     """The sinks of `json_lines_option` and `network_options`, opened one by one."""
     if json_file:  # before what is published, so that FILE has it, too, whenever the program ends
         yield json_sink(json_file)
     if mqtt:
+        from sp_edge_runtime.sinks.boxes import Boxes
         from sp_edge_runtime.sinks.mqtt import MqttSink
 
-        yield MqttSink(mqtt, publish, classes=(lambda: recognizer.bank.classes) if home_assistant else None)
+        yield MqttSink(
+            mqtt,
+            publish,
+            classes=(lambda: recognizer.bank.classes) if home_assistant else None,
+            boxes=Boxes(recognizer) if boxes else None,
+        )
     if webhook:
         from sp_edge_runtime.sinks.webhook import WebhookSink
 

@@ -47,6 +47,7 @@ def serve(
     harvest: Path | None,
     mqtt: str | None,
     home_assistant: bool,
+    boxes: bool,
     webhook: str | None,
     publish: Published,
     json_file: str | None,
@@ -73,7 +74,7 @@ def serve(
     from sp_edge_runtime.sinks.harvest import Harvest
     from sp_edge_runtime.sources.camera import open_sources
 
-    refuse_alone(mqtt, home_assistant=home_assistant)
+    refuse_alone(mqtt, home_assistant=home_assistant, boxes=boxes)
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts = arguments[len(arguments) - len(places) :]
     bank_file = bank_file or bank_beside(path)
@@ -84,7 +85,7 @@ def serve(
         click.echo(f"{shown} through {recognizer.backend.description}", err=True)
         kept = f"#token=TOKEN, with the TOKEN in {page.token_file}" if page.token_file and not page.local else ""
         sinks: list[Sink] = []
-        for sink in output_sinks(recognizer, json_file, mqtt, webhook, publish, home_assistant=home_assistant):
+        for sink in output_sinks(recognizer, json_file, mqtt, webhook, publish, home_assistant=home_assistant, boxes=boxes):
             stack.callback(sink.close)  # where a later one cannot be opened
             sinks.append(sink)
         server.serve(

@@ -119,6 +119,7 @@ def stream(
     window: bool,
     mqtt: str | None,
     home_assistant: bool,
+    boxes: bool,
     webhook: str | None,
     publish: Published,
     headless: bool,
@@ -150,7 +151,7 @@ def stream(
     from sp_edge_runtime.sources.camera import open_sources
     from sp_edge_runtime.streams.stream import run_stream
 
-    refuse_alone(mqtt, home_assistant=home_assistant)
+    refuse_alone(mqtt, home_assistant=home_assistant, boxes=boxes)
     path, places = split_bundle(tuple(Path(a) for a in arguments))
     texts, output = _sources_and_output(arguments[len(arguments) - len(places) :], out, names)
     if output is not None and len(texts) > 1:
@@ -195,7 +196,7 @@ def stream(
             from sp_edge_runtime.sinks.window import WindowSink
 
             add(WindowSink())
-        for sink in output_sinks(recognizer, json_file, mqtt, webhook, publish, home_assistant=home_assistant):
+        for sink in output_sinks(recognizer, json_file, mqtt, webhook, publish, home_assistant=home_assistant, boxes=boxes):
             add(sink)
         if harvest:
             from sp_edge_runtime.sinks.harvest import Harvest

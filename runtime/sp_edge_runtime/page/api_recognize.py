@@ -11,6 +11,7 @@ from sp_edge.errors import ImageError
 from sp_edge.view import Region
 from sp_edge_runtime.page import models
 from sp_edge_runtime.page.parts import MAX_PIXELS, Content, Place, ThePage, read_picture, source
+from sp_edge_runtime.sinks.boxes import recognized
 
 router = APIRouter(prefix="/api", tags=["recognition"])
 RAW = "application/octet-stream"
@@ -46,8 +47,7 @@ def boxes(page: ThePage, place: Place, sent: models.Boxes) -> list[dict[str, Any
         raise HTTPException(404)
     regions = [Region(*box) for box in sent.boxes]
     with page.gate.recognizing():
-        found = page.recognizer.classify([newest.frame.image_rgb] * len(regions), region=regions)
-    return [{**one.to_json(), "frame_id": newest.frame.frame_id} for one in found]
+        return recognized(page.recognizer, newest, regions)
 
 
 def _raw(content: bytes, width: int | None, height: int | None) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -15,12 +15,14 @@ from PIL import Image
 from sp_edge.errors import MissingExtraError, SettingsError
 from sp_edge.files import json_text
 from sp_edge.matching.label import UNKNOWN
+from sp_edge_runtime.sinks.boxes import Boxes
 from sp_edge_runtime.sinks.home_assistant import BIRTH, BORN, binary, discovery, discovery_topic, key_of
 from sp_edge_runtime.sinks.publisher import TIMEOUT, Published, Publisher, Topic, split_address
 from sp_edge_runtime.sources.frames import State, StateChange
 from sp_edge_runtime.sources.live import Backoff
 from sp_edge_runtime.streams.result import FrameResult, StreamEvent
 
+BOXES = "boxes"
 ONLINE, OFFLINE = b"online", b"offline"
 LARGEST_IMAGE = 640  # pixels of a side
 _PAUSES = (1, 30)  # seconds, the least and the most, between attempts of an idle client to find its broker again
@@ -37,12 +39,16 @@ class MqttSink(Publisher):
     - TOPIC/KEY/state: a JSON object with `label`, `confidence`, `source`, `frame_id` and `frame_timestamp`, once for each
       change of the label. The label of a source that is lost is 'unknown'. Of a region that was taken away nothing is left.
 
+    With `boxes`, TOPIC/KEY/boxes takes messages from other programs, and TOPIC/KEY/boxes/results has the answers; `Boxes` says
+    what both are.
+
     Args:
         address: mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS; the topic is 'sp-edge' by default.
         published: which messages to send; states always are.
         backoff: the pauses between attempts.
         classes: gives the names of the taught classes. With it, the sources are announced to Home Assistant, also when that
             has started anew; TOPIC/KEY/image is the frame of the last change as JPEG, and the state has `binary`.
+        boxes: recognizes the boxes of other programs.
 
     Raises:
         SettingsError: no such address.
@@ -56,6 +62,7 @@ class MqttSink(Publisher):
         backoff: Backoff | None = None,
         *,
         classes: Callable[[], Sequence[str]] | None = None,
+        boxes: Boxes | None = None,
     ) -> None:
         url = split_address(address, ("mqtt", "mqtts"), "mqtt://host/topic")
         topic = unquote(url.path.strip("/")) or "sp-edge"
@@ -69,6 +76,7 @@ class MqttSink(Publisher):
         self._new_client = partial(client.Client, enums.CallbackAPIVersion.VERSION2)
         self._client: Any = None
         self._classes = classes
+        self._boxes = boxes
         self._known: tuple[str, ...] = ()  # the classes that were announced
         self._labels: dict[str, str] = {}  # source -> what its state says
         self._gone: set[str] = set()  # sources that were taken away
@@ -80,6 +88,9 @@ class MqttSink(Publisher):
         super().write(result)
         if self._meet(result.source):
             self._retain(f"{self._place(result.source)}/status", ONLINE)
+        if self._boxes:
+            place = self._place(result.source)
+            self._answer(place, self._boxes.answer(place, result))
         if result.label == self._labels[result.source]:
             return
         self._labels[result.source] = result.label
@@ -93,6 +104,8 @@ class MqttSink(Publisher):
         super().event(event)
         if not isinstance(event, StateChange) or event.state is State.INITIALIZING:
             return
+        if self._boxes and event.state is not State.RUNNING:
+            self._answer(self._place(event.source), self._boxes.give_up(self._place(event.source)))
         if event.state is State.REMOVED:
             self._forget(event.source)
             return
@@ -108,7 +121,13 @@ class MqttSink(Publisher):
         if self._client is None:
             self._connect()
         retain = topic == "states"
-        where, content = (message.decode(), self._retained[message.decode()]) if retain else (f"{self._topic}/{topic}", message)
+        if retain:
+            where, content = message.decode(), self._retained[message.decode()]
+        elif topic == "answers":
+            place, _, content = message.partition(b"\0")
+            where = place.decode()
+        else:
+            where, content = f"{self._topic}/{topic}", message
         published = self._client.publish(where, content, qos=0 if topic == "frames" else 1, retain=retain)
         published.wait_for_publish(TIMEOUT)
         if not published.is_published():
@@ -131,13 +150,19 @@ class MqttSink(Publisher):
                 client.publish(self._status, ONLINE, qos=1, retain=True)
                 if self._classes:
                     client.subscribe(BIRTH, qos=1)
+                if self._boxes:
+                    client.subscribe(f"{self._topic}/+/{BOXES}", qos=1)
                 self._all_again()  # a broker that is back may have forgotten what it had kept
             answers.append(reason)
             connected.set()
 
         def heard(_client: Any, _data: Any, message: Any) -> None:
-            if message.payload == BORN:
+            if message.topic == BIRTH and message.payload == BORN:
                 self._all_again()
+            elif self._boxes and message.topic.endswith(f"/{BOXES}") and not message.retain:  # a retained one is an old one
+                place = message.topic.removesuffix(f"/{BOXES}")
+                if place in map(self._place, list(self._labels)):
+                    self._answer(place, self._boxes.take(place, message.payload))
 
         client = self._client = self._new_client()
         client.on_connect, client.on_message = answered, heard
@@ -155,6 +180,11 @@ class MqttSink(Publisher):
             raise OSError("the broker does not answer")
         if answers[0].is_failure:
             raise OSError(f"the broker answers: {answers[0]}")
+
+    def _answer(self, place: str, content: bytes | None) -> None:
+        """Queues what is to be said about a source's boxes, if anything is."""
+        if content is not None:
+            self._queue("answers", f"{place}/{BOXES}/results".encode() + b"\0" + content)
 
     def _place(self, source: str) -> str:
         return f"{self._topic}/{key_of(source)}"

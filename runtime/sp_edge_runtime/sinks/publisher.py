@@ -18,9 +18,14 @@ from sp_edge_runtime.streams.result import FrameResult, StreamEvent
 from sp_edge_runtime.streams.summary import Delivery
 
 Published = Literal["all", "frames", "events"]
-Topic = Literal["states", "events", "frames"]
+Topic = Literal["states", "events", "answers", "frames"]
 
-ROOM = {"states": 1000, "events": 1000, "frames": 64}  # messages that wait; where there are more, the oldest is dropped
+ROOM: dict[Topic, int] = {
+    "states": 1000,
+    "events": 1000,
+    "answers": 64,
+    "frames": 64,
+}  # messages that wait; where there are more, the oldest is dropped
 LINGER = 2.0  # seconds at the end in which what waits is still sent
 TIMEOUT = 5.0  # seconds for a connection and for an answer
 _log = logging.getLogger("sp_edge_runtime")
@@ -50,7 +55,7 @@ class Publisher(ABC):
         self._address = address
         self._published = published
         self._backoff = backoff or Backoff()
-        self._waiting: dict[Topic, deque[bytes]] = {"states": deque(), "events": deque(), "frames": deque()}
+        self._waiting: dict[Topic, deque[bytes]] = {topic: deque() for topic in ROOM}
         self._news = threading.Condition()
         self._deadline: float | None = None  # of the end
         self._sent = self._dropped = 0
