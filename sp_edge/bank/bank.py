@@ -192,7 +192,7 @@ class Bank(Contents):
                 expected=", ".join(self.classes) or "a taught class",
                 next_step=f"sp-edge enroll --name {shlex.quote(clean)} PICTURES",
             )
-        title = reject_name(clean)
+        title = self.spelling(reject_name(clean))
         if title in self.rows and title not in self.rejects:
             raise BankError(f"a class is called {title}", expected="that name free", next_step="remove that class")
         # As a class it would be called so; it becomes a reject by being listed among them.

@@ -13,7 +13,7 @@ from sp_edge.matching.label import UNKNOWN
 from sp_edge.options import number
 from sp_edge.prompts.descriptions import clean_sentence
 from sp_edge.prompts.spelling import spelling_key
-from sp_edge.prompts.table import clean_name
+from sp_edge.prompts.table import clean_name, is_stored_name
 
 
 def threshold_of(value: float | None) -> np.float32:
@@ -64,7 +64,7 @@ def check_name(name: str) -> None:
         clean = clean_name(name)
     except PromptError as cause:
         raise BankError("the bank holds a name that cannot be one", got=str(cause)) from cause
-    if clean != name:
+    if not is_stored_name(name):
         raise BankError("the bank holds a name that is not clean", expected=repr(clean), got=repr(name))
     if name == UNKNOWN:
         check_new_name(name)

@@ -179,6 +179,8 @@ class Contents:
             PromptError: not a name.
         """
         clean = clean_name(name)
+        if name in self.rows:
+            return name
         alike = (clean,) if clean in self.rows else self._spellings.get(spelling_key(clean), (clean,))
         if len(alike) > 1:
             told = " and ".join(f"'{one}'" for one in alike)

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import PromptError
+from sp_edge.prompts.invisible import without_idle_joiners, without_unseen
 from sp_edge.tensors import load_tensors, read_tensors, save_tensors
 
 MAX_NAME = 512
 
 
 def clean_name(name: str) -> str:
-    """The one spelling of a class name: NFC Unicode, single spaces, no underscores.
+    """The one spelling of a class name: NFC Unicode, single spaces, no underscores, nothing that cannot be seen.
 
     Raises:
         PromptError: no text, empty, longer than 512 characters, or with control characters.
@@ -32,11 +33,27 @@ def clean_name(name: str) -> str:
     return _cleaned(name)
 
 
-@lru_cache(maxsize=1 << 14)  # a bank checks all of its names at every change
+def is_stored_name(name: str) -> bool:
+    """Whether a file may hold this name: it is clean, or was so for earlier versions, which let pass what cannot be seen."""
+    try:
+        return isinstance(name, str) and _checked(_spaced(name)) == name
+    except PromptError:
+        return False
+
+
+@lru_cache(maxsize=1 << 14)
 def _cleaned(name: str) -> str:
-    spaced = " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
+    return _checked(_spaced(without_idle_joiners(_spaced(without_unseen(name)))))
+
+
+def _spaced(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
+
+
+@lru_cache(maxsize=1 << 14)  # a bank checks all of its names at every change
+def _checked(spaced: str) -> str:
     if all(unicodedata.category(c) in ("Cf", "Zs") for c in spaced):  # empty, or nothing but joiners and direction marks
-        raise PromptError("a class needs a name", expected="at least one visible character", got=repr(name))
+        raise PromptError("a class needs a name", expected="at least one visible character", got=repr(spaced))
     if len(spaced) > MAX_NAME:
         raise PromptError(
             "a class name is too long", expected=f"at most {MAX_NAME} characters", got=f"{len(spaced)}: {spaced[:40]}..."
@@ -104,7 +121,7 @@ class PromptTable:
                 expected=f"float32 ({len(self.names)}, {self.text.dim})",
                 got=f"{self.vectors.dtype} {self.vectors.shape}",
             )
-        if any(clean_name(name) != name for name in self.names):
+        if not all(map(is_stored_name, self.names)):
             raise PromptError("a name in the prompt table is not spelt as clean_name spells it", expected="clean names")
         if len(set(self.names)) != len(self.names):
             raise PromptError("a name stands twice in the prompt table", expected="distinct names")
@@ -118,7 +135,12 @@ class PromptTable:
         return {name: row for row, name in enumerate(self.names)}
 
     def __contains__(self, name: str) -> bool:
-        return clean_name(name) in self._rows
+        return self._key(name) in self._rows
+
+    def _key(self, name: str) -> str:
+        """The name as a row has it: as it is where it is stored so, and clean otherwise."""
+        clean = clean_name(name)
+        return name if name in self._rows else clean
 
     def vector(self, name: str) -> NDArray[np.float32]:
         """The prompt of one class: float32 (T,).
@@ -126,7 +148,7 @@ class PromptTable:
         Raises:
             PromptError: the name is not in the table; the nearest names are listed.
         """
-        clean = clean_name(name)
+        clean = self._key(name)
         if clean not in self._rows:
             near = self.near(clean)
             raise PromptError(
@@ -150,7 +172,7 @@ class PromptTable:
         Raises:
             PromptError: a name is not in the table.
         """
-        clean = tuple(dict.fromkeys(map(clean_name, names)))
+        clean = tuple(dict.fromkeys(map(self._key, names)))
         described = {name: self.descriptions[name] for name in clean if name in self.descriptions}
         return PromptTable(self.text, clean, self.select(clean), described)
 

@@ -47,6 +47,37 @@ def test_descriptions_stay_with_their_class(bundle: Bundle, tmp_path: Path) -> N
     assert bank.remove("bike", 2).remove("bike", 1).remove("bike", 0).descriptions == {"red fox": ("A fox that is red.",)}
 
 
+def test_a_bank_with_names_of_earlier_versions_is_read_and_corrected(bundle: Bundle, tmp_path: Path) -> None:
+    """They let pass what cannot be seen, such as a mark that turns the direction of the text."""
+    old = "fox\u202e"
+    bank = taught(bundle).add("fox", prompt(7), *shots(1, 7))
+    bank = bank.add_reject("fox", shots(1, 8)[1], shots(1, 8)[2])
+    stored = replace(
+        bank,
+        names=tuple(name.replace("fox", old) if name in ("fox", "not 'fox'") else name for name in bank.names),
+        rejects={f"not '{old}'": old},
+    )
+    stored.save(tmp_path / "old.spbank")
+    read = Bank.load(tmp_path / "old.spbank", bundle)
+    assert {old, f"not '{old}'"} < set(read.names)
+    assert read.spelling("fox") == read.spelling(old) == old
+    assert read.shots("fox") == 1
+    grown = read.add("fox", prompt(7), *shots(2, 9)).add_reject("fox", shots(1, 6)[1], shots(1, 6)[2])
+    assert (grown.shots(old), grown.shots(f"not '{old}'"), len(grown.names)) == (3, 2, len(read.names))
+    both = Bank.load(tmp_path / "old.spbank", bundle)
+    both = replace(both, names=tuple("fox" if name == "polar bear" else name for name in both.names))
+    assert (both.spelling("fox"), both.spelling(old)) == ("fox", old), "each by its own spelling"
+    assert set(read.remove("fox").names) == {"red fox", "polar bear", "café"}
+    with pytest.raises(BankError, match="not clean"):
+        replace(bank, names=("red_fox", *bank.names[1:]))
+
+
+def test_a_new_class_has_no_character_that_cannot_be_seen(bundle: Bundle) -> None:
+    bank = taught(bundle).add("mug\u202e", prompt(7), *shots(1, 7))
+    assert bank.names[-1] == "mug"
+    assert bank.spelling("\u200bmug") == "mug"
+
+
 def test_what_is_no_sentence_is_refused(bundle: Bundle) -> None:
     for sentence in ("", "  ", "a\x1b[31m", "x" * 3000):
         with pytest.raises(PromptError):

@@ -14,7 +14,16 @@ from safetensors.numpy import save
 
 from hostile import damaged
 from sp_edge.errors import PromptError
-from sp_edge.prompts.table import MAX_NAME, PromptTable, TextSpec, class_vectors, clean_name, rescaled
+from sp_edge.prompts.spelling import spelling_key
+from sp_edge.prompts.table import (
+    MAX_NAME,
+    PromptTable,
+    TextSpec,
+    class_vectors,
+    clean_name,
+    is_stored_name,
+    rescaled,
+)
 from sp_edge.tensors import save_tensors
 
 TEXT = TextSpec("toy", "0" * 64, "A photo of {name}", 9.0, 4)
@@ -55,6 +64,19 @@ def table(*names: str, text: TextSpec = TEXT, start: int = 0) -> PromptTable:
         ("北极熊", "北极熊"),
         ("👩\u200d🔬", "👩\u200d🔬"),
         ("0", "0"),
+        ("mug\u202e", "mug"),
+        ("\u202agum\u202c", "gum"),
+        ("\u2066a\u2069 \u200eb\u200f", "a b"),
+        ("m\u200bu\u00adg\ufeff", "mug"),
+        ("a \u2060 b", "a b"),
+        ("e\u200b\u0301", "\u00e9"),
+        ("m\u200du\u200cg\u200d", "mug"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),
+        ("\u0915\u094d\u200d\u200d\u0937", "\u0915\u094d\u200d\u0937"),
+        ("\U0001f3f4\U000e0067\U000e0062\U000e007f", "\U0001f3f4\U000e0067\U000e0062\U000e007f"),
+        ("a\U000e0067", "a"),
+        ("\u0600\u0661", "\u0600\u0661"),
+        ("\u2764\ufe0f", "\u2764\ufe0f"),
     ],
 )
 def test_a_name_has_one_spelling(written: str, clean: str) -> None:
@@ -68,16 +90,35 @@ def test_cleaning_is_done_after_once_and_nfc_equals_nfd(name: str) -> None:
         return
     clean = clean_name(name)
     assert clean_name(clean) == clean
+    assert clean_name("\u202e" + name + "\u2069") == clean
     assert clean_name(unicodedata.normalize("NFD", name)) == clean_name(unicodedata.normalize("NFC", name)) == clean
     assert clean == " ".join(clean.split(" "))
     assert "_" not in clean
     assert clean.encode()
+    assert is_stored_name(clean)
+    assert spelling_key(clean) == spelling_key(name)
 
 
 @pytest.mark.parametrize("name", ["", " ", "_", "___ \t", "\n", "\u200b", "\u200d \u202e", "\ufeff"])
 def test_a_name_needs_something_to_see(name: str) -> None:
     with pytest.raises(PromptError, match="needs a name"):
         clean_name(name)
+
+
+def test_names_of_earlier_versions_stay_readable(tmp_path: Path) -> None:
+    """They let pass what cannot be seen."""
+    old = "mug\u202e"
+    assert is_stored_name(old)
+    stored = table(old, "cup")
+    stored.save(tmp_path / "prompts.safetensors")
+    read = PromptTable.load(tmp_path / "prompts.safetensors")
+    assert read.names == (old, "cup")
+    assert old in read
+    np.testing.assert_array_equal(read.vector(old), stored.vectors[0])
+    assert read.only([old]).names == (old,)
+    assert read.with_table(table("bowl")).names == (old, "cup", "bowl")
+    for never in ("a_b", " a", "a\x00", "", "e\u0301", 7):
+        assert not is_stored_name(never)  # type: ignore[arg-type]
 
 
 def test_512_characters_are_a_name_and_513_are_not() -> None:

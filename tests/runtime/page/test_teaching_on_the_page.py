@@ -117,6 +117,7 @@ def test_what_is_known_of_a_name(site: Site) -> None:
         "readable": True,
         "encodable": True,
     }
+    assert site.patiently("GET", "/api/names?name=%E2%80%AEgreen").json["name"] == "green", "without what cannot be seen"
     assert site.patiently("GET", "/api/names?name=hammer").json["encodable"] is False
     site.ask("POST", "/api/teach", {"name": "red"})
     assert site.patiently("GET", "/api/names?name=red").json["taught"] is True
