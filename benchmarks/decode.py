@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 
 import cv2
-from timing import medians_ms
 
 from sp_edge.columns import table
+from sp_edge_runtime.bench.timing import medians_ms
 from sp_edge_runtime.sources.recorded import VideoFileSource
 
 

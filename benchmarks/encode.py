@@ -15,11 +15,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from timing import medians_ms
 
 from sp_edge.columns import table
 from sp_edge.data.scenes import draw_background, draw_object, split_classes
 from sp_edge.matching.decide import match
+from sp_edge_runtime.bench.timing import medians_ms
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.sinks.overlay import annotate
 from sp_edge_runtime.sinks.video import VideoSink

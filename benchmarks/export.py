@@ -26,7 +26,6 @@ import onnx
 import onnxruntime
 import torch
 from PIL import Image
-from timing import medians_ms
 from untrained import untrained
 
 from sp_edge.bundle.bundle import Bundle
@@ -40,6 +39,7 @@ from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.pictures import Pictures
 from sp_edge_export.engines.engine import EngineOptions, build_engine
 from sp_edge_export.export import ExportOptions, export
+from sp_edge_runtime.bench.timing import medians_ms
 
 CALIBRATION_PER_CLASS = 2
 

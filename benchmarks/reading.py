@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 from PIL import Image, ImageCms
-from timing import medians_ms
 
 from sp_edge.colour_profiles import coded_profile
 from sp_edge.columns import table
 from sp_edge.pictures import load_image
+from sp_edge_runtime.bench.timing import medians_ms
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 PROFILES = {"none": None, "sRGB": SRGB, "Display P3": coded_profile(12, 13)}

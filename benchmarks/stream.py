@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from timing import medians_ms
 
 from sp_edge.bank.bank import Bank
 from sp_edge.columns import table
 from sp_edge.files import write_json
 from sp_edge.matching.decide import unit
+from sp_edge_runtime.bench.timing import medians_ms
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.opencv import opencv

@@ -10,6 +10,7 @@ import click
 from sp_edge import __version__
 from sp_edge.cli.ablate import ablate
 from sp_edge.cli.bank import bank
+from sp_edge.cli.bench import bench
 from sp_edge.cli.calibrate import calibrate
 from sp_edge.cli.classify import classify
 from sp_edge.cli.common import Command, Ordered, run
@@ -70,6 +71,7 @@ for command in (
     classify,
     stream,
     serve,
+    bench,
     doctor,
 ):
     cli.add_command(command)

@@ -44,7 +44,8 @@ class LoadError(Exception):
     """A module is installed and cannot be imported; the text is Python's."""
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Of an installed package; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -106,7 +107,7 @@ class Host:
     """
 
     root: Path = Path("/")
-    version: Callable[[str], str | None] = _version
+    version: Callable[[str], str | None] = package_version
     requires: tuple[str, ...] = field(default_factory=lambda: tuple(metadata.requires("sp-edge") or ()))
     load: Callable[[str, str], str | None] = _load
     run: Callable[[Sequence[str]], str | None] = _run
