@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bank.bank import Bank
-from sp_edge.errors import DataError
+from sp_edge.errors import DataError, ImageError
 from sp_edge.matching.metric import Metric
 from sp_edge_runtime.bench.figures import Figures
 from sp_edge_runtime.features import Features
 from sp_edge_runtime.naming import Prompt
 from sp_edge_runtime.recognizer import Recognizer
 
+_log = logging.getLogger(__name__)
 WAYS, QUERIES = 5, 5  # of an episode of one shot; fewer where there are fewer classes or pictures
 PER_CLASS = 20  # pictures that are taken of a class at most
-MOST = 600  # episodes
+LEAST, MOST = 30, 600  # episodes: fewer say nothing, more say no more
 SEED = 0
 
 
@@ -82,7 +84,8 @@ class Trial:
     """The pictures of some classes, class by class, and the episodes that are drawn of them.
 
     Args:
-        pictures: whose classes are known; at most 20 of each count.
+        pictures: whose classes are known; at most 20 of each count. Where there are enough classes with pictures for a whole
+            episode, no smaller ones are drawn.
         sampler: makes episodes of labels, as `EpisodeSampler`.
 
     Raises:
@@ -94,7 +97,9 @@ class Trial:
         rng = np.random.default_rng(SEED)
         members = [np.flatnonzero(pictures.labels == label) for label in range(len(pictures.class_names))]
         chosen = [rng.permutation(rows)[:PER_CLASS] for rows in members]
-        self._rows = {label: rows.tolist() for label, rows in enumerate(chosen) if len(rows) >= 2}
+        enough = {label: rows.tolist() for label, rows in enumerate(chosen) if len(rows) > 1}
+        full = {label: rows for label, rows in enough.items() if len(rows) > QUERIES}
+        self._rows = full if len(full) >= WAYS else enough
         if len(self._rows) < 2:
             raise DataError(
                 "episodes need classes to choose among",
@@ -102,7 +107,6 @@ class Trial:
                 got=f"{len(self._rows)} such folders",
             )
         self.order = rng.permutation(list(self._rows)).tolist()
-        self.ways = min(WAYS, len(self.order))
         self._prompts: dict[int, Prompt] = {}
         self._labels: list[int] = []
 
@@ -114,15 +118,21 @@ class Trial:
         """
         self._prompts = {label: recognizer.prompt(self._pictures.class_names[label]) for label in self.order}
 
+    @property
+    def classes(self) -> int:
+        """How many were encoded so far."""
+        return len(set(self._labels))
+
     def encode(self, label: int, recognizers: Sequence[Recognizer], encoded: Sequence[Encoded]) -> None:
-        """Puts a class's pictures through each backend.
+        """Puts a class's pictures through each backend. Those that cannot be read are named in the log and left out.
 
         Raises:
-            ImageError: a picture cannot be read.
             BackendError: an engine failed.
         """
         preprocess = recognizers[0].bundle.manifest.preprocess
-        shown = [preprocess(self._pictures.read(row)) for row in self._rows[label]]
+        shown = [preprocess(image) for row in self._rows[label] if (image := self._read(row)) is not None]
+        if len(shown) < 2:
+            return
         for recognizer, into in zip(recognizers, encoded, strict=True):
             features = Features(recognizer.bundle, recognizer.backend)
             shots = features.shots(np.stack(shown), self._prompts[label].vector)
@@ -131,11 +141,18 @@ class Trial:
             into.query.append(features.queries(shown))
         self._labels += [label] * len(shown)
 
+    def _read(self, row: int) -> NDArray[np.uint8] | None:
+        try:
+            return self._pictures.read(row)
+        except ImageError as error:
+            _log.warning(f"left out: {error.what}: {error.got}")
+            return None
+
     def episodes(self) -> Draw:
         """Of the classes that were encoded so far."""
         labels = np.array(self._labels)
         fewest = int(np.unique(labels, return_counts=True)[1].min())
-        return self._sampler(labels, n_way=self.ways, n_shot=1, n_query=min(QUERIES, fewest - 1), seed=SEED)
+        return self._sampler(labels, n_way=min(WAYS, self.classes), n_shot=1, n_query=min(QUERIES, fewest - 1), seed=SEED)
 
     def judge(self, recognizer: Recognizer, encoded: Encoded) -> Judge:
         """What scores episodes on a backend's features."""
@@ -188,20 +205,24 @@ def judged(
     Args:
         trial: prepared.
         recognizers, figures: of each backend.
-        in_time: whether there is time for more; asked after what is needed at least, two episodes of as few classes as they
-            have.
+        in_time: whether there is time for more; asked after what is needed at least, the classes of one episode and 30
+            episodes.
         tell: is called at each step.
     """
     encoded = [Encoded() for _ in recognizers]
-    for number, label in enumerate(trial.order):
-        if number >= trial.ways and not in_time():
+    for label in trial.order:
+        if trial.classes >= WAYS and not in_time():
             break
         tell()
         trial.encode(label, recognizers, encoded)
+    if trial.classes < 2:
+        for into in figures:
+            into.failed.append("no accuracy: the pictures cannot be read")
+        return
     draw = trial.episodes()
     judges = [trial.judge(recognizer, made) for recognizer, made in zip(recognizers, encoded, strict=True)]
     for number in range(MOST):
-        if number >= 2 and not in_time():
+        if number >= LEAST and not in_time():
             break
         tell()
         episode = draw.episode(number)

@@ -21,7 +21,7 @@ class Figures:
     """What was measured of one backend so far; a list that is empty was not.
 
     Attributes:
-        device, precision: as `open_backend` takes them.
+        device, precision: as `open_backend` takes them; '' is the bundle's own precision.
         title: of the engine.
         cosine: least of its features to the bundle's golden ones.
         one_ms: milliseconds of each run of the query graph with one picture.

@@ -16,7 +16,7 @@ from typing import Any
 from sp_edge.engines.device import read_text
 from sp_edge.errors import BackendError, SpEdgeError
 
-FRAMES = 30
+FRAMES = 10
 TIMEOUT = 120  # seconds
 # Not `-m`, which would look for every module in the working folder first.
 _PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from sp_edge_runtime.bench.fresh import main; main(sys.argv[1])"
@@ -36,7 +36,7 @@ class Job:
     bank: str
     picture: str
     device: str
-    precision: str
+    precision: str | None
     engines: str | None = None
 
 
@@ -46,7 +46,7 @@ class Fresh:
 
     Attributes:
         label_s: seconds from the start of the process to the label of a picture, Python's own start among them.
-        memory_mb: resident memory of the process after a stream of 30 frames, MB (10^6 bytes).
+        memory_mb: resident memory of the process after a stream of 10 frames, MB (10^6 bytes).
         capture_mb: resident memory of the process that captures the frames for it.
     """
 

@@ -59,7 +59,7 @@ def bench(
     Raises:
         SettingsError: the time is out of range, or no engine opens.
         SourceError, MissingExtraError: the source cannot be opened.
-        PromptError, ImageError: a folder's name has no prompt, or a picture cannot be read.
+        PromptError: a folder's name has no prompt.
     """
     if not number(seconds, 1):
         raise SettingsError("the time is out of range", expected="1 second or more", got=repr(seconds)[:80])
@@ -75,7 +75,7 @@ def bench(
         if not backends:
             raise SettingsError("no engine of this machine runs the bundle", got="; ".join(missing))
         figures = [Figures(*key, backend.title, cosine) for key, (backend, cosine) in backends.items()]
-        recognizers = [Recognizer(bundle, Bank.empty(bundle), backend) for backend, _ in backends.values()]
+        recognizers = [stack.enter_context(Recognizer(bundle, Bank.empty(bundle), backend)) for backend, _ in backends.values()]
         if trial:
             trial.prepare(recognizers[0])
         meter = open_meter()

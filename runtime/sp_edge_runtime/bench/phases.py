@@ -28,9 +28,9 @@ from sp_edge_runtime.streams.stream import results
 
 TEST = "test://"
 SIZE_WH, RATE = (1280, 720), 30.0  # of test://, and of the picture that is taught
-WARM, RUNS = 2, 8  # with one picture, at each turn
+WARM, RUNS = 1, 8  # with one picture, at each turn
 FRAMES, SETTLING = 30, 3  # of a stretch of a stream, and how many before them do not count
-LONGEST = 3.0  # seconds that a batch or a stretch of a stream may take
+LONGEST = 2.0  # seconds that the runs of a turn, a batch or a stretch of a stream may take
 CLASSES = 5  # that the bank holds, fewer where there are fewer golden pictures
 
 
@@ -92,7 +92,7 @@ class Phases:
     def speed(self, place: int) -> None:
         """The query graph with one picture and, where they would not take too long, with several; and a shot that is taught."""
         recognizer, into = self._recognizers[place], self._figures[place]
-        into.one_ms += taken_ms(self._query(recognizer, 1), RUNS, warm=WARM)
+        into.one_ms += taken_ms(self._query(recognizer, 1), RUNS, warm=WARM, longest_s=LONGEST)
         for size in BATCHES:
             if size * np.median(into.one_ms) < 1000 * LONGEST:
                 into.batch_ms[size] += taken_ms(self._query(recognizer, size), 1)
@@ -146,7 +146,7 @@ class Phases:
             bank=str(self._folder / "classes.spbank"),
             picture=str(self._folder / "frame.jpg"),
             device=into.device,
-            precision=into.precision,
+            precision=into.precision or None,
             engines=None if self._engines is None else str(self._engines),
         )
         try:

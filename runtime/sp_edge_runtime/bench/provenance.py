@@ -6,6 +6,7 @@ import datetime
 import os
 import platform
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """Versions, processor, threads, load, command and date, as JSON has them.
+    """Versions, processor, threads, what else runs, command and date, as JSON has them.
 
     Args:
         command: that measures.
@@ -39,8 +40,27 @@ def provenance(command: str) -> dict[str, Any]:
         "l4t": l4t_release(),
         "gpu": _gpu(),
         "processor": processor(),
-        "load": round(os.getloadavg()[0], 2),  # processes that wanted a core in the last minute
+        "busy": busy(),
     }
+
+
+def busy(window: float = 0.5, root: Path = Path("/")) -> float | None:
+    """Share of the processor's time, 0 to 1, that is taken now: of other work, where this process waits; None if nothing says.
+
+    Args:
+        window: seconds to look.
+    """
+    before = _ticks(root)
+    time.sleep(window)
+    after = _ticks(root)
+    spent = [end - begin for begin, end in zip(before, after, strict=True)]
+    return round(1 - sum(spent[3:5]) / sum(spent), 2) if sum(spent) > 0 else None  # idle, and waiting for a disk
+
+
+def _ticks(root: Path) -> list[int]:
+    """What the cores together did since they started: user, nice, system, idle, iowait and others."""
+    first = (read_text(root / "proc/stat") or "").partition("\n")[0].split()
+    return [int(number) for number in first[1:9]]
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:

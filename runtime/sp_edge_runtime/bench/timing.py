@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,12 +36,16 @@ class Spread:
         return cls(median, low, high, p95, len(taken))
 
 
-def taken_ms(action: Callable[[], object], runs: int, *, warm: int = 0) -> list[float]:
-    """Milliseconds of each of so many runs, one after the other, after `warm` runs that do not count."""
+def taken_ms(action: Callable[[], object], runs: int, *, warm: int = 0, longest_s: float = math.inf) -> list[float]:
+    """Milliseconds of each of so many runs, one after the other, after `warm` runs that do not count.
+
+    Args:
+        longest_s: no run begins after this many seconds, but for the first.
+    """
     for _ in range(warm):
         action()
-    taken = []
-    for _ in range(runs):
+    taken: list[float] = []
+    while len(taken) < runs and sum(taken) < 1000 * longest_s:
         started = time.perf_counter()
         action()
         taken.append((time.perf_counter() - started) * 1000)

@@ -12,9 +12,9 @@ import pytest
 import toy
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.data.episodes import EpisodeSampler
-from sp_edge.errors import DataError, SettingsError, SourceError
+from sp_edge.errors import DataError, ImageError, SettingsError, SourceError
 from sp_edge_runtime.bench import candidates, measure, phases
-from sp_edge_runtime.bench.accuracy import Trial
+from sp_edge_runtime.bench.accuracy import LEAST, Trial
 from sp_edge_runtime.bench.figures import columns
 from sp_edge_runtime.bench.fresh import Fresh
 from sp_edge_runtime.bench.measure import bench
@@ -74,7 +74,7 @@ def test_everything_is_measured_once_however_short_the_time(toy_bundle: Path, fe
     assert found["camera"]["millijoules_a_frame"] is None
     assert found["start_to_label_s"]["median"] == 0.5
     assert found["accuracy"]["mean"] == 1.0
-    assert found["accuracy"]["episodes"] >= 2
+    assert found["accuracy"]["episodes"] >= LEAST
     said = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in report["missing"].items())
     assert "cpu int8: the bundle has no int8 graphs" in said
     assert "cuda bf16: bf16 runs in OpenVINO alone" in said
@@ -131,9 +131,9 @@ def test_a_batch_that_would_take_too_long_is_left_out(
 ) -> None:
     asked: list[int] = []
 
-    def slow(action: Any, runs: int, *, warm: int = 0) -> list[float]:
+    def slow(action: Any, runs: int, *, warm: int = 0, longest_s: float = 0) -> list[float]:
         asked.append(runs)
-        return [500.0] * runs
+        return [700.0] * runs
 
     monkeypatch.setattr(phases, "taken_ms", slow)
     (found,) = bench(Bundle.load(toy_bundle), seconds=1).to_json()["backends"]
@@ -181,3 +181,34 @@ def test_episodes_need_two_classes_with_two_pictures() -> None:
 
     with pytest.raises(DataError, match="got: 1 such folder"):
         Trial(One(), EpisodeSampler)
+
+
+class Many(Pictures):
+    """Six classes, all but the last with six pictures."""
+
+    class_names = tuple(toy.NAMES[:6])
+    labels = np.repeat(np.arange(6), [6, 6, 6, 6, 6, 3])
+
+    def read(self, row: int) -> np.ndarray:
+        return toy.picture("red", side=48, seed=row)
+
+
+def test_small_classes_are_left_out_where_there_are_enough_others() -> None:
+    assert sorted(Trial(Many(), EpisodeSampler).order) == [0, 1, 2, 3, 4]
+    assert sorted(Trial(Pictures(), EpisodeSampler).order) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("broken", "found"), [((0, 5), True), (tuple(range(1, 9)), False)])
+def test_pictures_that_cannot_be_read_are_named_and_left_out(
+    broken: tuple[int, ...], found: bool, toy_bundle: Path, counted: Counter[str], log: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Pictures):
+        def read(self, row: int) -> np.ndarray:
+            if row in broken:
+                raise ImageError(f"cannot read {row}.png", got="not a picture")
+            return super().read(row)
+
+    report = bench(Bundle.load(toy_bundle), seconds=1, trial=Trial(Broken(), EpisodeSampler)).to_json()
+    assert (report["backends"][0]["accuracy"] is not None) == found
+    assert report["backends"][0]["failed"] == ([] if found else ["no accuracy: the pictures cannot be read"])
+    assert {f"left out: cannot read {row}.png: not a picture" for row in broken} <= set(log.messages)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sp_edge_runtime.bench.provenance import processor, processor_words, provenance, versions
+import sp_edge_runtime.bench.provenance as provenance_module
+from sp_edge_runtime.bench.provenance import busy, processor, processor_words, provenance, versions
 
 X86 = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu sse2 avx2{}\nbugs\t\t: some\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp{}\nCPU part\t: 0xd42\n"
@@ -32,7 +33,16 @@ def test_a_processor_is_told_by_what_makes_networks_fast(said: str, words: str, 
 def test_a_report_says_where_it_is_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     found = json.loads(json.dumps(provenance("sp-edge bench")))
-    assert set(found) == {"command", "date", "versions", "system", "l4t", "gpu", "processor", "load"}
+    assert set(found) == {"command", "date", "versions", "system", "l4t", "gpu", "processor", "busy"}
     assert found["processor"]["threads"]["OMP_NUM_THREADS"] == "3"
     assert found["versions"].keys() >= {"sp-edge", "python", "numpy"}
     assert versions(("numpy", "no-such-package")).keys() == {"numpy"}
+
+
+def test_other_work_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert busy(0.0, tmp_path) is None
+    (tmp_path / "proc").mkdir()
+    stat = tmp_path / "proc/stat"
+    stat.write_text("cpu  100 0 100 1000 50 0 0 0 7 7\ncpu0 1 2 3\n")
+    monkeypatch.setattr(provenance_module.time, "sleep", lambda _: stat.write_text("cpu  120 0 105 1060 65 0 0 0 9 9\n"))
+    assert busy(1.0, tmp_path) == 0.25

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import itertools
+
+import pytest
+
+from sp_edge_runtime.bench import timing
 from sp_edge_runtime.bench.timing import Spread, medians_ms, taken_ms
 
 
@@ -15,6 +20,13 @@ def test_what_warms_up_runs_and_does_not_count() -> None:
     ran: list[int] = []
     assert len(taken_ms(lambda: ran.append(1), 3, warm=2)) == 3
     assert len(ran) == 5
+
+
+def test_a_long_run_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=2.0)  # each run takes two seconds
+    monkeypatch.setattr(timing.time, "perf_counter", clock.__next__)
+    assert taken_ms(lambda: None, 10, longest_s=3) == [2000.0, 2000.0]
+    assert taken_ms(lambda: None, 10, longest_s=1) == [2000.0]
 
 
 def test_actions_take_turns() -> None:
