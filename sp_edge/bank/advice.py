@@ -138,7 +138,7 @@ def review(bank: Bank, head: Head) -> Report:
         to_own[rows] = cosines[np.arange(len(rows)), owners]
         best = cosines.argmax(axis=1) if head.weights is None else head.scores(bank.query[rows]).argmax(axis=1)
         shown_again[rows] = (best == owners) & (to_own[rows] >= head.thresholds[owners])
-        cosines[np.arange(len(rows)), owners] = -1
+        cosines[np.arange(len(rows)), owners] = -np.inf
         nearest[rows], highest[rows] = cosines.argmax(axis=1), cosines.max(axis=1)
         if rivals is not None:
             np.add.at(rivals, owners, 1 / (1 + np.exp((own[rows, None] - cosines) / temperature)))
@@ -184,7 +184,7 @@ def _names(bank: Bank, head: Head, rows: NDArray[np.int64], right: int) -> tuple
     blind = replace(head, prototypes=np.asfortranarray(head.metric(plain.prototypes)))
     own, without = _own(plain, blind), 0
     for some, cosines in _blocks(plain, blind, rows):
-        cosines[np.arange(len(some)), bank.owners[some]] = -1
+        cosines[np.arange(len(some)), bank.owners[some]] = -np.inf
         without += int((own[some] > cosines.max(axis=1)).sum())
     return Share(right, len(rows)), Share(without, len(rows))
 

@@ -134,8 +134,8 @@ class Parts(Iterator[bytes]):
         return length if len(self._buffer) >= length else None
 
     def _end(self) -> int | None:
-        ends = [self._buffer.find(b"\r\n" + self._boundary), jpeg_end(self._buffer) or -1]
-        return min((end for end in ends if end >= 0), default=None)
+        ends = (self._buffer.find(b"\r\n" + self._boundary), jpeg_end(self._buffer))
+        return min((end for end in ends if end is not None and end >= 0), default=None)
 
     def _until(self, length: Callable[[], int | None]) -> int:
         """Reads until there are as many bytes as `length` then says."""
