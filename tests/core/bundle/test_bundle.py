@@ -579,6 +579,14 @@ def test_a_manifest_of_another_table_cannot_slip_in(bundle_path: Path) -> None:
     assert Bundle.load(bundle_path).manifest.text == text
 
 
+@pytest.mark.parametrize("within", [np.zeros((6, 6)), np.ones((6, 6)), np.diag([9, 1, 0, 0, 0, -1e-6])])
+def test_a_covariance_may_lack_variances(bundle_path: Path, within: np.ndarray) -> None:
+    save_tensors(bundle_path / BACKGROUND, {"mean": np.zeros(6, np.float32), "within": within.astype(np.float32)}, {})
+    manifest = Manifest.from_json(read_json(bundle_path / MANIFEST, BundleError))
+    write_manifest(bundle_path, replace(manifest, files=file_entries(bundle_path)))
+    np.testing.assert_array_equal(Bundle.load(bundle_path).background().within, within.astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("within", "problem"),
     [

@@ -40,6 +40,24 @@ def test_cosines_are_those_of_the_symmetric_square_root(dim: int) -> None:
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-5)
 
 
+@pytest.mark.parametrize(("classes", "shots"), [(1, 1), (3, 1), (4, 2), (3, 5), (7, 9)])
+def test_a_bank_of_few_shots_turns_the_metric_as_far_as_a_new_one_would_be(classes: int, shots: int) -> None:
+    dim, random = 64, np.random.default_rng(classes)
+    root = random.normal(size=(dim, dim)) * np.linspace(0.1, 2, dim)
+    background = Background(np.zeros(dim, np.float32), (root @ root.T).astype(np.float32) / 1e3)
+    means, owners = random.normal(size=(classes, dim)), np.repeat(np.arange(classes), shots)
+    features = (means[owners] + random.normal(size=(len(owners), dim)) * np.linspace(1, 0.2, dim)).astype(np.float32)
+    found = Metric.of(background, features, owners)
+    expected = Metric(background.mean, whitening(background.within, *deviations(features, owners)))
+    seen = random.normal(size=(20, dim)).astype(np.float32)
+    np.testing.assert_allclose(found(seen) @ found(seen).T, expected(seen) @ expected(seen).T, atol=2e-5)
+    lengths = [np.linalg.norm(seen @ metric.matrix, axis=1) for metric in (found, expected)]
+    np.testing.assert_allclose(*lengths, rtol=2e-5)
+    again = Metric.of(background, np.concatenate([features] * 2), np.concatenate([owners] * 2))
+    assert again.matrix.shape == (dim, dim), "copies, whose rests are not independent, are no matter"
+    assert np.isfinite(again.matrix).all()
+
+
 def test_without_a_background_the_metric_is_plain() -> None:
     assert whitening(np.zeros((3, 3), np.float32), np.eye(3), 7).tolist() == np.eye(3).tolist()
 
