@@ -18,7 +18,7 @@ import toy
 if TYPE_CHECKING:
     from sp_edge.text import MiniLM
 from sp_edge.data import cache
-from sp_edge_runtime.backends import openvino_runtime
+from sp_edge_runtime.backends import fastest, openvino_runtime
 
 # Under nohup it is ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -54,11 +54,20 @@ def picture_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def compiled_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where OpenVINO keeps compiled graphs unless a test says otherwise."""
+    """Where OpenVINO keeps compiled graphs, and the choice of an engine what it measured, unless a test says otherwise."""
     folder = tmp_path_factory.mktemp("compiled")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openvino_runtime, "cache_folder", lambda name, error, *, next_step: folder / name)
+        for module in (openvino_runtime, fastest):
+            patch.setattr(module, "cache_folder", lambda name, error, *, next_step: folder / name)
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_to_compare() -> Iterator[None]:
+    """Has `--device auto` find no OpenVINO, so that no test depends on what happens to be faster here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fastest, "openvino_version", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,8 @@ _EXTRAS = dict.fromkeys(
 )
 _EXTRAS |= dict.fromkeys(("onnx", "onnxscript"), "export") | {"cv2": "camera"}
 _EXTRAS |= dict.fromkeys(("fastapi", "uvicorn", "starlette", "pydantic", "python_multipart"), "web")
+EXPLAIN = "sp_edge.explain"  # in a context's `meta`: whether engines tell what they were chosen by
+_ENGINES = "sp_edge_runtime.backends"
 _PACKAGES = ("sp_edge", "sp_edge_calibration", "sp_edge_export", "sp_edge_runtime")
 
 
@@ -57,7 +59,7 @@ class Command(click.Command):
             MissingExtraError: an optional package that the command imports is not installed.
         """
         try:
-            with _shown_log():
+            with _shown_log(explain=ctx.meta.get(EXPLAIN, False)):
                 return super().invoke(ctx)
         except BrokenPipeError as cause:
             raise _ReaderGoneError from cause
@@ -167,12 +169,14 @@ def refuse_unreadable(broken: Mapping[str, str], done: str, *, of: int | None = 
 
 
 @contextmanager
-def _shown_log() -> Iterator[None]:
+def _shown_log(*, explain: bool) -> Iterator[None]:
     handler = _Printer()
-    before = {logger: logger.level for logger in map(logging.getLogger, _PACKAGES)}
+    levels = dict.fromkeys(_PACKAGES, logging.INFO) | ({_ENGINES: logging.DEBUG} if explain else {})
+    before = {logger: logger.level for logger in map(logging.getLogger, levels)}
     for logger in before:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+        logger.setLevel(levels[logger.name])
+    for name in _PACKAGES:
+        logging.getLogger(name).addHandler(handler)
     try:
         yield
     finally:

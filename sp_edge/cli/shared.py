@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from sp_edge.cli.common import EXPLAIN
 from sp_edge.precisions import PRECISIONS
 from sp_edge.view import Region
 from sp_edge_runtime.backends.choices import DEVICES
@@ -37,7 +38,7 @@ def packed(parameter: str, *options: Callable[[Any], Any]) -> Callable[[Any], An
         options: as `together` takes them.
     """
     every = together(*options)
-    names = [option.name for option in every(lambda: None).__click_params__]
+    names = [option.name for option in every(lambda: None).__click_params__ if option.expose_value]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
@@ -72,6 +73,10 @@ def _json_file(context: click.Context, _parameter: click.Parameter, value: Path 
     return Path("/dev/stdout")
 
 
+def _explain(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    context.meta[EXPLAIN] = value
+
+
 def region(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
     """What `--crop` names: a region, or a tuple of them where it may be given again."""
     if isinstance(value, tuple):
@@ -104,7 +109,14 @@ backend_options = together(
     click.option(
         "--precision",
         type=click.Choice(list(PRECISIONS)),
-        help="Choose the precision of the graphs. bf16 needs OpenVINO.  [default: the bundle's; on a CPU, fp32]",
+        help="Choose the graphs' precision. bf16 needs OpenVINO.  [default: the bundle's; on a CPU fp32, or what auto takes]",
+    ),
+    click.option(
+        "--explain",
+        is_flag=True,
+        expose_value=False,
+        callback=_explain,
+        help="Print what --device auto measured on this CPU: each engine and precision, its time, and what was left out.",
     ),
     engines_option,
 )

@@ -19,6 +19,7 @@ from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable
+from sp_edge_runtime.backends import fastest
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -54,6 +55,28 @@ def test_enroll(place: Path, call: Call, toy_pictures: Path) -> None:
     np.testing.assert_allclose(bank.support, np.repeat(expected, 3, axis=0), atol=1e-5)
     kept = [p.name for p in (place / "runs" / "2").iterdir() if not p.name.startswith(".")]
     assert sorted(kept) == ["classes.spbank", "model.spedge"]
+
+
+def test_explain_shows_what_auto_measured(place: Path, call: Call, toy_pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.make_bundle(place / "eight.spedge", precisions=("fp32", "int8"), for_cpu=True)
+    taught = ("enroll", "eight.spedge", "--name", "red", toy_pictures / "0 red.png")
+    monkeypatch.setattr(
+        fastest, "milliseconds", lambda backends, _: {form: 2.0 if "int8" in form else 4.0 for form in backends}
+    )
+    code, out, err = call(*taught, "--explain")
+    assert code == 0
+    header, _, *rows = err.splitlines()
+    assert header.split() == ["on", "this", "CPU", "ms", "a", "picture", "cosine", "result"]
+    assert [row.split()[:4] for row in rows] == [
+        ["ONNX", "Runtime", form, ms] for form, ms in (("fp32", "4.0"), ("int8", "2.0"))
+    ]
+    assert [row.endswith("taken") for row in rows] == [False, True]
+    assert "on CPU, int8 (auto: " in out
+    assert "fastest here: 2.0 ms a picture, ONNX Runtime fp32 4.0)" in out
+    code, _, err = call(*taught, "--force")
+    assert (code, err) == (0, ""), "only where it was asked for"
+    code, _, err = call("classify", "eight.spedge", toy_pictures / "0 red.png", "--device", "cpu", "--explain")
+    assert "--device cpu was chosen: nothing is compared" in err
 
 
 def test_enroll_a_folder_under_any_spelling(place: Path, call: Call, toy_pictures: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 DEVICES: Mapping[str, str] = {
-    "auto": "the first of TensorRT, CUDA and the CPU that can be used",
+    "auto": "the first of TensorRT, CUDA and the CPU that can be used, and there what is fastest",
     "cpu": "ONNX Runtime on the CPU",
     "cuda": "ONNX Runtime on an NVIDIA GPU",
     "0": "the same as cuda",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,11 +20,13 @@ from sp_edge.precisions import PRECISIONS
 from sp_edge_runtime.backends.backend import Backend, check_golden
 from sp_edge_runtime.backends.choices import DEVICES
 from sp_edge_runtime.backends.cuda import open_cuda
+from sp_edge_runtime.backends.fastest import open_fastest
 from sp_edge_runtime.backends.hand_over import HandOver
 from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from sp_edge_runtime.backends.openvino_runtime import OpenVinoBackend
 from sp_edge_runtime.backends.tensorrt_runtime import open_tensorrt
 
+_log = logging.getLogger(__name__)
 # All that is known here of export, which is above: the job that this takes, and that it ends with 0 once engines are there.
 # The process looks for modules where this one does, and nowhere else; `-m` would look in the working folder first.
 _BUILDER = "import sys; sys.path[:] = sys.argv[2:]; from sp_edge_export.engines.beside import main; main(sys.argv[1])"
@@ -44,9 +47,10 @@ def open_backend(
     Args:
         bundle: whose graphs to run.
         device: of `DEVICES`, which says what each is. 'auto' gives its reasons in `description`.
-        precision: 'fp32', 'fp16' or 'int8', as the bundle was exported. By default its own, with two exceptions: 'cpu' takes
-            fp32, which runs fastest there and is in every bundle; and where int8's engines were not kept, since they were
-            slower, 'tensorrt' takes fp16's. 'bf16' runs the fp32 graphs in OpenVINO on CPUs that have it.
+        precision: 'fp32', 'fp16' or 'int8', as the bundle was exported. By default its own, with exceptions: 'cpu' takes
+            fp32, which is in every bundle; where 'auto' comes to the CPU, it measures what is fastest there
+            (`fastest.open_fastest`); and where int8's engines were not kept, since they were slower, 'tensorrt' takes fp16's.
+            'bf16' runs the fp32 graphs in OpenVINO on CPUs that have it.
         engines: folder of TensorRT engines; the user's cache by default.
         build_engine: of 'tensorrt' and 'auto': where no engine fits this GPU, build it in a process beside this one, which
             takes minutes of the GPU, and let ONNX Runtime serve until it is there.
@@ -58,6 +62,8 @@ def open_backend(
     """
     if device not in DEVICES:
         raise SettingsError("no such device", expected=" | ".join(DEVICES), got=device)
+    if device != "auto":
+        _log.debug(f"--device {device} was chosen: nothing is compared")
     if precision == "bf16":
         if device not in {"auto", "openvino"} or build_engine:
             asked = f"--device {device}" + (" --build-engine" if build_engine else "")
@@ -82,7 +88,8 @@ def _first(openers: list[Callable[[], Backend]]) -> Backend:
     reasons: list[str] = []
     *others, last = openers
     backend = next((found for opener in others if (found := _tried(opener, reasons)) is not None), None) or last()
-    backend.why = "auto" + (f": {'; '.join(reasons)}" if reasons else "")
+    backend.why = "; ".join(filter(None, (*reasons, backend.why)))
+    backend.why = "auto" + (f": {backend.why}" if backend.why else "")
     return backend
 
 
@@ -99,7 +106,7 @@ def _tried(opener: Callable[[], Backend], reasons: list[str]) -> Backend | None:
 
 
 def _without_tensorrt(bundle: Bundle, precision: str | None) -> list[Callable[[], Backend]]:
-    return [partial(_cuda, bundle, precision), partial(_cpu, bundle, precision)]
+    return [partial(_cuda, bundle, precision), partial(_fastest, bundle, precision)]
 
 
 def _built_tensorrt(bundle: Bundle, precision: str | None, engines: Path | None) -> Backend:
@@ -121,6 +128,13 @@ def _tensorrt(bundle: Bundle, precision: str | None, engines: Path | None) -> Ba
         except PlanError:
             pass
         raise
+
+
+def _fastest(bundle: Bundle, precision: str | None) -> Backend:
+    def opener(device: str, precision: str) -> Backend:
+        return _openvino(bundle, precision) if device == "openvino" else _cpu(bundle, precision)
+
+    return open_fastest(bundle, precision, opener)
 
 
 def _cpu(bundle: Bundle, precision: str | None) -> Backend:

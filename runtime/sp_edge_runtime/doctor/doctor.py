@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from sp_edge_runtime.doctor.cameras import cameras, gstreamer, opencv, pyav, pygobject
 from sp_edge_runtime.doctor.finding import MISSING, Finding, Host
-from sp_edge_runtime.doctor.machine import disk, gpu, jetson, memory, power, python
+from sp_edge_runtime.doctor.machine import disk, fastest, gpu, jetson, memory, power, python
 from sp_edge_runtime.doctor.packages import cuda_bindings, extras, onnxruntime, packages, tensorrt
 
 
@@ -18,6 +18,7 @@ def examine(host: Host | None = None) -> list[Finding]:
         packages,
         extras,
         onnxruntime,
+        fastest,
         gpu,
         tensorrt,
         cuda_bindings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 
 from sp_edge.engines.device import driver_version, free_memory, read_text
 from sp_edge.engines.plans import default_folder
@@ -14,6 +15,7 @@ from sp_edge_runtime.doctor.finding import MISSING, OK, WARN, Finding, Host
 _GIB = 2**30
 _JETPACK = {36: "6", 38: "7", 39: "7.2"}  # of Linux for Tegra's major release, where NVIDIA's package does not say
 LEAST_PYTHON = (3, 10)
+_BUNDLES = 3  # of which it is told what runs fastest
 
 
 def python(host: Host) -> Iterator[Finding]:
@@ -48,6 +50,19 @@ def jetson(host: Host) -> Iterator[Finding]:
         yield Finding("Jetson", WARN, f"{found}, not all of JetPack", "sudo apt-get install nvidia-jetpack")
     else:
         yield Finding("Jetson", OK, found)
+
+
+def fastest(_host: Host) -> Iterator[Finding]:
+    """What `--device auto` measured on this CPU as it is now, of the bundles that ran last."""
+    try:
+        from sp_edge_runtime.backends.fastest import fastest as taken
+        from sp_edge_runtime.backends.fastest import remembered_here
+    except ImportError:  # without ONNX Runtime, of which another finding tells
+        return
+    for bundle, trials in islice(remembered_here(), _BUNDLES):
+        best = taken(trials)
+        others = ", ".join(str(trial) for trial in trials if trial is not best)
+        yield Finding("fastest", OK, f"{bundle}: {best}; not {others}")
 
 
 def gpu(host: Host) -> Iterator[Finding]:

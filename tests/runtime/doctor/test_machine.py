@@ -5,10 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
+import toy
 import toy_host
+from sp_edge.bundle.bundle import Bundle
+from sp_edge_runtime.backends import fastest as measuring
 from sp_edge_runtime.doctor import machine as doctor_machine
 from sp_edge_runtime.doctor.finding import MISSING, OK, WARN
-from sp_edge_runtime.doctor.machine import disk, gpu, jetson, memory, power, python
+from sp_edge_runtime.doctor.machine import disk, fastest, gpu, jetson, memory, power, python
 
 
 def test_python_must_be_3_10(tmp_path: Path) -> None:
@@ -110,3 +113,19 @@ def test_the_fastest_mode_of_an_agx_is_its_own(tmp_path: Path) -> None:
     files = {"etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=2 NAME=MODE_30W >\n"}
     (found,) = power(toy_host.jetson(tmp_path, files=files, programs={"nvpmodel": "NV Power Mode: MODE_30W\n2\n"}))
     assert found.remedy.startswith("sudo nvpmodel -m 0 ")
+
+
+def test_what_runs_fastest_is_told_of_the_bundles_that_ran_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "cache_folder", lambda name, error, *, next_step: tmp_path / name)
+    assert list(fastest(toy_host.host(tmp_path))) == [], "nothing was measured"
+    slow, quick = measuring.Trial("cpu", "fp32", 9.0, 1.0), measuring.Trial("openvino", "int8", 3.25, 0.98765)
+    bundle = Bundle.load(toy.make_bundle(tmp_path / "bundle"))
+    measuring._remember(tmp_path / "fastest/1.json", bundle, [slow, quick, measuring.Trial("openvino", "bf16", why="no bf16")])
+    (found,) = fastest(toy_host.host(tmp_path))
+    assert (found.name, found.state) == ("fastest", OK)
+    assert found.found == (
+        f"{bundle.path}: OpenVINO int8 (3.2 ms, cosine 0.9877); "
+        "not ONNX Runtime fp32 (9.0 ms, cosine 1.0000), OpenVINO bf16 (no bf16)"
+    )
+    monkeypatch.setattr(measuring, "openvino_version", lambda: "2027.1")
+    assert list(fastest(toy_host.host(tmp_path))) == [], "of another machine, or of other software"
