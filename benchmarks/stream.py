@@ -80,11 +80,12 @@ def streaming(recognizer: Recognizer, video: Path) -> dict[str, float]:
 
 def while_taught(recognizer: Recognizer, video: Path) -> dict[str, float]:
     """The same while another thread teaches a shot five times a second."""
-    names, image, over = itertools.cycle(recognizer.bundle.prompts.names[:3]), scene(0, SIZE_WH), threading.Event()
+    names, numbers, over = itertools.cycle(recognizer.bundle.prompts.names[:3]), itertools.count(), threading.Event()
+    images = [scene(number, SIZE_WH) for number in range(3)]  # no two classes may have the same picture
 
     def teach() -> None:
         while not over.wait(0.2):
-            recognizer.enroll(next(names), [image])
+            recognizer.enroll(next(names), [images[next(numbers) % 3]])
 
     teacher = threading.Thread(target=teach)
     teacher.start()

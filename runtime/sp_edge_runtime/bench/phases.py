@@ -22,7 +22,7 @@ from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.frames import Source
 from sp_edge_runtime.sources.options import SourceOptions
-from sp_edge_runtime.sources.scenes import scene
+from sp_edge_runtime.sources.scenes import PERIOD, scene
 from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.stream import results
 
@@ -31,7 +31,7 @@ SIZE_WH, RATE = (1280, 720), 30.0  # of test://, and of the picture that is taug
 WARM, RUNS = 1, 8  # with one picture, at each turn
 FRAMES, SETTLING = 30, 3  # of a stretch of a stream, and how many before them do not count
 LONGEST = 2.0  # seconds that the runs of a turn, a batch or a stretch of a stream may take
-CLASSES = 5  # that the bank holds, fewer where there are fewer golden pictures
+CLASSES = 5  # that the bank holds, fewer where there are fewer golden prompts
 
 
 def opened_source(source: str) -> Source:
@@ -79,9 +79,10 @@ class Phases:
         self._images: NDArray[np.uint8] = golden.images
         self._prompt = golden.prompts[0]
         teacher = recognizers[0]
-        for number in range(min(CLASSES, len(golden.images))):
-            image, prompt = golden.images[number], golden.prompts[number]
-            teacher.enroll(f"class {number + 1}", [image], prompt=prompt, prepared=True)
+        side = golden.images.shape[1]
+        for number, prompt in enumerate(golden.prompts[:CLASSES]):
+            shown = scene(PERIOD // CLASSES * number, (side, side))  # no two classes may have one picture
+            teacher.enroll(f"class {number + 1}", [shown], prompt=prompt, prepared=True)
         self._bank: Bank = teacher.bank
         for recognizer in recognizers[1:]:
             recognizer.replace_bank(self._bank)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections import Counter
@@ -212,3 +213,13 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(
     assert (report["backends"][0]["accuracy"] is not None) == found
     assert report["backends"][0]["failed"] == ([] if found else ["no accuracy: the pictures cannot be read"])
     assert {f"left out: cannot read {row}.png: not a picture" for row in broken} <= set(log.messages)
+
+
+def test_a_bundle_whose_golden_pictures_are_alike_is_measured(
+    toy_bundle: Path, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle.load(toy_bundle)
+    golden = bundle.golden()
+    alike = dataclasses.replace(golden, images=np.repeat(golden.images[:1], len(golden.images), axis=0))
+    monkeypatch.setattr(Bundle, "golden", lambda self: alike)
+    assert bench(bundle, seconds=1).to_json()["backends"]
