@@ -418,6 +418,17 @@ def test_further_parts_are_drawn_named_and_removed(visit: Visit) -> None:
     visit.errors = [error for error in visit.errors if "422" not in error]  # the name that was taken
 
 
+def test_the_picture_comes_into_sight_to_be_drawn_on(visit: Visit) -> None:
+    page = visit.page
+    page.set_viewport_size({"width": 360, "height": 500})
+    page.wait_for_selector("#seen-box:not([hidden])")
+    page.click("#more summary")
+    page.click("#add-part")
+    page.wait_for_function("() => document.getElementById('view').getBoundingClientRect().top >= 0")
+    drag(page, 0.25, 0.25, 0.5, 0.5)
+    page.wait_for_selector("#part[open]")
+
+
 def test_without_a_camera_chosen_pictures_are_shown_recognized_and_taught(
     opened: Opened, named: Recognizer, browser: Any, tmp_path: Path
 ) -> None:

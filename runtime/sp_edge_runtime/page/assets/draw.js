@@ -38,9 +38,11 @@ export function offer(button, take) {
     if (again || !place.known()) return;
     if (byId("sees").checked) byId("sees").click(); // it shows a part, in which no other can be drawn
     drawing = { button, text: button.textContent, take };
-    button.textContent = event.detail ? "Draw a box on the picture" : "Arrows move the box, with Shift they size it, Enter takes it";
+    const say = event.detail ? "Draw a box on the picture" : "Arrows move the box, with Shift they size it, Enter takes it";
+    button.textContent = byId("view").dataset.say = say;
     button.setAttribute("aria-pressed", true);
     byId("view").classList.add("drawing");
+    byId("view").scrollIntoView({ block: "nearest" }); // on a phone, the button is far below it
     if (!event.detail) byKeys();
   });
 }
