@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from command_line import commands
 from sp_edge.cli import cli
 
 ROOT = Path(__file__).parents[1]
@@ -40,8 +41,8 @@ CALLS = calls()
 def test_a_command_of_the_pages_exists(line: str) -> None:
     (words, typed), command = CALLS[line], cli
     words = list(words)
-    while isinstance(command, click.Group) and words[0] in command.commands:
-        command = command.commands[words.pop(0)]
+    while isinstance(command, click.Group) and words[0] in commands(command):
+        command = commands(command)[words.pop(0)]
         if not words:
             return
     if isinstance(command, click.Group):

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 
 import click
 
 from sp_edge import __version__
-from sp_edge.cli.ablate import ablate
-from sp_edge.cli.bank import bank
-from sp_edge.cli.bench import bench
-from sp_edge.cli.calibrate import calibrate
-from sp_edge.cli.classify import classify
-from sp_edge.cli.common import Command, Ordered, run
-from sp_edge.cli.data import data
-from sp_edge.cli.demo import demo
-from sp_edge.cli.doctor import doctor
-from sp_edge.cli.enroll import enroll
-from sp_edge.cli.importing import import_
-from sp_edge.cli.prompts import prompts
-from sp_edge.cli.ready import ready
-from sp_edge.cli.serve import serve
-from sp_edge.cli.ship import export, verify
-from sp_edge.cli.stream import stream
-from sp_edge.cli.train import evaluate, train
+from sp_edge.cli.common import Command, run
+
+# Each command, in the order of work, and where it is.
+_PLACES = {
+    "demo": "demo:demo",
+    "ready": "ready:ready",
+    "data": "data:data",
+    "train": "train:train",
+    "import": "importing:import_",
+    "eval": "train:evaluate",
+    "ablate": "ablate:ablate",
+    "prompts": "prompts:prompts",
+    "export": "ship:export",
+    "calibrate": "calibrate:calibrate",
+    "verify": "ship:verify",
+    "enroll": "enroll:enroll",
+    "bank": "bank:bank",
+    "classify": "classify:classify",
+    "stream": "stream:stream",
+    "serve": "serve:serve",
+    "bench": "bench:bench",
+    "doctor": "doctor:doctor",
+}
 
 
-@click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(click.Group):
+    """Imports a command when it is asked for: a run needs one of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _PLACES:
+            return None
+        module, _, name = _PLACES[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="sp-edge")
 def cli() -> None:
     """Teach a camera new classes, each with a name and one to five pictures.
@@ -52,29 +73,6 @@ def cli() -> None:
 
     `sp-edge COMMAND --help` lists a command's options.
     """
-
-
-for command in (
-    demo,
-    ready,
-    data,
-    train,
-    import_,
-    evaluate,
-    ablate,
-    prompts,
-    export,
-    calibrate,
-    verify,
-    enroll,
-    bank,
-    classify,
-    stream,
-    serve,
-    bench,
-    doctor,
-):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from command_line import commands
 from sp_edge.cli import cli
 from without_training import BLOCK
 
@@ -31,10 +32,10 @@ for arguments in json.loads(sys.argv[1]):
 )
 
 
-def blocked(*commands: list[str], cwd: Path, errors: bool = False) -> list[tuple[str, str, int]]:
+def blocked(*arguments: list[str], cwd: Path, errors: bool = False) -> list[tuple[str, str, int]]:
     """Runs command lines one after another in one process: what was typed, said (with errors if asked for), returned."""
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, json.dumps(commands)],
+        [sys.executable, "-W", "error", "-c", PROGRAM, json.dumps(arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if errors else subprocess.PIPE,
         text=True,
@@ -47,12 +48,23 @@ def blocked(*commands: list[str], cwd: Path, errors: bool = False) -> list[tuple
         typed, _, rest = answer.partition("\n")
         said, _, code = rest.rpartition("< ")
         answers.append((typed, said, int(code)))
-    assert len(answers) == len(commands)
+    assert len(answers) == len(arguments)
     return answers
 
 
+def test_a_command_is_alone() -> None:
+    program = """
+import sys
+from sp_edge.cli import cli
+assert cli.main(["classify", "--help"], standalone_mode=False) == 0
+others = [name for name in sys.modules if name in {"sp_edge.cli.train", "sp_edge.cli.stream", "sp_edge.cli.bank"}]
+assert not others, f"{others} are imported for nothing"
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
 def test_every_command_explains_itself(tmp_path: Path) -> None:
-    names = [[name] for name in cli.commands] + [["bank", name] for name in ("list", "remove")]
+    names = [[name] for name in commands(cli)] + [["bank", name] for name in ("list", "remove")]
     names += [["data", name] for name in ("list", "check")]
     assert len(names) >= 12
     for typed, said, code in blocked(["--help"], ["-h"], *([*name, "--help"] for name in names), cwd=tmp_path):
@@ -101,7 +113,7 @@ def test_looking_at_pictures_needs_no_torch(toy_pictures: Path, tmp_path: Path) 
 def test_commands_that_need_torch_say_what_to_install(toy_bundle: Path, toy_pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(toy_pictures, tmp_path / "data" / "train" / "red")
     (tmp_path / "checkpoint.safetensors").touch()
-    commands = [
+    lines = [
         ["eval", "."],
         ["export", "."],
         ["prompts", "--like", "."],
@@ -110,7 +122,7 @@ def test_commands_that_need_torch_say_what_to_install(toy_bundle: Path, toy_pict
         ["demo"],
         ["import", "a.pth", "--data", "data"],
     ]
-    for typed, said, code in blocked(*commands, cwd=tmp_path, errors=True):
+    for typed, said, code in blocked(*lines, cwd=tmp_path, errors=True):
         assert code == 2, said
         assert f"error: 'sp-edge {typed.split()[0]}' cannot run here\n  expected: the package " in said
         assert "next: pip install 'sp-edge[train]'" in said
@@ -118,7 +130,7 @@ def test_commands_that_need_torch_say_what_to_install(toy_bundle: Path, toy_pict
 
 
 def every(group: click.Group) -> Iterator[click.Command]:
-    for command in group.commands.values():
+    for command in commands(group).values():
         yield from every(command) if isinstance(command, click.Group) else [command]
 
 
@@ -150,5 +162,5 @@ def test_examples_are_command_lines() -> None:
         command: click.Command = cli
         words = shlex.split(re.sub(r"(\S) {2,}\S.*", r"\1", line.strip()))[1:]  # what follows two blanks explains it
         while isinstance(command, click.Group):
-            command = command.commands[words.pop(0)]
+            command = commands(command)[words.pop(0)]
         command.make_context("sp-edge", words)

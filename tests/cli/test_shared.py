@@ -14,13 +14,14 @@ import numpy as np
 from PIL import Image
 
 import toy
+from command_line import commands
 from sp_edge.cli import cli
 
 Call = Callable[..., tuple[int, str, str]]
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, command in group.commands.items():
+    for name, command in commands(group).items():
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
         else:

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 
 import toy
+from command_line import commands
 from host_cuda import DESKTOP, host_cuda
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.session import CPU, CUDA
@@ -337,12 +338,12 @@ class TestBuilding:
 
 
 def test_only_a_stream_lasts_long_enough_to_build() -> None:
-    having = {name for name, command in cli.commands.items() if "build_engine" in {option.name for option in command.params}}
+    having = {name for name, command in commands(cli).items() if "build_engine" in {option.name for option in command.params}}
     assert having == {"serve", "stream"}
 
 
 @pytest.mark.parametrize("command", ["enroll", "classify", "stream"])
 def test_the_commands_offer_just_these(command: str) -> None:
-    options = {option.name: option.type for option in cli.commands[command].params}
+    options = {option.name: option.type for option in commands(cli)[command].params}
     assert list(options["device"].choices) == list(DEVICES)
     assert list(options["precision"].choices) == list(PRECISIONS)
