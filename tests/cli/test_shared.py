@@ -20,10 +20,10 @@ from sp_edge.cli import cli
 Call = Callable[..., tuple[int, str, str]]
 
 
-def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def walked(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     for name, command in commands(group).items():
         if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
+            yield from walked(command, (*path, name))
         else:
             yield (*path, name), command
 
@@ -31,7 +31,7 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 def test_every_command_takes_a_dash_for_standard_output() -> None:
     found = {
         path: option.help or ""
-        for path, command in commands(cli)
+        for path, command in walked(cli)
         for option in command.params
         if isinstance(option, click.Option) and "--json" in option.opts
     }
