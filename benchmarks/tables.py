@@ -43,20 +43,20 @@ REASONS: Mapping[str, str] = {
         "{decode[decoder]} % is the decoder, {decode[colors]} % makes RGB of its frames, in the colors that the file declares."
     ),
     "enrollment of a shot, over the network": (
-        "{enroll[metric]} % fits the metric anew, which factorizes and inverts a matrix of 1280x1280; the network takes "
-        "{enroll[network]} %."
+        "the network takes {enroll[network]} %, Pillow's filter {enroll[filter]} %, the bank's JPEG {enroll[jpeg]} %, and the "
+        "metric {enroll[metric]} %."
     ),
     "95th percentile while taught, over that without": "a frame that meets an enrollment shares the cores with it.",
     "matching 10,000 classes, of the network": _PROTOTYPES.format("51 MB", "10,000"),
     "matching 100,000 classes, of the network": _PROTOTYPES.format("512 MB", "100,000"),
     "process start to first label": (
-        "imports take {start_percent[imports]} % of the processor's time, checking and hashing the bundle "
-        "{start_percent[hashing]} %, the metric and what is known of names {start_percent[metric]} %, and the graph with its "
-        "first run {start_percent[network]} %."
+        "of the processor's time, imports take {start_percent[imports]} %, checking and hashing the bundle "
+        "{start_percent[hashing]} %, opening the engine {start_percent[engine]} %, the metric and what is known of names "
+        "{start_percent[metric]} %, and the first picture {start_percent[network]} %."
     ),
     "memory of a stream": (
-        "{memory_mb[imports]} MB are Python and its libraries, {memory_mb[metric]} MB the metric and what is known of names, "
-        "{memory_mb[network]} MB the network once it has run."
+        "{memory_mb[imports]} MB are Python and its libraries, {memory_mb[engine]} MB the engine when it is opened, and "
+        "{memory_mb[network]} MB more with its first picture."
     ),
     "processor at 30 frames a second, over the network's own": "83 MB a second come through a pipe, and are resized.",
 }

@@ -54,4 +54,5 @@ def _tried(bundle: Bundle, stack: ExitStack, opener: Callable[[], Backend]) -> t
     except SettingsError as error:
         return error.what  # what it got is this very device
     except SpEdgeError as error:
-        return " ".join((f"{error.what}: {error.got}" if error.got else error.what).split())
+        more = f": {error.got}" if error.got and error.got not in error.what else ""
+        return " ".join(f"{error.what}{more}".split())
