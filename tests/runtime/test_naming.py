@@ -53,8 +53,8 @@ def test_a_description_stands_for_the_name(naming: Recognizer) -> None:
 def test_a_name_that_cannot_be_read_leaves_it_to_the_pictures(naming: Recognizer) -> None:
     with pytest.raises(PromptError, match="cannot read the description of 'red'"):
         naming.enroll("red", [toy.picture("red")], description="独轮车")
-    for name in ("独轮车", "摩托车!"):
-        taught = naming.enroll(name, [toy.picture("red")])
+    for seed, name in enumerate(("独轮车", "摩托车!")):
+        taught = naming.enroll(name, [toy.picture("red", seed=seed)])
         assert (taught.familiarity, taught.unread) == (0, tuple(name))
         assert naming.prompt(name).source == "bank"
     assert naming.bank.strengths.tolist() == [0, 0], "else both would be encoded with one and the same prompt"
