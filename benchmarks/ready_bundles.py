@@ -29,14 +29,14 @@ from sp_edge_export.verify import graph_features
 from sp_edge_runtime.text import TextEncoder
 
 
-def pool(bundle: Bundle, precision: str, shown: PictureSet) -> Pool:
-    """Pictures, through the graphs of a bundle."""
+def pool(bundle: Bundle, precision: str, shown: PictureSet, *, for_cpu: bool = False) -> Pool:
+    """Pictures, through the graphs of a bundle; `for_cpu` takes those for CPUs."""
     encoder = TextEncoder.of(bundle)
     assert encoder is not None, "a bundle that carries its text encoder"  # noqa: S101
     made: PromptTable = encoder.table(list(shown.class_names), None)
     encoder.close()
     vectors = made.select(shown.class_names)
-    graphs = {graph: bundle.read_graph(graph, precision) for graph in ("query", "support")}
+    graphs = {graph: bundle.read_graph(graph, precision, for_cpu=for_cpu) for graph in ("query", "support")}
     found = graph_features(graphs, shown.images, vectors[shown.labels])
     strength, familiarity = bundle.manifest.strength, bundle.familiarity()
     strengths = strength * (np.ones(len(vectors)) if familiarity is None else familiarity(vectors))
