@@ -36,6 +36,14 @@ class Background:
         """W of S alone, which any bank's starts from: float32 (D, D)."""
         return whitening(self.within, np.zeros_like(self.within, np.float64), 0)
 
+    @property
+    def whitens(self) -> bool:
+        """Whether S has such a W: no variance below 0 by more than their mean."""
+        try:
+            return bool(np.isfinite(self.whitening).all())
+        except np.linalg.LinAlgError:
+            return False
+
 
 @dataclass(frozen=True, eq=False)
 class Metric:

@@ -597,6 +597,7 @@ def test_a_covariance_may_lack_variances(bundle_path: Path, within: np.ndarray) 
         (-np.eye(6, dtype=np.float32), "no covariance"),
         (np.ones((6, 6), np.float32) - np.eye(6, dtype=np.float32), "no covariance"),
         (np.full((6, 6), np.nan, np.float32), "no covariance"),
+        (np.full((6, 6), -0.99, np.float32) + 1.99 * np.eye(6, dtype=np.float32), "no covariance"),  # a variance of -3
     ],
 )
 def test_a_background_is_a_covariance(bundle_path: Path, within: Any, problem: str) -> None:
