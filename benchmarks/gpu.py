@@ -167,19 +167,19 @@ def building(bundle: Path, device: str) -> dict[str, Any]:
 
 
 def engines(bundle: Path, device: str) -> dict[str, Any]:
-    """Every backend that opens, with copies to and from the device: batches, and from a camera to the label."""
+    """Every backend of the device, with copies to it and back: batches, and from a camera to the label."""
     loaded = Bundle.load(bundle)
     images = loaded.golden().images
     found: dict[str, Any] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        backends, missing = opened(loaded, stack, None)
+        backends, missing = opened(loaded, stack, None, ("cuda", "tensorrt") if device == "cuda" else ("cpu",))
         for key, (backend, cosine) in backends.items():
             batches: dict[str, Any] = {}
-            for size in BATCHES[device] if key[0] in ("cuda", "tensorrt") else BATCHES["cpu"]:
+            for size in BATCHES[device]:
                 batch = {"image": images[np.arange(size) % len(images)]}
-                runs = RUNS["cuda" if key[0] in ("cuda", "tensorrt") else "cpu"]
-                batches[str(size)] = vars(Spread.of(taken_ms(partial(backend.run, "query", batch), runs, warm=2)))
+                run = partial(backend.run, "query", batch)
+                batches[str(size)] = vars(Spread.of(taken_ms(run, RUNS[device], warm=2)))
             figures = Figures(*key, backend.title, cosine)
             recognizer = Recognizer(loaded, Bank.empty(loaded), backend)
             phases = Phases(loaded, [recognizer], [figures], folder=folder, source=TEST, engines=None, meter=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ CANDIDATES = tuple((device, precision) for device in DEVICES if device not in ("
 
 
 def opened(
-    bundle: Bundle, stack: ExitStack, engines: Path | None
+    bundle: Bundle, stack: ExitStack, engines: Path | None, devices: Collection[str] = ()
 ) -> tuple[dict[tuple[str, str], tuple[Backend, float]], dict[str, list[str]]]:
     """Opens and tries them.
 
@@ -27,6 +27,7 @@ def opened(
         bundle: whose graphs to run.
         stack: which closes the backends.
         engines: folder of TensorRT engines; the user's cache by default.
+        devices: only these; all by default.
 
     Returns:
         Device and precision -> the backend and its least cosine on the golden pictures; and reason -> the names of those that
@@ -35,6 +36,8 @@ def opened(
     found: dict[tuple[str, str], tuple[Backend, float]] = {}
     missing: dict[str, list[str]] = {}
     for device, precision in CANDIDATES:
+        if devices and device not in devices:
+            continue
         tried = _tried(bundle, stack, partial(open_backend, bundle, device, precision, engines=engines))
         if isinstance(tried, str):
             missing.setdefault(tried, []).append(f"{device} {precision}")

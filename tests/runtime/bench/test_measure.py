@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,10 @@ def test_a_bundle_whose_golden_pictures_are_alike_is_measured(
     alike = dataclasses.replace(golden, images=np.repeat(golden.images[:1], len(golden.images), axis=0))
     monkeypatch.setattr(Bundle, "golden", lambda self: alike)
     assert bench(bundle, seconds=1).to_json()["backends"]
+
+
+def test_some_devices_alone_can_be_opened(toy_bundle: Path, few: None) -> None:
+    with ExitStack() as stack:
+        found, missing = candidates.opened(Bundle.load(toy_bundle), stack, None, ("cuda",))
+        assert not found
+        assert {name.split()[0] for names in missing.values() for name in names} == {"cuda"}
