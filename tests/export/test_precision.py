@@ -22,6 +22,7 @@ from sp_edge.settings.settings import ModelSettings
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.quantize import quantizable
+from sp_edge_calibration.quantize_cpu import quantizable_on_cpu
 from sp_edge_calibration.ranges import tensor_ranges
 from sp_edge_export.onnx import export_graphs
 from sp_edge_export.precisions import int8 as module
@@ -184,6 +185,17 @@ def test_the_linear_layers_of_a_vision_transformer_are_quantised_in_both_graphs(
         assert pairs["QuantizeLinear"] == 2 * len(expected), "data and weights of each"
     least = cosines(run(targets["query"], inputs["query"]), run(files["query"], inputs["query"])).min()
     assert 0.99 < least < 0.999999
+    module.convert_for_cpu(Conversion(files, targets, inputs, lambda _: {}, lambda _: passes, 0.01))
+    for target in targets.values():
+        nodes = onnx.load(target).graph.node
+        makers = {output: node.op_type for node in nodes for output in node.output}
+        products = [node for node in nodes if node.name in expected]
+        assert len(products) == len(expected)
+        assert {makers[data] for node in products for data in node.input} == {"DequantizeLinear"}
+        taken = {data for node in nodes if node.op_type == "QuantizeLinear" for data in node.input}
+        assert not taken & {node.output[0] for node in products}, "residual sums stay in float"
+    least = cosines(run(targets["query"], inputs["query"]), run(files["query"], inputs["query"])).min()
+    assert 0.98 < least < 0.999999
 
 
 @pytest.mark.parametrize(
@@ -220,6 +232,29 @@ def test_costly_layers_are_left_out_until_it_passes(
     if needed:
         assert made.record["sensitivity"]["cosine_lost"] == costs
         assert any("does not pass with every layer quantized" in word for word in log.messages)
+
+
+def test_costly_layers_of_the_form_for_cpus_are_left_in_float32(
+    bundle: Bundle, inputs: dict[str, dict[str, NDArray[np.generic]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {graph: bundle.graph(graph, "fp32") for graph in ("query", "support")}
+    names = [layer.name for layer in quantizable_on_cpu(onnx.load(files["query"]))]
+    monkeypatch.setattr(module, "sensitivities", lambda *_, **__: dict.fromkeys(names[::-1], 0.5))
+    some = Accuracy(0.8, 0.01, 600)
+
+    def judge(targets: Graphs) -> Parity:
+        model = onnx.load(targets["query"])
+        constants = {c.name: c for c in model.graph.initializer}
+        whole = sum(node.op_type == "Conv" and node.input[1] in constants for node in model.graph.node)
+        return Parity("int8-cpu", "fp32", 0.99, 0.99, 1.0, 0.1, 4, some, some, Difference(-float(whole < 3), 0.001, 600))
+
+    targets = {graph: tmp_path / f"{graph}.onnx" for graph in files}
+    made = module.convert_for_cpu(Conversion(files, targets, inputs, lambda _: {}, judge, 0.01))
+    left = made.record["float32"]
+    assert left["query"] == left["support"], "the same layers in both"
+    assert {name.partition("/")[0] for name in left["query"]} == set(names[-3:])
+    assert set(names[-3:]) <= {node.name for node in onnx.load(targets["query"]).graph.node if node.op_type == "Conv"}
+    assert (set(made.record) & {"float16", "limit"}, set(made.record["tried"])) == (set(), {"folded"})
 
 
 def test_what_never_passes_is_left_to_the_gate(
