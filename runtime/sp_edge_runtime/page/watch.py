@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sp_edge.files import utf8_text
+from sp_edge.view import Region
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.sources.frames import Source, State, StateChange
 from sp_edge_runtime.streams.parts import Part
@@ -37,6 +38,7 @@ class Glimpse:
 
     time: float
     prediction: Prediction
+    region: Region | None
 
 
 @dataclass(eq=False)
@@ -168,7 +170,7 @@ class Watch:
         one.labels[result.label] += 1
         one.newest, one.last, one.number = result, now, one.number + 1
         if not one.glimpses or now - one.glimpses[-1].time >= PACE:
-            one.glimpses.append(Glimpse(now, result.prediction))
+            one.glimpses.append(Glimpse(now, result.prediction, result.region))
         while one.glimpses and now - one.glimpses[0].time > HELD:
             one.glimpses.popleft()
 
@@ -189,11 +191,14 @@ class Watch:
         self.changes += 1
 
     def held(self, one: Watched, seconds: float) -> list[Prediction]:
-        """What a source showed in the last seconds, the oldest first: the newest frame at least, if there is one."""
+        """What a source showed in the last seconds, the oldest first: the newest frame at least, if there is one.
+
+        What was seen of another region, before it was drawn anew, does not count.
+        """
         glimpses, since = list(one.glimpses), time.monotonic() - seconds
-        newest = one.newest
-        found = [one.prediction for one in glimpses if one.time >= since]
-        if newest is not None and (not found or found[-1] is not newest.prediction):
+        newest, region = one.newest, one.part.region
+        found = [one.prediction for one in glimpses if one.time >= since and one.region == region]
+        if newest is not None and newest.region == region and (not found or found[-1] is not newest.prediction):
             found.append(newest.prediction)
         return found
 

@@ -29,6 +29,7 @@ class FrameResult:
         smoothed: what the stream shows at this frame; None where it is not smoothed.
         source: the name of the frame's source, without credentials.
         clock: `Source.clock` of the frame.
+        region: what counted of the frame; None is the whole.
     """
 
     frame: VideoFrame
@@ -38,6 +39,7 @@ class FrameResult:
     smoothed: Smoothed | None = None
     source: str = ""
     clock: float | None = None
+    region: Region | None = None
 
     @property
     def label(self) -> str:

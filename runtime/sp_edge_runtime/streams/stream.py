@@ -58,7 +58,7 @@ def results(
     return stream.results(options.max_frames or math.inf, 0.0 if options.max_fps is None else 1 / options.max_fps)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Followed:
     """A part, and what is remembered of it from frame to frame."""
 
@@ -105,19 +105,22 @@ class _Stream:
             self._interrupt(self.followed.values(), "end")
 
     def _follow(self) -> None:
-        """Takes up what is recognized now: what is gone ends, what is new begins."""
+        """Takes up what is recognized now: what is gone ends, what is new begins, and what looks elsewhere begins anew."""
         parts = {part.name: part for part in self.parts()}
         for name, one in list(self.followed.items()):
-            if name not in parts or parts[name].place != one.part.place:
+            part = parts.get(name)
+            if part != one.part:
                 self._interrupt([self.followed.pop(name)], "end")
+            if part is None or part.place != one.part.place:
                 self.on_event(StateChange(name, State.REMOVED, time.time()))
-        for name, part in parts.items():
-            if name in self.followed:
-                self.followed[name].part = part
-                continue
-            timed = self.sources[part.place].timed
-            smoother = Smoother(self.smoothing, source=name) if timed else None
-            self.followed[name] = _Followed(part, smoother, NightWatch(name, timed=timed))
+        kept = dict(self.followed)
+        self.followed.clear()
+        self.followed.update({name: kept.get(name) or self._begun(part) for name, part in parts.items()})
+
+    def _begun(self, part: Part) -> _Followed:
+        timed = self.sources[part.place].timed
+        smoother = Smoother(self.smoothing, source=part.name) if timed else None
+        return _Followed(part, smoother, NightWatch(part.name, timed=timed))
 
     def _of(self, place: int) -> list[_Followed]:
         return [one for one in self.followed.values() if one.part.place == place]
@@ -144,7 +147,9 @@ class _Stream:
                     timestamp=frame.timestamp,
                     frame_id=frame.frame_id,
                 )
-            yield FrameResult(frame, prediction, age * 1000, waited / len(wanted), smoothed, one.part.name, clock)
+            yield FrameResult(
+                frame, prediction, age * 1000, waited / len(wanted), smoothed, one.part.name, clock, one.part.region
+            )
 
     def _is_fresh(self, place: int, age: float) -> bool:
         fresh = age <= self.max_staleness or not self.sources[place].live

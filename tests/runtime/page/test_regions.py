@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import toy
-from page_site import Answer, Site
+from page_site import Answer, Showing, Site
 from sp_edge.errors import SettingsError, SourceError
 from sp_edge.view import Region
 from sp_edge_runtime.page.regions import MOST, Regions, regions_file
-from sp_edge_runtime.streams.parts import NamedRegion, parts_of
+from sp_edge_runtime.page.watch import Watch
+from sp_edge_runtime.prediction import Prediction
+from sp_edge_runtime.sources.frames import VideoFrame
+from sp_edge_runtime.streams.parts import NamedRegion, Part, parts_of
+from sp_edge_runtime.streams.result import FrameResult
 from threads import until
 
 HALF, TOP, WHOLE = Region(0.5, 0, 0.5, 1), Region(0, 0, 1, 0.5), Region(0, 0, 1, 1)
@@ -90,6 +95,31 @@ def test_a_named_region_is_renamed_drawn_anew_and_removed(site: Site) -> None:
     seen = site.number()
     until(lambda: site.number() > seen + 3)
     assert site.get("/health").status == 200
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_was_seen_before_a_part_was_drawn_anew_is_not_taught(number: int) -> None:
+    parts = {0: Part("camera", 0), 1: Part("part", 0, TOP)}
+    watched = Watch([Showing()])
+    watched.follow(parts)
+
+    def see(region: Region | None) -> Prediction:
+        seen = Prediction("red", "red", 1.0, 1.0, 1.0, (), 0, {}, 1)
+        frame = VideoFrame(toy.picture("red"), 0, 0.0)
+        watched.write(FrameResult(frame, seen, 0.0, source=parts[number].name, region=region))
+        return seen
+
+    def held() -> list[Prediction]:
+        return watched.held(watched.sources[number], 3.0)
+
+    before = see(parts[number].region)
+    assert held() == [before]
+    watched.follow({**parts, number: replace(parts[number], region=HALF)})
+    assert held() == []
+    see(parts[number].region)
+    assert held() == [], "it was being recognized when the part was drawn anew"
+    after = see(HALF)
+    assert held() == [after]
 
 
 def test_a_region_of_a_source_that_is_lost_says_so(site: Site) -> None:

@@ -393,6 +393,26 @@ def test_named_regions_change_while_the_stream_runs(recognizer: Recognizer) -> N
     assert told == [("left", "left"), ("left", State.REMOVED), ("given", "left"), ("right", "left")]
 
 
+def test_a_part_that_is_drawn_anew_begins_anew(recognizer: Recognizer) -> None:
+    """What was smoothed is the label of another part of the picture."""
+    image = np.concatenate([toy.picture("red", side=40), toy.picture("blue", side=40)], axis=1)
+    left, right = Region(0, 0, 0.5, 1), Region(0.5, 0, 0.5, 1)
+    parts = [Part("given", 0, left), Part("part", 0, left)]
+    frames = [VideoFrame(image, number, number / 100) for number in range(4)]
+
+    def draw(place: int) -> None:
+        parts[place] = replace(parts[place], region=right)
+
+    items = [*frames[:2], partial(draw, 0), frames[2], partial(draw, 1), frames[3]]
+    events: list[Event | StateChange] = []
+    found = list(results(recognizer, Given(*items), on_event=events.append, parts=lambda: tuple(parts)))
+    shown = [(one.source, one.label, one.region) for one in found]
+    assert shown[-4:] == [("given", "blue", right), ("part", "red", left), ("given", "blue", right), ("part", "blue", right)]
+    told = [(one.source, one.kind, one.name) for one in events if isinstance(one, Event)]
+    assert told[:2] == [("given", "left", "red"), ("part", "left", "red")], "each that appeared leaves"
+    assert len(told) == len(events), "nothing is removed"
+
+
 def test_a_loss_is_told_of_every_region(recognizer: Recognizer) -> None:
     named = (NamedRegion("part", Region(0, 0, 0.5, 1)),)
     sources = [Given(frame("red"), SourceError("unplugged")), Given(frame("red"), frame("red", 1, 0.1))]
