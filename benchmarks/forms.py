@@ -1,7 +1,7 @@
 """What does int8 in the form for CPUs cost on photographs, and may a bank that fp32 taught be asked in int8?
 
     sp-edge ready --precision int8 --out ready.spedge
-    python benchmarks/forms.py ready.spedge --grocery ../shared/photos/grocery
+    python benchmarks/forms.py ready.spedge --grocery grocery
 
 Shots are of grocery/train, questions of grocery/val. Classes are told apart by cosines to the mean of the shots, of the query
 graph's features in ONNX Runtime. All rows share their episodes; behind a figure stands the difference to fp32 with its 95 %

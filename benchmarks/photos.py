@@ -1,7 +1,7 @@
 """What do views of the shots gain on photographs, and what does logistic regression?
 
-    python benchmarks/photos.py ../shared/photos/grocery/train
-    python benchmarks/photos.py ../shared/photos/grocery/train --only '^(Alpro|Arla|Bravo|Garant|God|Oatly|Trop|Valio|Yoggi)'
+    python benchmarks/photos.py grocery/train
+    python benchmarks/photos.py grocery/train --only '^(Alpro|Arla|Bravo|Garant|God|Oatly|Trop|Valio|Yoggi)'
 
 The network is the ready-made one, EfficientNet-Lite0, which has seen photographs, as `sp-edge ready` exports it. The folder
 holds one folder a class. Half of the classes are the background, the other half is taught and asked about, ten pictures a

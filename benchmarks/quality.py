@@ -2,7 +2,7 @@
 
     pip install --group study
     python benchmarks/quality.py --taught scenes runs/1/checkpoint.safetensors --taught emoji emoji.safetensors
-    python benchmarks/quality.py --photographs ../shared/photos/grocery/train
+    python benchmarks/quality.py --photographs grocery/train
 
 Pictures of every set are judged as they are, and after they were spoilt: what is refused by `sp_edge.bank.quality.judge`, in %.
 Copies are pairs of pictures of one class: of a picture and the same changed a little, or of two different ones. With

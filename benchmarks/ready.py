@@ -1,7 +1,7 @@
 """What does a ready-made network recognize on photographs, and what do names, the metric and larger networks add?
 
     python benchmarks/sets/clutter.py /tmp/clutter && python benchmarks/sets/gcompris.py /tmp/gcompris
-    python benchmarks/ready.py --grocery ../shared/photos/grocery --clutter /tmp/clutter --other /tmp/gcompris
+    python benchmarks/ready.py --grocery grocery --clutter /tmp/clutter --other /tmp/gcompris
 
 `60 lines` is what a user would write: the network's feature by timm, and cosines to the mean of the shots. Every other row is
 sp-edge: `no names` has its metric alone, `names` is the default, `names alone` teaches without a picture, `wrong names` gives

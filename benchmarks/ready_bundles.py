@@ -2,7 +2,7 @@
 
     sp-edge ready --precision int8 --out ready.spedge && sp-edge demo
     python benchmarks/ready_bundles.py ready.spedge:fp32 ready.spedge:int8 demo/runs/1/model.spedge:fp32 \
-        --grocery ../shared/photos/grocery --clutter /tmp/clutter --other /tmp/gcompris
+        --grocery grocery --clutter /tmp/clutter --other /tmp/gcompris
 
 The graphs of each bundle run in ONNX Runtime. `cosine` is the query graph's feature and cosines to the mean of the shots;
 `names` is the bundle as the runtime uses it, with its metric and names. The ready-made bundle's metric was measured on grocery,

@@ -1,7 +1,7 @@
 """Measures what features of a ready-made network are like on photographs, and writes the file that ships with sp-edge.
 
     python benchmarks/sets/clutter.py /tmp/clutter
-    python benchmarks/ready_statistics.py ../shared/photos/grocery/train --clutter /tmp/clutter --model efficientnet_lite0 \
+    python benchmarks/ready_statistics.py grocery/train --clutter /tmp/clutter --model efficientnet_lite0 \
         --origin "Grocery Store Dataset (MIT)" --out export/sp_edge_export/ready/data/efficientnet_lite0.safetensors
 
 Features are measured on FOLDER alone. The calibration of 'unknown' is fitted to FOLDER and to half of the clutter set's

@@ -1,7 +1,7 @@
 """Are the thresholds right that a ready-made network ships with? On photographs that they were not set on.
 
     python benchmarks/sets/clutter.py /tmp/clutter && python benchmarks/sets/gcompris.py /tmp/gcompris
-    python benchmarks/ready_unknown.py --grocery ../shared/photos/grocery --clutter /tmp/clutter --other /tmp/gcompris
+    python benchmarks/ready_unknown.py --grocery grocery --clutter /tmp/clutter --other /tmp/gcompris
 
 Two tables. The first simulates banks of 5 classes and asks each as many pictures of them as of classes that it does not know,
 at the threshold that `enroll` would give it; the calibration is the shipped one, which was fitted to grocery/train. The second

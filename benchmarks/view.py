@@ -1,6 +1,6 @@
 """What is told of pictures whose thing is not looked at, and of gray ones; what fits and gray copies of shots are worth.
 
-    python benchmarks/view.py ../shared/photos/grocery/train --bundle ready.spedge
+    python benchmarks/view.py grocery/train --bundle ready.spedge
 
 Photographs of a folder of classes are cut to usual shapes around their middle, where the thing is: how many are refused as
 'outside' is the false alarms. To see what is found, the middle of one photograph is laid onto another, at the side or in the

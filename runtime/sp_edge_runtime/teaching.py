@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sp_edge.bank.apart import check_apart
 from sp_edge.bank.bank import Bank
-from sp_edge.bank.checks import check_apart
 from sp_edge.bank.crops import encode_crop
 from sp_edge.bank.views import views as make_views
 from sp_edge.bundle.bundle import Bundle
@@ -106,7 +106,7 @@ class Teacher:
         familiarity, said = self.known(found), found.description
 
         def learn(bank: Bank) -> Bank:
-            check_apart(clean_name(name), bank.owners_of(crops))
+            check_apart(bank, bank.spelling(name), crops)
             return bank.with_fit(view.fit).add(
                 name, vector, support, query, crops, strength=strength, familiarity=familiarity, description=said
             )
@@ -163,7 +163,7 @@ class Teacher:
         crops = [encode_crop(one[0]) for one in shown]
 
         def learn(bank: Bank) -> Bank:
-            check_apart(bank.spelling(name), bank.owners_of(crops), rejected=True)
+            check_apart(bank, bank.spelling(name), crops, rejected=True)
             return bank.with_fit(view.fit).add_reject(name, query, crops)
 
         return learn

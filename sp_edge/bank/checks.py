@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sp_edge.columns import shortened
 from sp_edge.errors import BankError, PromptError
 from sp_edge.matching.label import UNKNOWN
 from sp_edge.options import number
@@ -82,29 +80,6 @@ def check_sentences(name: str, sentences: Sequence[str]) -> None:
         raise BankError(f"the bank holds a description of '{name}' that cannot be one", got=str(cause)) from cause
     if not clean or clean != list(sentences):
         raise BankError(f"the bank's description of '{name}' is not clean", expected=repr(clean), got=repr(sentences)[:200])
-
-
-def check_apart(name: str, owners: Sequence[str | None], *, rejected: bool = False) -> None:
-    """Refuses to teach that a picture is of two classes, or is and is not of one: whatever looks like it would be both.
-
-    Args:
-        name: of the class, clean.
-        owners: of each picture, the class that has it as a shot.
-        rejected: the pictures are to be what is not of the class.
-
-    Raises:
-        BankError: a picture is another class's shot; or where they are rejected, the class's own.
-    """
-    both = [(number, owner) for number, owner in enumerate(owners, 1) if owner is not None and (owner == name) == rejected]
-    if both:
-        shown = shortened([f"picture {number} is a shot of '{owner}'" for number, owner in both], 3)
-        owner = both[0][1]
-        raise BankError(
-            f"what is {'not ' * rejected}'{name}' cannot be taught from pictures of {'the' if rejected else 'another'} class",
-            expected="pictures that no other class has",
-            got=shown,
-            next_step=f"leave them out; or if they show no '{owner}': sp-edge bank remove --name {shlex.quote(owner)}",
-        )
 
 
 def check_rejects(names: Sequence[str], rejects: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -166,10 +166,12 @@ class Contents:
         own = self.crops[self.owners == self._index(name)]
         return own[own != NO_PICTURE]
 
-    def owners_of(self, crops: Sequence[bytes]) -> list[str | None]:
-        """Of each picture, as `bank.crops.encode_crop` gives it, the class that was taught from the very same one, or None."""
-        known = {bytes(crop): self.names[row] for crop, row in zip(self.crops, self.owners, strict=True) if self.pictured[row]}
-        return [known.get(crop) for crop in crops]
+    def taught_from(self, crop: bytes) -> dict[str, int]:
+        """Which classes and rejects have this very picture, as `encode_crop` gives it, and as which of their shots."""
+        return {
+            self.names[row]: int(np.flatnonzero(self.crops[self.owners == row] == crop)[0])
+            for row in np.unique(self.owners[self.crops == crop]).tolist()
+        }
 
     def spelling(self, name: str) -> str:
         """How the bank spells a name: 'Mug' for 'mug' where it has 'Mug'. The clean name where it has no such class.

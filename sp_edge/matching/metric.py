@@ -53,7 +53,7 @@ class Metric:
 
     Attributes:
         mean: float32 (D,) m, the background's.
-        matrix: float32 (D, D) W; see `whitening`.
+        matrix: float32 (D, D) W, a triangle or not; see `whitening`.
     """
 
     mean: Floats
