@@ -185,7 +185,8 @@ def engines(bundle: Path, device: str) -> dict[str, Any]:
             phases = Phases(loaded, [recognizer], [figures], folder=folder, source=TEST, engines=None, meter=None)
             with phases.sources:
                 phases.camera(0)
-            found[figures.name] = {"batches": batches, "cosine": cosine, "camera": figures.to_json()["camera"]}
+            told = figures.to_json()
+            found[figures.name] = {"batches": batches, **{name: told[name] for name in ("cosine", "camera", "failed")}}
     return {"backends": found, "missing": missing}
 
 

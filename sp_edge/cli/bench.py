@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,7 @@ def bench(
     path, others = split_bundle(arguments)
     if others:
         raise BundleError("bench measures one bundle", expected="[BUNDLE]", got=" ".join(map(str, others)))
-    told = provenance(f"sp-edge {shlex.join(sys.argv[1:])}")
+    told = provenance(f"sp-edge {_command(sys.argv[1:])}")
     trial = None if data is None else _trial(data)
     report = {**_measured(Bundle.load(path), seconds, source, engines, trial), "provenance": told}
     header, rows = columns(report)
@@ -95,11 +95,11 @@ def bench(
     for one in report["backends"]:
         for reason in one["failed"]:
             click.echo(f"{one['device']} {one['precision']}: {reason}")
-    click.echo(f"{path}, {source}, {processor_words(told['processor'])}")
+    click.echo(f"{path}, {report['source']}, {processor_words(told['processor'])}")
     if report["energy"]:
         click.echo(f"energy of {report['energy']}")
     if report["stopped"]:
-        click.echo("stopped before its end")
+        click.echo(f"stopped before its end: {report['stopped_by']}")
     if json_file:
         write_json(json_file, report)
     if plot:
@@ -107,6 +107,14 @@ def bench(
 
         draw(report, plot)
         click.echo(f"plot: {plot}")
+
+
+def _command(words: Sequence[str]) -> str:
+    """For a shell to read, without the credentials of a camera."""
+    from sp_edge_runtime.sources.address import redact
+
+    parts = (word.partition("=") if word.startswith("--") else ("", "", word) for word in words)
+    return shlex.join(f"{option}{equals}{redact(value)}" for option, equals, value in parts)
 
 
 def _trial(folder: Path) -> Trial:

@@ -67,3 +67,31 @@ def test_one_bundle_is_measured(place: Path, call: Any) -> None:
     code, _, err = call("bench", "b.spedge", "c.spedge")
     assert code == 2
     assert "bench measures one bundle" in err
+
+
+@pytest.mark.parametrize("words", [["--source", "{}"], ["--source={}"]])
+@pytest.mark.parametrize(
+    "address",
+    ["rtsp://admin:secret@door/1", "rtspsrc location=rtsp://door user-pw='a secret' ! appsink", "rtsp://a:my secret@door"],
+)
+def test_a_cameras_password_is_not_told(
+    place: Path, call: Any, words: list[str], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["bench", *(word.format(address) for word in words), "--json", "bench.json"]
+    monkeypatch.setattr("sys.argv", ["sp-edge", *arguments])
+    report = {
+        "backends": [],
+        "missing": {},
+        "energy": "",
+        "stopped": True,
+        "stopped_by": "Ctrl+C",
+        "source": "rtsp://***@door/1",
+    }
+    monkeypatch.setattr("sp_edge.cli.bench._measured", lambda *_: report)
+    code, out, err = call(*arguments)
+    assert code == 0, err
+    assert ", rtsp://***@door/1, " in out
+    assert "stopped before its end: Ctrl+C" in out
+    written = (place / "bench.json").read_text("utf-8")
+    assert "***" in json.loads(written)["provenance"]["command"]
+    assert "secret" not in out + err + written

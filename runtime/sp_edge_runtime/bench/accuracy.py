@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.bank.bank import Bank
-from sp_edge.errors import DataError, ImageError
+from sp_edge.errors import BackendError, DataError, ImageError
 from sp_edge.matching.metric import Metric
 from sp_edge_runtime.bench.figures import Figures
 from sp_edge_runtime.features import Features
@@ -73,11 +73,15 @@ class Draw(Protocol):
 
 @dataclass(eq=False)
 class Encoded:
-    """What one backend made of the pictures so far: features of each, with its class's prompt, and without."""
+    """What one backend made of the pictures so far: features of each, with its class's prompt, and without.
+
+    Where the engine failed, `error` says why, and nothing more is asked of it.
+    """
 
     support: list[NDArray[np.float32]] = field(default_factory=list)
     plain: list[NDArray[np.float32]] = field(default_factory=list)
     query: list[NDArray[np.float32]] = field(default_factory=list)
+    error: BackendError | None = None
 
 
 class Trial:
@@ -124,21 +128,23 @@ class Trial:
         return len(set(self._labels))
 
     def encode(self, label: int, recognizers: Sequence[Recognizer], encoded: Sequence[Encoded]) -> None:
-        """Puts a class's pictures through each backend. Those that cannot be read are named in the log and left out.
-
-        Raises:
-            BackendError: an engine failed.
-        """
+        """Puts a class's pictures through each backend. Those that cannot be read are named in the log and left out."""
         preprocess = recognizers[0].bundle.manifest.preprocess
         shown = [preprocess(image) for row in self._rows[label] if (image := self._read(row)) is not None]
         if len(shown) < 2:
             return
         for recognizer, into in zip(recognizers, encoded, strict=True):
+            if into.error:
+                continue
             features = Features(recognizer.bundle, recognizer.backend)
-            shots = features.shots(np.stack(shown), self._prompts[label].vector)
+            try:
+                shots = features.shots(np.stack(shown), self._prompts[label].vector)
+                into.query.append(features.queries(shown))
+            except BackendError as error:
+                into.error = error
+                continue
             into.support.append(shots.support)
             into.plain.append(shots.query)
-            into.query.append(features.queries(shown))
         self._labels += [label] * len(shown)
 
     def _read(self, row: int) -> NDArray[np.uint8] | None:
@@ -220,11 +226,16 @@ def judged(
             into.failed.append("no accuracy: the pictures cannot be read")
         return
     draw = trial.episodes()
-    judges = [trial.judge(recognizer, made) for recognizer, made in zip(recognizers, encoded, strict=True)]
+    judges: list[tuple[Judge, Figures]] = []
+    for recognizer, made, into in zip(recognizers, encoded, figures, strict=True):
+        if made.error:
+            into.fail(made.error)
+        else:
+            judges.append((trial.judge(recognizer, made), into))
     for number in range(MOST):
         if number >= LEAST and not in_time():
             break
         tell()
         episode = draw.episode(number)
-        for judge, into in zip(judges, figures, strict=True):
+        for judge, into in judges:
             into.scores.append(judge.score(episode))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from sp_edge.accuracy import Accuracy
+from sp_edge.errors import SpEdgeError
+from sp_edge.precisions import PRECISIONS
 from sp_edge_runtime.bench.timing import Spread
 
 SCHEMA = 1
@@ -21,9 +23,9 @@ class Figures:
     """What was measured of one backend so far; a list that is empty was not.
 
     Attributes:
-        device, precision: as `open_backend` takes them; '' is the bundle's own precision.
+        device, precision: as `open_backend` takes them; '' is the bundle's own precision, whose cosine is not judged.
         title: of the engine.
-        cosine: least of its features to the bundle's golden ones.
+        cosine: least of its features to the bundle's golden ones; one that the precision does not allow goes into `failed`.
         one_ms: milliseconds of each run of the query graph with one picture.
         batch_ms: the same with more pictures, by their number.
         enroll_ms: of each shot of 1280x720 that was taught, all of an enrollment.
@@ -32,7 +34,7 @@ class Figures:
         label_s: seconds from the start of each fresh process to its first label.
         memory_mb: of each such process with a stream, resident, MB; `capture_mb` of the process that captures for it.
         scores: of each episode, 0 to 1.
-        failed: why a figure is missing, in words.
+        failed: why a figure is missing, or not to be relied on, in words.
     """
 
     device: str
@@ -52,6 +54,11 @@ class Figures:
     scores: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        least = PRECISIONS[self.precision].cosine_min if self.precision else -1.0
+        if not self.cosine >= least:  # so that NaN does not pass
+            self.failed.append(f"wrong features: a cosine of {self.cosine:.4f}, where {least} is the least")
+
     @property
     def name(self) -> str:
         """Such as 'cpu fp32'."""
@@ -61,6 +68,11 @@ class Figures:
     def accuracy(self) -> Accuracy | None:
         """Of the episodes; None without any."""
         return Accuracy.of(np.array(self.scores)) if self.scores else None
+
+    def fail(self, error: SpEdgeError) -> None:
+        """Notes why a figure is missing; once."""
+        reason = " ".join(": ".join(filter(None, (error.what, error.got or error.expected))).split())
+        self.failed += [] if reason in self.failed else [reason]
 
     def to_json(self) -> dict[str, Any]:
         """Medians, quartiles and 95th percentiles; null is what was not measured."""
@@ -103,14 +115,14 @@ class Report:
         missing: reason -> names of the engines and precisions that cannot be used for it.
         context: what else JSON tells: bundle, source, seconds, provenance.
         energy: of what the energy is; empty where nothing tells.
-        stopped: it was ended before it was done.
+        stopped_by: what ended it before it was done; empty where nothing did.
     """
 
     backends: Sequence[Mapping[str, Any]]
     missing: Mapping[str, Sequence[str]]
     context: Mapping[str, Any]
     energy: str = ""
-    stopped: bool = False
+    stopped_by: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
@@ -118,7 +130,8 @@ class Report:
             "schema": SCHEMA,
             **self.context,
             "energy": self.energy or None,
-            "stopped": self.stopped,
+            "stopped": bool(self.stopped_by),
+            "stopped_by": self.stopped_by or None,
             "backends": list(self.backends),
             "missing": {reason: list(names) for reason, names in self.missing.items()},
         }

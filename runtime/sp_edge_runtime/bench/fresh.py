@@ -59,7 +59,7 @@ def start(job: Job) -> Fresh:
     """Runs the job in a process of its own, with the environment that `sp-edge stream` gives itself.
 
     Raises:
-        BackendError: it fails, or does not end in time.
+        BackendError: it fails, does not end in time, or does not say what it found.
     """
     command = [sys.executable, "-c", _PROGRAM, json.dumps(asdict(job)), *sys.path]
     environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
@@ -71,10 +71,13 @@ def start(job: Job) -> Fresh:
     if ran.returncode != 0:
         said = (ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode}"])[-1]
         raise BackendError("a fresh process failed", expected="a label", got=said[:300])
-    found: Mapping[str, Any] = json.loads(ran.stdout)
-    if "failed" in found:
-        raise BackendError("a fresh process failed", expected="a label", got=found["failed"])
-    return Fresh(found["labelled"] - began, found["memory_mb"], found["capture_mb"])
+    try:
+        found: Mapping[str, Any] = json.loads(ran.stdout.splitlines()[-1])  # libraries may print lines before
+        if "failed" not in found:
+            return Fresh(found["labelled"] - began, found["memory_mb"], found["capture_mb"])
+    except (IndexError, KeyError, TypeError, ValueError) as cause:
+        raise BackendError("a fresh process gave no figures", expected="JSON", got=ran.stdout.strip()[-300:]) from cause
+    raise BackendError("a fresh process failed", expected="a label", got=found["failed"])
 
 
 def main(text: str) -> None:

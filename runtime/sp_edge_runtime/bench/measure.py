@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.errors import SettingsError
+from sp_edge.errors import BackendError, SettingsError, SourceError
 from sp_edge.options import number
 from sp_edge_runtime.bench.accuracy import Trial, judged
 from sp_edge_runtime.bench.candidates import opened
@@ -54,7 +54,8 @@ def bench(
         clock: seconds.
 
     Returns:
-        What was found; after Ctrl+C, what was found so far.
+        What was found; after Ctrl+C, or where the source fails, what was found so far. An engine that fails in a phase has no
+        more turns there, and the reason among its figures.
 
     Raises:
         SettingsError: the time is out of range, or no engine opens.
@@ -84,30 +85,43 @@ def bench(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         phases = Phases(bundle, recognizers, figures, folder=folder, source=source, engines=engines, meter=meter)
         stack.callback(phases.sources.close)
-        stopped = False
+        stopped_by = ""
         try:
             for name, end in ENDS.items():
                 turn = getattr(phases, name)
                 until = end if trial else end / max(ENDS.values())
-                _rounds(turn, len(figures), partial(in_time, until), partial(tell, TOLD[name]))
+                _rounds(turn, figures, partial(in_time, until), partial(tell, TOLD[name]))
             if trial:
                 judged(trial, recognizers, figures, partial(in_time, 1.0), partial(tell, TOLD["accuracy"]))
         except KeyboardInterrupt:
-            stopped = True
+            stopped_by = "Ctrl+C"
+        except SourceError as error:
+            stopped_by = ": ".join(filter(None, (error.what, error.got)))
         preprocess = bundle.manifest.preprocess
         context = {
             "bundle": {"name": bundle.path.name, "fingerprint": bundle.fingerprint, "image_size": preprocess.image_size},
             "source": redact(source),
             "seconds": {"asked": seconds, "taken": round(clock() - began, 1)},
         }
-        return Report([one.to_json() for one in figures], missing, context, meter.what if meter else "", stopped)
+        return Report([one.to_json() for one in figures], missing, context, meter.what if meter else "", stopped_by)
 
 
-def _rounds(turn: Callable[[int], None], count: int, in_time: Callable[[], bool], tell: Callable[[], None]) -> None:
-    """Rounds in which each of `count` engines has its turn, the first whole, then until the time is up."""
+def _rounds(
+    turn: Callable[[int], None], figures: Sequence[Figures], in_time: Callable[[], bool], tell: Callable[[], None]
+) -> None:
+    """Rounds in which each engine has its turn, the first whole, then until the time is up; one that fails has no more."""
+    count = len(figures)
+    working = set(range(count))
     for number_ in itertools.count():
-        if number_ >= count and not in_time():
+        if not working or (number_ >= count and not in_time()):
             return
         round_, place = divmod(number_, count)
+        place = (place + round_) % count  # another one begins each round
+        if place not in working:
+            continue
         tell()
-        turn((place + round_) % count)  # another one begins each round
+        try:
+            turn(place)
+        except BackendError as error:
+            figures[place].fail(error)
+            working.remove(place)

@@ -13,7 +13,6 @@ from PIL import Image
 
 from sp_edge.bank.bank import Bank
 from sp_edge.bundle.bundle import Bundle
-from sp_edge.errors import BackendError
 from sp_edge_runtime.bench.energy import Meter
 from sp_edge_runtime.bench.figures import BATCHES, Figures
 from sp_edge_runtime.bench.fresh import Job, start
@@ -45,6 +44,8 @@ def opened_source(source: str) -> Source:
 
 class Phases:
     """The turns of some engines, by their number; what they find goes into their figures.
+
+    A turn raises BackendError where its engine fails, and `camera` SourceError where the source does.
 
     Args:
         bundle: the exported model.
@@ -150,12 +151,7 @@ class Phases:
             precision=into.precision or None,
             engines=None if self._engines is None else str(self._engines),
         )
-        try:
-            found = start(job)
-        except BackendError as error:
-            reason = f"{error.what}: {error.got or error.expected}"
-            into.failed += [] if reason in into.failed else [reason]
-            return
+        found = start(job)
         into.label_s.append(found.label_s)
         into.memory_mb.append(found.memory_mb)
         into.capture_mb.append(found.capture_mb)

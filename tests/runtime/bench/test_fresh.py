@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,25 @@ def test_what_a_process_says_when_it_fails_is_told(job: Job, monkeypatch: pytest
         start(replace(job, picture="nowhere.png"))
     monkeypatch.setattr(fresh, "TIMEOUT", 0.01)
     with pytest.raises(BackendError, match="no label"):
+        start(job)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ('a library says\n{"labelled": 1e9, "memory_mb": 3, "capture_mb": 2}\n', True),
+        ("", False),
+        ("no JSON", False),
+        ("[1]", False),
+        ('{"labelled": 3}', False),
+    ],
+)
+def test_the_last_line_is_what_was_found(job: Job, said: str, found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fresh.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, said, ""))
+    if found:
+        assert start(job).memory_mb == 3
+        return
+    with pytest.raises(BackendError, match="gave no figures"):
         start(job)
 
 

@@ -14,10 +14,11 @@ import pytest
 import toy
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.data.episodes import EpisodeSampler
-from sp_edge.errors import DataError, ImageError, SettingsError, SourceError
+from sp_edge.errors import BackendError, DataError, ImageError, SettingsError, SourceError
+from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from sp_edge_runtime.bench import candidates, measure, phases
 from sp_edge_runtime.bench.accuracy import LEAST, Trial
-from sp_edge_runtime.bench.figures import columns
+from sp_edge_runtime.bench.figures import Figures, columns
 from sp_edge_runtime.bench.fresh import Fresh
 from sp_edge_runtime.bench.measure import bench
 from sp_edge_runtime.bench.phases import Phases
@@ -110,8 +111,86 @@ def test_a_phase_that_begins_late_makes_one_round(toy_bundle: Path, counted: Cou
 def test_engines_take_turns_and_another_begins_each_round() -> None:
     turns: list[int] = []
     more = iter([True] * 5 + [False])
-    measure._rounds(turns.append, 3, lambda: next(more), lambda: None)
+    measure._rounds(turns.append, _three(), lambda: next(more), lambda: None)
     assert turns == [0, 1, 2, 1, 2, 0, 2, 0]
+
+
+def _three() -> list[Figures]:
+    return [Figures("cpu", "fp32", str(number), 1.0) for number in range(3)]
+
+
+def test_an_engine_that_fails_has_no_more_turns_in_that_phase() -> None:
+    turns: list[int] = []
+    figures = _three()
+
+    def turn(place: int) -> None:
+        turns.append(place)
+        if place == 1 or len(turns) > 6:
+            raise BackendError("the engine takes 8 pictures at most", got="32")
+
+    measure._rounds(turn, figures, lambda: True, lambda: None)
+    assert turns == [0, 1, 2, 2, 0, 2, 0, 2], "none is left"
+    assert figures[1].failed == figures[0].failed == ["the engine takes 8 pictures at most: 32"]
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch, few: None, tmp_path: Path) -> Bundle:
+    """A bundle whose graphs run in two precisions."""
+    monkeypatch.setattr(candidates, "CANDIDATES", (("cpu", "fp32"), ("cpu", "fp16")))
+    return Bundle.load(toy.make_bundle(tmp_path / "two", precisions=("fp32", "fp16")))
+
+
+@pytest.mark.parametrize(("graph", "count", "missing"), [("query", 32, "enroll_ms"), ("query", 4, "accuracy")])
+def test_one_engine_that_fails_costs_nothing_but_its_own_figures(
+    two: Bundle, graph: str, count: int, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = OnnxRuntimeBackend.run
+
+    def run(self: OnnxRuntimeBackend, graph_: str, inputs: Any) -> Any:
+        if self._precision == "fp16" and (graph_, len(inputs["image"])) == (graph, count):
+            raise BackendError("the engine failed", got=f"{count} pictures")
+        return real(self, graph_, inputs)
+
+    golden = two.golden()
+    assert len(golden.images) != count, "it opens"
+    monkeypatch.setattr(OnnxRuntimeBackend, "run", run)
+    report = bench(two, seconds=1, trial=Trial(Pictures(), EpisodeSampler)).to_json()
+    right, wrong = report["backends"]
+    assert right["failed"] == []
+    assert right["accuracy"]
+    assert right["enroll_ms"]
+    assert wrong["failed"] == [f"the engine failed: {count} pictures"]
+    assert wrong[missing] is None
+    assert wrong["one_ms"]
+    assert wrong["camera"]
+    assert not report["stopped"]
+
+
+def test_a_source_that_fails_ends_the_bench_with_what_was_found(
+    toy_bundle: Path, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Phases, place: int) -> None:
+        raise SourceError("rtsp://***@door/1 failed", got="no frames")
+
+    monkeypatch.setattr(Phases, "camera", fail)
+    report = bench(Bundle.load(toy_bundle), seconds=1).to_json()
+    assert (report["stopped"], report["stopped_by"]) == (True, "rtsp://***@door/1 failed: no frames")
+    assert report["backends"][0]["one_ms"]
+
+
+def test_an_engine_that_computes_wrong_features_is_named(two: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = OnnxRuntimeBackend.run
+
+    def run(self: OnnxRuntimeBackend, graph: str, inputs: Any) -> Any:
+        found = real(self, graph, inputs)
+        return {name: -value for name, value in found.items()} if self._precision == "fp16" else found
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "run", run)
+    right, wrong = bench(two, seconds=1).to_json()["backends"]
+    assert right["failed"] == []
+    assert wrong["failed"][0].startswith("wrong features: a cosine of -")
+    assert Figures("cpu", "int8", "", float("nan")).failed
+    assert not Figures("cpu", "int8", "", 0.95).failed
 
 
 def test_what_was_found_before_ctrl_c_is_reported(
@@ -122,7 +201,7 @@ def test_what_was_found_before_ctrl_c_is_reported(
 
     monkeypatch.setattr(Phases, "camera", stop)
     report = bench(Bundle.load(toy_bundle), seconds=10, clock=itertools.count().__next__).to_json()
-    assert report["stopped"]
+    assert (report["stopped"], report["stopped_by"]) == (True, "Ctrl+C")
     assert counted["speed"] > 0
     assert counted["fresh"] == 0
     assert report["backends"][0]["camera"] is None
@@ -144,8 +223,6 @@ def test_a_batch_that_would_take_too_long_is_left_out(
 
 
 def test_a_fresh_process_that_fails_is_told_once(toy_bundle: Path, few: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sp_edge.errors import BackendError
-
     def fail(job: object) -> Fresh:
         raise BackendError("a fresh process failed", got="no memory")
 
