@@ -24,7 +24,14 @@ from sp_edge_runtime.streams.result import FrameResult, StreamEvent
 
 BOXES = "boxes"
 ONLINE, OFFLINE = b"online", b"offline"
+GONE = {  # why a source gives no frames
+    State.RESTARTING: "the source is lost",
+    State.ERROR: "the source has failed",
+    State.ENDED: "the source has ended",
+    State.REMOVED: "the region was removed or renamed",
+}
 LARGEST_IMAGE = 640  # pixels of a side
+_LOOKS = 0.5  # seconds between two looks for boxes that wait for too long
 _PAUSES = (1, 30)  # seconds, the least and the most, between attempts of an idle client to find its broker again
 
 
@@ -81,7 +88,10 @@ class MqttSink(Publisher):
         self._labels: dict[str, str] = {}  # source -> what its state says
         self._gone: set[str] = set()  # sources that were taken away
         self._retained: dict[str, bytes] = {}  # topic -> what is to be there
+        self._over = threading.Event()
         super().__init__(address, published, backoff)
+        if boxes:
+            threading.Thread(target=self._look_for_overdue, args=[boxes], name="boxes", daemon=True).start()
 
     def write(self, result: FrameResult) -> None:
         """Queues the frame's result, and the source's state where the label has changed."""
@@ -104,17 +114,29 @@ class MqttSink(Publisher):
         super().event(event)
         if not isinstance(event, StateChange) or event.state is State.INITIALIZING:
             return
-        if self._boxes and event.state is not State.RUNNING:
-            self._answer(self._place(event.source), self._boxes.give_up(self._place(event.source)))
+        place, running = self._place(event.source), event.state is State.RUNNING
+        if self._boxes and running:
+            self._boxes.back(place)
+        elif self._boxes:
+            self._answer(place, self._boxes.give_up(place, GONE[event.state]))
         if event.state is State.REMOVED:
             self._forget(event.source)
+            if self._boxes:
+                self._boxes.back(place)  # another region may have the name
             return
         self._meet(event.source)
-        running = event.state is State.RUNNING
         if not running:
             self._labels[event.source] = UNKNOWN
             self._say(event.source, UNKNOWN, 0.0, None, event.time)
-        self._retain(f"{self._place(event.source)}/status", ONLINE if running else OFFLINE)
+        self._retain(f"{place}/status", ONLINE if running else OFFLINE)
+
+    def close(self) -> None:
+        """Answers the boxes that wait, and closes as every publisher does."""
+        self._over.set()
+        if self._boxes:
+            for place in map(self._place, list(self._labels)):
+                self._answer(place, self._boxes.give_up(place, "the stream has ended"))
+        super().close()
 
     def deliver(self, topic: Topic, message: bytes) -> None:
         """Publishes one message; of all but frames the broker's acknowledgement is waited for."""
@@ -180,6 +202,11 @@ class MqttSink(Publisher):
             raise OSError("the broker does not answer")
         if answers[0].is_failure:
             raise OSError(f"the broker answers: {answers[0]}")
+
+    def _look_for_overdue(self, boxes: Boxes) -> None:
+        while not self._over.wait(_LOOKS):
+            for place in boxes.waiting():
+                self._answer(place, boxes.overdue(place))
 
     def _answer(self, place: str, content: bytes | None) -> None:
         """Queues what is to be said about a source's boxes, if anything is."""

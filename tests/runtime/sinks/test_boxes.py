@@ -13,7 +13,7 @@ import pytest
 import toy
 from mosquitto import Broker
 from sp_edge_runtime.recognizer import Recognizer
-from sp_edge_runtime.sinks.boxes import LARGEST, MOST, Boxes
+from sp_edge_runtime.sinks.boxes import LARGEST, MOST, PATIENCE, Boxes
 from sp_edge_runtime.sinks.mqtt import MqttSink
 from sp_edge_runtime.sources.frames import State, StateChange
 from sp_edge_runtime.sources.live import Backoff
@@ -95,9 +95,39 @@ def test_refusals_say_which_message(boxes: Boxes, wide: FrameResult) -> None:
     assert (replaced["id"], replaced["error"]) == (9, "another message came before the next frame")
     assert "id" not in said(boxes.answer("door", wide)), "10 stood in a list"
     boxes.take("door", b'{"id": 11, "boxes": [[0, 0, 1, 1]]}')
-    assert said(boxes.give_up("door")) == {"id": 11, "error": "the source is lost", "expected": "", "got": ""}
+    assert said(boxes.give_up("door", "it is dark")) == {"id": 11, "error": "it is dark", "expected": "", "got": ""}
     assert boxes.answer("door", wide) is None
-    assert boxes.give_up("door") is None
+    assert boxes.give_up("door", "it is dark") is None
+
+
+def test_messages_to_a_source_without_frames_are_refused_at_once(boxes: Boxes, wide: FrameResult) -> None:
+    asked = json.dumps({"id": 1, **HALVES}).encode()
+    boxes.give_up("door", "the source is lost")
+    assert said(boxes.take("door", asked)) == {"id": 1, "error": "the source is lost", "expected": "", "got": ""}
+    assert boxes.take("yard", asked) is None, "that is another source"
+    assert boxes.answer("door", wide) is None, "nothing waited"
+    boxes.back("door")
+    assert boxes.take("door", asked) is None
+    assert said(boxes.answer("door", wide))["results"]
+
+
+def test_a_message_waits_for_a_few_seconds(boxes: Boxes, wide: FrameResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("sp_edge_runtime.sinks.boxes.time.monotonic", lambda: now[0])
+    asked = json.dumps({"id": 1, **HALVES}).encode()
+    boxes.take("door", asked)
+    now[0] += PATIENCE
+    assert boxes.overdue("door") is None
+    assert said(boxes.answer("door", wide))["results"]
+    boxes.take("door", asked)
+    now[0] += PATIENCE + 0.1
+    assert said(boxes.answer("door", wide))["error"] == "no frame came within 5 s", "the scene is another one by now"
+    boxes.take("door", asked)
+    now[0] += PATIENCE + 0.1
+    assert boxes.waiting() == ["door"]
+    assert said(boxes.overdue("door"))["error"] == "no frame came within 5 s"
+    assert boxes.waiting() == []
+    assert boxes.overdue("door") is None
 
 
 @pytest.fixture
@@ -130,11 +160,31 @@ def test_a_program_asks_and_is_answered_over_a_broker(broker: Broker, sink: Mqtt
     ask({"id": 2})
     until(lambda: len(answers()) == 2)
     assert (answers()[1]["id"], answers()[1]["error"]) == (2, "the message has no boxes")
-    ask({"id": 3, **HALVES})
-    until(lambda: bool(sink._boxes and sink._boxes._waiting))
-    sink.event(StateChange("Front door", State.RESTARTING, 0.0, "unplugged"))
-    until(lambda: len(answers()) == 3)
-    assert answers()[2]["error"] == "the source is lost"
+    lost = StateChange("Front door", State.RESTARTING, 0.0, "unplugged")
+    reasons = {
+        lost: "the source is lost",
+        replace(lost, state=State.ERROR): "the source has failed",
+        replace(lost, state=State.ENDED): "the source has ended",
+        replace(lost, state=State.REMOVED): "the region was removed or renamed",
+    }
+    for change, reason in reasons.items():
+        count = len(answers())
+        sink.event(replace(lost, state=State.RUNNING))
+        ask({"id": 3, **HALVES})
+        until(lambda: bool(sink._boxes and sink._boxes.waiting()))
+        sink.event(change)
+        until(lambda count=count: len(answers()) == count + 1)
+        assert answers()[-1]["error"] == reason
+    sink.event(lost)
+    ask({"id": 4, **HALVES})
+    until(lambda: len(answers()) == 7)
+    assert (answers()[-1]["id"], answers()[-1]["error"]) == (4, "the source is lost"), "while it is"
+    sink.event(replace(lost, state=State.RUNNING))
+    ask({"id": 5, **HALVES})
+    until(lambda: bool(sink._boxes and sink._boxes.waiting()))
+    sink.close()
+    until(lambda: len(answers()) == 8)
+    assert (answers()[-1]["id"], answers()[-1]["error"]) == (5, "the stream has ended")
     assert not {topic for topic, _, retained in broker.got if retained} & {f"{place}/boxes/results"}
 
 
@@ -146,5 +196,16 @@ def test_an_old_message_that_the_broker_kept_is_passed_over(broker: Broker, sink
     until(lambda: "shop/camera/state" in broker.kept())
     sink.write(result)
     assert sink._boxes is not None
-    assert sink._boxes._waiting == {}
+    assert sink._boxes.waiting() == []
     assert broker.said("shop/camera/boxes/results") == []
+
+
+def test_a_message_is_answered_where_no_frame_comes_any_more(broker: Broker, sink: MqttSink, result: FrameResult) -> None:
+    assert broker.listener is not None
+    assert sink._boxes is not None
+    sink._boxes._patience = 0.1
+    sink.write(result)
+    until(lambda: "shop/camera/state" in broker.kept())
+    broker.listener.client.publish("shop/camera/boxes", json.dumps(HALVES), qos=1)
+    until(lambda: bool(broker.said("shop/camera/boxes/results")))
+    assert json.loads(broker.said("shop/camera/boxes/results")[0])["error"] == "no frame came within 0.1 s"
