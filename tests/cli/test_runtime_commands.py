@@ -20,6 +20,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable
 from sp_edge_runtime.backends import fastest
+from sp_edge_runtime.backends.trials import Trial
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -61,7 +62,7 @@ def test_explain_shows_what_auto_measured(place: Path, call: Call, toy_pictures:
     toy.make_bundle(place / "eight.spedge", precisions=("fp32", "int8"), for_cpu=True)
     taught = ("enroll", "eight.spedge", "--name", "red", toy_pictures / "0 red.png")
     monkeypatch.setattr(
-        fastest, "milliseconds", lambda backends, _: {form: 2.0 if "int8" in form else 4.0 for form in backends}
+        fastest, "measured", lambda _, forms: [Trial(*form, 2.0 if "int8" in form else 4.0, 1.0) for form in forms]
     )
     code, out, err = call(*taught, "--explain")
     assert code == 0

@@ -19,6 +19,10 @@ Forms = Mapping[str, Mapping[str, Any]]  # tensor -> `dtype` and `shape`, as the
 _Self = TypeVar("_Self", bound="Backend")
 
 
+class UnfitError(BackendError):
+    """An engine that is not for this bundle or this machine, however often it is tried."""
+
+
 class Backend(Protocol):
     """Runs a bundle's graphs on this machine. Several threads may call it at once; `close` gives its memory back.
 
@@ -128,11 +132,11 @@ def check_golden(backend: Backend, bundle: Bundle, precision: str, *, next_step:
         The least cosine.
 
     Raises:
-        BackendError: it is below the precision's `cosine_min`, to which export holds its graphs, too.
+        UnfitError: it is below the precision's `cosine_min`, to which export holds its graphs, too.
     """
     least = least_cosine(backend, bundle.golden())
     if not least >= PRECISIONS[precision].cosine_min:  # so that NaN does not pass
-        raise BackendError(
+        raise UnfitError(
             f"{backend.title} computes wrong features (cosine {least:.4f} on the bundle's golden pictures)",
             expected=f"cosine at least {PRECISIONS[precision].cosine_min}",
             got=f"{least:.6f}",

@@ -87,7 +87,11 @@ def _first(openers: list[Callable[[], Backend]]) -> Backend:
     """The first that opens, with what the ones before it said; the last one's error is the caller's."""
     reasons: list[str] = []
     *others, last = openers
-    backend = next((found for opener in others if (found := _tried(opener, reasons)) is not None), None) or last()
+    backend = next((found for opener in others if (found := _tried(opener, reasons)) is not None), None)
+    if backend is not None:
+        _log.debug(f"{backend.title} comes before this CPU's engines: nothing is compared")
+    else:
+        backend = last()
     backend.why = "; ".join(filter(None, (*reasons, backend.why)))
     backend.why = "auto" + (f": {backend.why}" if backend.why else "")
     return backend
@@ -130,11 +134,13 @@ def _tensorrt(bundle: Bundle, precision: str | None, engines: Path | None) -> Ba
         raise
 
 
-def _fastest(bundle: Bundle, precision: str | None) -> Backend:
-    def opener(device: str, precision: str) -> Backend:
-        return _openvino(bundle, precision) if device == "openvino" else _cpu(bundle, precision)
+def open_on_cpu(bundle: Bundle, device: str, precision: str | None) -> Backend:
+    """The engine of 'cpu' or 'openvino'; raises as `open_backend`."""
+    return _openvino(bundle, precision) if device == "openvino" else _cpu(bundle, precision)
 
-    return open_fastest(bundle, precision, opener)
+
+def _fastest(bundle: Bundle, precision: str | None) -> Backend:
+    return open_fastest(bundle, precision, partial(open_on_cpu, bundle))
 
 
 def _cpu(bundle: Bundle, precision: str | None) -> Backend:

@@ -7,18 +7,16 @@ import json
 import logging
 import os
 import platform
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 import sp_edge
 from sp_edge.bundle.bundle import Bundle
@@ -27,57 +25,11 @@ from sp_edge.engines.device import read_text
 from sp_edge.errors import InputError, SettingsError, SpEdgeError
 from sp_edge.files import cache_folder, read_json, write_json
 from sp_edge_runtime.backends.backend import Backend, check_golden
+from sp_edge_runtime.backends.trials import Form, Open, Trial, measured
 
 _log = logging.getLogger(__name__)
 KIND = "sp-edge fastest on a CPU"
-ENGINES = {"cpu": "ONNX Runtime", "openvino": "OpenVINO"}
 MARGIN = 0.9  # of the first candidate's time: what is not clearly faster does not take its place
-_SECONDS = 0.15  # for each candidate, taking turns
-_LEAST_RUNS = 5
-
-Form = tuple[str, str]  # device and precision
-Open = Callable[[str, str], Backend]  # device ('cpu' or 'openvino') and precision -> the engine
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One engine in one precision.
-
-    Attributes:
-        device: 'cpu' or 'openvino'.
-        precision: such as 'int8'.
-        milliseconds: that a picture takes; None where it was left out.
-        cosine: least of the golden pictures' features to the expected ones; None likewise.
-        why: it was left out; empty where it was not.
-    """
-
-    device: str
-    precision: str
-    milliseconds: float | None = None
-    cosine: float | None = None
-    why: str = ""
-
-    @property
-    def title(self) -> str:
-        """Such as 'OpenVINO int8'."""
-        return f"{ENGINES[self.device]} {self.precision}"
-
-    def __str__(self) -> str:
-        """Such as 'OpenVINO int8 (3.1 ms, cosine 0.9868)'."""
-        return f"{self.title} ({self.why or f'{self.milliseconds:.1f} ms, cosine {self.cosine:.4f}'})"
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Trial:
-        """Reads what `asdict` gives.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is none.
-        """
-        device, numbers = str(value["device"]), [value["milliseconds"], value["cosine"]]
-        if device not in ENGINES or (numbers[0] is None) != bool(value["why"]):
-            raise ValueError("no trial")
-        milliseconds, cosine = (None if number is None else float(number) for number in numbers)
-        return cls(device, str(value["precision"]), milliseconds, cosine, str(value["why"]))
 
 
 def open_fastest(bundle: Bundle, precision: str | None, opener: Open) -> Backend:
@@ -96,13 +48,11 @@ def open_fastest(bundle: Bundle, precision: str | None, opener: Open) -> Backend
         _log.debug(f"nothing to compare on this CPU: there is only {Trial(*forms[0]).title}")
         return opener(*forms[0])
     file = _remembered_at(bundle, forms)
-    _, trials = _remembered(file)
-    if trials:
+    _, known = _remembered(file)
+    if known:
         with suppress(SpEdgeError):  # what has stopped working since is measured anew
-            return _opened(trials, opener)
-    trials = measured(bundle, forms, opener)
-    _remember(file, bundle, trials)
-    return _opened(trials, opener)
+            return _opened(bundle, _completed(bundle, forms, known, file), forms, opener)
+    return _opened(bundle, _completed(bundle, forms, [], file), forms, opener)
 
 
 def candidates(bundle: Bundle, precision: str | None) -> list[Form]:
@@ -112,51 +62,6 @@ def candidates(bundle: Bundle, precision: str | None) -> list[Form]:
     if openvino_version():
         forms += [("openvino", each) for each in ([precision] if precision else ["fp32", "bf16", *precisions[1:]])]
     return forms
-
-
-def measured(bundle: Bundle, forms: Sequence[Form], opener: Open) -> list[Trial]:
-    """Tries each form: the golden pictures first, then, in turns with the others, its time.
-
-    Raises:
-        SpEdgeError: none can be used; of the first.
-    """
-    cosines: dict[Form, float] = {}
-    errors: dict[Form, SpEdgeError] = {}
-    with ExitStack() as stack:
-        backends: dict[Form, Backend] = {}
-        for form in forms:
-            try:
-                backend = stack.enter_context(opener(*form))
-                cosines[form] = check_golden(backend, bundle, form[1], next_step="--device cpu")
-                backends[form] = backend
-            except SpEdgeError as error:  # noqa: PERF203
-                errors[form] = error
-        if not backends:
-            raise errors[forms[0]]
-        times = milliseconds(backends, bundle.golden().images[:1])
-    return [
-        Trial(*form, why=" ".join(errors[form].what.split())) if form in errors else Trial(*form, times[form], cosines[form])
-        for form in forms
-    ]
-
-
-def milliseconds(backends: Mapping[Form, Backend], image: NDArray[np.uint8]) -> dict[Form, float]:
-    """How long each takes for a picture: the shortest of its runs, which other work on the machine disturbs least.
-
-    They take turns, so that such work does not fall on one alone.
-
-    Args:
-        backends: warmed up.
-        image: uint8 (1, H, W, 3) RGB.
-    """
-    taken: dict[Form, list[float]] = {form: [] for form in backends}
-    end = time.perf_counter() + _SECONDS * len(backends)
-    while time.perf_counter() < end or min(map(len, taken.values())) < _LEAST_RUNS:
-        for form, backend in backends.items():
-            start = time.perf_counter()
-            backend.run("query", {"image": image})
-            taken[form].append(time.perf_counter() - start)
-    return {form: 1000 * min(times) for form, times in taken.items()}
 
 
 def fastest(trials: Sequence[Trial]) -> Trial:
@@ -191,6 +96,16 @@ def remembered_here() -> Iterator[tuple[str, list[Trial]]]:
             yield str(content.get("bundle", "")), trials
 
 
+def told(most: int) -> str:
+    """What was measured last on this machine as it is now, of so many bundles at most: a sentence each, as a line of JSON."""
+    sentences = []
+    for bundle, trials in islice(remembered_here(), most):
+        best = fastest(trials)
+        others = ", ".join(str(trial) for trial in trials if trial is not best)
+        sentences.append(f"{bundle}: {best}" + (f"; not {others}" if others else ""))
+    return json.dumps(sentences)
+
+
 def openvino_version() -> str | None:
     """OpenVINO's version; None where it is not installed. It is not imported, which takes long."""
     try:
@@ -199,11 +114,31 @@ def openvino_version() -> str | None:
         return None
 
 
-def _opened(trials: Sequence[Trial], opener: Open) -> Backend:
+def _completed(bundle: Bundle, forms: Sequence[Form], known: Sequence[Trial], file: Path | None) -> list[Trial]:
+    """What is known with what is measured now, in the forms' order; it is remembered."""
+    found = {(trial.device, trial.precision): trial for trial in known}
+    left = [form for form in forms if form not in found]
+    if left:
+        found |= {(trial.device, trial.precision): trial for trial in measured(bundle, left)}
+        _remember(file, bundle, [found[form] for form in forms if form in found])
+    return [found[form] for form in forms if form in found]
+
+
+def _opened(bundle: Bundle, trials: Sequence[Trial], forms: Sequence[Form], opener: Open) -> Backend:
+    usual = next((trial for trial in trials if trial.milliseconds is not None), None)
+    if usual is None:
+        backend = opener(*forms[0])
+        try:
+            check_golden(backend, bundle, forms[0][1], next_step="--device cpu")
+        except BaseException:
+            backend.close()
+            raise
+        backend.why = "what is fastest could not be measured"
+        _log.debug(backend.why)
+        return backend
     best = fastest(trials)
     backend = opener(best.device, best.precision)
     _log.debug(shown(trials))
-    usual = next(trial for trial in trials if trial.milliseconds is not None)
     backend.why = f"fastest here: {best.milliseconds:.1f} ms a picture"
     if best is not usual:
         backend.why += f", {usual.title} {usual.milliseconds:.1f}"
@@ -255,12 +190,12 @@ def _remembered(file: Path | None) -> tuple[dict[str, Any], list[Trial]]:
 
 
 def _remember(file: Path | None, bundle: Bundle, trials: Sequence[Trial]) -> None:
-    if file is None:
+    if file is None or all(trial.milliseconds is None for trial in trials):
         return
     content = {"kind": KIND, "bundle": str(bundle.path.absolute()), "machine": _machine()}
     with suppress(OSError, SpEdgeError):  # a home that cannot be written: measured anew each time
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {**content, "trials": [asdict(trial) for trial in trials]})
+        write_json(file, {**content, "trials": [asdict(trial) for trial in trials if trial.lasting]})
 
 
 def _age(file: Path) -> float:

@@ -17,7 +17,7 @@ from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.onnx_file import check_whole
 from sp_edge.errors import BackendError, BundleError, InputError, SettingsError
 from sp_edge.files import cache_folder
-from sp_edge_runtime.backends.backend import Backend, GraphIO, check_golden
+from sp_edge_runtime.backends.backend import Backend, GraphIO, UnfitError, check_golden
 from sp_edge_runtime.backends.packages import importing
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class OpenVinoBackend(Backend):
             self._core = _core()
             abilities = self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         if self._precision == "bf16" and "BF16" not in abilities:
-            raise BackendError(
+            raise UnfitError(
                 "this CPU has no bfloat16",
                 expected="AVX512_BF16 or AMX",
                 got=", ".join(abilities),

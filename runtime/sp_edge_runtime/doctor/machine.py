@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
-from itertools import islice
 
 from sp_edge.engines.device import driver_version, free_memory, read_text
 from sp_edge.engines.plans import default_folder
 from sp_edge.errors import BackendError, PlanError
-from sp_edge_runtime.doctor.finding import MISSING, OK, WARN, Finding, Host
+from sp_edge_runtime.doctor.finding import MISSING, OK, WARN, Finding, Host, LoadError
 
 _GIB = 2**30
 _JETPACK = {36: "6", 38: "7", 39: "7.2"}  # of Linux for Tegra's major release, where NVIDIA's package does not say
@@ -52,17 +52,14 @@ def jetson(host: Host) -> Iterator[Finding]:
         yield Finding("Jetson", OK, found)
 
 
-def fastest(_host: Host) -> Iterator[Finding]:
-    """What `--device auto` measured on this CPU as it is now, of the bundles that ran last."""
+def fastest(host: Host) -> Iterator[Finding]:
+    """What `--device auto` measured on this CPU as it is now, of the bundles that were measured last."""
     try:
-        from sp_edge_runtime.backends.fastest import fastest as taken
-        from sp_edge_runtime.backends.fastest import remembered_here
-    except ImportError:  # without ONNX Runtime, of which another finding tells
+        said = host.load("sp_edge_runtime.backends.fastest", f"m.told({_BUNDLES})") or ""
+    except LoadError:  # without an ONNX Runtime that works, of which another finding tells
         return
-    for bundle, trials in islice(remembered_here(), _BUNDLES):
-        best = taken(trials)
-        others = ", ".join(str(trial) for trial in trials if trial is not best)
-        yield Finding("fastest", OK, f"{bundle}: {best}; not {others}")
+    for sentence in json.loads((said.splitlines() or ["[]"])[-1]):
+        yield Finding("fastest", OK, sentence)
 
 
 def gpu(host: Host) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from numpy.typing import NDArray
 import toy
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.bundle.session import CPU
-from sp_edge.errors import BackendError, SpEdgeError
+from sp_edge.errors import BackendError, MissingExtraError, SpEdgeError
+from sp_edge_runtime.backends import devices
 from sp_edge_runtime.backends import fastest as module
-from sp_edge_runtime.backends.backend import Backend
-from sp_edge_runtime.backends.devices import open_backend
-from sp_edge_runtime.backends.fastest import Form, Trial, candidates, fastest, open_fastest, remembered_here, shown
+from sp_edge_runtime.backends import trials as trials_module
+from sp_edge_runtime.backends.backend import Backend, UnfitError
+from sp_edge_runtime.backends.devices import open_backend, open_on_cpu
+from sp_edge_runtime.backends.fastest import candidates, fastest, open_fastest, remembered_here, shown
 from sp_edge_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from sp_edge_runtime.backends.trials import Form, Trial, tried
 
 ALL = [("cpu", "fp32"), ("cpu", "int8"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8")]
 
@@ -59,17 +63,18 @@ class Engines:
         backend._title = f"{device} {precision}"
         return backend
 
-    def milliseconds(self, backends: dict[Form, Backend], image: NDArray[np.uint8]) -> dict[Form, float]:
+    def milliseconds(self, backend: Backend, image: NDArray[np.uint8]) -> float:
         assert (image.shape, image.dtype) == ((1, toy.SIDE, toy.SIDE, 3), np.uint8)
-        assert [" ".join(form) for form in backends] == [backend.title for backend in backends.values()]
-        self.timed += backends
-        return {form: self.times[form] for form in backends}
+        device, precision = backend.title.split()
+        self.timed.append((device, precision))
+        return self.times[device, precision]
 
 
 @pytest.fixture
 def engines(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Engines:
     made = Engines(bundle, dict(zip(ALL, (10.0, 7.0, 9.0, 5.0, 3.0), strict=True)))
-    monkeypatch.setattr(module, "milliseconds", made.milliseconds)
+    monkeypatch.setattr(trials_module, "milliseconds", made.milliseconds)
+    monkeypatch.setattr(module, "measured", lambda bundle, forms: list(tried(bundle, forms, made)))  # in this process
     return made
 
 
@@ -109,15 +114,15 @@ def test_what_is_not_clearly_faster_does_not_take_fp32s_place(
 def test_what_does_not_load_or_has_wrong_features_is_left_out_with_the_reason(
     bundle: Bundle, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engines.errors = {("openvino", "bf16"): BackendError("this CPU has no bfloat16")}
-    real = module.check_golden
+    engines.errors = {("openvino", "bf16"): UnfitError("this CPU has no bfloat16")}
+    real = trials_module.check_golden
 
     def check(backend: Backend, *rest: Any, **options: Any) -> float:
         if backend.title == "openvino int8":
-            raise BackendError("OpenVINO computes wrong features (cosine 0.7\n on the golden pictures)")
+            raise UnfitError("OpenVINO computes wrong features (cosine 0.7\n on the golden pictures)")
         return real(backend, *rest, **options)
 
-    monkeypatch.setattr(module, "check_golden", check)
+    monkeypatch.setattr(trials_module, "check_golden", check)
     with open_fastest(bundle, None, engines) as backend:
         assert backend.title == "cpu int8"
     ((_, trials),) = remembered_here()
@@ -246,26 +251,104 @@ def test_the_margin_counts_from_the_first_that_works() -> None:
     assert [Trial.from_json(json.loads(json.dumps(asdict(trial)))) for trial in trials] == trials
 
 
-def test_engines_take_turns_and_the_shortest_run_counts(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[str] = []
-    waits = {"a": iter([5, 3, 4, 9, 9, 9]), "b": iter([2, 8, 7, 6, 8, 9])}
+def test_the_shortest_run_counts(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = iter([5, 3, 4, 9, 9, 9])
     clock = [0.0]
 
     class Timed(OnnxRuntimeBackend):
         def run(self, graph: str, inputs: Any) -> dict[str, Any]:
             assert graph == "query"
-            order.append(self.name)
-            clock[0] += next(waits[self.name])
+            clock[0] += next(waits)
             return {}
 
-    backends = {}
-    for name in "ab":
-        backends["cpu", name] = Timed(bundle, "fp32")
-        backends["cpu", name].name = name
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
-    found = module.milliseconds(backends, np.zeros((1, 32, 32, 3), np.uint8))
-    assert found == {("cpu", "a"): 3000, ("cpu", "b"): 2000}
-    assert order == ["a", "b"] * 5
+    monkeypatch.setattr(trials_module.time, "perf_counter", lambda: clock[0])
+    with Timed(bundle, "fp32") as backend:
+        assert trials_module.milliseconds(backend, np.zeros((1, 32, 32, 3), np.uint8)) == 3000
+    assert next(waits) == 9, "five runs"
+
+
+def test_each_engine_is_closed_before_the_next_is_opened(bundle: Bundle, engines: Engines) -> None:
+    events: list[str] = []
+
+    class Closing(OnnxRuntimeBackend):
+        def close(self) -> None:
+            events.append("close")
+            super().close()
+
+    def opener(device: str, precision: str) -> Backend:
+        events.append("open")
+        backend = Closing(bundle, "fp32", threads=1)
+        backend._title = f"{device} {precision}"
+        return backend
+
+    assert len(list(tried(bundle, ALL[:3], opener))) == 3
+    assert events == ["open", "close"] * 3
+
+
+def test_what_may_pass_is_tried_again_and_what_lasts_is_not(bundle: Bundle, engines: Engines) -> None:
+    engines.errors = {
+        ("openvino", "fp32"): MissingExtraError("cannot run", package="openvino", extra="openvino"),
+        ("openvino", "bf16"): UnfitError("this CPU has no bfloat16"),
+        ("openvino", "int8"): BackendError("out of memory"),
+    }
+    with open_fastest(bundle, None, engines) as backend:
+        assert backend.title == "cpu int8"
+    engines.errors, engines.opened, engines.timed = {}, [], []
+    with open_fastest(bundle, None, engines) as backend:
+        assert backend.title == "openvino int8"
+    assert engines.timed == [("openvino", "int8")], "it alone"
+    engines.timed = []
+    open_fastest(bundle, None, engines).close()
+    assert engines.timed == []
+    ((_, trials),) = remembered_here()
+    assert [(trial.device, trial.precision) for trial in trials] == ALL
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"milliseconds": -1}, {"milliseconds": float("nan")}, {"milliseconds": 0}, {"cosine": 1e999}]
+)
+def test_a_time_that_cannot_be_is_measured_anew(bundle: Bundle, engines: Engines, here: Path, wrong: dict[str, float]) -> None:
+    open_fastest(bundle, None, engines).close()
+    (file,) = here.iterdir()
+    content = json.loads(file.read_text("utf-8"))
+    content["trials"][2] |= wrong
+    file.write_text(json.dumps(content))
+    engines.timed.clear()
+    with open_fastest(bundle, None, engines) as backend:
+        assert backend.title == "openvino int8"
+    assert engines.timed == ALL
+
+
+def test_it_is_measured_in_another_process(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    fp32, int8, lacking = trials_module.measured(bundle, [*ALL[:2], ("cpu", "bf16")])
+    assert (fp32.why, int8.why) == ("", "")
+    assert fp32.milliseconds
+    assert int8.milliseconds
+    assert lacking.why
+    assert len(list(Path("/proc/self/task").iterdir())) == threads
+    # One that crashes costs what it had not told yet.
+    told = json.dumps(asdict(fp32))
+    monkeypatch.setattr(trials_module, "_PROGRAM", f"print('a library'); print({told!r}, flush=True); import os; os._exit(134)")
+    assert trials_module.measured(bundle, ALL) == [fp32]
+    monkeypatch.setattr(trials_module, "_TIMEOUT", 0.001)
+    assert trials_module.measured(bundle, ALL) == []
+
+
+def test_where_nothing_can_be_measured_the_first_runs_and_nothing_is_remembered(
+    bundle: Bundle, engines: Engines, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "measured", lambda *_: [])
+    with open_fastest(bundle, None, engines) as backend:
+        assert (backend.title, backend.why) == ("cpu fp32", "what is fastest could not be measured")
+    assert not here.exists()
+
+    def wrong(*_: Any, **__: Any) -> float:
+        raise UnfitError("wrong features")
+
+    monkeypatch.setattr(module, "check_golden", wrong)
+    with pytest.raises(UnfitError):
+        open_fastest(bundle, None, engines)
 
 
 def test_auto_measures_real_engines(
@@ -274,6 +357,7 @@ def test_auto_measures_real_engines(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "openvino", None)  # it seems to be installed, and does not load
+    monkeypatch.setattr(module, "measured", lambda bundle, forms: list(tried(bundle, forms, partial(open_on_cpu, bundle))))
     caplog.set_level(logging.DEBUG, "sp_edge_runtime.backends")
     with open_backend(bundle) as backend:
         assert (
@@ -288,3 +372,7 @@ def test_auto_measures_real_engines(
     caplog.clear()
     open_backend(bundle, "cpu").close()
     assert caplog.messages == ["--device cpu was chosen: nothing is compared"]
+    caplog.clear()
+    monkeypatch.setattr(devices, "_cuda", lambda bundle, precision: OnnxRuntimeBackend(bundle, "fp32"))
+    with open_backend(bundle) as backend:
+        assert caplog.messages == [f"{backend.title} comes before this CPU's engines: nothing is compared"]

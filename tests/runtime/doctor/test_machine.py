@@ -9,8 +9,9 @@ import toy
 import toy_host
 from sp_edge.bundle.bundle import Bundle
 from sp_edge_runtime.backends import fastest as measuring
+from sp_edge_runtime.backends.trials import Trial
 from sp_edge_runtime.doctor import machine as doctor_machine
-from sp_edge_runtime.doctor.finding import MISSING, OK, WARN
+from sp_edge_runtime.doctor.finding import MISSING, OK, WARN, Host
 from sp_edge_runtime.doctor.machine import disk, fastest, gpu, jetson, memory, power, python
 
 
@@ -115,17 +116,31 @@ def test_the_fastest_mode_of_an_agx_is_its_own(tmp_path: Path) -> None:
     assert found.remedy.startswith("sudo nvpmodel -m 0 ")
 
 
-def test_what_runs_fastest_is_told_of_the_bundles_that_ran_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_runs_fastest_is_told_of_the_bundles_that_were_measured_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here() -> Host:
+        return toy_host.host(tmp_path, modules={"sp_edge_runtime.backends.fastest": f"a library\n{measuring.told(3)}"})
+
     monkeypatch.setattr(measuring, "cache_folder", lambda name, error, *, next_step: tmp_path / name)
-    assert list(fastest(toy_host.host(tmp_path))) == [], "nothing was measured"
-    slow, quick = measuring.Trial("cpu", "fp32", 9.0, 1.0), measuring.Trial("openvino", "int8", 3.25, 0.98765)
+    assert list(fastest(here())) == [], "nothing was measured"
+    slow, quick = Trial("cpu", "fp32", 9.0, 1.0), Trial("openvino", "int8", 3.25, 0.98765)
     bundle = Bundle.load(toy.make_bundle(tmp_path / "bundle"))
-    measuring._remember(tmp_path / "fastest/1.json", bundle, [slow, quick, measuring.Trial("openvino", "bf16", why="no bf16")])
-    (found,) = fastest(toy_host.host(tmp_path))
+    measuring._remember(tmp_path / "fastest/1.json", bundle, [slow, quick, Trial("openvino", "bf16", why="no bf16")])
+    (found,) = fastest(here())
     assert (found.name, found.state) == ("fastest", OK)
     assert found.found == (
         f"{bundle.path}: OpenVINO int8 (3.2 ms, cosine 0.9877); "
         "not ONNX Runtime fp32 (9.0 ms, cosine 1.0000), OpenVINO bf16 (no bf16)"
     )
     monkeypatch.setattr(measuring, "openvino_version", lambda: "2027.1")
-    assert list(fastest(toy_host.host(tmp_path))) == [], "of another machine, or of other software"
+    assert list(fastest(here())) == [], "of another machine, or of other software"
+
+
+def test_the_fastest_is_asked_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise RuntimeError('a broken installation')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert list(fastest(Host())) == []
+    (tmp_path / "onnxruntime.py").unlink()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert list(fastest(Host())) == []
