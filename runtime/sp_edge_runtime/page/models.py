@@ -32,6 +32,7 @@ class SourceState(BaseModel):
     id: int
     of: int | None = Field(description="id of the source that this is a region of; null of a source itself")
     name: str
+    fixed: bool = Field(description="whether the command line gave it, which alone names it and takes it away")
     live: bool
     state: str = Field(description="initializing, running, restarting, ended or error")
     reason: str

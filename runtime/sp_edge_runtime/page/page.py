@@ -69,8 +69,9 @@ class Page:
     def _source(self, number: int, one: Watched) -> models.SourceState:
         region, newest = one.part.region, one.newest
         return models.SourceState(
-            id=number, of=one.of, name=one.shown, live=one.live, state=one.state.value, reason=one.reason, stale=one.stale,
-            fps=one.fps, frames=one.number, region=None if region is None else str(region),
+            id=number, of=one.of, name=one.shown, fixed=self.regions.fixed(number), live=one.live,
+            state=one.state.value, reason=one.reason, stale=one.stale, fps=one.fps, frames=one.number,
+            region=None if region is None else str(region),
             size=None if newest is None else newest.frame.image_rgb.shape[1::-1],
         )  # fmt: skip
 

@@ -12,18 +12,17 @@ from typing import Any
 from sp_edge.errors import SettingsError
 from sp_edge.files import write_json
 from sp_edge.view import Region
-from sp_edge_runtime.streams.parts import NamedRegion, Part
+from sp_edge_runtime.streams.parts import MOST, NamedRegion, Part
 
-MOST = 32  # sources and regions together
 _log = logging.getLogger("sp_edge_runtime")
-_Kept = dict[str, Region | NamedRegion]  # a source's own region, or a named one, by its name
+_Key = tuple[str, str]  # the name of a source, and of a region of it; '' is its own
 
 
 class Regions:
     """What is recognized of each source, which a person may change while the stream runs.
 
     The sources have the numbers from 0 on, in their order. A region with a name gets the next number, which is never given
-    again.
+    again. What the command line gave can be drawn anew until the next start, and keeps its name.
 
     Attributes:
         parts: by their numbers, the sources first; replaced as a whole at each change.
@@ -42,17 +41,28 @@ class Regions:
         file: Path | None = None,
         tell: Callable[[Mapping[int, Part]], None] = lambda _: None,
     ) -> None:
-        self._file = file
+        self._file = None if file is None else _File(file)
         self._tell = tell
-        self._kept = {} if file is None else _read(file)
+        self._kept: dict[_Key, Region] = {} if self._file is None else self._file.read()
         self._sources = [one.name for one in given[:sources]]
+        self._given = len(given)
         parts = [self._with_kept(one) for one in given[:sources]] + list(given[sources:])
-        for name, kept in self._kept.items():
-            if isinstance(kept, NamedRegion) and kept.source in self._sources and name not in [one.name for one in parts]:
-                parts.append(Part(name, self._sources.index(kept.source), kept.region))
+        own = {self._key(number, part) for number, part in enumerate(given)}
+        for (source, name), region in self._kept.items():
+            if not name or source not in self._sources or (source, name) in own:
+                continue
+            if len(parts) >= MOST or name in [one.name for one in parts]:
+                why = "there are too many" if len(parts) >= MOST else "its name is taken"
+                _log.warning("the region '%s' of %s, kept in %s, is not recognized: %s", name, source, file, why)
+                continue
+            parts.append(Part(name, self._sources.index(source), region))
         self._next = len(parts)
         self.parts: Mapping[int, Part] = dict(enumerate(parts))
         tell(self.parts)
+
+    def fixed(self, number: int) -> bool:
+        """Whether the command line gave it, which alone names it and takes it away."""
+        return number < self._given
 
     def set(self, number: int, region: Region | None) -> None:
         """Looks at another part of a source from the next frame on; None is all of it, of which no named region can be.
@@ -60,13 +70,9 @@ class Regions:
         Raises:
             SettingsError: a named region needs one, or the file cannot be written; all stays as it is.
         """
-        part = replace(self.parts[number], region=region)
-        if number < len(self._sources):
-            self._change(number, part, region)
-        elif region is None:
+        if number >= len(self._sources) and region is None:
             raise SettingsError("a region with a name is a part of the picture", expected="a part, or to remove it", got="all")
-        else:
-            self._change(number, part, self._named(part))
+        self._change(number, replace(self.parts[number], region=region))
 
     def add(self, number: int, name: str, region: Region) -> int:
         """Recognizes another region of a source's frames, under a name of its own; gives its number.
@@ -83,7 +89,8 @@ class Regions:
             raise SettingsError("There are too many regions", expected=f"at most {MOST} sources and regions", got="another one")
         part = Part(name, self.parts[number].place, region)
         self._check_free(name)
-        self._change(self._next, part, self._named(part))
+        self._check_part(part)
+        self._change(self._next, part)
         self._next += 1
         return self._next - 1
 
@@ -91,30 +98,34 @@ class Regions:
         """Gives a named region another name.
 
         Raises:
-            SettingsError: it is a source itself, the name is taken or none, or the file cannot be written.
+            SettingsError: it is a source itself or of the command line, the name is taken or none, or the file cannot be
+                written.
         """
         self._check_region(number)
         if name == self.parts[number].name:
             return
         self._check_free(name)
         part = replace(self.parts[number], name=name)
-        self._change(number, part, self._named(part))
+        self._check_part(part)
+        self._change(number, part)
 
     def remove(self, number: int) -> None:
         """Takes a named region away.
 
         Raises:
-            SettingsError: it is a source itself, or the file cannot be written.
+            SettingsError: it is a source itself or of the command line, or the file cannot be written.
         """
         self._check_region(number)
-        self._change(number, None, None)
+        self._change(number, None)
 
     def _with_kept(self, source: Part) -> Part:
-        kept = self._kept.get(source.name)
-        return replace(source, region=kept) if source.region is None and isinstance(kept, Region) else source
+        return source if source.region else replace(source, region=self._kept.get((source.name, "")))
 
-    def _named(self, part: Part) -> NamedRegion:
-        return NamedRegion(part.name, part.region or Region(0, 0, 1, 1), self._sources[part.place])
+    def _key(self, number: int, part: Part) -> _Key:
+        return self._sources[part.place], part.name if number >= len(self._sources) else ""
+
+    def _check_part(self, part: Part) -> None:
+        NamedRegion(part.name, part.region or Region(0, 0, 1, 1), self._sources[part.place])
 
     def _check_free(self, name: str) -> None:
         if name in [one.name for one in self.parts.values()]:
@@ -123,19 +134,28 @@ class Regions:
     def _check_region(self, number: int) -> None:
         if number < len(self._sources):
             raise SettingsError("This is a source itself", expected="a region of one", got=self.parts[number].name)
+        if self.fixed(number):
+            name = self.parts[number].name
+            raise SettingsError(
+                f"“{name}” is a region of the command line",
+                expected="a region that was added on the page",
+                got=name,
+                next_step=f"change --region {name}=... and start again",
+            )
 
-    def _change(self, number: int, part: Part | None, kept: Region | NamedRegion | None) -> None:
-        """Puts a part in a number's place, and what is to be kept of it into the file; None takes it away."""
+    def _change(self, number: int, part: Part | None) -> None:
+        """Puts a part in a number's place, and into the file; None takes it away."""
         before = self.parts.get(number)
-        after: _Kept = {name: one for name, one in self._kept.items() if before is None or name != before.name}
+        gone = None if before is None else self._key(number, before)
+        kept = {key: region for key, region in self._kept.items() if key != gone}
         parts = {**self.parts} if part is None else {**self.parts, number: part}
         if part is None:
             del parts[number]
-        elif kept is not None:
-            after[part.name] = kept
+        elif part.region is not None:
+            kept[self._key(number, part)] = part.region
         if self._file is not None:
-            _write(self._file, after)
-        self._kept = after
+            self._file.write(kept)
+        self._kept = kept
         self._tell(parts)
         self.parts = parts
 
@@ -145,32 +165,63 @@ def regions_file(bank: Path) -> Path:
     return bank.with_name(f"{bank.name}.regions.json")
 
 
-def _write(file: Path, kept: _Kept) -> None:
-    """Keeps regions: text of a source's own one, and an object of a named one."""
-    content = {
-        name: str(one) if isinstance(one, Region) else {"source": one.source, "region": str(one.region)}
-        for name, one in kept.items()
-    }
-    try:
-        write_json(file, content)
-    except OSError as cause:
-        raise SettingsError(
-            "the part to look at cannot be kept", expected=f"a folder that can be written, {file.parent}", got=str(cause)
-        ) from cause
+class _File:
+    """A list of regions, each with its `source`, its `name` if it has one, and X,Y,W,H; entries of other forms stay in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._others: list[Any] = []  # entries that cannot be used
+        self._unusable = ""  # why nothing of the file can be used
+
+    def read(self) -> dict[_Key, Region]:
+        """What the file holds; what cannot be used is said, and passed over."""
+        kept: dict[_Key, Region] = {}
+        for entry in self._entries():
+            try:
+                named = NamedRegion(entry.get("name", "the source"), Region.parse(entry["region"]), entry["source"])
+            except (AttributeError, TypeError, KeyError, SettingsError) as cause:
+                _log.warning(
+                    "%s has a region that cannot be used, and keeps it: %s", self._path, str(cause) or repr(entry)[:200]
+                )
+                self._others.append(entry)
+                continue
+            kept[named.source, named.name if "name" in entry else ""] = named.region
+        return kept
+
+    def write(self, kept: Mapping[_Key, Region]) -> None:
+        """Keeps regions; raises SettingsError where they cannot be kept."""
+        if self._unusable:
+            raise SettingsError(
+                "the part to look at cannot be kept",
+                expected=f"a file of regions, {self._path}",
+                got=self._unusable,
+                next_step="repair it or take it away, and start again",
+            )
+        named = [
+            {"source": source, **({"name": name} if name else {}), "region": str(one)} for (source, name), one in kept.items()
+        ]
+        try:
+            write_json(self._path, [*named, *self._others])
+        except OSError as cause:
+            expected = f"a folder that can be written, {self._path.parent}"
+            raise SettingsError("the part to look at cannot be kept", expected=expected, got=str(cause)) from cause
+
+    def _entries(self) -> list[Any]:
+        try:
+            content = json.loads(self._path.read_text("utf-8"))
+            if not isinstance(content, dict | list):
+                raise ValueError("neither a list nor an object")
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError) as cause:
+            _log.warning("cannot use %s, so all of each picture is looked at: %s", self._path, cause)
+            self._unusable = str(cause)
+            return []
+        return content if isinstance(content, list) else [_entry(name, one) for name, one in content.items()]
 
 
-def _read(file: Path) -> _Kept:
-    """What the file holds; one that cannot be used is said, and counts as none."""
-    try:
-        return {name: _one(name, content) for name, content in json.loads(file.read_text("utf-8")).items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError, TypeError, KeyError, SettingsError) as cause:
-        _log.warning("cannot use %s, so all of each picture is looked at: %s", file, cause)
-        return {}
-
-
-def _one(name: str, content: Any) -> Region | NamedRegion:
-    if isinstance(content, str):
-        return Region.parse(content)
-    return NamedRegion(name, Region.parse(content["region"]), content["source"])
+def _entry(name: str, one: Any) -> Any:
+    """An entry of the earlier form: by its name, text of a source's own region, or an object of a named one."""
+    if isinstance(one, str):
+        return {"source": name, "region": one}
+    return {"name": name, **(one if isinstance(one, dict) else {"region": one})}

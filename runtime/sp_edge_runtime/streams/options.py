@@ -22,7 +22,7 @@ class StreamOptions:
         regions: Look at this part of the frames, X,Y,W,H, as shares of 0 to 1 or in pixels. Give it once for all sources, or
             once for each.
         named_regions: Recognize this part of the frames, too, as a source of its own, called NAME. The frames are read once. Of
-            several sources, say which: NAME=SOURCE:X,Y,W,H. It can be given again.
+            several sources, say which: NAME=SOURCE:X,Y,W,H. It can be given again: 32 sources and regions are the most.
 
     Raises:
         SettingsError: an option is out of range.

@@ -9,6 +9,7 @@ from sp_edge.errors import SettingsError
 from sp_edge.view import Region
 from sp_edge_runtime.sources.address import is_name
 
+MOST = 32  # sources and named regions together
 _EXPECTED = "NAME=X,Y,W,H, or NAME=SOURCE:X,Y,W,H of several sources"
 
 
@@ -73,8 +74,11 @@ def parts_of(names: Sequence[str], regions: Sequence[Region] = (), named: Sequen
 
     Raises:
         SettingsError: the regions are neither one nor one a source, or a named region is of no source or has a name that is
-            taken.
+            taken, or there are more than 32 sources and regions.
     """
+    if named and len(names) + len(named) > MOST:
+        got = f"{len(names)} and {len(named)}"
+        raise SettingsError("there are too many regions", expected=f"at most {MOST} sources and regions", got=got)
     if len(regions) not in (0, 1, len(names)):
         expected = f"one for all sources, or {len(names)}"
         raise SettingsError("regions and sources do not go together", expected=expected, got=str(len(regions)))

@@ -10,6 +10,7 @@ import pytest
 
 from page_site import Opened, Showing, Site
 from sp_edge_runtime.recognizer import Recognizer
+from sp_edge_runtime.streams.options import StreamOptions
 from threads import PATIENCE, until
 
 pytest.importorskip("fastapi", reason="the extra web is not installed")
@@ -24,7 +25,13 @@ def opened(recognizer: Recognizer) -> Iterator[Opened]:
     """`opened(sources, **options)` serves a page."""
     sites: list[tuple[Site, threading.Thread]] = []
 
-    def start(sources: list[Showing] | None = None, *, taught: Recognizer | None = None, **options: Any) -> Site:
+    def start(
+        sources: list[Showing] | None = None,
+        *,
+        taught: Recognizer | None = None,
+        stream: StreamOptions = StreamOptions(),
+        **options: Any,
+    ) -> Site:
         shown = [Showing()] if sources is None else sources
         ready = threading.Event()
         site = Site("", taught or recognizer, shown, lambda: None)
@@ -35,7 +42,8 @@ def opened(recognizer: Recognizer) -> Iterator[Opened]:
 
         def run() -> None:
             try:
-                serve(site.recognizer, shown, PageOptions(**{"port": 0, **options}), model="toy", ready=open_it)
+                page = PageOptions(**{"port": 0, **options})
+                serve(site.recognizer, shown, page, stream=stream, model="toy", ready=open_it)
             except BaseException as error:
                 site.failed.append(error)
                 ready.set()

@@ -15,9 +15,12 @@ from PIL import Image
 import toy
 from page_site import Opened, Showing, Site
 from sp_edge.photographs import photograph
+from sp_edge.view import Region
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.options import SourceOptions
+from sp_edge_runtime.streams.options import StreamOptions
+from sp_edge_runtime.streams.parts import NamedRegion
 from threads import until
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -419,6 +422,17 @@ def test_further_parts_are_drawn_named_and_removed(visit: Visit) -> None:
     assert [one["name"] for one in visit.site.get("/api/sources").json][1:] == ["left door"]
     page.wait_for_selector("#sources button[aria-pressed=true] >> nth=0")
     visit.errors = [error for error in visit.errors if "422" not in error]  # the name that was taken
+
+
+def test_a_part_of_the_command_line_is_renamed_and_removed_there_alone(opened: Opened, named: Recognizer, browser: Any) -> None:
+    given = NamedRegion("left door", Region(0, 0, 0.5, 1))
+    visit = Visit(browser, opened([Showing()], taught=named, stream=StreamOptions(named_regions=(given,))))
+    visit.page.click("#more summary")
+    visit.page.click("#sources button >> text=left door")
+    visit.page.wait_for_selector("#sources button[aria-pressed=true] >> text=left door")
+    visit.page.wait_for_selector("#whole", state="hidden")
+    assert visit.page.is_hidden("#edit-part")
+    visit.page.close()
 
 
 def test_the_picture_comes_into_sight_to_be_drawn_on(visit: Visit) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +9,15 @@ import numpy as np
 import pytest
 
 import toy
-from page_site import Answer, Showing, Site
+from page_site import Answer, Opened, Showing, Site
 from sp_edge.errors import SettingsError, SourceError
 from sp_edge.view import Region
-from sp_edge_runtime.page.regions import MOST, Regions, regions_file
+from sp_edge_runtime.page.regions import Regions, regions_file
 from sp_edge_runtime.page.watch import Watch
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.sources.frames import VideoFrame
-from sp_edge_runtime.streams.parts import NamedRegion, Part, parts_of
+from sp_edge_runtime.streams.options import StreamOptions
+from sp_edge_runtime.streams.parts import MOST, NamedRegion, Part, parts_of
 from sp_edge_runtime.streams.result import FrameResult
 from threads import until
 
@@ -160,7 +162,7 @@ def test_regions_are_kept_beside_the_bank(tmp_path: Path, log: pytest.LogCapture
     assert looked_at(regions(["door", "yard", "other"], file=file)) == {"door": None, "yard": None, "other": TOP}
     for damaged in (
         "{",
-        "[]",
+        "7",
         '{"yard": 7}',
         '{"yard": {"region": "0,0,1,1"}}',
         '{"gate": {"source": 7, "region": "0,0,1,1"}}',
@@ -175,6 +177,84 @@ def test_a_file_of_one_region_a_source_stays_readable(tmp_path: Path) -> None:
     file = regions_file(tmp_path / "classes.spbank")
     file.write_text('{"yard": "0.5,0,0.5,1"}')
     assert looked_at(regions(["yard"], file=file)) == {"yard": HALF}
+
+
+def test_regions_of_two_cameras_may_have_one_name(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    file = regions_file(tmp_path / "classes.spbank")
+    regions(["yard"], file=file).add(0, "left", HALF)
+    regions(["hall"], file=file).add(0, "left", TOP)
+    regions(["left"], file=file).set(0, WHOLE)
+    assert looked_at(regions(["yard"], file=file)) == {"yard": None, "left": HALF}
+    assert looked_at(regions(["hall"], file=file)) == {"hall": None, "left": TOP}
+    assert looked_at(regions(["left"], file=file)) == {"left": WHOLE}
+    assert log.messages == []
+    assert looked_at(regions(["hall", "yard"], file=file)) == {"hall": None, "yard": None, "left": HALF}
+    assert len(log.messages) == 1, "the other is passed over"
+
+
+def test_what_cannot_be_used_is_passed_over_and_stays_in_the_file(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    file = regions_file(tmp_path / "classes.spbank")
+    of_yard = '{"source": "yard", "region": "0,0,0.5,2"}'
+    for content in (
+        f'{{"yard": "0,0,1,0.5", "gate": {of_yard}, "lane": 7}}',
+        f'[{of_yard}, 7, [], null, {{"source": "yard"}}]',
+    ):
+        log.clear()
+        file.write_text(content)
+        some = regions(["yard"], file=file)
+        assert len(log.messages) == (2 if content.startswith("{") else 5)
+        some.set(0, HALF)
+        assert looked_at(regions(["yard"], file=file)) == {"yard": HALF}
+        assert "0,0,0.5,2" in file.read_text()
+        assert len(json.loads(file.read_text())) == (3 if content.startswith("{") else 6)
+
+
+def test_a_file_that_cannot_be_read_is_not_written_over(tmp_path: Path) -> None:
+    file = regions_file(tmp_path / "classes.spbank")
+    file.write_text('{"yard": "0,0,1,0.5"')
+    some = regions(["yard"], file=file)
+    with pytest.raises(SettingsError, match="cannot be kept"):
+        some.set(0, HALF)
+    assert file.read_text() == '{"yard": "0,0,1,0.5"'
+    assert looked_at(some) == {"yard": None}
+
+
+def test_what_the_command_line_gave_keeps_its_name(tmp_path: Path) -> None:
+    """A changed name would be there beside it after the next start, and a region that was taken away would be there again."""
+    file = regions_file(tmp_path / "classes.spbank")
+    some = regions(["yard"], named=[NamedRegion("left", HALF)], file=file)
+    for change in (lambda: some.rename(1, "door"), lambda: some.remove(1)):
+        with pytest.raises(SettingsError, match="of the command line"):
+            change()
+    added = some.add(0, "gate", TOP)
+    assert [some.fixed(number) for number in some.parts] == [True, True, False]
+    some.rename(added, "door")
+    some.set(1, TOP)
+    assert looked_at(some) == {"yard": None, "left": TOP, "door": TOP}
+    again = regions(["yard"], named=[NamedRegion("left", HALF)], file=file)
+    assert looked_at(again) == {"yard": None, "left": HALF, "door": TOP}
+
+
+def test_one_number_of_regions_is_the_most(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    file = regions_file(tmp_path / "classes.spbank")
+    regions(["yard"], file=file).add(0, "gate", HALF)
+    named = [NamedRegion(str(number), TOP) for number in range(MOST)]
+    assert len(regions(["yard"], named=named[:-1], file=file).parts) == MOST
+    assert len(log.messages) == 1, "the gate is passed over"
+    with pytest.raises(SettingsError, match="too many"):
+        regions(["yard"], named=named)
+
+
+def test_the_page_says_what_the_command_line_gave(opened: Opened) -> None:
+    site = opened([Showing()], stream=StreamOptions(named_regions=(NamedRegion("left", HALF),)))
+    site.ask("POST", "/api/sources/0/regions", {"name": "gate", "region": [0, 0, 1, 0.5]})
+    assert [(one["name"], one["fixed"]) for one in site.get("/api/sources").json] == [
+        ("camera", True),
+        ("left", True),
+        ("gate", False),
+    ]
+    assert site.ask("DELETE", "/api/sources/1").status == 422
+    assert site.ask("DELETE", "/api/sources/2").status == 200
 
 
 def test_named_regions_are_kept_with_their_source(tmp_path: Path) -> None:

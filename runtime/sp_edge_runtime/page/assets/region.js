@@ -37,7 +37,7 @@ export function update() {
   const one = source();
   const named = one?.of != null;
   show(byId("whole"), !named);
-  show(byId("edit-part"), named);
+  show(byId("edit-part"), named && !one.fixed);
   if (named) byId("edit-part").textContent = `Rename or remove “${one.name}”`;
   outlines();
 }
