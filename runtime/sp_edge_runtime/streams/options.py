@@ -17,8 +17,9 @@ class StreamOptions:
     Attributes:
         smoothing: Smooth the labels of a camera or video over this many seconds, 0 to 3600. 0 shows each frame's own.
         max_staleness: Drop a live source's result that is older than this many seconds, above 0. Files are never too old.
-        max_frames: Stop after this many frames, 1 or more.
-        max_fps: Recognize at most this many frames a second, above 0. Of a live source the newest frame is taken.
+        max_frames: Stop after this many frames of all sources together, 1 or more. A frame with its regions counts once.
+        max_fps: Recognize at most this many frames of each source a second, above 0. Of a live source the newest frame is
+            taken. A frame with its regions counts once.
         regions: Look at this part of the frames, X,Y,W,H, as shares of 0 to 1 or in pixels. Give it once for all sources, or
             once for each.
         named_regions: Recognize this part of the frames, too, as a source of its own, called NAME. The frames are read once. Of

@@ -78,6 +78,7 @@ class _Stream:
     followed: dict[str, _Followed] = field(default_factory=dict)
 
     def results(self, remaining: float, period: float) -> Iterator[FrameResult]:
+        """Results of so many frames, each with all its parts; `period` is the least number of seconds between two rounds."""
         due = asked = time.perf_counter()
         upcoming = rounds(self.sources)
         try:
@@ -94,11 +95,13 @@ class _Stream:
                 if not found.frames:
                     continue
                 due = asked + period
-                for result in self._recognized(found.frames, (time.perf_counter() - asked) * 1000):
-                    remaining -= 1
+                last = None
+                for result in self._recognized(found.frames, remaining, (time.perf_counter() - asked) * 1000):
+                    remaining -= result.frame is not last
+                    last = result.frame
                     yield result
-                    if remaining <= 0:
-                        return
+                if remaining <= 0:
+                    return
                 asked = time.perf_counter()
         finally:
             upcoming.close()
@@ -125,9 +128,9 @@ class _Stream:
     def _of(self, place: int) -> list[_Followed]:
         return [one for one in self.followed.values() if one.part.place == place]
 
-    def _recognized(self, frames: Sequence[tuple[int, VideoFrame]], waited: float) -> Iterator[FrameResult]:
+    def _recognized(self, frames: Sequence[tuple[int, VideoFrame]], most: float, waited: float) -> Iterator[FrameResult]:
         fresh = [(place, frame) for place, frame in frames if self._is_fresh(place, frame.age)]
-        wanted = [(one, frame) for place, frame in fresh for one in self._of(place)]
+        wanted = [(one, frame) for place, frame in fresh[: int(min(most, len(fresh)))] for one in self._of(place)]
         predictions = self.recognizer.classify(
             [frame.image_rgb for _, frame in wanted], region=[one.part.region for one, _ in wanted]
         )
@@ -195,6 +198,7 @@ def run_stream(
     times = {stage: Times() for stage in STAGES}
     sources = [source] if isinstance(source, Source) else list(source)
     before = _counted(sources)
+    frames, last = 0, None
     began = time.perf_counter()
 
     def tell(event: StreamEvent) -> None:
@@ -208,6 +212,8 @@ def run_stream(
         try:
             with closing(found):  # type: ignore[type-var]
                 for result in found:
+                    frames += result.frame is not last  # the regions of a frame follow each other
+                    last = result.frame
                     started = time.perf_counter()
                     for sink in sinks:
                         sink.write(result)
@@ -219,7 +225,7 @@ def run_stream(
                         times[stage].add(milliseconds)
         except KeyboardInterrupt:
             pass  # how a person ends a stream
-    frames, seconds = times["sinks"].count, time.perf_counter() - began
+    seconds = time.perf_counter() - began
     return StreamSummary(
         frames=frames,
         **{name: count - before[name] for name, count in _counted(sources).items()},

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STAGES = ("capture", "preprocess", "inference", "postprocess", "sinks")
-RECENT = 1000  # frames that a median looks at, so that a stream of days needs no more memory than one of a minute
+RECENT = 1000  # results that a median looks at, so that a stream of days needs no more memory than one of a minute
 
 
 @dataclass(frozen=True)
 class StageTime:
-    """What a stage took a frame, milliseconds: the mean of all frames, the median of the last 1000."""
+    """What a stage took a result, milliseconds: the mean of all, the median of the last 1000. Each region is a result."""
 
     mean_ms: float
     median_ms: float
@@ -42,7 +42,7 @@ class StreamSummary:
     """What a stream did.
 
     Attributes:
-        frames: how many were recognized.
+        frames: how many were recognized. A frame with its regions counts once.
         dropped: how many live sources captured and never handed on, because newer ones had come.
         stale: how many were older than `max_staleness` when their result was there.
         restarts: how often live sources were lost.
@@ -83,11 +83,11 @@ class Times:
         self._recent: deque[float] = deque(maxlen=RECENT)
 
     def add(self, milliseconds: float) -> None:
-        """Takes one frame's time."""
+        """Takes one result's time."""
         self.count += 1
         self._total += milliseconds
         self._recent.append(milliseconds)
 
     def summary(self) -> StageTime:
-        """Of at least one frame."""
+        """Of at least one result."""
         return StageTime(self._total / self.count, statistics.median(self._recent))

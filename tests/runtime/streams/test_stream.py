@@ -375,7 +375,19 @@ def test_named_regions_of_a_frame_are_recognized_in_one_batch(recognizer: Recogn
     assert all(one.frame is frames[place // 3] for place, one in enumerate(sink.results)), "read once"
     events = [(one.kind, one.name) for one in sink.events if one.source == "right"]
     assert events == [("appeared", "blue"), ("left", "blue")], "each is smoothed for itself"
-    assert summary.frames == 9
+    assert summary.frames == 3, "a frame with its regions counts once"
+    assert summary.fps == pytest.approx(3 / summary.seconds)
+
+
+@pytest.mark.parametrize(("most", "numbers"), [(1, [0, 0]), (2, [0, 0, 0]), (3, [0, 0, 0, 1, 1])])
+def test_the_last_frame_is_recognized_with_all_its_regions(recognizer: Recognizer, most: int, numbers: list[int]) -> None:
+    sources = [Given(frame("red"), frame("red", 1, 0.1)), Given(frame("red"), frame("red", 1, 0.1))]
+    sources[1].name = "other"
+    options = StreamOptions(max_frames=most, named_regions=(NamedRegion("part", Region(0, 0, 0.5, 1), "given"),))
+    sink = Collecting()
+    assert run_stream(recognizer, sources, [sink], options).frames == most
+    assert [one.frame.frame_id for one in sink.results] == numbers
+    assert [one.source for one in sink.results] == (["given", "part", "other"] * 2)[: len(numbers)]
 
 
 def test_named_regions_change_while_the_stream_runs(recognizer: Recognizer) -> None:
