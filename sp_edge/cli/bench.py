@@ -66,7 +66,7 @@ def bench(
       start s     from a fresh process to its first label
       MB          memory of a fresh process with a stream
       accuracy %  5-way, one shot, with its 95 % interval
-      mJ/frame    energy a frame: of a Jetson, or of a graphics card with the package nvidia-ml-py
+      mJ/frame    energy a frame: of a Jetson, or of a graphics card with the package nvidia-ml-py, where it does the work
 
     \b
     Examples:

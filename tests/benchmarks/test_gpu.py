@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,28 @@ def test_a_part_that_fails_or_hangs_costs_only_itself(gpu: ModuleType, toy_bundl
     assert failed["failed"] == "ended with 1"
     assert "nowhere.spedge" in "\n".join(failed["said"])
     assert "not done after" in gpu.run_part("machine", toy_bundle, "cpu", 0.01)["failed"]
+
+
+@pytest.mark.parametrize("end", ["import time; time.sleep(60)", "raise SystemExit(3)"])
+def test_what_a_part_started_ends_with_it(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    noted = tmp_path / "child"
+    child = f"import os, pathlib, time; pathlib.Path({str(noted)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    program = tmp_path / "part.py"
+    program.write_text(
+        "import pathlib, subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        f"while not (pathlib.Path({str(noted)!r}).exists() and pathlib.Path({str(noted)!r}).read_text()): time.sleep(0.01)\n"
+        f"{end}\n"
+    )
+    monkeypatch.setattr(gpu, "__file__", str(program))
+    began = time.monotonic()
+    assert gpu.run_part("training", tmp_path, "cpu", 2.0)["failed"] in ("not done after 2 s", "ended with 3")
+    assert time.monotonic() - began < 30
+    state = Path(f"/proc/{noted.read_text()}/stat")
+    until = time.monotonic() + 10
+    while state.exists() and ") Z" not in state.read_text() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not state.exists() or ") Z" in state.read_text(), "it goes on"
 
 
 def test_every_part_gets_its_share_of_what_is_left(

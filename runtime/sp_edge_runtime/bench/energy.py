@@ -22,9 +22,11 @@ class Meter(Protocol):
 
     Attributes:
         what: of what the energy is, in words.
+        devices: of `open_backend`, whose work it counts; empty for all.
     """
 
     what: str
+    devices: tuple[str, ...]
 
     def joules(self) -> float:
         """Since some moment; differences count."""
@@ -61,6 +63,7 @@ class Tegrastats:
     """
 
     what = "the whole board"
+    devices: tuple[str, ...] = ()
 
     def __init__(self, process: subprocess.Popen[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._process, self._clock = process, clock
@@ -103,6 +106,7 @@ class Nvml:
     """
 
     what = "the graphics card alone"
+    devices = ("cuda", "tensorrt")  # beside the others it idles
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml

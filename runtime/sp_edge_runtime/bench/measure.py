@@ -103,7 +103,8 @@ def bench(
             "source": redact(source),
             "seconds": {"asked": seconds, "taken": round(clock() - began, 1)},
         }
-        return Report([one.to_json() for one in figures], missing, context, meter.what if meter else "", stopped_by)
+        energy = meter.what if meter and any(one.camera_joules is not None for one in figures) else ""
+        return Report([one.to_json() for one in figures], missing, context, energy, stopped_by)
 
 
 def _rounds(

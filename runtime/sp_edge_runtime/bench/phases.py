@@ -124,7 +124,7 @@ class Phases:
         if ages:
             into.camera_s += took[0]
             into.camera_cpu_s += took[1]
-            if self._meter:
+            if self._meter and (not self._meter.devices or into.device in self._meter.devices):
                 into.camera_joules = (into.camera_joules or 0.0) + took[2]
 
     def _opened(self) -> Source:

@@ -100,6 +100,7 @@ def test_a_graphics_card_counts_by_itself_where_it_can(monkeypatch: pytest.Monke
     meter = open_meter()
     assert isinstance(meter, Nvml)
     assert meter.joules() == 2.5
+    assert meter.devices == ("cuda", "tensorrt")
     meter.close()
     assert module.shut == 1
     for other in (nvml(counts=False), nvml(counts=True, card=False)):

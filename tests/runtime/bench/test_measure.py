@@ -166,6 +166,25 @@ def test_one_engine_that_fails_costs_nothing_but_its_own_figures(
     assert not report["stopped"]
 
 
+@pytest.mark.parametrize(("devices", "counted"), [((), True), (("cuda", "tensorrt"), False)])
+def test_a_cards_energy_is_not_told_of_engines_that_do_not_use_it(
+    toy_bundle: Path, few: None, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], counted: bool
+) -> None:
+    class Meter:
+        what = "a card"
+        joules = itertools.count(step=5.0).__next__
+
+        def close(self) -> None:
+            pass
+
+    meter: Any = Meter()
+    meter.devices = devices
+    monkeypatch.setattr(measure, "open_meter", lambda: meter)
+    report = bench(Bundle.load(toy_bundle), seconds=1).to_json()
+    assert (report["backends"][0]["camera"]["millijoules_a_frame"] is not None) == counted
+    assert report["energy"] == ("a card" if counted else None)
+
+
 def test_a_source_that_fails_ends_the_bench_with_what_was_found(
     toy_bundle: Path, few: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
