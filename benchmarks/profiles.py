@@ -129,11 +129,14 @@ def main() -> None:
     if options.stages:
         print(json.dumps(stages(options.bundle)))
         return
+    from sp_edge_runtime.bench.provenance import provenance  # not above: its imports are none of those that `stages` tells
+
+    told = provenance(f"python benchmarks/profiles.py {options.bundle.name}")
     found = {what: {part: round(value) for part, value in parts.items()} for what, parts in profiled(options.bundle).items()}
     for what, parts in found.items():
         print(f"{what}: " + ", ".join(f"{part} {value}" for part, value in parts.items()))
     if options.json:
-        write_json(options.json, {"schema": 1, **found})
+        write_json(options.json, {"schema": 1, **found, "provenance": told})
 
 
 if __name__ == "__main__":

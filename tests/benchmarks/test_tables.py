@@ -26,7 +26,7 @@ def test_the_readme_has_its_speed_from_the_same_files(tables: ModuleType) -> Non
     assert tables.with_speed(text, tables.readme(tables.reports())) == text, "python benchmarks/tables.py writes it"
 
 
-@pytest.mark.parametrize("name", ["bench", "peers", "around"])
+@pytest.mark.parametrize("name", ["bench", "peers", "around", "profiles"])
 def test_the_files_name_no_machine_and_no_place(name: str) -> None:
     text = (FOLDER / f"{name}.json").read_text("utf-8")
     assert "model name" not in text
@@ -59,11 +59,13 @@ def test_readme_claims_nothing_that_was_measured_beside_other_work(tables: Modul
         "networks": {"batch_1": {"timm, eager": theirs, "sp-edge, cpu fp32": ours}},
         "few_shots": {"easyfsl": theirs, "sp-edge, CPU": ours},
         "video": {"script": theirs, "sp-edge, CPU": ours},
-        "provenance": {"busy": 0.9},
+        "provenance": {"busy": 0.9, "processor": {"cores": 4}},
     }
     assert "0.50" not in tables.readme({"peers": peers})
-    quiet = tables.readme({"peers": {**peers, "provenance": {"busy": 0.0}}})
+    quiet = tables.readme({"peers": {**peers, "provenance": {"busy": 0.0, "processor": {"cores": 4}}}})
     assert quiet.count("0.50") == 3
+    assert quiet.startswith("| milliseconds on 4 CPU cores | without sp-edge |  | sp-edge |  | ratio |\n")
+    assert "| the network, one picture | timm, eager | 10 | cpu fp32 | 5 | 0.50 |" in quiet
     text = tables.with_speed(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n", quiet)
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")

@@ -106,7 +106,7 @@ class Nvml:
     """
 
     what = "the graphics card alone"
-    devices = ("cuda", "tensorrt")  # beside the others it idles
+    devices: tuple[str, ...] = ("cuda", "tensorrt")  # beside the others it idles
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
