@@ -198,7 +198,7 @@ def few_shots(bundle: Bundle, folder: Path, rounds: int) -> dict[str, Any]:
         return compared(in_rounds(ways, rounds, 1, warm=0), EASYFSL)
 
 
-def sixty_lines(bundle: Bundle, folder: Path, frames: int, rounds: int) -> dict[str, Any]:
+def of_a_video(bundle: Bundle, folder: Path, frames: int, rounds: int) -> dict[str, Any]:
     """From a video to labels, a frame: OpenCV, timm and cosine in a loop; and our stream."""
     video = folder / "video.mp4"
     write_video(video, frames)
@@ -261,7 +261,7 @@ def main() -> None:
         show("the network, eight pictures", found["networks"]["batch_8"])
         found["few_shots"] = few_shots(bundle, folder, options.rounds)
         show(f"{TAUGHT} classes taught and one picture recognized, from files", found["few_shots"])
-        found["video"] = sixty_lines(bundle, folder, options.frames, max(3, options.rounds // 3))
+        found["video"] = of_a_video(bundle, folder, options.frames, max(3, options.rounds // 3))
         show("a video of 1280x720 to labels, a frame", found["video"])
     if options.json:
         write_json(options.json, {"schema": 1, **found, "provenance": told})

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sp_edge.bank.bank import Bank
-from sp_edge.bundle.bundle import Bundle
+from sp_edge.bundle.bundle import Bundle, Golden
+from sp_edge.errors import BackendError
 from sp_edge_runtime.bench.energy import Meter
 from sp_edge_runtime.bench.figures import BATCHES, Figures
 from sp_edge_runtime.bench.fresh import Job, start
@@ -58,6 +59,9 @@ class Phases:
 
     Attributes:
         sources: closes the source that stays open between turns; it belongs to the caller.
+
+    Raises:
+        BackendError: no engine can be taught; of the last.
     """
 
     def __init__(
@@ -79,17 +83,28 @@ class Phases:
         golden = bundle.golden()
         self._images: NDArray[np.uint8] = golden.images
         self._prompt = golden.prompts[0]
-        teacher = recognizers[0]
-        side = golden.images.shape[1]
-        for number, prompt in enumerate(golden.prompts[:CLASSES]):
-            shown = scene(PERIOD // CLASSES * number, (side, side))  # no two classes may have one picture
-            teacher.enroll(f"class {number + 1}", [shown], prompt=prompt, prepared=True)
-        self._bank: Bank = teacher.bank
-        for recognizer in recognizers[1:]:
+        self._bank = self._taught(golden)
+        for recognizer in recognizers:
             recognizer.replace_bank(self._bank)
         self._frame = scene(0, SIZE_WH)
         self._bank.save(folder / "classes.spbank")
         Image.fromarray(self._frame).save(folder / "frame.jpg", quality=90)
+
+    def _taught(self, golden: Golden) -> Bank:
+        """A bank that the first engine that works was taught."""
+        side = golden.images.shape[1]
+        failure: BackendError | None = None
+        for recognizer, into in zip(self._recognizers, self._figures, strict=True):
+            try:
+                for number, prompt in enumerate(golden.prompts[:CLASSES]):
+                    shown = scene(PERIOD // CLASSES * number, (side, side))  # no two classes may have one picture
+                    recognizer.enroll(f"class {number + 1}", [shown], prompt=prompt, prepared=True)
+            except BackendError as error:  # noqa: PERF203
+                into.fail(error)
+                failure = error
+            else:
+                return recognizer.bank
+        raise failure or BackendError("no engine is to be measured")
 
     def speed(self, place: int) -> None:
         """The query graph with one picture and, where they would not take too long, with several; and a shot that is taught."""

@@ -22,6 +22,7 @@ from sp_edge_runtime.bench.figures import Figures, columns
 from sp_edge_runtime.bench.fresh import Fresh
 from sp_edge_runtime.bench.measure import bench
 from sp_edge_runtime.bench.phases import Phases
+from sp_edge_runtime.recognizer import Recognizer
 
 CHOSEN = (("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "bf16"))
 
@@ -183,6 +184,23 @@ def test_a_cards_energy_is_not_told_of_engines_that_do_not_use_it(
     report = bench(Bundle.load(toy_bundle), seconds=1).to_json()
     assert (report["backends"][0]["camera"]["millijoules_a_frame"] is not None) == counted
     assert report["energy"] == ("a card" if counted else None)
+
+
+def test_an_engine_that_cannot_be_taught_leaves_it_to_the_next(two: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Recognizer.enroll
+
+    def enroll(self: Recognizer, *rest: Any, **options: Any) -> Any:
+        if self.backend.title.endswith("fp32"):
+            raise BackendError("out of memory")
+        return real(self, *rest, **options)
+
+    monkeypatch.setattr(Recognizer, "enroll", enroll)
+    wrong, right = bench(two, seconds=1).to_json()["backends"]
+    assert wrong["title"].endswith("fp32")
+    assert wrong["failed"] == ["out of memory"]
+    assert wrong["one_ms"]
+    assert right["failed"] == []
+    assert right["enroll_ms"]
 
 
 def test_a_source_that_fails_ends_the_bench_with_what_was_found(
