@@ -135,13 +135,13 @@ def _parts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if first is not None:
         yield f"torch.compile gave its first result after {first:.0f} s; another batch size would compile again."
     yield "Five classes taught with one picture each, and one picture recognized, from files to the label:"
-    yield markdown(["way", "ms", "ratio"], [[name, *_taken(one)] for name, one in peers["few_shots"].items()])
+    yield markdown(["way", "ms", "ratio"], [[_short(name), *_taken(one)] for name, one in peers["few_shots"].items()])
     yield (
         "easyfsl's `PrototypicalNetworks` gets the pictures alone. sp-edge teaches with names, fits the metric, keeps each\n"
         "picture, and can say `unknown`."
     )
     yield "A video of 1280x720, from the file to a label for each frame, milliseconds a frame:"
-    yield markdown(["way", "ms", "ratio"], [[name, *_taken(one)] for name, one in peers["video"].items()])
+    yield markdown(["way", "ms", "ratio"], [[_short(name), *_taken(one)] for name, one in peers["video"].items()])
     yield (
         "The first way is a short loop without sp-edge: OpenCV reads, timm's transform and network encode, the nearest cosine\n"
         "decides."
@@ -149,7 +149,7 @@ def _parts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield "## Around the network"
     yield where(around)
     for one in around["bundles"]:
-        yield f"{one['title']}:"
+        yield f"{_short(one['title'])}:"
         rows = [
             [
                 goal["what"],
@@ -164,6 +164,11 @@ def _parts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             reasons = (f"- **{what[0].upper()}{what[1:]}:** {REASONS[what].format(**found['profiles'])}" for what in missed)
             told = found["profiles"]["provenance"]
             yield f"Why those were missed, by `{told['command']}` on {told['date']}:\n\n" + "\n".join(reasons)
+
+
+def _short(title: str) -> str:
+    """An engine's title without what it says of the golden pictures."""
+    return title.partition(" (golden")[0]
 
 
 def _taken(one: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -189,9 +194,10 @@ def readme(found: Mapping[str, Mapping[str, Any]]) -> str:
     ):
         theirs, ours = part[base], part[way]
         taken = [f"{one['ms']['median']:.0f}" for one in (theirs, ours)]
-        rows.append([what, base, taken[0], way.removeprefix("sp-edge, "), taken[1], f"{ours['ratio']['median']:.2f}"])
+        rows.append([what, base, taken[0], _short(way).removeprefix("sp-edge, "), taken[1], f"{ours['ratio']['median']:.2f}"])
     on = f"milliseconds on {cores} CPU core{'s' * (cores != 1)}"
-    return markdown([on, "without sp-edge", "", "sp-edge", "", "ratio"], rows)
+    measured = "[How it was measured, and what other engines take](docs/measurements/benchmarks.md)."
+    return f"{markdown([on, 'without sp-edge', '', 'sp-edge', '', 'ratio'], rows)}\n\n{measured}"
 
 
 def with_speed(text: str, speed: str) -> str:
