@@ -81,7 +81,7 @@ def streaming(recognizer: Recognizer, video: Path) -> dict[str, float]:
 def while_taught(recognizer: Recognizer, video: Path) -> dict[str, float]:
     """The same while another thread teaches a shot five times a second."""
     names, numbers, over = itertools.cycle(recognizer.bundle.prompts.names[:3]), itertools.count(), threading.Event()
-    images = [scene(number, SIZE_WH) for number in range(3)]  # no two classes may have the same picture
+    images = [scene(number, SIZE_WH) for number in range(3)]  # one for each class
 
     def teach() -> None:
         while not over.wait(0.2):

@@ -97,8 +97,8 @@ class Learner:
             How much of the name the model can read, and how much of it each picture bears out.
 
         Raises:
-            BankError: no image, a picture that another class was taught from, the class was taught with another prompt, the
-                strength is not within 0 to 1, or the bundle was exported without prompts.
+            BankError: no image, the class was taught with another prompt, the strength is not within 0 to 1, or the bundle
+                was exported without prompts.
             PromptError: no prompt is known for the name, or it is not such an array.
             ImageError: an image is no picture.
             SettingsError: the region does not lie within one.
@@ -174,7 +174,7 @@ class Learner:
             images, views, prepared, region: pictures of what is taken for it, as `enroll` takes them.
 
         Raises:
-            BankError: no such class, no image, or one that the class was taught from.
+            BankError: no such class, or no image.
             ImageError, SettingsError, BackendError: as `enroll`.
         """
         view = self._view(region)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sp_edge.bank.apart import check_apart
 from sp_edge.bank.bank import Bank
 from sp_edge.bank.crops import encode_crop
 from sp_edge.bank.views import views as make_views
@@ -106,7 +105,6 @@ class Teacher:
         familiarity, said = self.known(found), found.description
 
         def learn(bank: Bank) -> Bank:
-            check_apart(bank, bank.spelling(name), crops)
             return bank.with_fit(view.fit).add(
                 name, vector, support, query, crops, strength=strength, familiarity=familiarity, description=said
             )
@@ -161,12 +159,7 @@ class Teacher:
         seen = self._features.queries([each for one in shown for each in one])
         query = seen.reshape(len(shown), views, -1).mean(axis=1)
         crops = [encode_crop(one[0]) for one in shown]
-
-        def learn(bank: Bank) -> Bank:
-            check_apart(bank, bank.spelling(name), crops, rejected=True)
-            return bank.with_fit(view.fit).add_reject(name, query, crops)
-
-        return learn
+        return lambda bank: bank.with_fit(view.fit).add_reject(name, query, crops)
 
     def _shown(self, name: str, images: Pictures, views: int, view: View, *, prepared: bool) -> list[NDArray[np.uint8]]:
         """The views of each picture, as the network sees them; the pictures may be `prepared`."""

@@ -166,13 +166,6 @@ class Contents:
         own = self.crops[self.owners == self._index(name)]
         return own[own != NO_PICTURE]
 
-    def taught_from(self, crop: bytes) -> dict[str, int]:
-        """Which classes and rejects have this very picture, as `encode_crop` gives it, and as which of their shots."""
-        return {
-            self.names[row]: int(np.flatnonzero(self.crops[self.owners == row] == crop)[0])
-            for row in np.unique(self.owners[self.crops == crop]).tolist()
-        }
-
     def spelling(self, name: str) -> str:
         """How the bank spells a name: 'Mug' for 'mug' where it has 'Mug'. The clean name where it has no such class.
 

@@ -174,7 +174,7 @@ def test_the_name_of_the_last_thing_gives_way_to_the_next(visit: Visit) -> None:
 def test_what_is_like_a_counter_example_is_told_in_words(visit: Visit) -> None:
     page = visit.page
     visit.wait_for("cat")
-    # As JPEG it is like the frames, and none of them: the very same picture cannot be what is not a cat, too.
+    # As JPEG it is like the frames, and none of them.
     shown = Image.open(io.BytesIO(visit.site.get("/api/sources/0/frame.jpg").body))
     visit.site.recognizer.enroll("cat", shown)
     visit.wait_for("cat")
