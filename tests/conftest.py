@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 from sp_edge.data import cache
 from sp_edge_runtime.backends import fastest, openvino_runtime
 
-# Under nohup it is ignored, and what the tests start would inherit that.
+# Under nohup and in the background of a script they are ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same inputs in every run and no limit of time, so that a commit passes or fails for everyone alike.
 # `pytest --hypothesis-profile=default` draws others each time.
