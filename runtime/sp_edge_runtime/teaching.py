@@ -101,12 +101,12 @@ class Teacher:
         shown = self._shown(name, images, views, view, prepared=prepared)
         made = self._features.shots(np.concatenate(shown), vector)
         support, query = (each.reshape(len(shown), views, -1).mean(axis=1) for each in (made.support, made.query))
-        crops = [encode_crop(one[0]) for one in shown]
+        shots = (support, query, [encode_crop(one[0]) for one in shown])
         familiarity, said = self.known(found), found.description
 
         def learn(bank: Bank) -> Bank:
             return bank.with_fit(view.fit).add(
-                name, vector, support, query, crops, strength=strength, familiarity=familiarity, description=said
+                name, vector, *shots, strength=strength, familiarity=familiarity, description=said
             )
 
         seen = () if made.scores is None else tuple(evidence(made.scores[::views]).tolist())

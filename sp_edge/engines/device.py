@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import re
 from collections.abc import Callable
@@ -71,6 +72,11 @@ class Device:
             capability, name, cuda = gpu.compute_capability, gpu.name, gpu.cuda
         system, machine = platform.system(), platform.machine()
         return cls(flavour, version, capability, name, driver_version(), cuda, l4t_release(), system, machine)
+
+
+def usable_cores() -> int:
+    """How many of the processor's cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def find_gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Gpu:

@@ -8,7 +8,6 @@ import logging
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from sp_edge.engines.device import find_gpu, free_memory
 from sp_edge.engines.plans import Plan, default_folder
 from sp_edge.engines.sidecar import FLAVOURS, MAX_BATCH
 from sp_edge.errors import BackendError, ExportError, MissingExtraError, SettingsError
+from sp_edge.processes import python_command
 
 _log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
@@ -30,8 +30,6 @@ _EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
 _GIB = 2**30
 # What a builder takes of the host's memory beside its workspace: TensorRT's libraries, and copies of the weights.
 _BASE, _COPIES = 1 * _GIB, 4
-# The child looks for modules where this process does, and nowhere else.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from sp_edge_export.engines.worker import main; main()"
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ def _run(job: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Starts the builder's process, hands on what it logs, and gives its last word."""
     with tempfile.TemporaryFile() as chatter:
         child = subprocess.Popen(  # noqa: S603 - this very interpreter
-            [sys.executable, "-c", _PROGRAM, *sys.path],
+            python_command("sp_edge_export.engines.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=chatter,

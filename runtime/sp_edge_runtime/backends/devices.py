@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -17,6 +16,7 @@ from sp_edge.bundle.session import CPU, CUDA
 from sp_edge.engines.plans import plans_of
 from sp_edge.errors import BackendError, MissingExtraError, PlanError, SettingsError
 from sp_edge.precisions import PRECISIONS
+from sp_edge.processes import python_command
 from sp_edge_runtime.backends.backend import Backend, check_golden
 from sp_edge_runtime.backends.choices import DEVICES
 from sp_edge_runtime.backends.cuda import open_cuda
@@ -28,8 +28,7 @@ from sp_edge_runtime.backends.tensorrt_runtime import open_tensorrt
 
 _log = logging.getLogger(__name__)
 # All that is known here of export, which is above: the job that this takes, and that it ends with 0 once engines are there.
-# The process looks for modules where this one does, and nowhere else; `-m` would look in the working folder first.
-_BUILDER = "import sys; sys.path[:] = sys.argv[2:]; from sp_edge_export.engines.beside import main; main(sys.argv[1])"
+_BUILDER = "sp_edge_export.engines.beside"
 
 _REMEDY = "pip uninstall onnxruntime, pip install onnxruntime-gpu (on a Jetson: see docs/jetson.md); or --device cpu"
 
@@ -180,5 +179,5 @@ def _building(bundle: Bundle, precision: str | None, engines: Path | None) -> Ba
         return open_engine()
     open_cuda().close()  # what the engine will need besides; now, and not after minutes of building
     job = {"bundle": str(bundle.path), "precision": precision, "folder": str(engines) if engines else None}
-    command = [sys.executable, "-c", _BUILDER, json.dumps(job), *sys.path]
+    command = python_command(_BUILDER, json.dumps(job))
     return HandOver(_first(_without_tensorrt(bundle, precision)), command, open_engine)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,7 +20,7 @@ import onnxruntime
 import sp_edge
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.columns import table
-from sp_edge.engines.device import read_text
+from sp_edge.engines.device import read_text, usable_cores
 from sp_edge.errors import InputError, SettingsError, SpEdgeError
 from sp_edge.files import cache_folder, read_json, write_json
 from sp_edge_runtime.backends.backend import Backend, check_golden
@@ -152,7 +151,7 @@ def _machine() -> dict[str, Any]:
     )
     return {
         "cpu": hashlib.sha256("\n".join([platform.machine(), platform.processor(), *words]).encode()).hexdigest(),
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": usable_cores(),
         "onnxruntime": onnxruntime.__version__,
         "openvino": openvino_version(),
         "sp_edge": sp_edge.__version__,

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from sp_edge.bundle.bundle import Bundle
 from sp_edge.errors import InputError, SpEdgeError
+from sp_edge.processes import python_command
 from sp_edge_runtime.backends.backend import Backend, UnfitError, check_golden
 
 _log = logging.getLogger(__name__)
@@ -25,8 +25,6 @@ ENGINES = {"cpu": "ONNX Runtime", "openvino": "OpenVINO"}
 _SECONDS = 0.3  # for each
 _LEAST_RUNS = 5
 _TIMEOUT = 300.0  # seconds for all; compiling on a slow board takes many
-# Not `-m`, which would look for every module in the working folder first.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from sp_edge_runtime.backends.beside import main; main(sys.argv[1])"
 
 Form = tuple[str, str]  # device and precision
 Open = Callable[[str, str], Backend]  # device ('cpu' or 'openvino') and precision -> the engine
@@ -85,7 +83,7 @@ class Trial:
 def measured(bundle: Bundle, forms: Sequence[Form]) -> list[Trial]:
     """Tries each form in a process beside this one. Where that ends early, what it had not told yet is missing."""
     job = json.dumps({"bundle": str(bundle.path), "forms": forms})
-    command = [sys.executable, "-c", _PROGRAM, job, *sys.path]
+    command = python_command("sp_edge_runtime.backends.beside", job)
     try:
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:

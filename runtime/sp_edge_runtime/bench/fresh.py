@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -15,11 +14,10 @@ from typing import Any
 
 from sp_edge.engines.device import read_text
 from sp_edge.errors import BackendError, SpEdgeError
+from sp_edge.processes import python_command
 
 FRAMES = 10
 TIMEOUT = 120  # seconds
-# Not `-m`, which would look for every module in the working folder first.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from sp_edge_runtime.bench.fresh import main; main(sys.argv[1])"
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def start(job: Job) -> Fresh:
     Raises:
         BackendError: it fails, does not end in time, or does not say what it found.
     """
-    command = [sys.executable, "-c", _PROGRAM, json.dumps(asdict(job)), *sys.path]
+    command = python_command("sp_edge_runtime.bench.fresh", json.dumps(asdict(job)))
     environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
     began = time.monotonic()  # which counts alike in every process
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sp_edge import __version__
-from sp_edge.engines.device import find_gpu, l4t_release, read_text
+from sp_edge.engines.device import find_gpu, l4t_release, read_text, usable_cores
 from sp_edge.errors import BackendError
 from sp_edge_runtime.doctor.finding import package_version
 
@@ -77,7 +77,7 @@ def processor(root: Path = Path("/")) -> dict[str, Any]:
     return {
         "model": model[1].strip() if model else platform.machine(),
         "instructions": [name for name in (*_X86, *_ARM) if name in has],
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "threads": {name: os.environ[name] for name in _THREADS if name in os.environ},
     }
 

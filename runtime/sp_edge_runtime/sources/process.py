@@ -7,7 +7,6 @@ import json
 import os
 import select
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sp_edge.errors import MissingExtraError, SourceError
+from sp_edge.processes import python_command
 from sp_edge_runtime.sources.address import redact
 from sp_edge_runtime.sources.capture import LENGTH
 from sp_edge_runtime.sources.frames import VideoFrame
@@ -26,8 +26,6 @@ START = 60.0  # seconds for the process to load its libraries: a small board tha
 PIPE = 1 << 20  # bytes: as much as Linux gives without privileges
 MAX_MESSAGE = 1 << 16
 PATIENCE = 5.0  # seconds for a killed process to go; one that hangs in a driver of the kernel cannot
-# Not `-m`, which would look for every module in the working folder first, where a user may well have a random.py.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from sp_edge_runtime.sources.capture import main; main()"
 _F_SETPIPE_SZ = 1031
 
 
@@ -62,7 +60,7 @@ class CaptureProcess:
         self.damaged = 0
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, "-c", _PROGRAM, *sys.path],
+                python_command("sp_edge_runtime.sources.capture"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # what FFmpeg writes there may hold a password

@@ -329,7 +329,8 @@ def test_it_is_measured_in_another_process(bundle: Bundle, monkeypatch: pytest.M
     assert len(list(Path("/proc/self/task").iterdir())) == threads
     # One that crashes costs what it had not told yet.
     told = json.dumps(asdict(fp32))
-    monkeypatch.setattr(trials_module, "_PROGRAM", f"print('a library'); print({told!r}, flush=True); import os; os._exit(134)")
+    program = f"print('a library'); print({told!r}, flush=True); import os; os._exit(134)"
+    monkeypatch.setattr(trials_module, "python_command", lambda *_: [sys.executable, "-c", program])
     assert trials_module.measured(bundle, ALL) == [fp32]
     monkeypatch.setattr(trials_module, "_TIMEOUT", 0.001)
     assert trials_module.measured(bundle, ALL) == []
