@@ -41,6 +41,7 @@ from sp_edge.text import TextEncoder
 from sp_edge.training.checkpoint import Checkpoint, versions
 from sp_edge_calibration.graph import load_graph
 from sp_edge_calibration.pictures import CHOSEN, Pictures, calibrate_with
+from sp_edge_calibration.ranges import Range
 from sp_edge_calibration.session import Inputs, features_of
 from sp_edge_export.fold import fold, has_norms_before
 from sp_edge_export.gate import Gate, report_of
@@ -221,6 +222,7 @@ def _conversions(
     wanted = list(filter(None, (PRECISIONS[options.precision].beside, options.precision)))
     steps = [(precision, CONVERSIONS[precision]) for precision in wanted]
     steps += [(precision + CPU, FOR_CPU[precision]) for precision in wanted if precision in FOR_CPU]
+    measured: dict[str, Mapping[str, Range]] = {}
     for stage, convert in steps:
         _log.info(f"converting to {stage}")
         job = Conversion(
@@ -230,6 +232,7 @@ def _conversions(
             variants=partial(_unfolded, checkpoint, prompts.text.dim, opset=options.opset),
             search=partial(search.compare, stage),
             max_drop=options.max_drop,
+            measured=measured,
         )
         made = convert(job)
         for graph, names in made.record["float32"].items():

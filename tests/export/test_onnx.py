@@ -24,6 +24,8 @@ from sp_edge.matching.decide import row_cosines
 from sp_edge.model import PromptedNetwork, PromptedPlaces
 from sp_edge.model.normalization import Normalization
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge_calibration.graph import load_graph
+from sp_edge_calibration.ranges import tensor_ranges
 from sp_edge_export.onnx import export_graphs
 from sp_edge_export.precisions.fp16 import to_fp16
 
@@ -168,7 +170,8 @@ def test_a_text_prototype_is_part_of_the_support_graph(
         expected = network(Normalization()(torch.from_numpy(batch)), torch.from_numpy(prompt)).numpy()
         got = run(files["support"], image=batch, prompt=prompt)
         assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
-        to_fp16(files["support"], tmp_path / "half.onnx", {"image": batch, "prompt": prompt})
+        ranges = tensor_ranges(load_graph(files["support"]), {"image": batch, "prompt": prompt})
+        to_fp16(files["support"], tmp_path / "half.onnx", ranges)
         half = run(tmp_path / "half.onnx", image=batch, prompt=prompt)
         assert half.dtype == np.float32
         assert np.abs(half - expected).max() < 5e-3 * np.abs(expected).max()

@@ -25,6 +25,7 @@ from sp_edge_calibration.quantize import quantizable
 from sp_edge_calibration.quantize_cpu import quantizable_on_cpu
 from sp_edge_calibration.ranges import tensor_ranges
 from sp_edge_export.onnx import export_graphs
+from sp_edge_export.precisions import fp16
 from sp_edge_export.precisions import int8 as module
 from sp_edge_export.precisions.conversion import Conversion, Graphs
 from sp_edge_export.precisions.fp16 import to_fp16
@@ -38,6 +39,10 @@ def run(file: Path, inputs: dict[str, NDArray[np.generic]]) -> NDArray[np.float3
 
 def cosines(got: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((unit(got) * unit(expected)).sum(axis=1))
+
+
+def half(source: Path, target: Path, inputs: dict[str, NDArray[np.generic]]) -> list[str]:
+    return to_fp16(source, target, tensor_ranges(load_graph(source), inputs))
 
 
 def int8(source: Path, target: Path, inputs: dict[str, NDArray[np.generic]]) -> list[str]:
@@ -54,7 +59,7 @@ def inputs(images: NDArray[np.uint8], checkpoint: Checkpoint) -> dict[str, dict[
 def test_fp16_agrees(bundle: Bundle, inputs: dict[str, dict[str, NDArray[np.generic]]], tmp_path: Path, graph: str) -> None:
     source = bundle.graph(graph, "fp32")
     before = source.read_bytes()
-    assert to_fp16(source, tmp_path / "half.onnx", inputs[graph]) == []
+    assert half(source, tmp_path / "half.onnx", inputs[graph]) == []
     assert source.read_bytes() == before
     assert (tmp_path / "half.onnx").stat().st_size < 0.6 * len(before)
     got, expected = run(tmp_path / "half.onnx", inputs[graph]), run(source, inputs[graph])
@@ -121,7 +126,7 @@ def test_a_network_that_overflows_stays_float32_where_it_does(
     source = loud(bundle, graph, tmp_path / "loud.onnx")
     expected = run(bundle.graph(graph, "fp32"), inputs[graph])
     assert cosines(run(source, inputs[graph]), expected).min() > 0.99999, "the network is the same"
-    whole = (int8 if quantised else to_fp16)(source, tmp_path / "made.onnx", inputs[graph])
+    whole = (int8 if quantised else half)(source, tmp_path / "made.onnx", inputs[graph])
     assert {"backbone.stem.0", "backbone.patch_embed1.proj"} <= set(whole)
     assert len(whole) <= (6 if quantised else 3), "and nothing else"
     got = run(tmp_path / "made.onnx", inputs[graph])
@@ -153,6 +158,24 @@ def job(
 ) -> Conversion:
     targets = {graph: folder / f"{graph}.int8.onnx" for graph in files}
     return Conversion(files, targets, inputs, lambda _folder: variants, judge, 0.01)
+
+
+def test_ranges_are_measured_once_for_all_conversions(
+    bundle: Bundle, inputs: dict[str, dict[str, NDArray[np.generic]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def counted(model: onnx.ModelProto, rows: dict[str, NDArray[np.generic]]) -> dict[str, tuple[float, float]]:
+        seen.append(len(model.graph.input))
+        return tensor_ranges(model, rows)
+
+    monkeypatch.setattr("sp_edge_export.precisions.conversion.tensor_ranges", counted)
+    monkeypatch.setattr(module, "tensor_ranges", counted)
+    files = {graph: bundle.graph(graph, "fp32") for graph in ("query", "support")}
+    work = job(files, inputs, Judge(0), tmp_path)
+    for convert in (fp16.convert, module.convert, module.convert_for_cpu):
+        convert(replace(work, targets=work.targets))
+    assert seen == [1, 2], "of the query graph, and of the support graph"
 
 
 def test_a_network_of_which_nothing_can_be_quantised_is_refused(

@@ -9,7 +9,8 @@ from typing import Any
 
 import onnx
 
-from sp_edge_calibration.ranges import Range
+from sp_edge_calibration.graph import load_graph
+from sp_edge_calibration.ranges import Range, tensor_ranges
 from sp_edge_calibration.session import Inputs
 from sp_edge_export.half import beyond_half, halve_trunk
 from sp_edge_export.verify import Parity
@@ -28,6 +29,7 @@ class Conversion:
         variants: writes the FP32 graphs in other forms, which may convert better, into a folder: name -> graphs.
         search: compares graphs with the FP32 ones, on pictures to choose by.
         max_drop: accuracy, 0 to 1, that the gate will let be lost.
+        measured: what `ranges` found; conversions of the same graphs and inputs may share it.
     """
 
     sources: Graphs
@@ -36,6 +38,17 @@ class Conversion:
     variants: Callable[[Path], Mapping[str, Graphs]]
     search: Callable[[Graphs], Parity]
     max_drop: float
+    measured: dict[str, Mapping[str, Range]] = field(default_factory=dict)
+
+    def ranges(self, graph: str) -> Mapping[str, Range]:
+        """Of the tensors of an FP32 graph, 'query' or 'support', on the inputs; measured once.
+
+        Raises:
+            ExportError: the graph cannot be read or run.
+        """
+        if graph not in self.measured:
+            self.measured[graph] = tensor_ranges(load_graph(self.sources[graph]), self.inputs[graph])
+        return self.measured[graph]
 
 
 @dataclass(frozen=True)

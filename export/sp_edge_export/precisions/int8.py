@@ -22,6 +22,7 @@ from sp_edge_export.precisions.conversion import Conversion, Converted, write_ha
 from sp_edge_export.verify import Parity
 
 _log = logging.getLogger(__name__)
+FOLDED = "folded"  # the variant that the FP32 graphs are themselves
 
 
 def to_int8(model: onnx.ModelProto, target: Path, ranges: Mapping[str, Range], *, skip: Collection[str] = ()) -> list[str]:
@@ -57,7 +58,7 @@ class _Form:
 
 def convert(job: Conversion) -> Converted:
     """Both graphs in the form for GPUs, which is TensorRT's: the better of the variants; see `_searched`."""
-    models = {"folded": {graph: load_graph(file) for graph, file in job.sources.items()}}
+    models = {FOLDED: {graph: load_graph(file) for graph, file in job.sources.items()}}
     with tempfile.TemporaryDirectory() as place:
         for name, files in job.variants(Path(place)).items():
             models[name] = {graph: load_graph(file) for graph, file in files.items()}
@@ -67,7 +68,7 @@ def convert(job: Conversion) -> Converted:
 
 def convert_for_cpu(job: Conversion) -> Converted:
     """Both graphs in the form for CPUs, with BatchNorms folded, which CPUs run fastest; see `_searched`."""
-    models = {"folded": {graph: load_graph(file) for graph, file in job.sources.items()}}
+    models = {FOLDED: {graph: load_graph(file) for graph, file in job.sources.items()}}
     record, _ = _searched(job, models, _Form("int8 for CPUs", quantizable_on_cpu, quantize_for_cpu, to_int8_for_cpu))
     return Converted(job.targets, record, searched=True)
 
@@ -95,17 +96,19 @@ def _searched(
     Raises:
         ExportError: the network has no layer that could be quantised.
     """
-    if not form.layers(models["folded"]["query"]):
+    if not form.layers(models[FOLDED]["query"]):
         raise ExportError(
             "int8 would quantize nothing of this network",
             expected="convolutions behind the first, or linear layers with a bias",
             got="neither",
             next_step="--precision fp16",
         )
-    ranges = {
+    ranges: dict[str, dict[str, Mapping[str, Range]]] = {
         name: {graph: tensor_ranges(model, job.inputs[graph]) for graph, model in graphs.items()}
         for name, graphs in models.items()
+        if name != FOLDED
     }
+    ranges[FOLDED] = {graph: job.ranges(graph) for graph in models[FOLDED]}
 
     def attempt(variant: str, skip: Collection[str] = ()) -> tuple[Parity, dict[str, list[str]]]:
         whole = {

@@ -147,11 +147,12 @@ def untrained(model: ModelSettings, folder: Path, precisions: Sequence[str]) -> 
     }
     for graph, source in export_graphs(network, size, toy.TEXT.dim, folder).items():
         rows = inputs if graph == "support" else {"image": inputs["image"]}
+        traced = load_graph(source)
+        ranges = tensor_ranges(traced, rows)
         if "fp16" in precisions:
-            to_fp16(source, folder / f"{graph}.fp16.onnx", rows)
+            to_fp16(source, folder / f"{graph}.fp16.onnx", ranges)
         if "int8" in precisions:
-            traced = load_graph(source)
-            to_int8(traced, folder / f"{graph}.int8.onnx", tensor_ranges(traced, rows))
+            to_int8(traced, folder / f"{graph}.int8.onnx", ranges)
     changes: dict[str, Any] = {"preprocess": Preprocess(size, 1.1), "feature_dim": network.feature_dim}
     if isinstance(network, PromptedPlaces):
         scores = network.scores(network.begin(torch.zeros(1, 3, size, size)), torch.zeros(1, toy.TEXT.dim))
