@@ -22,7 +22,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ import numpy as np
 
 from sp_edge.columns import table
 from sp_edge.files import write_json
+from sp_edge_runtime.bench.fresh import children
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sinks.mqtt import MqttSink
 from sp_edge_runtime.sinks.publisher import Publisher
@@ -65,16 +66,7 @@ class Sample:
 def sample(seconds: float) -> Sample:
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     memory = int(status["VmRSS"].split()[0]) / 1024
-    return Sample(seconds, memory, int(status["Threads"]), len(os.listdir("/proc/self/fd")), children(), 0, 0, 0)  # noqa: PTH208
-
-
-def children() -> int:
-    """Processes that this one has begun and not given back, zombies too."""
-    found = 0
-    for task in Path("/proc/self/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
-            found += len(task.read_text().split())
-    return found
+    return Sample(seconds, memory, int(status["Threads"]), len(os.listdir("/proc/self/fd")), len(children()), 0, 0, 0)  # noqa: PTH208
 
 
 class Broker:
