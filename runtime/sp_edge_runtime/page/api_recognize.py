@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, Query, Request
 
-from sp_edge.errors import ImageError
+from sp_edge.errors import ImageError, InputError
 from sp_edge.view import Region
 from sp_edge_runtime.page import models
 from sp_edge_runtime.page.parts import MAX_PIXELS, Content, Place, ThePage, read_picture, source
@@ -42,9 +42,10 @@ def classify(page: ThePage, request: Request, content: Content, width: Side = No
 @router.post("/sources/{place}/boxes")
 def boxes(page: ThePage, place: Place, sent: models.Boxes) -> list[dict[str, Any]]:
     """Recognizes parts of a source's newest frame, such as another program's detections; one result a box, in their order."""
-    newest = source(page, place).newest
-    if newest is None:
-        raise HTTPException(404)
+    one = source(page, place)
+    newest = one.newest
+    if newest is None or one.stale:
+        raise InputError("There is no picture of now", expected="a camera that shows something")
     regions = [Region(*box) for box in sent.boxes]
     with page.gate.recognizing():
         return recognized(page.recognizer, newest, regions)

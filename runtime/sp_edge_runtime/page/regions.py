@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sp_edge.errors import SettingsError
-from sp_edge.files import write_json
+from sp_edge.files import locked, write_json
 from sp_edge.view import Region
 from sp_edge_runtime.streams.parts import MOST, NamedRegion, Part
 
@@ -43,12 +43,13 @@ class Regions:
     ) -> None:
         self._file = None if file is None else _File(file)
         self._tell = tell
-        self._kept: dict[_Key, Region] = {} if self._file is None else self._file.read()
+        kept: dict[_Key, Region] = {} if self._file is None else self._file.read()
         self._sources = [one.name for one in given[:sources]]
         self._given = len(given)
-        parts = [self._with_kept(one) for one in given[:sources]] + list(given[sources:])
+        parts = [one if one.region else replace(one, region=kept.get((one.name, ""))) for one in given[:sources]]
+        parts += given[sources:]
         own = {self._key(number, part) for number, part in enumerate(given)}
-        for (source, name), region in self._kept.items():
+        for (source, name), region in kept.items():
             if not name or source not in self._sources or (source, name) in own:
                 continue
             if len(parts) >= MOST or name in [one.name for one in parts]:
@@ -118,9 +119,6 @@ class Regions:
         self._check_region(number)
         self._change(number, None)
 
-    def _with_kept(self, source: Part) -> Part:
-        return source if source.region else replace(source, region=self._kept.get((source.name, "")))
-
     def _key(self, number: int, part: Part) -> _Key:
         return self._sources[part.place], part.name if number >= len(self._sources) else ""
 
@@ -146,16 +144,13 @@ class Regions:
     def _change(self, number: int, part: Part | None) -> None:
         """Puts a part in a number's place, and into the file; None takes it away."""
         before = self.parts.get(number)
-        gone = None if before is None else self._key(number, before)
-        kept = {key: region for key, region in self._kept.items() if key != gone}
         parts = {**self.parts} if part is None else {**self.parts, number: part}
         if part is None:
             del parts[number]
-        elif part.region is not None:
-            kept[self._key(number, part)] = part.region
         if self._file is not None:
-            self._file.write(kept)
-        self._kept = kept
+            gone = None if before is None else self._key(number, before)
+            come = {} if part is None or part.region is None else {self._key(number, part): part.region}
+            self._file.change(gone, come)
         self._tell(parts)
         self.parts = parts
 
@@ -170,54 +165,79 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._others: list[Any] = []  # entries that cannot be used
-        self._unusable = ""  # why nothing of the file can be used
 
     def read(self) -> dict[_Key, Region]:
         """What the file holds; what cannot be used is said, and passed over."""
-        kept: dict[_Key, Region] = {}
-        for entry in self._entries():
-            try:
-                named = NamedRegion(entry.get("name", "the source"), Region.parse(entry["region"]), entry["source"])
-            except (AttributeError, TypeError, KeyError, SettingsError) as cause:
-                _log.warning(
-                    "%s has a region that cannot be used, and keeps it: %s", self._path, str(cause) or repr(entry)[:200]
-                )
-                self._others.append(entry)
-                continue
-            kept[named.source, named.name if "name" in entry else ""] = named.region
+        try:
+            kept, others = _sorted(_entries(self._path))
+        except (OSError, ValueError, RecursionError) as cause:
+            _log.warning("cannot use %s, so all of each picture is looked at: %s", self._path, cause)
+            return {}
+        for entry, why in others:
+            _log.warning("%s has a region that cannot be used, and keeps it: %s", self._path, why or repr(entry)[:200])
         return kept
 
-    def write(self, kept: Mapping[_Key, Region]) -> None:
-        """Keeps regions; raises SettingsError where they cannot be kept."""
-        if self._unusable:
-            raise SettingsError(
-                "the part to look at cannot be kept",
-                expected=f"a file of regions, {self._path}",
-                got=self._unusable,
-                next_step="repair it or take it away, and start again",
-            )
-        named = [
-            {"source": source, **({"name": name} if name else {}), "region": str(one)} for (source, name), one in kept.items()
-        ]
+    def change(self, gone: _Key | None, come: Mapping[_Key, Region]) -> None:
+        """Takes a region out of the file and adds others; what another process has written meanwhile stays in it.
+
+        Raises:
+            SettingsError: the file cannot be used or written; it stays as it is.
+        """
         try:
-            write_json(self._path, [*named, *self._others])
+            with locked(self._path) as place:
+                kept, others = _sorted(_entries(place))
+                kept = {key: region for key, region in kept.items() if key != gone} | dict(come)
+                named = [
+                    {"source": source, **({"name": name} if name else {}), "region": str(one)}
+                    for (source, name), one in kept.items()
+                ]
+                write_json(place, [*named, *(entry for entry, _ in others)])
         except OSError as cause:
             expected = f"a folder that can be written, {self._path.parent}"
             raise SettingsError("the part to look at cannot be kept", expected=expected, got=str(cause)) from cause
+        except (ValueError, RecursionError) as cause:
+            raise SettingsError(
+                "the part to look at cannot be kept",
+                expected=f"a file of regions, {self._path}",
+                got=str(cause),
+                next_step="repair it or take it away",
+            ) from cause
 
-    def _entries(self) -> list[Any]:
-        try:
-            content = json.loads(self._path.read_text("utf-8"))
-            if not isinstance(content, dict | list):
-                raise ValueError("neither a list nor an object")
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, RecursionError) as cause:
-            _log.warning("cannot use %s, so all of each picture is looked at: %s", self._path, cause)
-            self._unusable = str(cause)
-            return []
-        return content if isinstance(content, list) else [_entry(name, one) for name, one in content.items()]
+
+def _entries(path: Path) -> list[Any]:
+    """What stands in the file; nothing where there is none.
+
+    Raises:
+        OSError, ValueError, RecursionError: it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return []
+    if not isinstance(content, dict | list):
+        raise ValueError("neither a list nor an object")
+    return content if isinstance(content, list) else [_entry(name, one) for name, one in content.items()]
+
+
+def _sorted(entries: Sequence[Any]) -> tuple[dict[_Key, Region], list[tuple[Any, str]]]:
+    """The regions, and entries that cannot be used, each with the reason."""
+    kept: dict[_Key, Region] = {}
+    others: list[tuple[Any, str]] = []
+    for entry in entries:
+        found = _region(entry)
+        if isinstance(found, str):
+            others.append((entry, found))
+        else:
+            kept[found.source, found.name if "name" in entry else ""] = found.region
+    return kept, others
+
+
+def _region(entry: Any) -> NamedRegion | str:
+    """The region that an entry describes, or why it describes none; '' where its form says all."""
+    try:
+        return NamedRegion(entry.get("name", "the source"), Region.parse(entry["region"]), entry["source"])
+    except (AttributeError, TypeError, KeyError, SettingsError) as cause:
+        return str(cause)
 
 
 def _entry(name: str, one: Any) -> Any:

@@ -219,6 +219,27 @@ def test_a_file_that_cannot_be_read_is_not_written_over(tmp_path: Path) -> None:
     assert looked_at(some) == {"yard": None}
 
 
+def test_two_processes_with_one_bank_keep_each_others_regions(tmp_path: Path) -> None:
+    file = regions_file(tmp_path / "classes.spbank")
+    yard, hall = regions(["yard"], file=file), regions(["hall"], file=file)
+    yard.add(0, "left", HALF)
+    hall.set(0, TOP)
+    yard.set(0, WHOLE)
+    number = hall.add(0, "door", HALF)
+    hall.remove(number)
+    assert looked_at(regions(["yard", "hall"], file=file)) == {"yard": WHOLE, "hall": TOP, "left": HALF}
+    assert [path.name for path in tmp_path.iterdir()] == [file.name], "locks go with those who held them"
+
+
+def test_a_file_that_was_repaired_meanwhile_is_used(tmp_path: Path) -> None:
+    file = regions_file(tmp_path / "classes.spbank")
+    file.write_text("{")
+    some = regions(["yard"], file=file)
+    file.write_text('[{"source": "hall", "region": "0,0,1,0.5"}]')
+    some.set(0, HALF)
+    assert looked_at(regions(["yard", "hall"], file=file)) == {"yard": HALF, "hall": TOP}
+
+
 def test_what_the_command_line_gave_keeps_its_name(tmp_path: Path) -> None:
     """A changed name would be there beside it after the next start, and a region that was taken away would be there again."""
     file = regions_file(tmp_path / "classes.spbank")
