@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import sys
 import threading
 from collections.abc import Mapping
@@ -105,9 +106,7 @@ class OpenVinoBackend(Backend):
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
-        folder = cache or _usual_cache()
-        if folder is not None:
-            self._settings["CACHE_DIR"] = str(folder)
+        self._cache = cache or _usual_cache()
         self._compiled: dict[tuple[str, bool], _Compiled] = {}
         self._compiling = threading.Lock()
         self._closed = False
@@ -163,7 +162,8 @@ class OpenVinoBackend(Backend):
         with _named(f"OpenVINO cannot load {name}", next_step="--device cpu"):
             if single:
                 model.reshape({name: [1, *form["shape"][1:]] for name, form in self._io.inputs[graph].items()})
-            return _Compiled(self._core.compile_model(model, DEVICE, self._settings), tuple(self._io.outputs[graph]))
+            settings = {**self._settings, **_cache_of(content, self._cache)}
+            return _Compiled(self._core.compile_model(model, DEVICE, settings), tuple(self._io.outputs[graph]))
 
     def _check(self, graph: str, file: str, model: Any) -> None:
         io = {**self._io.inputs[graph], **self._io.outputs[graph]}
@@ -188,6 +188,11 @@ def _usual_cache() -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     return None
+
+
+def _cache_of(content: bytes, folder: Path | None) -> dict[str, str]:
+    """The setting for a folder of this graph's own: OpenVINO 2025.4 takes graphs for the same that differ in weights alone."""
+    return {} if folder is None else {"CACHE_DIR": str(folder / hashlib.sha256(content).hexdigest()[:16])}
 
 
 class _Compiled:

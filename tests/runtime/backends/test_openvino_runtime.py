@@ -131,8 +131,23 @@ def test_a_damaged_cache_is_made_again(bundle: Bundle, cache: Path) -> None:
         with OpenVinoBackend(bundle) as backend:
             np.testing.assert_allclose(backend.run("query", {"image": images})["feature"], toy.features(images), atol=1e-5)
         if damage is not None:
-            for blob in cache.iterdir():
+            for blob in cache.glob("*/*"):
                 blob.write_bytes(damage)
+
+
+def test_graphs_that_differ_in_weights_alone_share_no_cache(tmp_path: Path, compiled: list[dict[str, Any]]) -> None:
+    """OpenVINO 2025.4 tells them apart by the folder only."""
+    for sign in (1, -1, 1):
+        folder = toy.make_bundle(tmp_path / f"bundle{len(compiled)}")
+        model = onnx.load(folder / "query.onnx")
+        one = next(each for each in model.graph.initializer if each.name == "one")
+        one.CopyFrom(onnx.numpy_helper.from_array(sign * onnx.numpy_helper.to_array(one), "one"))
+        onnx.save(model, folder / "query.onnx")
+        toy.reseal(folder)
+        with OpenVinoBackend(Bundle.load(folder)) as backend:
+            backend.open("query")
+    first, other, again = (each["CACHE_DIR"] for each in compiled)
+    assert first == again != other
 
 
 def test_a_system_that_is_only_read_needs_no_cache(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
