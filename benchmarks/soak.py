@@ -7,7 +7,8 @@ to be killed, and one is lost seldom. A webhook leads nowhere. Where mosquitto i
 there for half a minute and away for half a minute. Every few seconds a class is taught from the frame that is shown, and the
 oldest one forgotten. Memory, threads, file descriptors and processes of this program are sampled, and a line is fitted to each
 after the first fifth of the time; its slope is printed with a 95 % interval over blocks of samples, which are less dependent on
-one another than the samples.
+one another than the samples. Below stands in which kind of memory the program grew since then. Samples lie in an array that is
+there from the start, so that they are no growth themselves.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import statistics
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ AWAY = 30.0  # seconds that the broker is there, and away
 KEPT = 8  # classes that the bank holds at most
 BLOCKS = 10  # of samples, to which the line is fitted
 QUANTITIES = ("memory_mib", "threads", "descriptors", "processes")
+STEADY = 1 / 5  # of the time, before which nothing is fitted
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,21 @@ def sample(seconds: float) -> Sample:
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     memory = int(status["VmRSS"].split()[0]) / 1024
     return Sample(seconds, memory, int(status["Threads"]), len(os.listdir("/proc/self/fd")), len(children()), 0, 0, 0)  # noqa: PTH208
+
+
+def memory_by_kind() -> Counter[str]:
+    """Resident bytes of this program: the heap that grows at one end, other memory of its own, and files."""
+    found: Counter[str] = Counter()
+    kind = ""
+    with Path("/proc/self/smaps").open(encoding="utf-8") as lines:
+        for line in lines:
+            first, *rest = line.split()
+            if "-" in first:  # a range of addresses: rights, offset, device, inode, and what is there
+                what = rest[4] if len(rest) > 4 else "anonymous"
+                kind = what.strip("[]") if what.startswith("[") else "anonymous" if what == "anonymous" else "files"
+            elif first == "Rss:":
+                found[kind] += 1024 * int(rest[0])
+    return found
 
 
 class Broker:
@@ -146,7 +164,7 @@ def soak(recognizer: Recognizer, minutes: float, every: float, rate: float) -> I
 
 
 def report(samples: list[Sample], before: Sample, after: Sample) -> dict[str, Any]:
-    steady = [one for one in samples if one.seconds > samples[-1].seconds / 5]
+    steady = [one for one in samples if one.seconds > samples[-1].seconds * STEADY]
     seconds = np.array([one.seconds for one in steady])
     rows, quantities = [], {}
     for name in QUANTITIES:
@@ -179,15 +197,24 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="frames a second of each camera")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    samples: list[Sample] = []
+    kept = np.zeros((int(60 * arguments.minutes / arguments.every) + 2, len(fields(Sample))))
+    number, steady = 0, Counter[str]()
     with Recognizer.load(arguments.bundle, device="cpu") as recognizer:
         before = sample(0)
         for one in soak(recognizer, arguments.minutes, arguments.every, arguments.rate):
-            samples.append(one)
-            if len(samples) % 12 == 0:
+            kept[number] = astuple(one)
+            number += 1
+            if not steady and one.seconds > 60 * arguments.minutes * STEADY:
+                steady = memory_by_kind()
+            if number % 12 == 0:
                 print(one, flush=True)
-        after = sample(samples[-1].seconds)
+        grown = memory_by_kind()
+        after = sample(kept[number - 1, 0])
+    grown.subtract(steady)
+    samples = [Sample(seconds, memory, *map(int, counts)) for seconds, memory, *counts in kept[:number].tolist()]
     figures = report(samples, before, after)
+    figures["grown_mib"] = {kind: round(size / 2**20, 2) for kind, size in grown.most_common() if size}
+    print("grown, MiB: " + ", ".join(f"{kind} {size:+.2f}" for kind, size in figures["grown_mib"].items()))
     if arguments.json:
         write_json(arguments.json, {**figures, "samples": [vars(one) for one in samples]})
 

@@ -25,7 +25,7 @@ from sp_edge.training.evaluate import class_prompts, encode
 from sp_edge_export.by_name import fit_by_name
 
 _log = logging.getLogger(__name__)
-PER_CLASS = 4
+PER_CLASS = 4  # of base classes, at least
 PICTURES = 1200  # of base classes; as many of validation classes
 BANKS = 300
 WAYS = (2, 3, 5, 8, 12, 20)
@@ -39,10 +39,11 @@ _START = Calibration(0, 1, 0, 0, 0, 0, 0, 1)  # while nothing is fitted
 
 
 def base_pictures(checkpoint: Checkpoint) -> PictureSet:
-    """Some pictures of many base classes, several of each."""
+    """Some pictures of many base classes, several of each: the fewer classes there are, the more of each."""
     settings = checkpoint.settings
-    few = dataclasses.replace(settings.data, per_class=min(settings.data.per_class, PER_CLASS // 2))
-    return thinned(sets.load_split(dataclasses.replace(settings, data=few), "train"), PER_CLASS, PICTURES)
+    per_class = max(PER_CLASS, PICTURES // max(1, len(checkpoint.classes.get("train", ()))))
+    few = dataclasses.replace(settings.data, per_class=min(settings.data.per_class, per_class // 2))
+    return thinned(sets.load_split(dataclasses.replace(settings, data=few), "train"), per_class, PICTURES)
 
 
 def thinned(pictures: PictureSet, per_class: int, most: int) -> PictureSet:

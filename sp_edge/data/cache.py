@@ -7,12 +7,10 @@ A file has its name only once it is whole.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -23,6 +21,7 @@ import PIL
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from sp_edge.arrays import array_file, is_full
 from sp_edge.data.listing import Listing
 from sp_edge.errors import DataError, ImageError
 from sp_edge.files import cache_folder, locked, write_json
@@ -71,7 +70,7 @@ def prepared(listing: Listing, preprocess: Preprocess, folder: Path, *, progress
                     if other.stem != file.stem:
                         other.unlink()
     except OSError as cause:
-        full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = is_full(cause)
         raise DataError(
             f"the picture cache in {folder} {'is out of room' if full else 'cannot be written'}",
             expected=f"room for {math.prod(shape) / 1e9:.2f} GB" if full else "a folder that can be written to",
@@ -103,27 +102,16 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 
 def _fill(file: Path, part: Path, listing: Listing, preprocess: Preprocess, shape: tuple[int, ...], *, progress: bool) -> None:
     """Writes the file. What a killed process left in `part` is overwritten: the slot's lock lets one writer in."""
-    free = shutil.disk_usage(part.parent).free
-    if free < math.prod(shape):
-        raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB are free", str(part.parent))
-    try:
-        with part.open("wb") as out:
-            # Plain writes rather than a map: a full disk under a map would end the process by a signal.
-            npy.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            broken: list[ImageError] = []
-            with closing(listing.each(partial(_prepare, listing, preprocess), progress=progress)) as images:
-                for image in images:
-                    if isinstance(image, ImageError):
-                        broken.append(image)
-                    elif not broken:
-                        out.write(image.tobytes())
-            if broken:
-                raise _unreadable(broken, listing)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    broken: list[ImageError] = []
+    with array_file(file, part, shape, np.uint8) as write:
+        with closing(listing.each(partial(_prepare, listing, preprocess), progress=progress)) as images:
+            for image in images:
+                if isinstance(image, ImageError):
+                    broken.append(image)
+                elif not broken:
+                    write(image)
+        if broken:
+            raise _unreadable(broken, listing)
 
 
 def _prepare(listing: Listing, preprocess: Preprocess, row: int) -> NDArray[np.uint8] | ImageError:

@@ -237,6 +237,8 @@ class TuneSettings:
         validate_every: steps between measurements on the validation classes, of which the best network is kept; 0 keeps
             the last.
         patience: stop after so many measurements without a better one; 0 goes on to the end.
+        cached_views: 0 trains the whole network. V keeps the layers before the prompt as they are: every picture goes
+            through them once, as it is and in V - 1 augmented views, and only what follows is trained, which is much faster.
     """
 
     steps: int = 5_000
@@ -258,6 +260,7 @@ class TuneSettings:
     choose_strength: bool = True
     validate_every: int = 0
     patience: int = 0
+    cached_views: int = 0
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "tune.steps", "1 or more", self.steps)
@@ -277,6 +280,7 @@ class TuneSettings:
         _require(self.text_noise >= 0, "tune.text_noise", "0 or more", self.text_noise)
         _require(self.validate_every >= 0, "tune.validate_every", "0 or more", self.validate_every)
         _require(self.patience >= 0, "tune.patience", "0 or more", self.patience)
+        _require(0 <= self.cached_views <= 100, "tune.cached_views", "0 to 100", self.cached_views)
         _require(self.patience == 0 or self.validate_every > 0, "tune.patience", "0 without tune.validate_every", self.patience)
 
 

@@ -123,7 +123,7 @@ def encode(
     *,
     strength: float | None = None,
     change: Callable[[Tensor], Tensor] | None = None,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> Features:
     """Encodes every picture once as a query and once as a support, in float32 and eval mode.
@@ -133,10 +133,12 @@ def encode(
         prompts: float32 (n, T), each picture's class prompt; None where the support is encoded without.
         strength: of the prompts, 0 to 1; the network's own by default.
         change: is applied to each batch, uint8 (b, H, W, 3) RGB, before it is encoded.
+        batch_size: 128 by default, but 16 on a CPU: what larger batches need of memory is asked for anew each time.
     """
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
+    batch_size = batch_size or (16 if device.type == "cpu" else 128)
     queries: list[Tensor] = []
     supports: list[Tensor] = []
     try:

@@ -11,12 +11,13 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.matching.decide import unit
 from sp_edge.model import PromptedPlaces
 from sp_edge.prompts.table import PromptTable
+from sp_edge.training.lower_layers import Kept
 from sp_edge.training.text_prototype import BaseClasses, TextFit, fit_ridge
 
-_BATCH = 64
+_BATCH = 16
 
 
-def fit_places(network: PromptedPlaces, pictures: PictureSet, prompts: PromptTable) -> TextFit:
+def fit_places(network: PromptedPlaces, pictures: PictureSet, prompts: PromptTable, kept: Kept | None = None) -> TextFit:
     """Sets the directions of names and the statistics of patches in `network.prompt`.
 
     Directions are a ridge regression from the classes' text vectors to their mean features of length one, less the mean of
@@ -26,17 +27,18 @@ def fit_places(network: PromptedPlaces, pictures: PictureSet, prompts: PromptTab
         network: is left in the mode, and on the device, that it is in.
         pictures: the base classes'; of each class, at most the first 64 are looked at.
         prompts: hold every base class's name.
+        kept: what the layers before the prompt gave of the pictures, where that is known.
 
     Raises:
         DataError: fewer than three classes, or a feature is not finite.
     """
-    base = BaseClasses.of(network, pictures, prompts)
+    base = BaseClasses.of(network, pictures, prompts, kept)
     directions = unit(base.means)
     weight, bias, fit = fit_ridge(base.text.astype(np.float64), directions - directions.mean(axis=0))
     with torch.no_grad():
         network.prompt.direction.weight.copy_(torch.from_numpy(weight))
         network.prompt.direction.bias.copy_(torch.from_numpy(bias))
-    network.prompt.set_patches(*_patches(network, pictures.images[base.rows]))
+    network.prompt.set_patches(*_patches(network, pictures.images, base.rows, kept))
     return fit
 
 
@@ -60,13 +62,19 @@ class PlaceMoments:
 
 
 @torch.no_grad()
-def _patches(network: PromptedPlaces, images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean (D,) and covariance (D, D) of all places of the pictures, uint8 (n, H, W, 3) RGB."""
+def _patches(
+    network: PromptedPlaces, images: NDArray[np.uint8], rows: NDArray[np.int64], kept: Kept | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (D,) and covariance (D, D) of all places of some of the pictures, uint8 (n, H, W, 3) RGB."""
     was_training, device = network.training, next(network.parameters()).device
     network.eval()
     moments = PlaceMoments()
-    for start in range(0, len(images), _BATCH):
-        tokens = network.begin(network.normalise(torch.from_numpy(images[start : start + _BATCH]).to(device)))
+    for start in range(0, len(rows), _BATCH):
+        some = rows[start : start + _BATCH]
+        if kept is None:
+            tokens = network.begin(network.normalise(torch.from_numpy(images[some]).to(device)))
+        else:
+            tokens = torch.from_numpy(np.asarray(kept.tokens[some, 0])).to(device).float()
         moments.add(network.places(tokens))
     network.train(was_training)
     return moments.result()

@@ -28,12 +28,13 @@ from sp_edge.training.accelerator import Share, make_accelerator
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, evaluate, sample
 from sp_edge.training.loop import StageLog
+from sp_edge.training.lower_layers import Kept, keep, upper_parameters
 from sp_edge.training.places import fit_places
 from sp_edge.training.pretrain import base_batches, pretrain
 from sp_edge.training.start import start_from
 from sp_edge.training.strength import choose_strength
 from sp_edge.training.text_prototype import check_classes, fit_text_prototype
-from sp_edge.training.tune import base_episodes, tune
+from sp_edge.training.tune import base_episodes, tune, tuning_augmentation
 
 _log = logging.getLogger(__name__)
 VALIDATION_EPISODES = 200
@@ -79,7 +80,7 @@ def train(
     pictures = load("train")
     _log.info(f"{len(pictures):,} pictures of {len(pictures.class_names)} base classes")
     torch.manual_seed(settings.seed)
-    network = build_network(settings.model, table.text.dim)
+    network = build_network(settings.model, table.text.dim).to(memory_format=torch.channels_last)
     _check_stages(network, pictures, settings, Share.of(accelerator), pretrains=init is None)
     if init is not None:
         start_from(network, init, settings, table)
@@ -102,13 +103,14 @@ def train(
             Checkpoint(network, settings, table, "pretrained", classes, record).save(pretrained)
     if main:
         _drop_state(folder, "pretrain")
-    _fit(network, pictures, table)
-    log = tune(network, pictures, table, settings, folder=folder, accelerator=accelerator, measure=measure)
+    kept = _kept(network, pictures, settings, folder, accelerator)
+    _fit(network, pictures, table, kept)
+    log = tune(network, pictures, table, settings, folder=folder, accelerator=accelerator, measure=measure, kept=kept)
     record["tune"] = _sound(network, log, pictures)
     if not main:
         accelerator.wait_for_everyone()  # the first process chooses and writes
         return Checkpoint.load(folder / runs.CHECKPOINT)
-    settings = _weigh_prompts(network, pictures, validation, table, settings, record)
+    settings = _weigh_prompts(network, pictures, validation, table, settings, record, kept)
     checkpoint = Checkpoint(network.cpu().eval(), settings, table, "tuned", classes, record)
     checkpoint.save(folder / runs.CHECKPOINT)
     _drop_state(folder, "tune")
@@ -116,10 +118,27 @@ def train(
     return checkpoint
 
 
-def _fit(network: PromptedNetwork, pictures: PictureSet, table: PromptTable) -> None:
+def _kept(
+    network: PromptedNetwork, pictures: PictureSet, settings: Settings, folder: Path, accelerator: Accelerator
+) -> Kept | None:
+    """What the layers before the prompt give of the base pictures, where they are to stay as they are."""
+    if not settings.tune.cached_views:
+        return None
+    return keep(
+        network,
+        pictures.images,
+        tuning_augmentation(settings),
+        views=settings.tune.cached_views,
+        seed=settings.seed,
+        folder=folder,
+        accelerator=accelerator,
+    )
+
+
+def _fit(network: PromptedNetwork, pictures: PictureSet, table: PromptTable, kept: Kept | None) -> None:
     """Fits names to places where the network weighs these and nothing has been fitted before."""
     if isinstance(network, PromptedPlaces) and not network.prompt.fitted:
-        fit = fit_places(network, pictures, table)
+        fit = fit_places(network, pictures, table, kept)
         _log.info(f"names explain {100 * fit.explained:.0f} % of where classes lie that they were not fitted on")
 
 
@@ -128,11 +147,13 @@ def _check_stages(network: PromptedNetwork, pictures: PictureSet, settings: Sett
 
     Raises:
         DataError: no such group, or too few classes or pictures.
-        SettingsError: the processes cannot share a batch or the episodes of a step.
+        SettingsError: the processes cannot share a batch or the episodes of a step, or nothing would be trained.
     """
     if pretrains:
         base_batches(pictures, settings, share)
     base_episodes(pictures, settings, share)
+    if settings.tune.cached_views:
+        upper_parameters(network)
     if network.text_prototype is not None or isinstance(network, PromptedPlaces):
         check_classes(len(np.unique(pictures.labels)))
 
@@ -198,10 +219,11 @@ def _weigh_prompts(
     table: PromptTable,
     settings: Settings,
     record: dict[str, Any],
+    kept: Kept | None,
 ) -> Settings:
     """Fits the text prototype where there is one, and sets the prompts' strength where it is to be chosen."""
     if network.text_prototype is not None:
-        fit = fit_text_prototype(network, pictures, table)
+        fit = fit_text_prototype(network, pictures, table, kept)
         network.text_share = settings.model.text_share
         record["text_prototype"] = dataclasses.asdict(fit)
         _log.info(f"text alone explains {100 * fit.explained:.0f} % of the features of classes that it was not fitted on")

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,6 +28,8 @@ _OWN = (
     "backbone", "image_size", "interaction", "layer", "mean", "std", "place_threshold", "place_softness", "place_floor",
     "place_evidence",
 )  # fmt: skip
+# What has seen far more photographs than the user has stays as it is: what follows the prompt's layer is tuned.
+_TUNED: dict[str, dict[str, Any]] = {"tune": {"cached_views": 2}}
 _log = logging.getLogger(__name__)
 
 
@@ -41,8 +44,9 @@ def ready_model(init: Path) -> str | None:
 def settings_of(init: Path, backbone: Callable[[], str]) -> list[str]:
     """The settings that come with what training starts from, as 'section.name=value'.
 
-    A ready-made network brings its backbone, its picture size, how pictures are resized and normalized, and the spatial
-    interaction at its last feature map. timm's weights bring how pictures are normalized. Other starts bring nothing.
+    A ready-made network brings its backbone, its picture size, how pictures are resized and normalized, the spatial
+    interaction at its last feature map, and that only what follows this map is tuned. timm's weights bring how pictures are
+    normalized. Other starts bring nothing.
 
     Args:
         init: what training starts from.
@@ -54,7 +58,7 @@ def settings_of(init: Path, backbone: Callable[[], str]) -> list[str]:
     """
     model = ready_model(init)
     if model is not None:
-        found = find_weights(model).settings()
+        found = find_weights(model).settings() | _TUNED
     elif init == Path(TIMM):
         published = timm_normalization(backbone())
         found = {"model": dataclasses.asdict(published)} if published else {}
@@ -66,6 +70,7 @@ def settings_of(init: Path, backbone: Callable[[], str]) -> list[str]:
         found = {
             "model": {name: getattr(checkpoint.settings.model, name) for name in _OWN},
             "data": {"resize_ratio": data.resize_ratio, "interpolation": data.interpolation},
+            **_TUNED,
         }
     # JSON's texts, numbers and lists are TOML's, too.
     return [f"{section}.{name}={json.dumps(value)}" for section, own in found.items() for name, value in own.items()]

@@ -21,6 +21,7 @@ from sp_edge.model import PromptedNetwork
 from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable
 from sp_edge.training.evaluate import encode
+from sp_edge.training.lower_layers import Kept
 
 RIDGES = np.logspace(-4, 2, 13)
 PER_CLASS = 64
@@ -59,14 +60,17 @@ class BaseClasses:
     text: NDArray[np.float32]
 
     @classmethod
-    def of(cls, network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable) -> BaseClasses:
-        """Encodes the pictures.
+    def of(cls, network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable, kept: Kept | None = None) -> BaseClasses:
+        """Encodes the pictures, or takes their features from what was kept of them.
 
         Raises:
             DataError: a feature is not finite.
         """
         rows = np.concatenate([np.flatnonzero(pictures.labels == label)[:PER_CLASS] for label in np.unique(pictures.labels)])
-        features = encode(network, pictures.images[rows], None).query
+        if kept is not None and kept.features is not None:
+            features = kept.features[rows, 0].astype(np.float32)
+        else:
+            features = encode(network, pictures.images[rows], None).query
         if not np.isfinite(features).all():
             raise DataError("the network's features are not finite", expected="numbers", next_step="lower the lr of training")
         present, index = np.unique(pictures.labels[rows], return_inverse=True)
@@ -74,7 +78,9 @@ class BaseClasses:
         return cls(rows, features, means, prompts.select([pictures.class_names[label] for label in present]))
 
 
-def fit_text_prototype(network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable) -> TextFit:
+def fit_text_prototype(
+    network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable, kept: Kept | None = None
+) -> TextFit:
     """Sets the weights of `network.text_prototype`, in closed form, and `network.familiarity`.
 
     The linear form is fitted to the classes' mean features. The directional one is fitted to their directions from the mean
@@ -84,12 +90,13 @@ def fit_text_prototype(network: PromptedNetwork, pictures: PictureSet, prompts: 
         network: one with a text prototype; otherwise as training left it, and left so.
         pictures: the base classes'; of each class, at most the first 64 are looked at.
         prompts: hold every base class's name.
+        kept: what the layers before the prompt gave of the pictures, where that is known.
 
     Raises:
         DataError: fewer than three classes, or a feature is not finite.
     """
     assert network.text_prototype is not None  # noqa: S101 - the caller's, not the user's mistake
-    base, layer = BaseClasses.of(network, pictures, prompts), network.text_prototype
+    base, layer = BaseClasses.of(network, pictures, prompts, kept), network.text_prototype
     text = base.text.astype(np.float64)
     with torch.no_grad():
         if layer.mean is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sp_edge.data.episodes import EpisodeSampler
+from sp_edge.data.episodes import Episode, EpisodeSampler
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
 from sp_edge.model import PromptedNetwork, PromptedPlaces, SemanticPrompt
 from sp_edge.prompts.table import PromptTable
-from sp_edge.settings.settings import Settings
+from sp_edge.settings.settings import AugmentSettings, Settings
 from sp_edge.training.accelerator import Share
 from sp_edge.training.augment import augment
 from sp_edge.training.loop import ParameterGroup, Schedule, StageLog, Validation, run_stage
+from sp_edge.training.lower_layers import Kept, only_trained, upper_parameters
 
 
 class EpisodeLoss(nn.Module):
@@ -63,25 +65,53 @@ class EpisodeLoss(nn.Module):
         Returns:
             Two 0-d tensors.
         """
-        episodes, n_way = prompts.shape[:2]
-        ways = episodes * n_way
-        support = len(images) - ways * self.n_query
-        n_shot = support // ways
+        support = len(images) - prompts.shape[0] * prompts.shape[1] * self.n_query
         tokens = self.network.begin(self.network.normalise(images))
+        shots = self.shots(tokens[:support], prompts, prompted)
+        return self.loss(shots, self.network.finish(tokens[support:]), prompts.shape[:2])
+
+    def shots(self, tokens: Tensor, prompts: Tensor, prompted: Tensor) -> Tensor:
+        """Features of the support, float (E * n_way * n_shot, D), from what `network.begin` gave of it."""
         if self.network.prompt is None:
-            shots = self.network.finish(tokens[:support]).float()
-        else:
-            shots = self.network.finish(tokens[:support], prompts.flatten(0, 1).repeat_interleave(n_shot, dim=0)).float()
-            if self.drops_prompts:
-                plain = self.network.finish(tokens[:support]).float()
-                shots = torch.where(prompted.flatten().repeat_interleave(n_shot)[:, None], shots, plain)
-        prototypes = functional.normalize(shots.reshape(episodes, n_way, n_shot, -1).mean(dim=2), dim=2)
-        queries = functional.normalize(self.network.finish(tokens[support:]).float(), dim=1).reshape(
-            episodes, n_way * self.n_query, -1
-        )
-        logits = (queries @ prototypes.transpose(1, 2) / self.temperature).flatten(0, 1)
+            return self.network.finish(tokens)
+        n_shot = len(tokens) // prompted.numel()
+        shots = self.network.finish(tokens, prompts.flatten(0, 1).repeat_interleave(n_shot, dim=0))
+        if self.drops_prompts:
+            plain = self.network.finish(tokens)
+            shots = torch.where(prompted.flatten().repeat_interleave(n_shot)[:, None], shots, plain)
+        return shots
+
+    def loss(self, shots: Tensor, queries: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy, 0-d, from features of the support and of the queries; `size` is (E, n_way)."""
+        episodes, n_way = size
+        prototypes = functional.normalize(shots.float().reshape(episodes, n_way, -1, shots.shape[1]).mean(dim=2), dim=2)
+        unit = functional.normalize(queries.float(), dim=1).reshape(episodes, n_way * self.n_query, -1)
+        logits = (unit @ prototypes.transpose(1, 2) / self.temperature).flatten(0, 1)
         labels = torch.arange(n_way, device=logits.device).repeat_interleave(self.n_query).repeat(episodes)
         return functional.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
+
+
+class KeptEpisodeLoss(EpisodeLoss):
+    """The same of what the layers before the prompt gave (`sp_edge.training.lower_layers.Kept`).
+
+    Args:
+        finished: whether queries come as features, rather than as what `network.begin` gave.
+        network, others: as in `EpisodeLoss`.
+    """
+
+    def __init__(self, network: PromptedNetwork, *, finished: bool, **others: Any) -> None:
+        super().__init__(network, **others)
+        self.finished = finished
+
+    def forward(self, support: Tensor, queries: Tensor, prompts: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Loss and accuracy of E episodes.
+
+        Args:
+            support, queries: in the order of `EpisodeLoss`.
+            prompts, prompted: as there.
+        """
+        shots = self.shots(support, prompts, prompted)
+        return self.loss(shots, queries if self.finished else self.network.finish(queries), prompts.shape[:2])
 
 
 def base_episodes(pictures: PictureSet, settings: Settings, share: Share) -> tuple[PictureSet, list[EpisodeSampler], slice]:
@@ -98,6 +128,12 @@ def base_episodes(pictures: PictureSet, settings: Settings, share: Share) -> tup
         for n_shot in stage.n_shot
     ]
     return pictures, samplers, share.rows(stage.episodes_per_step, "tune.episodes_per_step")
+
+
+def tuning_augmentation(settings: Settings) -> AugmentSettings:
+    """How this stage changes pictures."""
+    policy = settings.tune.policy
+    return settings.augment if policy == "same" else replace(settings.augment, policy=policy)
 
 
 def with_noise(text: Tensor, share: float, rng: np.random.Generator) -> Tensor:
@@ -117,6 +153,7 @@ def tune(
     folder: Path,
     accelerator: Accelerator,
     measure: Callable[[], float] | None = None,
+    kept: Kept | None = None,
 ) -> StageLog:
     """Tunes `network` in place on episodes of the base classes.
 
@@ -125,13 +162,32 @@ def tune(
         prompts: holds every base class's name.
         folder: of the run.
         measure: accuracy of `network` on the validation classes; needed where the settings say to measure.
+        kept: what the layers before the prompt gave of `pictures`; then only what follows them is tuned.
     """
     stage = settings.tune
+    rows = np.arange(len(pictures)) if stage.group == "all" else pictures.groups[stage.group]
     pictures, samplers, own = base_episodes(pictures, settings, Share.of(accelerator))
     vectors = torch.from_numpy(prompts.select(pictures.class_names))
-    augmentation = settings.augment if stage.policy == "same" else replace(settings.augment, policy=stage.policy)
-    module = EpisodeLoss(network, n_query=stage.n_query, temperature=stage.temperature, drops_prompts=stage.prompt_dropout > 0)
+    augmentation = tuning_augmentation(settings)
+    options: dict[str, Any] = {"n_query": stage.n_query, "temperature": stage.temperature}
+    options["drops_prompts"] = stage.prompt_dropout > 0
+    module: EpisodeLoss
+    if kept is None:
+        trained, module = list(network.parameters()), EpisodeLoss(network, **options)
+    else:
+        trained = upper_parameters(network)
+        module = KeptEpisodeLoss(network, finished=kept.features is not None, **options)
     module.to(memory_format=torch.channels_last)
+
+    def shown(episode: Episode, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
+        if kept is None:
+            images = augment(torch.from_numpy(pictures.images[chosen]).to(accelerator.device), augmentation, rng)
+            return images[: episode.support.size], images[episode.support.size :]
+        at, cut = (rows[chosen], rng.integers(kept.views, size=len(chosen))), episode.support.size
+        drawn = kept.tokens[at[0][:cut], at[1][:cut]], kept.queries[at[0][cut:], at[1][cut:]]
+        support, query = (torch.from_numpy(np.asarray(part)).to(accelerator.device).float() for part in drawn)
+        return support, query
 
     def batch(step: int) -> tuple[Tensor, ...]:
         sampler = samplers[step % len(samplers)]
@@ -141,15 +197,14 @@ def tune(
         prompted: list[Tensor] = []
         for number in range(step * stage.episodes_per_step, (step + 1) * stage.episodes_per_step)[own]:
             episode = sampler.episode(number)
-            chosen = np.concatenate([episode.support.ravel(), episode.query.ravel()])
             rng = np.random.default_rng([settings.seed, 3, number])
-            images = augment(torch.from_numpy(pictures.images[chosen]).to(accelerator.device), augmentation, rng)
-            support.append(images[: episode.support.size])
-            query.append(images[episode.support.size :])
+            for part, images in zip((support, query), shown(episode, rng), strict=True):
+                part.append(images)
             text = vectors[torch.from_numpy(episode.classes)]
             texts.append(with_noise(text, stage.text_noise, rng))
             prompted.append(torch.from_numpy(rng.random(stage.n_way) >= stage.prompt_dropout))
-        return torch.cat([*support, *query]), torch.stack(texts), torch.stack(prompted)
+        pictured = [torch.cat([*support, *query])] if kept is None else [torch.cat(support), torch.cat(query)]
+        return *pictured, torch.stack(texts), torch.stack(prompted)
 
     prompt, channel = _prompt_parameters(network)
     validation = None
@@ -157,22 +212,21 @@ def tune(
         if measure is None:
             raise SettingsError("nothing to validate with", expected="tune.validate_every=0", got=str(stage.validate_every))
         validation = Validation(measure, stage.validate_every, stage.patience)
-    return run_stage(
-        "tune",
-        module,
-        [
-            ParameterGroup(list(network.backbone.parameters()), stage.lr),
-            ParameterGroup(prompt, stage.prompt_lr),
-            ParameterGroup(channel, stage.channel_lr),
-        ],
-        batch,
-        schedule=Schedule(stage.steps, stage.schedule, stage.warm_up),
-        weight_decay=stage.weight_decay,
-        seed=settings.seed,
-        folder=folder,
-        accelerator=accelerator,
-        validation=validation,
-    )
+    own_ids = {id(parameter) for parameter in trained}
+    rates = ((list(network.backbone.parameters()), stage.lr), (prompt, stage.prompt_lr), (channel, stage.channel_lr))
+    with only_trained(network, trained):
+        return run_stage(
+            "tune",
+            module,
+            [ParameterGroup([p for p in parameters if id(p) in own_ids], rate) for parameters, rate in rates],
+            batch,
+            schedule=Schedule(stage.steps, stage.schedule, stage.warm_up),
+            weight_decay=stage.weight_decay,
+            seed=settings.seed,
+            folder=folder,
+            accelerator=accelerator,
+            validation=validation,
+        )
 
 
 def _prompt_parameters(network: PromptedNetwork) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

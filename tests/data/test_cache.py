@@ -18,7 +18,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sp_edge.data import cache
 from sp_edge.data.cache import SCHEMA, prepared
 from sp_edge.data.folder import FolderSource
 from sp_edge.data.listing import Listing
@@ -256,13 +255,13 @@ def test_too_little_room_is_said_before_the_work(
     make: Make, reads: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = 7 * 16 * 16 * 3
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    monkeypatch.setattr("sp_edge.arrays.shutil.disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     with pytest.raises(DataError, match="is out of room") as raised:
         prepared(make(), SMALL, tmp_path / "cache")
     assert raised.value.expected == "room for 0.00 GB"
     assert "data.cache" in raised.value.next_step
     assert not reads
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
+    monkeypatch.setattr("sp_edge.arrays.shutil.disk_usage", lambda _: SimpleNamespace(free=needed))
     assert len(prepared(make(), SMALL, tmp_path / "cache")) == 7
 
 
@@ -273,7 +272,7 @@ def test_a_disk_that_fills_up_on_the_way(
     def fsync(_: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(cache.os, "fsync", fsync)
+    monkeypatch.setattr("sp_edge.arrays.os.fsync", fsync)
     with pytest.raises(DataError, match=words):
         prepared(make(), SMALL, tmp_path / "cache")
     assert not any((tmp_path / "cache").iterdir())

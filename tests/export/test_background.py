@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from sp_edge.bank.head import Head
 from sp_edge.data.episodes import Features
+from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import ExportError
 from sp_edge.matching.metric import Background
 from sp_edge.training.checkpoint import Checkpoint
@@ -88,6 +91,17 @@ def test_the_background_is_of_base_classes(checkpoint: Checkpoint) -> None:
     one = type(pictures)(small.images[:1], small.labels[:1], pictures.class_names, {})
     with pytest.raises(ExportError, match="a class with two"):
         background_of(checkpoint, one)
+
+
+def test_few_base_classes_give_more_pictures_each(monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint) -> None:
+    """Four of each would leave most of a covariance of 1,280 numbers unknown."""
+    labels = np.repeat(np.arange(40), 50)
+    images = np.zeros((len(labels), 2, 2, 3), np.uint8)
+    names = tuple(f"class {number}" for number in range(40))
+    pictures = PictureSet(images, labels, names, {})
+    monkeypatch.setattr("sp_edge_export.background.sets.load_split", lambda *_: pictures)
+    few = dataclasses.replace(checkpoint, classes={**checkpoint.classes, "train": names})
+    assert np.bincount(base_pictures(few).labels).tolist() == [30] * 40
 
 
 def test_members_have_company() -> None:

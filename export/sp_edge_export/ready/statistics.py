@@ -27,7 +27,7 @@ from sp_edge_export.background import background_of_features
 
 KIND = "ready statistics"
 _DATA = resources.files("sp_edge_export.ready") / "data"
-_BATCH = 32
+_BATCH = 16
 # Of a network for which nothing better was measured; see `ModelSettings`.
 USUAL = {"prompt_strength": 0.9, "text_share": 0.2}
 _SETTINGS = ("prompt_strength", "text_share", "place_evidence", "place_threshold", "place_softness", "place_floor")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import socket
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import toy
 from page_site import Opened, Showing, Site
 from sp_edge.errors import BackendError, SourceError
 from sp_edge_runtime.page import watch
-from sp_edge_runtime.page.server import paced
+from sp_edge_runtime.page.options import PageOptions
+from sp_edge_runtime.page.server import _listening, paced
 from sp_edge_runtime.prediction import Prediction
 from sp_edge_runtime.sources.frames import VideoFrame
 from sp_edge_runtime.streams.options import StreamOptions
@@ -100,6 +102,13 @@ def test_events_tell_results_and_changes(site: Site) -> None:
     assert found["result"]["id"] == 0
     assert found["event"]["event"] == "appeared"
     assert found["event"]["name"] == "red"
+
+
+def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_head() -> None:
+    with _listening(PageOptions(port=0)) as listening, socket.create_connection(listening.getsockname()):
+        served, _ = listening.accept()
+        with served:
+            assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_health_is_that_of_the_sources(opened: Opened) -> None:
