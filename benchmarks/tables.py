@@ -131,6 +131,11 @@ def _parts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for name, one in networks["batch_1"].items()
     ]
     yield markdown(["way", "one, ms", "ratio", "eight, ms", "ratio", "cosine to eager"], rows)
+    yield (
+        "ONNX Runtime's threads wait for the next picture by spinning. That is fastest where one picture follows the other at\n"
+        "once, as here, and takes both cores where a camera lets them wait. sp-edge stops them after each picture, so its fp32 is\n"
+        "slower here than plain ONNX."
+    )
     first = networks["compile_first_result_s"]
     if first is not None:
         yield f"torch.compile gave its first result after {first:.0f} s; another batch size would compile again."
