@@ -39,7 +39,7 @@ from sp_edge.text import prompt_table
 from sp_edge.training.accelerator import make_accelerator
 from sp_edge.training.lower_layers import keep
 from sp_edge.training.start import settings_of, start_from
-from sp_edge.training.tune import tune
+from sp_edge.training.tune import tune, tuning_augmentation
 
 READY = Path("ready")
 ASKED, CHOOSING, LEAST = 15, 12, 20  # classes, classes, and pictures that each needs
@@ -82,7 +82,7 @@ def speed(data: Path, steps: int, rounds: int) -> dict[str, list[float]]:
                 kept = None
                 if way == "kept layers":
                     options = {"views": stage.cached_views, "seed": settings.seed}
-                    kept = keep(network, shown.images, settings.augment, **options, **place)
+                    kept = keep(network, shown.images, tuning_augmentation(settings), **options, **place)
                 tune(network, shown, prompts, replace(settings, tune=stage), kept=kept, **place)
             taken.append(count * stage.episodes_per_step / (time.monotonic() - began))
     return found

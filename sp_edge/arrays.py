@@ -29,6 +29,7 @@ def array_file(
         OSError: it cannot be written; ENOSPC, before anything is written, where the disk has no room for it.
     """
     kind = np.dtype(dtype)
+    part.unlink(missing_ok=True)
     free = shutil.disk_usage(part.parent).free
     if free < math.prod(shape) * kind.itemsize:
         raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB are free", str(part.parent))

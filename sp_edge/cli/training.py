@@ -86,10 +86,13 @@ def recipe_and_overrides(
                 raise SettingsError(f"{option} and --set {setting} say the same thing twice", expected="one of them")
             every.append(f"{setting}={json.dumps(value, ensure_ascii=False)}")  # a JSON text or number is TOML's, too
     if init is not None:
+        from sp_edge.settings.recipe import read
         from sp_edge.training.start import settings_of
 
         given = tuple(every)
-        every = [*settings_of(init, lambda: Settings.load(named_or_usual(given), given).model.backbone), *every]
+        brought = settings_of(init, lambda: Settings.load(named_or_usual(given), given).model.backbone)
+        own = read(named_or_usual([*brought, *given])).get("tune", {})  # how to tune is the recipe's where it says so
+        every = [*(one for one in brought if not one.startswith("tune.") or one.partition("=")[0][5:] not in own), *given]
     return named_or_usual(every), every
 
 

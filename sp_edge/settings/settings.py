@@ -239,6 +239,7 @@ class TuneSettings:
         patience: stop after so many measurements without a better one; 0 goes on to the end.
         cached_views: 0 trains the whole network. V keeps the layers before the prompt as they are: every picture goes
             through them once, as it is and in V - 1 augmented views, and only what follows is trained, which is much faster.
+            `lr` then counts for such layers alone. What is kept lies in the run's folder meanwhile.
     """
 
     steps: int = 5_000

@@ -133,7 +133,7 @@ def encode(
         prompts: float32 (n, T), each picture's class prompt; None where the support is encoded without.
         strength: of the prompts, 0 to 1; the network's own by default.
         change: is applied to each batch, uint8 (b, H, W, 3) RGB, before it is encoded.
-        batch_size: 128 by default, but 16 on a CPU: what larger batches need of memory is asked for anew each time.
+        batch_size: 128 by default, but 16 on a CPU: larger batches allocate their memory anew each time.
     """
     was_training = network.training
     network.eval()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from sp_edge import runs
 from sp_edge.arrays import array_file, is_full
 from sp_edge.errors import DataError, SettingsError
 from sp_edge.model import PromptedNetwork
@@ -23,6 +26,7 @@ from sp_edge.settings.settings import AugmentSettings
 from sp_edge.training.augment import augment
 
 _BATCH = 16
+_FILES = ("kept-tokens.npy", "kept-features.npy")
 
 
 def upper_parameters(network: PromptedNetwork) -> list[nn.Parameter]:
@@ -40,6 +44,7 @@ def upper_parameters(network: PromptedNetwork) -> list[nn.Parameter]:
             "nothing follows the prompt's layer that could be trained",
             expected="model.interaction other than none, or tune.cached_views=0",
             got="tune.cached_views above 0",
+            next_step="--set tune.cached_views=0",
         )
     return upper
 
@@ -77,6 +82,8 @@ class Kept:
     Attributes:
         tokens: float16 (n, V, ...) of `network.begin`, mapped from a file that goes with them.
         features: float16 (n, V, D) of `network.finish` without a prompt, likewise; None where training would change them.
+
+    The files lie in the run's folder until `drop_kept`.
     """
 
     tokens: NDArray[np.float16]
@@ -108,13 +115,15 @@ def keep(
     Args:
         images: uint8 (n, H, W, 3) RGB.
         seed: the same one gives the same views.
-        folder: where the files may be written; they have lost their names when this returns.
+        folder: of the run, where the files are written.
 
     Raises:
         DataError: there is no room for the files, or a value is beyond float16.
+        SettingsError: a process does not see the first one's files.
     """
-    files = [folder / f"kept-{part}.npy" for part in ("tokens", "features")]
+    files = [folder / name for name in _FILES]
     if accelerator.is_main_process:
+        drop_kept(folder)
         training = network.training
         network.to(accelerator.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         try:
@@ -122,12 +131,23 @@ def keep(
         finally:
             network.train(training)
     accelerator.wait_for_everyone()
-    kept = Kept(npy.open_memmap(files[0], mode="r"), npy.open_memmap(files[1], mode="r") if files[1].exists() else None)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        for file in files:
-            file.unlink(missing_ok=True)
-    return kept
+    try:
+        return Kept(npy.open_memmap(files[0], mode="r"), npy.open_memmap(files[1], mode="r") if files[1].exists() else None)
+    except FileNotFoundError as cause:
+        raise SettingsError(
+            f"the processes do not see the same {folder}", expected="one folder for all of them", got=str(cause)
+        ) from cause
+
+
+def drop_kept(folder: Path) -> None:
+    """Removes what `keep` wrote into a run's folder, or a process that was killed meanwhile."""
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+        _part(folder / name).unlink(missing_ok=True)
+
+
+def _part(file: Path) -> Path:
+    return file.with_name(f".{file.name}.part")
 
 
 def _fill(
@@ -138,15 +158,20 @@ def _fill(
     seed: int,
     files: list[Path],
 ) -> None:
+    """Writes both files, or the first alone; raises as `keep`."""
     with torch.inference_mode():
         first = _begun(network, images, augmentation, views, seed, 0)
     plain = network.finish(torch.from_numpy(first[0]).float().to(next(network.parameters()).device))
     given = [first] if plain.requires_grad else [first, _finished(network, first)]  # else nothing that is trained is in it
     shapes = [(len(images), *part.shape[1:]) for part in given]
+    needed = 2 * sum(math.prod(shape) for shape in shapes)
     try:
+        free = shutil.disk_usage(files[0].parent).free
+        if free < needed:
+            raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB are free", str(files[0].parent))
         with ExitStack() as open_files:
             writers = [
-                open_files.enter_context(array_file(file, file.with_name(f".{file.name}.part"), shape, np.float16))
+                open_files.enter_context(array_file(file, _part(file), shape, np.float16))
                 for file, shape in zip(files, shapes, strict=False)
             ]
             for start in tqdm(range(0, len(images), _BATCH), desc="lower layers", disable=None, mininterval=1.0):
@@ -156,13 +181,20 @@ def _fill(
                 for write, part in zip(writers, parts, strict=True):
                     write(part)
     except OSError as cause:
-        needed = 2 * sum(math.prod(shape) for shape in shapes)
+        full = is_full(cause)
         raise DataError(
             f"what the layers before the prompt give cannot be kept in {files[0].parent}",
-            expected=f"room for {needed / 1e9:.2f} GB" if is_full(cause) else "a folder that can be written to",
+            expected=f"room for {needed / 1e9:.2f} GB" if full else "a folder that can be written to",
             got=str(cause),
-            next_step=f"--set tune.cached_views={max(0, views - 1)}",
+            next_step=_elsewhere(files[0].parent, max(0, views - 1)) if full else "",
         ) from cause
+
+
+def _elsewhere(run: Path, views: int) -> str:
+    """How to go on with another number of views, which is another run."""
+    pretrained = run / runs.PRETRAINED
+    start = f"--init {pretrained} " if pretrained.exists() else ""
+    return f"train into another folder with {start}--set tune.cached_views={views}"
 
 
 def _begun(
@@ -173,13 +205,15 @@ def _begun(
     chances = [np.random.default_rng([seed, 5, view, start]) for view in range(1, views)]
     seen = [batch, *(augment(batch, augmentation, chance) for chance in chances)]
     tokens = torch.stack([network.begin(network.normalise(pictures)) for pictures in seen], dim=1)
-    if not bool((tokens.abs() <= torch.finfo(torch.float16).max).all()):
+    half = tokens.half()
+    if not bool(half.isfinite().all()):
         raise DataError(
             "the layers before the prompt give what float16 cannot hold",
-            expected="values up to 65504",
-            next_step="--set tune.cached_views=0",
+            expected="numbers up to 65504",
+            got="larger ones, or none",
+            next_step="train into another folder with --set tune.cached_views=0",
         )
-    return tokens.half().cpu().numpy()
+    return half.cpu().numpy()
 
 
 def _finished(network: PromptedNetwork, begun: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -28,7 +28,7 @@ from sp_edge.training.accelerator import Share, make_accelerator
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, evaluate, sample
 from sp_edge.training.loop import StageLog
-from sp_edge.training.lower_layers import Kept, keep, upper_parameters
+from sp_edge.training.lower_layers import Kept, drop_kept, keep, upper_parameters
 from sp_edge.training.places import fit_places
 from sp_edge.training.pretrain import base_batches, pretrain
 from sp_edge.training.start import start_from
@@ -103,9 +103,7 @@ def train(
             Checkpoint(network, settings, table, "pretrained", classes, record).save(pretrained)
     if main:
         _drop_state(folder, "pretrain")
-    kept = _kept(network, pictures, settings, folder, accelerator)
-    _fit(network, pictures, table, kept)
-    log = tune(network, pictures, table, settings, folder=folder, accelerator=accelerator, measure=measure, kept=kept)
+    kept, log = _tuned(network, pictures, table, settings, folder, accelerator, measure)
     record["tune"] = _sound(network, log, pictures)
     if not main:
         accelerator.wait_for_everyone()  # the first process chooses and writes
@@ -118,17 +116,44 @@ def train(
     return checkpoint
 
 
+def _tuned(
+    network: PromptedNetwork,
+    pictures: PictureSet,
+    table: PromptTable,
+    settings: Settings,
+    folder: Path,
+    accelerator: Accelerator,
+    measure: Callable[[], float] | None,
+) -> tuple[Kept | None, StageLog]:
+    """Fits names to places where the network weighs these, and tunes it in episodes.
+
+    Returns:
+        What was kept of the layers before the prompt, if they stay as they are, and what the stage did.
+    """
+    try:
+        kept = _kept(network, pictures, settings, folder, accelerator)
+        _fit(network, pictures, table, kept)
+        return kept, tune(
+            network, pictures, table, settings, folder=folder, accelerator=accelerator, measure=measure, kept=kept
+        )
+    finally:
+        if accelerator.is_main_process:
+            drop_kept(folder)  # who has mapped the files goes on seeing them
+
+
 def _kept(
     network: PromptedNetwork, pictures: PictureSet, settings: Settings, folder: Path, accelerator: Accelerator
 ) -> Kept | None:
     """What the layers before the prompt give of the base pictures, where they are to stay as they are."""
     if not settings.tune.cached_views:
         return None
+    views = settings.tune.cached_views
+    _log.info(f"the layers before the prompt stay as they are: pictures go through them once for each of {views} views")
     return keep(
         network,
         pictures.images,
         tuning_augmentation(settings),
-        views=settings.tune.cached_views,
+        views=views,
         seed=settings.seed,
         folder=folder,
         accelerator=accelerator,

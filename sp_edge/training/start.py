@@ -70,7 +70,7 @@ def settings_of(init: Path, backbone: Callable[[], str]) -> list[str]:
         found = {
             "model": {name: getattr(checkpoint.settings.model, name) for name in _OWN},
             "data": {"resize_ratio": data.resize_ratio, "interpolation": data.interpolation},
-            **_TUNED,
+            "tune": {"cached_views": checkpoint.settings.tune.cached_views},
         }
     # JSON's texts, numbers and lists are TOML's, too.
     return [f"{section}.{name}={json.dumps(value)}" for section, own in found.items() for name, value in own.items()]

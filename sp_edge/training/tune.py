@@ -107,7 +107,8 @@ class KeptEpisodeLoss(EpisodeLoss):
         """Loss and accuracy of E episodes.
 
         Args:
-            support, queries: in the order of `EpisodeLoss`.
+            support: float (E * n_way * n_shot, ...), what `network.begin` gave, in the order of `EpisodeLoss`.
+            queries: float (E * n_way * n_query, ...), likewise, or features (..., D).
             prompts, prompted: as there.
         """
         shots = self.shots(support, prompts, prompted)
@@ -165,8 +166,9 @@ def tune(
         kept: what the layers before the prompt gave of `pictures`; then only what follows them is tuned.
     """
     stage = settings.tune
-    rows = np.arange(len(pictures)) if stage.group == "all" else pictures.groups[stage.group]
+    groups = {"all": np.arange(len(pictures)), **pictures.groups}
     pictures, samplers, own = base_episodes(pictures, settings, Share.of(accelerator))
+    rows = groups[stage.group]
     vectors = torch.from_numpy(prompts.select(pictures.class_names))
     augmentation = tuning_augmentation(settings)
     options: dict[str, Any] = {"n_query": stage.n_query, "temperature": stage.temperature}

@@ -16,9 +16,9 @@ from sp_edge.errors import DataError, SettingsError
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.model.network import PromptedVisformer
 from sp_edge.settings.settings import AugmentSettings, Settings
-from sp_edge.training import loop
+from sp_edge.training import loop, run
 from sp_edge.training.checkpoint import Checkpoint
-from sp_edge.training.lower_layers import Kept, keep, only_trained, upper_parameters
+from sp_edge.training.lower_layers import Kept, drop_kept, keep, only_trained, upper_parameters
 from sp_edge.training.run import train
 from sp_edge.training.tune import EpisodeLoss, KeptEpisodeLoss
 
@@ -103,7 +103,9 @@ def test_each_picture_is_kept_as_it_is_and_in_views(cached: Callable[..., Kept],
     assert min(np.abs(first - second).max(), np.abs(second - third).max()) > 0.1
     np.testing.assert_array_equal(cached(network).tokens, tokens)
     assert np.abs(cached(network, seed=1).tokens[:, 1].astype(np.float32) - second).max() > 0.1
-    assert not list(tmp_path.iterdir()), "the file goes with its map"
+    drop_kept(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert tokens[0, 0].any(), "who has mapped a file goes on seeing it"
 
 
 def test_features_that_training_cannot_change_are_kept_too(cached: Callable[..., Kept], images: np.ndarray) -> None:
@@ -126,9 +128,15 @@ def test_no_room_is_said_with_what_is_needed(
     with pytest.raises(DataError, match="cannot be kept") as raised:
         cached(network)
     assert raised.value.expected == f"room for {needed / 1e9:.2f} GB"
-    assert raised.value.next_step == "--set tune.cached_views=2"
+    assert raised.value.next_step == "train into another folder with --set tune.cached_views=2"
+    (tmp_path / runs.PRETRAINED).touch()
+    with pytest.raises(DataError) as raised:
+        cached(network)
+    assert f"--init {tmp_path / runs.PRETRAINED} --set" in raised.value.next_step
+    (tmp_path / ".kept-tokens.npy.part").touch()
     monkeypatch.setattr(arrays.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
     assert cached(network).tokens.nbytes == needed
+    assert not (tmp_path / ".kept-tokens.npy.part").exists(), "what a killed process left is gone"
 
 
 def test_a_disk_that_fills_meanwhile_leaves_nothing(
@@ -149,7 +157,7 @@ def test_what_half_precision_cannot_hold_is_refused(cached: Callable[..., Kept])
         network.backbone.pos_embed3.fill_(1e6)
     with pytest.raises(DataError, match="float16") as raised:
         cached(network)
-    assert raised.value.next_step == "--set tune.cached_views=0"
+    assert raised.value.next_step.endswith("--set tune.cached_views=0")
 
 
 def test_an_episode_costs_the_same_loss_from_what_was_kept(images: np.ndarray) -> None:
@@ -169,22 +177,27 @@ def test_an_episode_costs_the_same_loss_from_what_was_kept(images: np.ndarray) -
 def test_the_layers_before_the_prompt_stay_and_see_each_view_once(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin, forward = PromptedVisformer.begin, KeptEpisodeLoss.forward
+    begin, forward, pretrain = PromptedVisformer.begin, KeptEpisodeLoss.forward, run.pretrain
     seen: list[int] = []
 
+    def pretrained(*arguments: Any, **options: Any) -> Any:
+        log = pretrain(*arguments, **options)
+        seen.clear()
+        return log
+
     def counted(self: PromptedVisformer, image: torch.Tensor) -> torch.Tensor:
-        if not self.training:
-            seen.append(len(image))
+        seen.append(len(image))
         return begin(self, image)
 
     def step(self: KeptEpisodeLoss, *arguments: torch.Tensor) -> Any:
         seen.append(0)
         return forward(self, *arguments)
 
+    monkeypatch.setattr(run, "pretrain", pretrained)
     monkeypatch.setattr(PromptedVisformer, "begin", counted)
     monkeypatch.setattr(KeptEpisodeLoss, "forward", step)
     checkpoint = train(quick(tune={**CACHED, "choose_strength": False}), tmp_path / "run", device="cpu")
-    assert sum(seen[: seen.index(0)]) == 24 * 3 + 2, "two empty pictures find what is trained"
+    assert sum(seen[: seen.index(0)]) == 24 * 3 + 1, "an empty picture finds what is trained"
     assert seen[seen.index(0) :] == [0] * 5
     network = checkpoint.network
     before = Checkpoint.load(tmp_path / "run" / runs.PRETRAINED).network.state_dict()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sp_edge import runs
+from sp_edge.cli.training import recipe_and_overrides
 from sp_edge.data import sets
 from sp_edge.errors import CheckpointError
 from sp_edge.model import PromptedPlaces, build_network
@@ -60,6 +61,7 @@ def test_a_ready_made_network_brings_its_settings(ready: ReadyWeights) -> None:
     brought = settings_of(Path("timm/resnet10t"), nobody_asks)
     settings = Settings.load("folder", [*brought, "model.image_size=96", "data.source=x"])
     model, data = settings.model, settings.data
+    assert settings.tune.cached_views == 2
     assert (model.backbone, model.interaction, model.prompt_at) == ("timm:resnet10t", "spatial", None)
     assert model.image_size == 96, "what is asked for expressly comes after"
     assert (model.mean, model.std) == (ready.mean, ready.std)
@@ -105,6 +107,40 @@ def test_names_are_fitted_before_a_ready_made_network_is_tuned(quick: Quick, tmp
     pictures = sets.load_split(settings, "test")
     protocol = dataclasses.replace(settings.eval, n_way=3, n_query=2, n_shot=(1,), episodes=20)
     assert "with prompts" in evaluate_checkpoint(Checkpoint.load(first), pictures, protocol).rows()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "views"), [("", [], 2), ("", ["tune.cached_views=0"], 0), ("[tune]\ncached_views = 3", [], 3)]
+)
+def test_how_to_tune_is_what_the_user_says(
+    ready: ReadyWeights, tmp_path: Path, recipe: str, options: list[str], views: int
+) -> None:
+    (tmp_path / "own.toml").write_text(recipe)
+    given = recipe_and_overrides(str(tmp_path / "own.toml"), options, data="x", root=None, init=Path("timm/resnet10t"))
+    settings = Settings.load(*given)
+    assert (settings.tune.cached_views, settings.model.backbone) == (views, "timm:resnet10t")
+
+
+def test_what_is_kept_of_a_ready_made_network_gives_what_it_gives_anew(
+    quick: Quick, tmp_path: Path, ready: ReadyWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names, patches and the text prototype are fitted to the kept features; the network does not move."""
+    begin, seen = PromptedPlaces.begin, []
+    monkeypatch.setattr(PromptedPlaces, "begin", lambda self, image: seen.append(len(image)) or begin(self, image))
+    networks = []
+    for views in (0, 1):
+        seen.clear()
+        tune = {**STILL, "cached_views": views, "choose_strength": False}
+        init = Path("timm/resnet10t")
+        networks.append(train(quick(model=PLACED, tune=tune), tmp_path / str(views), device="cpu", init=init).network)
+    assert sum(seen) == 24 + 2, "two empty pictures find what is trained, and every other goes through once"
+    anew, kept = (network.state_dict() for network in networks)
+    for name, value in ready.weights.items():
+        assert torch.equal(kept[f"backbone.{name}"], value), name
+    for name, value in anew.items():
+        spread = float(value.float().abs().max())
+        torch.testing.assert_close(kept[name], value, rtol=0.02, atol=0.02 * spread + 1e-6)
+    assert not list((tmp_path / "1").glob("*kept*"))
 
 
 def test_directions_fitted_to_other_text_vectors_are_not_taken(quick: Quick, tmp_path: Path, ready: ReadyWeights) -> None:

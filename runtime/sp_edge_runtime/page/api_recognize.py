@@ -45,7 +45,7 @@ def boxes(page: ThePage, place: Place, sent: models.Boxes) -> list[dict[str, Any
     one = source(page, place)
     newest = one.newest
     if newest is None or one.stale:
-        raise InputError("There is no picture of now", expected="a camera that shows something")
+        raise InputError("The camera shows nothing new", expected="a camera that shows something")
     regions = [Region(*box) for box in sent.boxes]
     with page.gate.recognizing():
         return recognized(page.recognizer, newest, regions)

@@ -186,6 +186,8 @@ class _File:
         try:
             with locked(self._path) as place:
                 kept, others = _sorted(_entries(place))
+                if gone is None and (taken := set(kept).intersection(come)):
+                    raise SettingsError("There is a region of that name already", expected="another name", got=str(taken))
                 kept = {key: region for key, region in kept.items() if key != gone} | dict(come)
                 named = [
                     {"source": source, **({"name": name} if name else {}), "region": str(one)}

@@ -128,7 +128,7 @@ def test_a_live_source_that_shows_nothing_new_is_not_healthy(site: Site, monkeyp
     until(lambda: site.get("/health").json == {"healthy": False, "sources": ["stale"]})
     assert site.ask("POST", "/api/teach", {"name": "red"}).status == 422
     refused = site.ask("POST", "/api/sources/0/boxes", {"boxes": [[0, 0, 1, 1]]})
-    assert (refused.status, refused.json["error"]) == (422, "There is no picture of now")
+    assert (refused.status, refused.json["error"]) == (422, "The camera shows nothing new")
 
 
 def test_without_a_source_the_page_takes_pictures(opened: Opened) -> None:

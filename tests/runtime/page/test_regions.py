@@ -221,13 +221,15 @@ def test_a_file_that_cannot_be_read_is_not_written_over(tmp_path: Path) -> None:
 
 def test_two_processes_with_one_bank_keep_each_others_regions(tmp_path: Path) -> None:
     file = regions_file(tmp_path / "classes.spbank")
-    yard, hall = regions(["yard"], file=file), regions(["hall"], file=file)
+    yard, hall, same = (regions([source], file=file) for source in ("yard", "hall", "yard"))
     yard.add(0, "left", HALF)
     hall.set(0, TOP)
     yard.set(0, WHOLE)
     number = hall.add(0, "door", HALF)
     hall.remove(number)
     assert looked_at(regions(["yard", "hall"], file=file)) == {"yard": WHOLE, "hall": TOP, "left": HALF}
+    with pytest.raises(SettingsError, match="of that name already"):
+        same.add(0, "left", TOP)
     assert [path.name for path in tmp_path.iterdir()] == [file.name], "locks go with those who held them"
 
 
