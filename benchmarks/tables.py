@@ -133,8 +133,8 @@ def _parts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield markdown(["way", "one, ms", "ratio", "eight, ms", "ratio", "cosine to eager"], rows)
     yield (
         "ONNX Runtime's threads wait for the next picture by spinning. That is fastest where one picture follows the other at\n"
-        "once, as here, and takes both cores where a camera lets them wait. sp-edge stops them after each picture, so its fp32\n"
-        "is slower here than plain ONNX."
+        "once, as here, and takes both cores where a camera lets them wait. sp-edge stops them after each picture, so its\n"
+        "fp32 is slower here than plain ONNX."
     )
     first = networks["compile_first_result_s"]
     if first is not None:

@@ -114,7 +114,7 @@ import torch
 from accelerate import PartialState
 torch.set_num_threads(1)
 tests = runpy.run_path(sys.argv[1])
-found = tests["train_and_record"](pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))
+found = tests["train_and_record"](pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), int(sys.argv[4]))
 if not PartialState().process_index:
     print(json.dumps(found))
 """
@@ -125,7 +125,7 @@ TABLES: dict[str, dict[str, Any]] = {
 }
 
 
-def train_and_record(pictures: Path, folder: Path) -> dict[str, Any]:
+def train_and_record(pictures: Path, folder: Path, cached_views: int = 0) -> dict[str, Any]:
     """What the run noted, and (loss, accuracy) of each step of both stages."""
     helpers = runpy.run_path(str(HELPERS))
     curve: list[tuple[float, float]] = []
@@ -138,7 +138,8 @@ def train_and_record(pictures: Path, folder: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "prompt_table", helpers["fake_table"])
         patch.setattr(loop, "_fetch", fetch)
-        checkpoint = run.train(helpers["quick_settings"](pictures, **TABLES), folder, device="cpu")
+        tables = {**TABLES, "tune": {**TABLES["tune"], "cached_views": cached_views}}
+        checkpoint = run.train(helpers["quick_settings"](pictures, **tables), folder, device="cpu")
     assert not checkpoint.network.training
     return {"record": dict(checkpoint.record), "curve": curve}
 
@@ -152,7 +153,7 @@ def alone(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 @pytest.fixture(scope="module")
 def together(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("together") / "run"
-    done = launch("-c", TRAIN, __file__, pictures, folder, folder=folder.parent)
+    done = launch("-c", TRAIN, __file__, pictures, folder, 0, folder=folder.parent)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout.splitlines()[-1])
 
@@ -175,6 +176,15 @@ def test_two_processes_leave_the_files_of_one(alone: Run, together: Run) -> None
         return sorted(str(path.relative_to(folder)).partition(".out.tfevents")[0] for path in folder.rglob("*"))
 
     assert files(together[0]) == files(alone[0])
+
+
+@pytest.mark.slow
+def test_two_processes_share_what_the_first_one_keeps(pictures: Path, tmp_path: Path) -> None:
+    one, folder = train_and_record(pictures, tmp_path / "one", 2), tmp_path / "two"
+    done = launch("-c", TRAIN, __file__, pictures, folder, 2, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1])["curve"], one["curve"], rtol=5e-3)
+    assert not list(folder.glob("*kept*"))
 
 
 @pytest.mark.parametrize(("table", "name"), [("pretrain", "batch_size"), ("tune", "episodes_per_step")])
