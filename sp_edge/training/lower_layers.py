@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import nn
@@ -24,6 +24,9 @@ from sp_edge.errors import DataError, SettingsError
 from sp_edge.model import PromptedNetwork
 from sp_edge.settings.settings import AugmentSettings
 from sp_edge.training.augment import augment
+
+if TYPE_CHECKING:  # a ready-made network's export needs no accelerate
+    from accelerate import Accelerator
 
 _BATCH = 16
 _FILES = ("kept-tokens.npy", "kept-features.npy")
