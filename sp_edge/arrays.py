@@ -30,9 +30,7 @@ def array_file(
     """
     kind = np.dtype(dtype)
     part.unlink(missing_ok=True)
-    free = shutil.disk_usage(part.parent).free
-    if free < math.prod(shape) * kind.itemsize:
-        raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB are free", str(part.parent))
+    check_room(part.parent, math.prod(shape) * kind.itemsize)
     try:
         with part.open("wb") as out:
             # Plain writes rather than a map: a full disk under a map would end the process by a signal.
@@ -43,6 +41,13 @@ def array_file(
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raises OSError, ENOSPC, where a folder's disk has no room for so many bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB are free", str(folder))
 
 
 def is_full(error: OSError) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from sp_edge import runs
-from sp_edge.arrays import array_file, is_full
+from sp_edge.arrays import array_file, check_room, is_full
 from sp_edge.errors import DataError, SettingsError
 from sp_edge.model import PromptedNetwork
 from sp_edge.settings.settings import AugmentSettings
@@ -169,9 +167,7 @@ def _fill(
     shapes = [(len(images), *part.shape[1:]) for part in given]
     needed = 2 * sum(math.prod(shape) for shape in shapes)
     try:
-        free = shutil.disk_usage(files[0].parent).free
-        if free < needed:
-            raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB are free", str(files[0].parent))
+        check_room(files[0].parent, needed)
         with ExitStack() as open_files:
             writers = [
                 open_files.enter_context(array_file(file, _part(file), shape, np.float16))

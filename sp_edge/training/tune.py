@@ -186,8 +186,8 @@ def tune(
         if kept is None:
             images = augment(torch.from_numpy(pictures.images[chosen]).to(accelerator.device), augmentation, rng)
             return images[: episode.support.size], images[episode.support.size :]
-        at, cut = (rows[chosen], rng.integers(kept.views, size=len(chosen))), episode.support.size
-        drawn = kept.tokens[at[0][:cut], at[1][:cut]], kept.queries[at[0][cut:], at[1][cut:]]
+        at, view, cut = rows[chosen], rng.integers(kept.views, size=len(chosen)), episode.support.size
+        drawn = kept.tokens[at[:cut], view[:cut]], kept.queries[at[cut:], view[cut:]]
         support, query = (torch.from_numpy(np.asarray(part)).to(accelerator.device).float() for part in drawn)
         return support, query
 
@@ -214,13 +214,12 @@ def tune(
         if measure is None:
             raise SettingsError("nothing to validate with", expected="tune.validate_every=0", got=str(stage.validate_every))
         validation = Validation(measure, stage.validate_every, stage.patience)
-    own_ids = {id(parameter) for parameter in trained}
     rates = ((list(network.backbone.parameters()), stage.lr), (prompt, stage.prompt_lr), (channel, stage.channel_lr))
     with only_trained(network, trained):
         return run_stage(
             "tune",
             module,
-            [ParameterGroup([p for p in parameters if id(p) in own_ids], rate) for parameters, rate in rates],
+            [ParameterGroup([p for p in parameters if p.requires_grad], rate) for parameters, rate in rates],
             batch,
             schedule=Schedule(stage.steps, stage.schedule, stage.warm_up),
             weight_decay=stage.weight_decay,

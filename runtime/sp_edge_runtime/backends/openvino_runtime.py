@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import sys
 import threading
 from collections.abc import Mapping
@@ -153,7 +152,8 @@ class OpenVinoBackend(Backend):
 
     def _compile(self, graph: str, single: bool) -> _Compiled:
         """Compiles a graph; for a batch of one with fixed shapes, which OpenVINO runs faster than those that may vary."""
-        name = self._bundle.graph(graph, self._graphs, for_cpu=True).name
+        file = self._bundle.graph(graph, self._graphs, for_cpu=True)
+        name, digest = file.name, self._bundle.manifest.files[file.relative_to(self._bundle.path).as_posix()][0]
         content = self._bundle.read_graph(graph, self._graphs, for_cpu=True)
         with _named(f"OpenVINO cannot load {name}", next_step="--device cpu"):
             check_whole(content)
@@ -162,7 +162,7 @@ class OpenVinoBackend(Backend):
         with _named(f"OpenVINO cannot load {name}", next_step="--device cpu"):
             if single:
                 model.reshape({name: [1, *form["shape"][1:]] for name, form in self._io.inputs[graph].items()})
-            settings = {**self._settings, **_cache_of(content, self._cache)}
+            settings = {**self._settings, **_cache_of(digest, self._cache)}
             return _Compiled(self._core.compile_model(model, DEVICE, settings), tuple(self._io.outputs[graph]))
 
     def _check(self, graph: str, file: str, model: Any) -> None:
@@ -190,9 +190,9 @@ def _usual_cache() -> Path | None:
     return None
 
 
-def _cache_of(content: bytes, folder: Path | None) -> dict[str, str]:
+def _cache_of(digest: str, folder: Path | None) -> dict[str, str]:
     """The setting for a folder of this graph's own: OpenVINO 2025.4 takes graphs for the same that differ in weights alone."""
-    return {} if folder is None else {"CACHE_DIR": str(folder / hashlib.sha256(content).hexdigest()[:16])}
+    return {} if folder is None else {"CACHE_DIR": str(folder / digest[:16])}
 
 
 class _Compiled:
