@@ -1,6 +1,6 @@
 """Streams for a long time at full speed while cameras fail, classes are taught and forgotten, and a web address is away.
 
-    python benchmarks/soak.py model.spedge --minutes 25 --json soak.json
+    OPENBLAS_NUM_THREADS=1 python benchmarks/soak.py model.spedge --minutes 25 --json soak.json
 
 Three cameras stand in by test://: one is lost after some hundred frames, again and again, one hangs, so that its process has
 to be killed, and one is lost seldom. A webhook leads nowhere. Where mosquitto is installed, results go to a broker that is
@@ -33,6 +33,7 @@ import numpy as np
 
 from sp_edge.columns import table
 from sp_edge.files import write_json
+from sp_edge.processes import lasting
 from sp_edge_runtime.bench.fresh import children
 from sp_edge_runtime.recognizer import Recognizer
 from sp_edge_runtime.sinks.mqtt import MqttSink
@@ -197,6 +198,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="frames a second of each camera")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    lasting()  # as `sp-edge stream` does
     kept = np.zeros((int(60 * arguments.minutes / arguments.every) + 2, len(fields(Sample))))
     number, steady = 0, Counter[str]()
     with Recognizer.load(arguments.bundle, device="cpu") as recognizer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -17,6 +16,7 @@ from sp_edge.cli.common import Command
 from sp_edge.cli.shared import PATH, engines_option, json_option
 from sp_edge.columns import table
 from sp_edge.errors import BundleError
+from sp_edge.processes import lasting
 
 if TYPE_CHECKING:
     from sp_edge_runtime.bench.accuracy import Trial
@@ -73,8 +73,7 @@ def bench(
       sp-edge bench
       sp-edge bench model.spedge --data pictures/test --json bench.json --plot bench.png
     """
-    # As `sp-edge stream` does, before NumPy is imported.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    lasting()  # as `sp-edge stream` does
     if plot:
         from sp_edge_runtime.bench import plot as _  # noqa: F401 - what is missing for it is told before a minute has passed
     from sp_edge.bundle.bundle import Bundle

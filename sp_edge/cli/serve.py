@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from sp_edge.cli.options import options_of
 from sp_edge.cli.outputs import harvest_option, json_lines_option, network_options, output_sinks, refuse_alone
 from sp_edge.cli.shared import build_engine_option
 from sp_edge.cli.stream import frames_options, names_option
+from sp_edge.processes import lasting
 from sp_edge_runtime.page.options import PageOptions
 from sp_edge_runtime.streams.options import StreamOptions
 
@@ -66,7 +66,7 @@ def serve(
       sp-edge serve model.spedge clip.mp4 --loop
       sp-edge serve csi://0 --host 0.0.0.0 --cert cert.pem --key key.pem --token-file token
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in stream
+    lasting()
 
     from sp_edge_runtime.page import server
     from sp_edge_runtime.page.regions import regions_file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from sp_edge.cli.outputs import harvest_option, json_lines_option, network_optio
 from sp_edge.cli.shared import build_engine_option, region, together
 from sp_edge.columns import table
 from sp_edge.errors import SettingsError, SourceError
+from sp_edge.processes import lasting
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.streams.options import StreamOptions
 from sp_edge_runtime.streams.parts import NamedRegion
@@ -143,8 +143,7 @@ def stream(
       sp-edge stream 0 --region left=0,0,0.5,1 --region right=0.5,0,0.5,1
       sp-edge stream clip.mp4 annotated.mp4
     """
-    # OpenBLAS reads it when NumPy is imported. Its threads spin for a while after each call, on cores that the network needs.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    lasting()
 
     from sp_edge_runtime.recognizer import Recognizer
     from sp_edge_runtime.sources.address import redact

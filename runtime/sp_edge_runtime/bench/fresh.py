@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any
 
 from sp_edge.engines.device import read_text
 from sp_edge.errors import BackendError, SpEdgeError
-from sp_edge.processes import python_command
+from sp_edge.processes import lasting, python_command
 
 FRAMES = 10
 TIMEOUT = 120  # seconds
@@ -54,16 +53,15 @@ class Fresh:
 
 
 def start(job: Job) -> Fresh:
-    """Runs the job in a process of its own, with the environment that `sp-edge stream` gives itself.
+    """Runs the job in a process of its own, prepared as `sp-edge stream` prepares itself.
 
     Raises:
         BackendError: it fails, does not end in time, or does not say what it found.
     """
     command = python_command("sp_edge_runtime.bench.fresh", json.dumps(asdict(job)))
-    environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
     began = time.monotonic()  # which counts alike in every process
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=TIMEOUT, check=False)  # noqa: S603
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)  # noqa: S603
     except subprocess.TimeoutExpired as cause:
         raise BackendError("a fresh process gave no label", expected=f"within {TIMEOUT} seconds") from cause
     if ran.returncode != 0:
@@ -80,6 +78,7 @@ def start(job: Job) -> Fresh:
 
 def main(text: str) -> None:
     """The process: a label, then a stream, then what it has found as JSON."""
+    lasting()
     try:
         found = _found(Job(**json.loads(text)))
     except SpEdgeError as error:
