@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,8 +27,6 @@ _OWN = (
     "backbone", "image_size", "interaction", "layer", "mean", "std", "place_threshold", "place_softness", "place_floor",
     "place_evidence",
 )  # fmt: skip
-# What has seen far more photographs than the user has stays as it is: what follows the prompt's layer is tuned.
-_TUNED: dict[str, dict[str, Any]] = {"tune": {"cached_views": 2}}
 _log = logging.getLogger(__name__)
 
 
@@ -58,7 +55,7 @@ def settings_of(init: Path, backbone: Callable[[], str]) -> list[str]:
     """
     model = ready_model(init)
     if model is not None:
-        found = find_weights(model).settings() | _TUNED
+        found = find_weights(model).settings()
     elif init == Path(TIMM):
         published = timm_normalization(backbone())
         found = {"model": dataclasses.asdict(published)} if published else {}

@@ -133,7 +133,7 @@ def prepare(model: str, options: ReadyOptions, *, shipped: bool = True, banks: i
         data=DataSettings("ready", **own["data"]),
         model=base,
         text=TextSettings("clip", norm=0.0) if text_tower else TextSettings(),
-        tune=TuneSettings(choose_strength=False),
+        tune=TuneSettings(choose_strength=False, **own["tune"]),
     )
     statistics = Statistics.shipped(model, weights.sha256) if shipped else None
     pictures = _pictures(options, preprocess_of(settings), measured=statistics is not None)

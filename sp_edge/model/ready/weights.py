@@ -78,7 +78,10 @@ class ReadyWeights:
         return self.family + self.architecture
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """Section of `Settings` -> name -> value: the network, weighed by names, and how it sees pictures."""
+        """Section of `Settings` -> name -> value: the network, weighed by names, how it sees pictures, and how it is tuned.
+
+        What has seen far more photographs than the user has stays as it is: what follows the prompt's layer is tuned.
+        """
         return {
             "model": {
                 "backbone": self.backbone,
@@ -89,6 +92,7 @@ class ReadyWeights:
                 "std": self.std,
             },
             "data": {"resize_ratio": 1 / self.crop, "interpolation": self.interpolation},
+            "tune": {"cached_views": 2},
         }
 
     def to_json(self) -> dict[str, Any]:

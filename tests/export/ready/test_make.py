@@ -77,6 +77,7 @@ def test_the_network_is_the_weights(default: Prepared) -> None:
     assert own.keys() == weights.weights.keys()
     assert all(torch.equal(own[name], value) for name, value in weights.weights.items())
     settings = default.checkpoint.settings
+    assert settings.tune.cached_views == 2, "who trains from the checkpoint tunes what follows its last feature map, too"
     assert settings.model.mean == settings.model.std == (127.5, 127.5, 127.5)
     assert settings.data.interpolation == "bicubic"
     assert settings.data.resize_ratio == pytest.approx(1 / 0.875)
