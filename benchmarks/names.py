@@ -24,6 +24,7 @@ from sp_edge.columns import table
 from sp_edge.files import write_json
 from sp_edge.text import extend_table
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.classifier import CLASSIFIERS
 from sp_edge.training.evaluate import encode, sample, score, title
 
 SYLLABLES = ("ba", "dri", "fen", "gor", "ke", "lo", "mi", "nu", "plu", "ra", "se", "ti", "vo", "zu")
@@ -68,7 +69,7 @@ def main(
     protocol = checkpoint.settings.eval
     protocol = dataclasses.replace(protocol, classifier="cosine", episodes=episodes or protocol.episodes)
     pictures = load_set(name, "test", checkpoint.settings)
-    drawn = sample(pictures, protocol, seed=0)
+    drawn, classify = sample(pictures, protocol, seed=0), CLASSIFIERS[protocol.classifier]
     plain = None
     rows: dict[str, dict[str, str]] = {}
     kinds = names_for(pictures.class_names)
@@ -77,12 +78,12 @@ def main(
         prompts = known.select(names)
         shown = encode(network, pictures.images, prompts[pictures.labels], strength=1.0, progress=True)
         if plain is None:
-            plain = score(shown.query, shown, np.zeros(len(pictures)), pictures, drawn, protocol)
+            plain = score(shown.query, shown, np.zeros(len(pictures)), pictures, drawn, classify)
             rows["no prompts"] = {"familiarity": ""} | {title(s): str(Accuracy.of(v)) for s, v in plain.items()}
         familiarity = network.familiarity_of(prompts)
         scaled = network.strength * familiarity[pictures.labels]
         for how, strengths in (("", np.full(len(pictures), network.strength)), (", by familiarity", scaled)):
-            found = score(shown.query, shown, strengths, pictures, drawn, protocol)
+            found = score(shown.query, shown, strengths, pictures, drawn, classify)
             rows[kind + how] = {"familiarity": f"{np.median(familiarity):.3f}" if how else ""} | {
                 title(s): str(Difference.between(v, plain[s])) for s, v in found.items()
             }

@@ -35,10 +35,11 @@ from sp_edge.tensors import load_tensors, save_tensors
 from sp_edge.text import prompt_table
 from sp_edge.training.accelerator import make_accelerator
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.classifier import CLASSIFIERS
 from sp_edge.training.evaluate import sample, score, title
 from sp_edge.training.pretrain import pretrain
 from sp_edge.training.strength import best_of, choose_strength, shown_by_share
-from sp_edge.training.text_prototype import fit_text_prototype
+from sp_edge.training.text_prototype import BaseClasses, fit_text_prototype
 from sp_edge.training.tune import tune
 
 # The paper's rates, temperature and episodes; and those of the scenes' recipe, gentler on the network, with what keeps
@@ -145,7 +146,7 @@ class Study:
             network.load_state_dict(pretrained.network.state_dict())
             accelerator = make_accelerator(settings.precision, self.device)
             tune(network, self.pictures["train"], self.prompts, settings, folder=out, accelerator=accelerator)
-            fit = fit_text_prototype(network.cpu().eval(), self.pictures["train"], self.prompts)
+            fit = fit_text_prototype(network, BaseClasses.of(network.cpu().eval(), self.pictures["train"], self.prompts))
             self._save(network, settings, "tuned", {"text_prototype": dataclasses.asdict(fit)}, file)
             (out / "tune.state.safetensors").unlink(missing_ok=True)
         return self._load(file, settings)
@@ -195,13 +196,13 @@ def measure(
     }
     vectors = prompts.select(novel.class_names)[novel.labels]
     familiar = network.familiarity_of(vectors)
-    episodes = sample(novel, protocol, seed=0)
+    episodes, classify = sample(novel, protocol, seed=0), CLASSIFIERS[protocol.classifier]
     shown = shown_by_share(network, novel, vectors)
     query = shown[0.0].query
     scores = {
         (row, title(setting)): values
         for row, (strength, share) in used.items()
-        for setting, values in score(query, shown[share], strength * familiar, novel, episodes, protocol).items()
+        for setting, values in score(query, shown[share], strength * familiar, novel, episodes, classify).items()
     }
     return scores, used
 

@@ -17,7 +17,7 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import ExportError
 from sp_edge.matching import logistic
 from sp_edge.matching.decide import class_sums, unit
-from sp_edge.matching.metric import Background, Metric, deviations
+from sp_edge.matching.metric import Background, Metric
 from sp_edge.matching.unknown import Calibration
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.training.checkpoint import Checkpoint
@@ -71,16 +71,14 @@ def background_of(checkpoint: Checkpoint, pictures: PictureSet) -> Background:
 
 def background_of_features(features: Features, labels: Rows) -> Background:
     """As `background_of`, of features."""
-    scatter, freedom = deviations(features.query, labels)
-    if freedom == 0:
+    if len(np.unique(labels)) == len(labels):
         raise ExportError(
             "too few base pictures to measure classes with",
             expected="a class with two",
             got="one each",
             next_step="add pictures to train/",
         )
-    mean = unit(features.query).mean(axis=0, dtype=np.float64)
-    return Background(mean.astype(np.float32), np.asarray((scatter + scatter.T) / (2 * freedom), dtype=np.float32))
+    return Background.of(features.query, labels)
 
 
 def calibrate(

@@ -31,6 +31,13 @@ class Background:
     mean: Floats
     within: Floats
 
+    @classmethod
+    def of(cls, features: Floats, labels: NDArray[np.int64]) -> Background:
+        """That of these features, float32 (n, D) of any length, whose classes are int64 (n,): two of one class at least."""
+        scatter, freedom = deviations(features, labels)
+        mean = unit(features).mean(axis=0, dtype=np.float64)
+        return cls(mean.astype(np.float32), np.asarray((scatter + scatter.T) / (2 * freedom), dtype=np.float32))
+
     @cached_property
     def whitening(self) -> Floats:
         """W of S alone, which any bank's starts from: float32 (D, D)."""

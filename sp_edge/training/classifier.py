@@ -17,9 +17,13 @@ Classifier = Callable[[Floats, Floats], NDArray[np.int64]]
 _CHUNK = 64  # episodes whose features are gathered at once
 
 
-def nearest_prototype(support: Floats, query: Floats) -> NDArray[np.int64]:
-    """The way whose mean support feature has the largest cosine with the query (see `Classifier`)."""
-    prototypes = unit(prototype(support))
+def nearest_prototype(support: Floats, query: Floats, compared: Callable[[Floats], Floats] = unit) -> NDArray[np.int64]:
+    """The way whose mean support feature has the largest cosine with the query (see `Classifier`).
+
+    Args:
+        compared: what prototypes are compared as, of length one: in a metric, queries come as this metric has them.
+    """
+    prototypes = compared(prototype(support))
     nearest: NDArray[np.int64] = (query @ prototypes.transpose(0, 2, 1)).argmax(axis=2)  # the query's length decides nothing
     return nearest
 

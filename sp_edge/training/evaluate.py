@@ -28,7 +28,7 @@ from sp_edge.text import extend_table
 from sp_edge.training.accelerator import torch_device
 from sp_edge.training.augment import augment
 from sp_edge.training.checkpoint import Checkpoint
-from sp_edge.training.classifier import CLASSIFIERS, episode_scores
+from sp_edge.training.classifier import CLASSIFIERS, Classifier, episode_scores
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -252,7 +252,8 @@ def evaluate(
     if prompts is not None:
         familiar = network.familiarity_of(prompts)
         rows, familiarity = {WITH: strength * familiar, **rows}, float(np.median(familiar))
-    scores = {name: score(query, shown, each, pictures, episodes, protocol, progress=progress) for name, each in rows.items()}
+    classify = CLASSIFIERS[protocol.classifier]
+    scores = {name: score(query, shown, each, pictures, episodes, classify, progress=progress) for name, each in rows.items()}
     seconds = {"encoding": encoded - began, "episodes": time.monotonic() - encoded}
     return Evaluation(scores, protocol, seed, strength, familiarity, len(pictures), seconds)
 
@@ -322,7 +323,7 @@ def score(
     strength: NDArray[np.float64],
     pictures: PictureSet,
     episodes: Mapping[Setting, Episode],
-    protocol: EvalSettings,
+    classify: Classifier,
     *,
     progress: bool = False,
 ) -> dict[Setting, Scores]:
@@ -333,7 +334,6 @@ def score(
         shown: the pictures, or views of them, as support: without prompt, and with it at full strength.
         strength: (n,) of each picture's prompt for one shot; with more, it falls as `sp_edge.matching.decide.share` says.
     """
-    classify = CLASSIFIERS[protocol.classifier]
     scores = {}
     for (n_shot, group), stack in episodes.items():
         features = Features(query, shown.mixed(share(strength, n_shot)).support).only(pictures.groups[group])

@@ -19,6 +19,7 @@ from sp_edge.data import sets
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import SettingsError
 from sp_edge.files import remove_leftovers
+from sp_edge.matching.metric import Background
 from sp_edge.model import PromptedNetwork, PromptedPlaces, build_network
 from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.begun import Begun
@@ -33,7 +34,7 @@ from sp_edge.training.places import fit_places
 from sp_edge.training.pretrain import base_batches, pretrain
 from sp_edge.training.start import start_from
 from sp_edge.training.strength import choose_strength
-from sp_edge.training.text_prototype import check_classes, fit_text_prototype
+from sp_edge.training.text_prototype import BaseClasses, check_classes, fit_text_prototype
 from sp_edge.training.tune import base_episodes, tune, tuning_augmentation
 
 _log = logging.getLogger(__name__)
@@ -247,14 +248,19 @@ def _weigh_prompts(
     kept: Kept | None,
 ) -> Settings:
     """Fits the text prototype where there is one, and sets the prompts' strength where it is to be chosen."""
+    chooses = _chooses_strength(network, settings)
+    if network.text_prototype is None and not chooses:
+        return settings
+    base = BaseClasses.of(network, pictures, table, kept)
     if network.text_prototype is not None:
-        fit = fit_text_prototype(network, pictures, table, kept)
+        fit = fit_text_prototype(network, base)
         network.text_share = settings.model.text_share
         record["text_prototype"] = dataclasses.asdict(fit)
         _log.info(f"text alone explains {100 * fit.explained:.0f} % of the features of classes that it was not fitted on")
-    if not _chooses_strength(network, settings):
+    if not chooses:
         return settings
-    found = None if validation is None else choose_strength(network, validation, table, settings.eval)
+    background = Background.of(base.features, pictures.labels[base.rows])
+    found = None if validation is None else choose_strength(network, validation, table, settings.eval, background)
     if found is None:
         _log.warning("too few validation pictures to choose the prompts' strength: it stays as set")
         return settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 from sp_edge.accuracy import Accuracy, Difference
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
+from sp_edge.matching.decide import unit
+from sp_edge.matching.metric import Background, Metric
 from sp_edge.model import PromptedNetwork, PromptedPlaces
 from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.settings import EvalSettings
+from sp_edge.training.classifier import nearest_prototype
 from sp_edge.training.evaluate import class_prompts, encode, sample, score, title
 
 STRENGTHS = tuple(tenths / 10 for tenths in range(11))
@@ -27,7 +31,11 @@ Pair = tuple[float, float]  # strength, and share of the text prototype
 
 
 def choose_strength(
-    network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable, protocol: EvalSettings
+    network: PromptedNetwork,
+    pictures: PictureSet,
+    prompts: PromptTable,
+    protocol: EvalSettings,
+    background: Background | None = None,
 ) -> dict[str, Any] | None:
     """Tries strengths, and shares of the text prototype, on episodes of the validation classes with the nearest prototype.
 
@@ -39,6 +47,8 @@ def choose_strength(
 
     Args:
         protocol: ways, shots and queries of the episodes; fewer ways and queries where the pictures do not suffice.
+        background: of the base classes. Cosines are taken in its metric, as a device takes them: what names gain under plain
+            cosines, it may gain without them. None: plain cosines, as in the paper.
 
     Returns:
         'strength' and 'text_share': the choice; 'difference': its mean difference over the settings, with its interval;
@@ -56,8 +66,9 @@ def choose_strength(
     shown = shown_by_share(network, pictures, vectors)
     familiar = np.ones(len(pictures)) if vectors is None else network.familiarity_of(vectors)
     pairs = [(s, w) for w in shown for s in STRENGTHS if (s or not w) and s * w < 1]
-    query = shown[0.0].query
-    tried = {(s, w): score(query, shown[w], s * familiar, pictures, episodes, protocol) for s, w in pairs}
+    compared = unit if background is None else Metric(background.mean, background.whitening)
+    query, classify = compared(shown[0.0].query), partial(nearest_prototype, compared=compared)
+    tried = {(s, w): score(query, shown[w], s * familiar, pictures, episodes, classify) for s, w in pairs}
     plain = tried[0.0, 0.0]
     gains = {
         pair: {setting: Difference.between(row[setting], plain[setting]) for setting in plain} for pair, row in tried.items()

@@ -63,6 +63,11 @@ class BaseClasses:
     def of(cls, network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable, kept: Kept | None = None) -> BaseClasses:
         """Encodes the pictures, or takes their features from what was kept of them.
 
+        Args:
+            pictures: the base classes'; of each class, at most the first 64 are looked at.
+            prompts: hold every base class's name.
+            kept: what the layers before the prompt gave of the pictures, where that is known.
+
         Raises:
             DataError: a feature is not finite.
         """
@@ -78,9 +83,7 @@ class BaseClasses:
         return cls(rows, features, means, prompts.select([pictures.class_names[label] for label in present]))
 
 
-def fit_text_prototype(
-    network: PromptedNetwork, pictures: PictureSet, prompts: PromptTable, kept: Kept | None = None
-) -> TextFit:
+def fit_text_prototype(network: PromptedNetwork, base: BaseClasses) -> TextFit:
     """Sets the weights of `network.text_prototype`, in closed form, and `network.familiarity`.
 
     The linear form is fitted to the classes' mean features. The directional one is fitted to their directions from the mean
@@ -88,15 +91,13 @@ def fit_text_prototype(
 
     Args:
         network: one with a text prototype; otherwise as training left it, and left so.
-        pictures: the base classes'; of each class, at most the first 64 are looked at.
-        prompts: hold every base class's name.
-        kept: what the layers before the prompt gave of the pictures, where that is known.
+        base: what it makes of the base classes.
 
     Raises:
-        DataError: fewer than three classes, or a feature is not finite.
+        DataError: fewer than three classes.
     """
     assert network.text_prototype is not None  # noqa: S101 - the caller's, not the user's mistake
-    base, layer = BaseClasses.of(network, pictures, prompts, kept), network.text_prototype
+    layer = network.text_prototype
     text = base.text.astype(np.float64)
     with torch.no_grad():
         if layer.mean is None:

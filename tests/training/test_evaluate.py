@@ -17,6 +17,7 @@ from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import AugmentSettings, EvalSettings, ExpectedSettings, ModelSettings, Settings
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.classifier import nearest_prototype
 from sp_edge.training.evaluate import (
     DIFFERENCE,
     WITH,
@@ -217,9 +218,8 @@ def test_the_strength_falls_with_the_shots() -> None:
     query = np.array([[3, 0], [3, 0], [4, -3], [0, 1], [0, 1], [0, 1]], np.float32)
     prompted = np.array([[-1, 3], [-1, 3], [-1, 3], [0, 1], [0, 1], [0, 1]], np.float32)
     shown = Features(query, prompted)
-    protocol = EvalSettings(n_way=2, n_shot=(2,), n_query=1, episodes=2)
     episode = Episode(np.array([[0, 1]]), np.array([[[0, 1], [3, 4]]]), np.array([[[2], [5]]]))
-    found = {s: score(query, shown, s, pictures, {(2, "all"): episode}, protocol)[2, "all"] for s in (0.0, 0.5, 1.0)}
+    found = {s: score(query, shown, s, pictures, {(2, "all"): episode}, nearest_prototype)[2, "all"] for s in (0.0, 0.5, 1.0)}
     assert [float(found[s][0]) for s in (0.0, 0.5, 1.0)] == [1.0, 1.0, 0.5]
     assert share(0.5, 2) == pytest.approx(1 / 3)
     # The same prototypes as mixed by hand.
@@ -332,5 +332,5 @@ def test_each_class_has_its_own_strength(pictures: PictureSet) -> None:
     episodes = sample(two, EvalSettings(n_way=2, n_shot=(1, 2), n_query=2, episodes=9), seed=0)
     for strengths, expected in (([1, 0], 1.0), ([1, 1], 0.5), ([0, 0], 0.5)):
         each = np.array(strengths, float)[two.labels]
-        found = score(query, shown, each, two, episodes, EvalSettings(n_way=2, n_query=2))
+        found = score(query, shown, each, two, episodes, nearest_prototype)
         assert [scores.mean() for scores in found.values()] == [expected] * 2

@@ -9,6 +9,7 @@ import torch
 from sp_edge.accuracy import Difference
 from sp_edge.data.episodes import Features
 from sp_edge.data.pictures import PictureSet
+from sp_edge.matching.metric import Background
 from sp_edge.model import build_network
 from sp_edge.model.normalization import Normalization
 from sp_edge.prompts.familiarity import Familiarity
@@ -73,6 +74,26 @@ def test_the_choice_helps_and_never_hurts(
     assert safe[found["strength"]] == max(safe.values())
     assert found["difference"]["mean"] == pytest.approx(safe[found["strength"]] - safe[0.0])
     assert json.dumps(found, allow_nan=False)
+
+
+def test_the_choice_compares_in_the_metric_of_the_base_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names take away what differs within classes, and add noise. The metric does the first without them."""
+    pool = pictures()
+    rng = np.random.default_rng(0)
+    clear = noisy(pool.labels, 0.2 * np.ones(len(pool)), 1)
+    within = 2 * rng.normal(size=(len(pool), 1)).astype(np.float32)
+    plain = np.concatenate([clear, within], axis=1)
+    prompted = np.concatenate([clear + 0.6 * rng.normal(size=clear.shape).astype(np.float32), 0 * within], axis=1)
+    monkeypatch.setattr(module, "encode", lambda *_, **__: Features(plain, prompted))
+    network = build_network(ModelSettings("visformer_mini", 64, layer="3-1"), 4)
+    by_cosine = choose_strength(network, pool, table(), EvalSettings())
+    in_metric = choose_strength(network, pool, table(), EvalSettings(), Background.of(plain, pool.labels))
+    assert by_cosine is not None
+    assert in_metric is not None
+    assert by_cosine["strength"] >= 0.9
+    assert in_metric["strength"] <= 0.2
+    without = [found["tried"][0]["settings"]["1-shot, clean"]["accuracy"]["mean"] for found in (by_cosine, in_metric)]
+    assert without[1] > without[0] + 0.2, "the metric does without names what they do for plain cosines"
 
 
 @pytest.mark.parametrize(

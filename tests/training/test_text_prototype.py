@@ -13,7 +13,7 @@ from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import ModelSettings
 from sp_edge.training import text_prototype as module
-from sp_edge.training.text_prototype import fit_ridge, fit_text_prototype
+from sp_edge.training.text_prototype import BaseClasses, fit_ridge, fit_text_prototype
 
 
 def test_what_is_explained_is_measured_on_the_class_left_out() -> None:
@@ -69,7 +69,7 @@ def test_the_network_gets_the_fit_of_its_classes_mean_features(monkeypatch: pyte
     assert network.text_prototype is not None
     assert network.text_share == 0, "until it is fitted, it says nothing"
     table = PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), names[::-1], texts[::-1].copy())
-    fit = fit_text_prototype(network, pictures, table)
+    fit = fit_text_prototype(network, BaseClasses.of(network, pictures, table))
     assert fit.classes == 12
     assert fit.explained > 0.99
     assert network.familiarity is not None
@@ -96,7 +96,8 @@ def test_of_a_large_class_some_pictures_are_enough(monkeypatch: pytest.MonkeyPat
     pictures = PictureSet(np.zeros((175, 2, 2, 3), np.uint8), labels, ("a", "b", "c"), {})
     network = build_network(ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True), 4)
     vectors = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    fit_text_prototype(network, pictures, PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), ("a", "b", "c"), vectors))
+    table = PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), ("a", "b", "c"), vectors)
+    fit_text_prototype(network, BaseClasses.of(network, pictures, table))
     assert seen == [64 + 5 + 64]
 
 
@@ -107,7 +108,7 @@ def test_features_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatc
     network = build_network(ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True), 4)
     table = PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), ("a", "b", "c"), np.eye(3, 4, dtype=np.float32))
     with pytest.raises(DataError, match="not finite"):
-        fit_text_prototype(network, pictures, table)
+        fit_text_prototype(network, BaseClasses.of(network, pictures, table))
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1.0, 1e12])
@@ -119,7 +120,8 @@ def test_vectors_of_any_length_with_one_picture_a_class_give_numbers(monkeypatch
     network = build_network(ModelSettings("visformer_mini", 64, layer="3-1", text_prototype=True), 4)
     assert network.text_prototype is not None
     vectors = (scale * rng.normal(size=(3, 4))).astype(np.float32)
-    fit = fit_text_prototype(network, pictures, PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), ("a", "b", "c"), vectors))
+    table = PromptTable(TextSpec("test", "0", "{name}", 1.0, 4), ("a", "b", "c"), vectors)
+    fit = fit_text_prototype(network, BaseClasses.of(network, pictures, table))
     told = network.text_prototype(torch.from_numpy(vectors)).detach().numpy()
     assert np.abs(told).max() < 2 * np.abs(features).max()
     assert fit.explained <= 1
