@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_SLICE, _IDR, _SPS = 1, 5, 7
+_SLICE, _IDR, _SPS, _PPS = 1, 5, 7, 8
 _HIGH = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}  # profiles whose parameters tell the color format
 _HEAD = 48  # bytes of a slice that hold its number, with room to spare
 
@@ -18,19 +18,20 @@ class _Bits:
 
     def __init__(self, unit: bytes) -> None:
         content = unit[1:].replace(b"\0\0\3", b"\0\0")
-        self._bits, self._left = int.from_bytes(content, "big"), 8 * len(content)
+        self._bits, self._at = "".join(f"{byte:08b}" for byte in content), 0
 
     def read(self, count: int) -> int:
         """An unsigned number of so many bits."""
-        self._left -= count
-        return self._bits >> self._left & ((1 << count) - 1)  # a shift by less than nothing raises the ValueError
+        start, self._at = self._at, self._at + count
+        if self._at > len(self._bits):
+            raise ValueError
+        return int(self._bits[start : self._at], 2)
 
     def golomb(self) -> int:
         """An unsigned Exp-Golomb number."""
-        zeros = 0
-        while not self.read(1):
-            zeros += 1
-        return (1 << zeros) - 1 + self.read(zeros)
+        zeros = self._bits.index("1", self._at) - self._at
+        self._at += zeros
+        return self.read(zeros + 1) - 1
 
     def signed(self) -> int:
         """A signed Exp-Golomb number."""
@@ -42,6 +43,7 @@ class _Bits:
 class _Parameters:
     """What a sequence's parameter set says of the numbers of its pictures."""
 
+    sequence: int
     number_bits: int
     planes: bool
     gaps_allowed: bool
@@ -52,7 +54,7 @@ class _Parameters:
         bits = _Bits(unit)
         profile, planes = bits.read(8), False
         bits.read(16)
-        bits.golomb()
+        sequence = bits.golomb()
         if profile in _HIGH:
             chroma = bits.golomb()
             planes = chroma == 3 and bool(bits.read(1))
@@ -74,7 +76,7 @@ class _Parameters:
             for _ in range(bits.golomb()):
                 bits.signed()
         bits.golomb()
-        return cls(number_bits, planes, bool(bits.read(1)))
+        return cls(sequence, number_bits, planes, bool(bits.read(1)))
 
 
 def _pass_scaling(bits: _Bits, size: int) -> None:
@@ -98,34 +100,32 @@ class Gaps:
     def __init__(self, extradata: bytes | None) -> None:
         extradata = extradata or b""
         self._length = (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else 0
-        self._parameters: _Parameters | None = None
+        self._sequences: dict[int, _Parameters] = {}
+        self._pictures: dict[int, int] = {}  # which sequence a picture's parameter set belongs to
         self._latest: int | None = None  # of the last picture that others may be built on
-        first = _sized(extradata[6:], 2)[:1] if self._length else _started(extradata)
-        for unit in first:
+        for unit in _listed(extradata[5:]) if self._length else _started(extradata):
             self._learn(unit)
 
     def before(self, packet: bytes) -> bool:
         """Whether a picture is missing before this packet's."""
         for unit in _sized(packet, self._length) if self._length else _started(packet):
             kind, counts = unit[0] & 31, bool(unit[0] & 0x60)
-            if kind == _SPS:
+            if kind in (_SPS, _PPS):
                 self._learn(unit)
             elif kind in (_SLICE, _IDR):
                 return self._missing(unit, idr=kind == _IDR, counts=counts)
         return False
 
     def _missing(self, unit: bytes, *, idr: bool, counts: bool) -> bool:
-        known = self._parameters
-        if known is None:
-            return False
         try:
             bits = _Bits(unit[:_HEAD])
-            for _ in range(3):
-                bits.golomb()
+            bits.golomb()
+            bits.golomb()
+            known = self._sequences[self._pictures[bits.golomb()]]
             if known.planes:
                 bits.read(2)
             number = bits.read(known.number_bits)
-        except ValueError:
+        except (KeyError, ValueError):
             self._latest = None
             return False
         most, before = 1 << known.number_bits, self._latest
@@ -137,11 +137,29 @@ class Gaps:
         return missing
 
     def _learn(self, unit: bytes) -> None:
-        if unit[0] & 31 == _SPS:
-            try:
-                self._parameters = _Parameters.read(unit)
-            except ValueError:
-                self._parameters = None
+        try:
+            if unit[0] & 31 == _SPS:
+                parameters = _Parameters.read(unit)
+                self._sequences[parameters.sequence] = parameters
+            elif unit[0] & 31 == _PPS:
+                bits = _Bits(unit)
+                picture = bits.golomb()
+                self._pictures[picture] = bits.golomb()
+        except ValueError:  # which one it replaces may be unknown
+            self._sequences.clear()
+
+
+def _listed(content: bytes) -> list[bytes]:
+    """Parameter sets of an MP4's header (ISO/IEC 14496-15, 5.3.3.1): of sequences behind their count, then of pictures."""
+    units, at = [], 0
+    for most in (31, 255):  # the upper bits of the first count mean nothing
+        count = int.from_bytes(content[at : at + 1], "big") & most
+        at += 1
+        for _ in range(count):
+            size = int.from_bytes(content[at : at + 2], "big")
+            units.append(content[at + 2 : at + 2 + size])
+            at += 2 + size
+    return [unit for unit in units if unit]
 
 
 def _sized(content: bytes, length: int) -> list[bytes]:

@@ -88,19 +88,42 @@ def unit(head: int, bits: str) -> bytes:
     return b"\0\0\1" + bytes([head]) + content.replace(b"\0\0", b"\0\0\3")
 
 
-def parameters(order: str, *, gaps: str, profile: int = 66, more: str = "", bits: int = 5) -> bytes:
-    """A parameter set: numbers of five bits, the order of pictures in one of three ways."""
-    start = f"{profile:08b}" + "0" * 16 + golomb(0) + more + golomb(bits - 4)
+def of_sequence(order: str, *, gaps: str, profile: int = 66, more: str = "", bits: int = 5, name: int = 0) -> bytes:
+    """A sequence's parameter set: numbers of five bits, the order of pictures in one of three ways."""
+    start = f"{profile:08b}" + "0" * 16 + golomb(name) + more + golomb(bits - 4)
     return unit(0x67, start + order + golomb(4) + gaps)
 
 
-def picture(number: int, head: int = 0x61, *, bits: int = 5) -> bytes:
-    return unit(head, golomb(0) * 3 + f"{number:0{bits}b}" + "10110")
+def of_picture(name: int = 0, sequence: int = 0) -> bytes:
+    """A picture's parameter set."""
+    return unit(0x68, golomb(name) + golomb(sequence) + "00")
+
+
+def parameters(order: str, *, gaps: str, profile: int = 66, more: str = "", bits: int = 5) -> bytes:
+    """The parameter sets of a stream that has one of each kind."""
+    return of_sequence(order, gaps=gaps, profile=profile, more=more, bits=bits) + of_picture()
+
+
+def picture(number: int, head: int = 0x61, *, bits: int = 5, name: int = 0) -> bytes:
+    """One that is built on others (0x61), by the picture's parameter set of that name; 0x65: a key frame."""
+    return unit(head, golomb(0) * 2 + golomb(name) + f"{number:0{bits}b}" + "10110")
+
+
+def sized(content: bytes, length: int) -> bytes:
+    """Units behind their length, a number of so many bytes, instead of behind start codes."""
+    return b"".join(len(one).to_bytes(length, "big") + one for one in content.split(b"\0\0\1")[1:])
+
+
+def header(*sequences: bytes, pictures: tuple[bytes, ...], size: int = 4) -> bytes:
+    """An MP4's: version, profile (3 bytes), size of lengths less 1, how many sets of sequences, these, those of pictures."""
+    counted = [bytes([more | len(units)]) + sized(b"".join(units), 2) for more, units in ((0xE0, sequences), (0, pictures))]
+    return b"\x01\x42\0\x1e" + bytes([0xFC | size - 1]) + b"".join(counted)  # ISO/IEC 14496-15, 5.3.3.1
 
 
 ORDERS = {
     "by itself": golomb(0) + golomb(3),
     "in a cycle": golomb(1) + "0" + signed(-7) + signed(2) + golomb(3) + signed(1) + signed(-1) + signed(4),
+    "in the longest cycle": golomb(1) + "1" + signed(1) * 2 + golomb(255) + signed(1 - (1 << 31)) * 255,
     "as decoded": golomb(2),
 }
 # Two lists end early, as their next value would be 0 (of 256); the sixth, of 16 values, and the seventh, of 64, are whole.
@@ -166,6 +189,10 @@ def test_what_cannot_be_read_is_not_called_missing() -> None:
     assert told(Gaps(b""), PARAMETERS + picture(1), picture(9)) == [False, True], "parameters may come with a picture"
     cut = PARAMETERS[:6]
     assert told(Gaps(PARAMETERS), picture(1), cut, picture(9)) == [False] * 3, "parameters that say nothing"
+    again = PARAMETERS + picture(9)
+    assert told(Gaps(PARAMETERS), picture(1), cut, picture(7), again, picture(11)) == [*[False] * 4, True]
+    unknown = picture(5, name=1)
+    assert told(Gaps(PARAMETERS), picture(1), unknown, picture(9), picture(11)) == [False, False, False, True]
     short = b"\0\0\1\x61" + bytes([0b11010001])  # three of the number's five bits
     assert told(Gaps(PARAMETERS), picture(1), short, picture(9), picture(11)) == [False, False, False, True]
     other = b"\0\0\1\x09\xf0"  # the mark between two pictures
@@ -175,19 +202,33 @@ def test_what_cannot_be_read_is_not_called_missing() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_units_behind_their_length(size: int) -> None:
-    def sized(content: bytes, length: int) -> bytes:
-        return b"".join(len(one).to_bytes(length, "big") + one for one in content.split(b"\0\0\1")[1:])
-
-    # ISO/IEC 14496-15: version, profile (3 bytes), size of lengths less 1, how many parameter sets, these, those of pictures.
-    extradata = b"\x01\x42\0\x1e" + bytes([0xFC | size - 1, 0xE1]) + sized(PARAMETERS, 2)
-    for more in (b"", b"\x01\0\x02\x68\x80"):
-        every = [sized(one, size) for one in (picture(1), PARAMETERS + picture(2), picture(4, 0x65), picture(6))]
-        assert told(Gaps(extradata + more), *every) == [False, False, False, True]
-        assert told(Gaps(extradata + more), *(bytes(size) + one for one in every)) == [False, False, False, True]
-    bare = extradata[:5] + b"\xe0\0"  # without any parameter set
+    of_a_sequence = of_sequence(ORDERS["as decoded"], gaps="0")
+    every = [sized(one, size) for one in (picture(1), PARAMETERS + picture(2), picture(4, 0x65), picture(6))]
+    whole = header(of_a_sequence, pictures=(of_picture(),), size=size)
+    for more in (b"", b"\xfd\xf8\xf8\0"):  # as the standard's high profiles add
+        assert told(Gaps(whole + more), *every) == [False, False, False, True]
+        assert told(Gaps(whole + more), *(bytes(size) + one for one in every)) == [False, False, False, True]
     every = [sized(one, size) for one in (picture(1), PARAMETERS + picture(2), picture(4))]
-    assert told(Gaps(bare), *every) == [False, False, True]
-    assert told(Gaps(extradata[:6]), picture(1), PARAMETERS + picture(2), picture(4)) == [False, False, True], "a byte stream"
+    for bare in (header(pictures=(), size=size), header(of_a_sequence, pictures=(), size=size), whole[:-1]):
+        assert told(Gaps(bare), *every) == [False, False, True]
+    start = header(pictures=(), size=size)[:6]
+    assert told(Gaps(start), picture(1), PARAMETERS + picture(2), picture(4)) == [False, False, True], "a byte stream"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_picture_names_which_of_several_parameter_sets_it_follows(first: int) -> None:
+    sequences = [of_sequence(ORDERS["as decoded"], gaps="0", bits=bits, name=name) for name, bits in ((0, 4), (1, 8))]
+    pictures = of_picture(0, 0), of_picture(5, 1), of_picture(2, 0)
+    in_order = [sequences[first], sequences[1 - first]]
+    byte_stream = Gaps(b"".join((*in_order, *pictures)))
+    for gaps, length in ((byte_stream, 0), (Gaps(header(*in_order, pictures=pictures)), 4)):
+        long = [picture(number, head, bits=8, name=5) for number, head in ((0, 0x65), (1, 0x61), (2, 0x61), (18, 0x61))]
+        short = [picture(number, head, bits=4, name=2) for number, head in ((0, 0x65), (1, 0x61), (3, 0x61), (4, 0x61))]
+        others = [picture(5, bits=4), picture(7, bits=4)]
+        every = long + short + others
+        assert told(gaps, *(sized(one, length) if length else one for one in every)) == [
+            *(False, False, False, True), *(False, False, True, False), *(False, True),
+        ]  # fmt: skip
 
 
 @given(st.binary(max_size=80), st.lists(st.binary(max_size=60), max_size=4))
