@@ -165,13 +165,12 @@ def _listed(content: bytes) -> list[bytes]:
 def _sized(content: bytes, length: int) -> list[bytes]:
     """Units that stand behind their length, a number of so many bytes."""
     units, at = [], 0
-    while at + length < len(content):
+    while at < len(content):
         size = int.from_bytes(content[at : at + length], "big")
         at += length
-        if size:
-            units.append(content[at : at + size])
+        units.append(content[at : at + size])
         at += size
-    return units
+    return [unit for unit in units if unit]
 
 
 def _started(content: bytes) -> list[bytes]:

@@ -208,6 +208,8 @@ def test_units_behind_their_length(size: int) -> None:
     for more in (b"", b"\xfd\xf8\xf8\0"):  # as the standard's high profiles add
         assert told(Gaps(whole + more), *every) == [False, False, False, True]
         assert told(Gaps(whole + more), *(bytes(size) + one for one in every)) == [False, False, False, True]
+    cut = [bytes(size), (9).to_bytes(size, "big"), bytes(size) + (9).to_bytes(size, "big")]  # behind a length
+    assert told(Gaps(whole), *every[:1], *cut, *every[1:]) == [*[False] * 6, True]
     every = [sized(one, size) for one in (picture(1), PARAMETERS + picture(2), picture(4))]
     for bare in (header(pictures=(), size=size), header(of_a_sequence, pictures=(), size=size), whole[:-1]):
         assert told(Gaps(bare), *every) == [False, False, True]
