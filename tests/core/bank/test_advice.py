@@ -99,6 +99,12 @@ def test_a_class_that_is_told_already_is_not_asked_for_a_second_picture(bundle: 
     assert found.advice[2:] == ("add a second picture of 'c': one picture does not show how much a class varies",)
 
 
+def test_a_class_of_the_fourth_pair_is_asked_for_a_second_picture(bundle: Bundle) -> None:
+    found = report(bundle, bank_of(bundle, {"a": [[1, 0]], "b": [[1, 0.01]], "c": [[0, 1]], "d": [[0.02, 1]]}))
+    assert [pair.name for pair in found.confusions] == ["a", "b", "c", "d"]
+    assert found.advice[3:] == ("add a second picture of 'd': one picture does not show how much a class varies",)
+
+
 def test_a_shot_that_is_like_nothing(bundle: Bundle) -> None:
     found = report(bundle, bank_of(bundle, {"a": [[1, 0, 0], [1, 0, 0], [-0.1, 0, 1]], "b": [[0, 1, -1]]}))
     assert "look at shot 2 of 'a': it is not like the others of its class" in found.advice

@@ -147,6 +147,14 @@ def test_what_the_stride_leaves_out_is_a_sign_of_life(serve: Callable[[Answer], 
     assert [frame and frame.number for frame in itertools.islice(frames, 4)] == [0, None, None, 3]  # type: ignore[attr-defined]
 
 
+def test_of_what_the_stride_leaves_out_none_is_called_damaged(serve: Callable[[Answer], str]) -> None:
+    cut = FRAMES[1][: len(FRAMES[1]) // 2]
+    contents = (FRAMES[0], cut, FRAMES[1], FRAMES[2], cut, cut, FRAMES[3])
+    frames = captured(serve(lambda c, _: c.sendall(MULTIPART + b"".join(map(part, contents)))), stride=2)
+    seen = [frame and (frame.number, frame.damaged) for frame in itertools.islice(frames, 6)]  # type: ignore[attr-defined]
+    assert seen == [(0, 0), None, (2, 0), None, None, (6, 1)]
+
+
 def test_user_and_password_are_sent_when_they_are_asked_for(serve: Callable[[Answer], str]) -> None:
     asked: list[bytes] = []
 
