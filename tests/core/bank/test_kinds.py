@@ -222,8 +222,10 @@ def test_merging(bundle: Bundle) -> None:
     together = merge(taught(bundle), both(bundle))
     assert diff(together, both(bundle)) == ()
     assert together.rejects == both(bundle).rejects
-    with pytest.raises(BankError, match="do not go together"):
-        merge(rejecting(bundle), taught(bundle).add(NOT_FOX, prompt(0), *shots(1)))
+    a_class = taught(bundle).add(NOT_FOX, prompt(0), *shots(1))
+    for ours, theirs in ((rejecting(bundle), a_class), (a_class, rejecting(bundle))):
+        with pytest.raises(BankError, match="do not go together"):
+            merge(ours, theirs)
 
 
 def test_differences(bundle: Bundle) -> None:
