@@ -40,7 +40,7 @@ from sp_edge.matching.metric import Background, Metric
 from sp_edge.preprocess import Preprocess
 from sp_edge.prompts.table import PromptTable
 from sp_edge.text import extend_table
-from sp_edge_export.ready.fit import fit_directions
+from sp_edge.training.directions import fit_directions
 from sp_edge_export.ready.make import Prepared, ReadyOptions, measure, prepare, set_names
 
 Array = NDArray[np.float32]

@@ -1,12 +1,15 @@
 """How long does `sp-edge train --init ready` take on a few thousand photographs, and what does it gain?
 
-    python benchmarks/tune_ready.py --grocery grocery
+    python benchmarks/sets/clutter.py /tmp/clutter
+    python benchmarks/tune_ready.py --grocery grocery --clutter /tmp/clutter
 
 The grocery photographs are divided by class: 15 classes to ask about, 12 to choose the prompts' strength on, the rest to learn
 from. `speed` compares tuning that keeps the layers before the prompt (`tune.cached_views`, what `--init ready` does) with
 tuning of the whole network, in turns, in one process. `whole run` is the wall time of the commands that a user types. Accuracy
-is that of the bundles on the 15 classes, as the runtime uses them: the tuned one, and the ready-made one. Both have one and the
-same query graph. The ready-made one gets the tuned one's metric here, as its own was measured on these very photographs.
+is that of the bundles on the 15 classes, as the runtime uses them: the tuned one, and the ready-made one. `clutter` asks about
+objects that have nothing to do with groceries, taught beside another object and asked alone (`benchmarks/ready.py`), and so
+tells whether names still mean what they meant. Both bundles have one and the same query graph. The ready-made one gets the
+tuned one's metric here, as its own was measured on these very photographs.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from ready import BASE, NAMES, PLAIN, Array, pictures, scores
+from ready import BASE, NAMES, PLAIN, TAUGHT, Array, pictures, reported, scores
 from ready_bundles import pool
 
 from sp_edge import runs
@@ -95,27 +98,40 @@ def timed(*arguments: object) -> float:
     return time.monotonic() - began
 
 
-def accuracy(ready: Bundle, tuned: Bundle, test: Path, count: int) -> dict[str, dict[str, Array]]:
+def accuracy(ready: Bundle, tuned: Bundle, test: Path, clutter: Path, count: int) -> dict[str, dict[str, Array]]:
     """Title -> bundle -> accuracy of each episode."""
+    kept = reported(len(labelled(clutter / "alone").class_names)).__contains__
     found: dict[str, dict[str, Array]] = {}
     for title, bundle in (("ready-made", ready), ("tuned", tuned)):
-        asked = pool(bundle, "fp32", pictures(test, bundle.manifest.preprocess, LEAST))
-        asked = replace(asked, background=tuned.background())
-        for shots in (1, 5):
-            for row, values in scores([(asked, asked)], 5, shots, count, title).items():
-                if row in (BASE, PLAIN, NAMES):
-                    found.setdefault(f"{row}, {shots}-shot", {})[title] = values
+        preprocess = bundle.manifest.preprocess
+        shown = [pictures(test, preprocess, LEAST)]
+        shown += [pictures(clutter / kind, preprocess, TAUGHT, kept) for kind in ("clutter", "alone")]
+        groceries, mixed, alone = (replace(pool(bundle, "fp32", one), background=tuned.background()) for one in shown)
+        for asked, pair in (("groceries", (groceries, groceries)), ("clutter", (mixed, alone))):
+            for shots in (1, 5):
+                for row, values in scores([pair], 5, shots, count, title).items():
+                    if row in (BASE, PLAIN, NAMES):
+                        found.setdefault(f"{asked}, {row}, {shots}-shot", {})[title] = values
     return found
 
 
 @click.command()
 @click.option("--grocery", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--clutter", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--steps", default=4, show_default=True, type=click.IntRange(1), help="Of the whole network, a round.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--episodes", "count", default=600, show_default=True, type=click.IntRange(4), help="Of each accuracy.")
 @click.option("--set", "overrides", multiple=True, help="As `sp-edge train` takes it.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to a file, too.")
-def main(grocery: Path, steps: int, rounds: int, count: int, overrides: tuple[str, ...], json_file: Path | None) -> None:
+def main(
+    grocery: Path,
+    clutter: Path,
+    steps: int,
+    rounds: int,
+    count: int,
+    overrides: tuple[str, ...],
+    json_file: Path | None,
+) -> None:
     """Print the tables."""
     with tempfile.TemporaryDirectory() as place:
         data, run, ready = Path(place, "data"), Path(place, "run"), Path(place, "ready.spedge")
@@ -130,7 +146,7 @@ def main(grocery: Path, steps: int, rounds: int, count: int, overrides: tuple[st
             f"\n{photographs:,} photographs, whole run: {sum(seconds.values()):.0f} s, "
             + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
         )
-        found = accuracy(Bundle.load(ready), Bundle.load(run / runs.BUNDLE), data / "test", count)
+        found = accuracy(Bundle.load(ready), Bundle.load(run / runs.BUNDLE), data / "test", clutter, count)
         shown = {
             title: [str(Accuracy.of(own["ready-made"])), f"{Accuracy.of(own['tuned'])} ({_gain(own)})"]
             for title, own in found.items()

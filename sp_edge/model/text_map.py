@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sp_edge.model.places import unit_rows
@@ -29,6 +30,28 @@ class TextMap(nn.Linear):
         if directional:
             self.register_buffer("reach", torch.ones(()))
             self.register_buffer("length", torch.ones(()))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether a directional one has been set."""
+        return self.mean is not None and bool(self.mean.any())
+
+    @torch.no_grad()
+    def set(
+        self,
+        weight: NDArray[np.floating],
+        bias: NDArray[np.floating],
+        mean: NDArray[np.floating] | None = None,
+        reach: float = 1.0,
+        length: float = 1.0,
+    ) -> None:
+        """Takes A (D, T) and b (D,), and of a directional one m (D,), c and n."""
+        self.weight.copy_(torch.from_numpy(weight))
+        self.bias.copy_(torch.from_numpy(bias))
+        if self.mean is not None:
+            self.mean.copy_(torch.from_numpy(mean))
+            self.reach.fill_(reach)
+            self.length.fill_(length)
 
     def forward(self, prompt: Tensor) -> Tensor:
         """Text (B, T) -> raw features (B, D)."""

@@ -33,6 +33,7 @@ def prompt_table(
     *,
     base: Sequence[str] = (),
     descriptions: Descriptions | None = None,
+    given: Collection[str] = (),
 ) -> PromptTable:
     """The prompt of every class, in the order of `names`.
 
@@ -43,6 +44,7 @@ def prompt_table(
         names: of all classes; spellings of one name count once.
         base: names of the training classes, among `names`.
         descriptions: clean name -> sentences; by default what `settings.descriptions` holds.
+        given: as in `encoded_table`.
 
     Raises:
         PromptError: a name that cannot be one, or that the encoder or the file of vectors does not know; a file that cannot
@@ -66,7 +68,7 @@ def prompt_table(
                 expected=f"names such as {', '.join(clean[:3])}",
                 got=", ".join(list(descriptions)[:3]),
             )
-    return encoded_table(_encoder(settings), clean, settings, base=base, descriptions=descriptions)
+    return encoded_table(_encoder(settings), clean, settings, base=base, descriptions=descriptions, given=given)
 
 
 def encoded_table(
@@ -125,12 +127,14 @@ def extend_table(
     settings: TextSettings | None = None,
     *,
     descriptions: Descriptions | None = None,
+    given: Collection[str] = (),
 ) -> PromptTable:
     """The table with prompts for `names` added where it has none, made in the table's own way.
 
     Args:
         settings: that the table was made with, for what it does not record itself: where a file of vectors is.
         descriptions: clean name -> sentences; names that it holds are made anew from them.
+        given: as in `encoded_table`.
 
     Raises:
         PromptError: the encoder here is not the one that made the table, and as in `prompt_table`.
@@ -147,7 +151,7 @@ def extend_table(
         settings = dataclasses.replace(made_by, template=text.template, norm=text.norm, descriptions="")
     except SettingsError as cause:
         raise PromptError("the table was made in a way that is unknown here", expected=cause.expected, got=cause.got) from cause
-    return table.with_table(prompt_table(wanted, settings, descriptions=descriptions))
+    return table.with_table(prompt_table(wanted, settings, descriptions=descriptions, given=given))
 
 
 def _encoder(settings: TextSettings) -> TextEncoder:

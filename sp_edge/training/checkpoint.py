@@ -15,12 +15,18 @@ import sp_edge
 from sp_edge.errors import CheckpointError, InputError
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.prompts.familiarity import Familiarity
-from sp_edge.prompts.table import PromptTable, TextSpec, descriptions_from_json
+from sp_edge.prompts.table import PromptTable, TextSpec, clean_name, descriptions_from_json
 from sp_edge.settings.settings import Settings
 from sp_edge.tensors import load_tensors, save_tensors
 
 SCHEMA = 1
+NAMED = "named"  # beside the splits: names that what training started from was fitted to
 _PROMPTS = "class_prompts"
+
+
+def familiar_names(classes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The names that a network was fitted to, each once: of a checkpoint's `classes`, the base classes' and those before."""
+    return tuple(dict.fromkeys(clean_name(name) for split in ("train", NAMED) for name in classes.get(split, ())))
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,9 @@ class Checkpoint:
     Attributes:
         network: in eval mode, on the CPU.
         settings: of the run.
-        prompts: of every class of the data set, and how they were made.
+        prompts: of every class of the data set and every name in `classes`, and how they were made.
         stage: 'pretrained' or 'tuned'.
-        classes: split -> class names.
+        classes: split -> class names; `NAMED` -> names that the network knew before it saw them.
         record: what training noted: stages, steps, accuracy, versions.
     """
 
@@ -95,7 +101,7 @@ class Checkpoint:
             stage, record = str(described["stage"]), dict(described["record"])
             if network.text_prototype is not None and "text_prototype" in record:
                 network.text_share = settings.model.text_share
-                network.familiarity = Familiarity.of(prompts.select(classes["train"]))
+                network.familiarity = Familiarity.of(prompts.select(familiar_names(classes)))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as cause:
             raise CheckpointError(f"{path} does not fit together", got=f"{type(cause).__name__}: {str(cause)[:300]}") from cause
         return cls(network.eval(), settings, prompts, stage, classes, record)

@@ -9,32 +9,50 @@ from torch import Tensor
 
 from sp_edge.data.pictures import PictureSet
 from sp_edge.matching.decide import unit
+from sp_edge.matching.metric import Background
 from sp_edge.model import PromptedPlaces
 from sp_edge.prompts.table import PromptTable
+from sp_edge.training.directions import towards_means
 from sp_edge.training.lower_layers import Kept
 from sp_edge.training.text_prototype import BaseClasses, TextFit, fit_ridge
 
 _BATCH = 16
 
 
-def fit_places(network: PromptedPlaces, pictures: PictureSet, prompts: PromptTable, kept: Kept | None = None) -> TextFit:
+def fit_places(
+    network: PromptedPlaces,
+    pictures: PictureSet,
+    prompts: PromptTable,
+    kept: Kept | None = None,
+    directions: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> TextFit | None:
     """Sets the directions of names and the statistics of patches in `network.prompt`.
 
-    Directions are a ridge regression from the classes' text vectors to their mean features of length one, less the mean of
-    these. Patches are all places of the pictures.
+    Directions are those of a classifier, which the text prototype starts from, too; or else a ridge regression from the
+    classes' text vectors to their mean features of length one, less the mean of these. Patches are all places of the pictures.
 
     Args:
         network: is left in the mode, and on the device, that it is in.
         pictures: the base classes'; of each class, at most the first 64 are looked at.
         prompts: hold every base class's name.
         kept: what the layers before the prompt gave of the pictures, where that is known.
+        directions: A and b of a classifier (`fit_directions`), where the network has one whose classes have names.
+
+    Returns:
+        How well the regression does, where there is one.
 
     Raises:
         DataError: fewer than three classes, or a feature is not finite.
     """
-    base = BaseClasses.of(network, pictures, prompts, kept)
-    directions = unit(base.means)
-    weight, bias, fit = fit_ridge(base.text.astype(np.float64), directions - directions.mean(axis=0))
+    base, fit = BaseClasses.of(network, pictures, prompts, kept), None
+    if directions is None:
+        means = unit(base.means)
+        weight, bias, fit = fit_ridge(base.text.astype(np.float64), means - means.mean(axis=0))
+    else:
+        weight, bias = directions
+        if network.text_prototype is not None:
+            background = Background.of(base.features, pictures.labels[base.rows])
+            network.text_prototype.set(*towards_means(weight, bias, background.within), background.mean)
     with torch.no_grad():
         network.prompt.direction.weight.copy_(torch.from_numpy(weight))
         network.prompt.direction.bias.copy_(torch.from_numpy(bias))

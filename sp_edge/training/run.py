@@ -26,13 +26,13 @@ from sp_edge.settings.begun import Begun
 from sp_edge.settings.settings import Settings
 from sp_edge.text import prompt_table
 from sp_edge.training.accelerator import Share, make_accelerator
-from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.checkpoint import NAMED, Checkpoint, familiar_names
 from sp_edge.training.evaluate import WITH, WITHOUT, class_prompts, evaluate, sample
 from sp_edge.training.loop import StageLog
 from sp_edge.training.lower_layers import Kept, drop_kept, keep, upper_parameters
 from sp_edge.training.places import fit_places
 from sp_edge.training.pretrain import base_batches, pretrain
-from sp_edge.training.start import start_from
+from sp_edge.training.start import Known, start_from
 from sp_edge.training.strength import choose_strength
 from sp_edge.training.text_prototype import BaseClasses, check_classes, fit_text_prototype
 from sp_edge.training.tune import base_episodes, tune, tuning_augmentation
@@ -83,8 +83,9 @@ def train(
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, table.text.dim).to(memory_format=torch.channels_last)
     _check_stages(network, pictures, settings, Share.of(accelerator), pretrains=init is None)
-    if init is not None:
-        start_from(network, init, settings, table)
+    known = None if init is None else start_from(network, init, settings, table)
+    if known is not None:
+        table, classes = known.table(table), {**classes, NAMED: known.names}
     validation = _validation(network, settings, load)
     measure = _measure(network, validation, table, settings, accelerator)
     if main:
@@ -104,12 +105,12 @@ def train(
             Checkpoint(network, settings, table, "pretrained", classes, record).save(pretrained)
     if main:
         _drop_state(folder, "pretrain")
-    kept, log = _tuned(network, pictures, table, settings, folder, accelerator, measure)
+    kept, log = _tuned(network, pictures, table, settings, folder, accelerator, measure, known)
     record["tune"] = _sound(network, log, pictures)
     if not main:
         accelerator.wait_for_everyone()  # the first process chooses and writes
         return Checkpoint.load(folder / runs.CHECKPOINT)
-    settings = _weigh_prompts(network, pictures, validation, table, settings, record, kept)
+    settings = _weigh_prompts(network, pictures, validation, table, settings, record, kept, familiar_names(classes))
     checkpoint = Checkpoint(network.cpu().eval(), settings, table, "tuned", classes, record)
     checkpoint.save(folder / runs.CHECKPOINT)
     _drop_state(folder, "tune")
@@ -125,6 +126,7 @@ def _tuned(
     folder: Path,
     accelerator: Accelerator,
     measure: Callable[[], float] | None,
+    known: Known | None,
 ) -> tuple[Kept | None, StageLog]:
     """Fits names to places where the network weighs these, and tunes it in episodes.
 
@@ -133,7 +135,7 @@ def _tuned(
     """
     try:
         kept = _kept(network, pictures, settings, folder, accelerator)
-        _fit(network, pictures, table, kept)
+        _fit(network, pictures, table, kept, known)
         return kept, tune(
             network, pictures, table, settings, folder=folder, accelerator=accelerator, measure=measure, kept=kept
         )
@@ -161,11 +163,12 @@ def _kept(
     )
 
 
-def _fit(network: PromptedNetwork, pictures: PictureSet, table: PromptTable, kept: Kept | None) -> None:
+def _fit(network: PromptedNetwork, pictures: PictureSet, table: PromptTable, kept: Kept | None, known: Known | None) -> None:
     """Fits names to places where the network weighs these and nothing has been fitted before."""
     if isinstance(network, PromptedPlaces) and not network.prompt.fitted:
-        fit = fit_places(network, pictures, table, kept)
-        _log.info(f"names explain {100 * fit.explained:.0f} % of where classes lie that they were not fitted on")
+        fit = fit_places(network, pictures, table, kept, None if known is None else known.directions())
+        if fit is not None:
+            _log.info(f"names explain {100 * fit.explained:.0f} % of where classes lie that they were not fitted on")
 
 
 def _check_stages(network: PromptedNetwork, pictures: PictureSet, settings: Settings, share: Share, *, pretrains: bool) -> None:
@@ -246,6 +249,7 @@ def _weigh_prompts(
     settings: Settings,
     record: dict[str, Any],
     kept: Kept | None,
+    familiar: tuple[str, ...],
 ) -> Settings:
     """Fits the text prototype where there is one, and sets the prompts' strength where it is to be chosen."""
     chooses = _chooses_strength(network, settings)
@@ -253,7 +257,7 @@ def _weigh_prompts(
         return settings
     base = BaseClasses.of(network, pictures, table, kept)
     if network.text_prototype is not None:
-        fit = fit_text_prototype(network, base)
+        fit = fit_text_prototype(network, base, table.select(familiar))
         network.text_share = settings.model.text_share
         record["text_prototype"] = dataclasses.asdict(fit)
         _log.info(f"text alone explains {100 * fit.explained:.0f} % of the features of classes that it was not fitted on")

@@ -6,20 +6,25 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from sp_edge.errors import CheckpointError
+from sp_edge.errors import CheckpointError, PromptError
 from sp_edge.model import PromptedNetwork, PromptedPlaces
 from sp_edge.model.pretrained import load_timm_weights, seen_classes, timm_normalization
 from sp_edge.model.ready.google import PACKAGES
 from sp_edge.model.ready.hub import PREFIX
 from sp_edge.model.ready.registry import DEFAULT, find_weights
-from sp_edge.model.ready.weights import check_fit
-from sp_edge.prompts.table import PromptTable
+from sp_edge.model.ready.weights import Head, check_fit
+from sp_edge.prompts.table import PromptTable, clean_name
 from sp_edge.settings.settings import Settings
-from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.text import extend_table
+from sp_edge.training.checkpoint import Checkpoint, familiar_names
+from sp_edge.training.directions import fit_directions
 
 READY, TIMM = "ready", "timm"
 # Settings that belong to a ready-made network, and so come with its checkpoint.
@@ -67,14 +72,41 @@ def settings_of(init: Path, backbone: Callable[[], str]) -> list[str]:
         found = {
             "model": {name: getattr(checkpoint.settings.model, name) for name in _OWN},
             "data": {"resize_ratio": data.resize_ratio, "interpolation": data.interpolation},
-            "tune": {"cached_views": checkpoint.settings.tune.cached_views},
+            "tune": {name: getattr(checkpoint.settings.tune, name) for name in ("cached_views", "prompt_lr")},
         }
     # JSON's texts, numbers and lists are TOML's, too.
     return [f"{section}.{name}={json.dumps(value)}" for section, own in found.items() for name, value in own.items()]
 
 
-def start_from(network: PromptedNetwork, init: Path, settings: Settings, table: PromptTable) -> None:
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What names tell a network before it has seen a picture of the user's.
+
+    Attributes:
+        names: of n classes; a name may stand twice.
+        vectors: float32 (n, T), their text.
+        rows: float32 (n, D), of the classifier whose classes they are; None where they are fitted in the network already.
+    """
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    rows: NDArray[np.float32] | None
+
+    def directions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """As `fit_places` takes them."""
+        return None if self.rows is None else fit_directions(self.vectors, self.rows)
+
+    def table(self, table: PromptTable) -> PromptTable:
+        """The table with these names added, where it has none."""
+        rows = {clean_name(name): row for row, name in enumerate(self.names) if name not in table}
+        return table.with_table(PromptTable(table.text, tuple(rows), self.vectors[list(rows.values())])) if rows else table
+
+
+def start_from(network: PromptedNetwork, init: Path, settings: Settings, table: PromptTable) -> Known | None:
     """Takes over a backbone; of a checkpoint also the prompt, where both have one of the same form.
+
+    Returns:
+        The names that the network knows then, or can be fitted to; None where there are none.
 
     Raises:
         CheckpointError: what `init` names cannot be had, or has another backbone.
@@ -86,14 +118,28 @@ def start_from(network: PromptedNetwork, init: Path, settings: Settings, table: 
         network.backbone.load_state_dict(weights.weights)
         _log.info(f"starting from {weights.source}")
         _warn(settings)
-    elif init == Path(TIMM):
+        return _of_classifier(weights.head, settings, table) if isinstance(network, PromptedPlaces) else None
+    if init == Path(TIMM):
         _log.info(f"starting from timm's {load_timm_weights(network.backbone, settings.model.backbone)}")
         published = timm_normalization(settings.model.backbone)
         if published not in (None, network.normalise):
             _log.warning(f"these weights have seen pictures of another normalization: {published}")
         _warn(settings)
     else:
-        _take(network, init, table)
+        return _take(network, init, table)
+    return None
+
+
+def _of_classifier(head: Head | None, settings: Settings, table: PromptTable) -> Known | None:
+    """The classes of a ready-made network's classifier, where the text encoder of this run can read them."""
+    if head is None:
+        return None
+    try:
+        wide = extend_table(table, head.names, settings.text, given=head.names)
+    except PromptError as error:
+        _log.warning(f"names are fitted on the base classes alone, as the classifier's cannot be encoded: {error.what}")
+        return None
+    return Known(head.names, wide.select(head.names), head.rows)
 
 
 def _warn(settings: Settings) -> None:
@@ -101,7 +147,7 @@ def _warn(settings: Settings) -> None:
         _log.warning(warning)
 
 
-def _take(network: PromptedNetwork, init: Path, table: PromptTable) -> None:
+def _take(network: PromptedNetwork, init: Path, table: PromptTable) -> Known | None:
     checkpoint = Checkpoint.load(init)
     weights, own = checkpoint.network.state_dict(), network.state_dict()
     unfit = [n for n in own if n.startswith("backbone.") and (n not in weights or weights[n].shape != own[n].shape)]
@@ -116,3 +162,7 @@ def _take(network: PromptedNetwork, init: Path, table: PromptTable) -> None:
     fitting = {n: weights[n] if n in weights and weights[n].shape == v.shape else v for n, v in own.items()}
     with torch.no_grad():
         network.load_state_dict(fitting)
+    if not (isinstance(network, PromptedPlaces) and network.text_prototype is not None and network.text_prototype.fitted):
+        return None
+    names = familiar_names(checkpoint.classes)
+    return Known(names, checkpoint.prompts.select(names), None)

@@ -23,7 +23,7 @@ from sp_edge.training.classifier import nearest_prototype
 from sp_edge.training.evaluate import class_prompts, encode, sample, score, title
 
 STRENGTHS = tuple(tenths / 10 for tenths in range(11))
-SHARES = (0.0, 0.5, 1.0)
+SHARES = (0.0, 0.2, 0.5, 1.0)
 TOLERANCE = 0.005
 EPISODES = 1000
 

@@ -8,11 +8,12 @@ episodes), it helps as far as looks follow from words, and the share that it get
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sp_edge.data.pictures import PictureSet
 from sp_edge.errors import DataError
@@ -83,15 +84,17 @@ class BaseClasses:
         return cls(rows, features, means, prompts.select([pictures.class_names[label] for label in present]))
 
 
-def fit_text_prototype(network: PromptedNetwork, base: BaseClasses) -> TextFit:
+def fit_text_prototype(network: PromptedNetwork, base: BaseClasses, familiar: NDArray[np.float32] | None = None) -> TextFit:
     """Sets the weights of `network.text_prototype`, in closed form, and `network.familiarity`.
 
     The linear form is fitted to the classes' mean features. The directional one is fitted to their directions from the mean
-    m of features of length one; its reach is how far they are from m on average.
+    m of features of length one; its reach is how far they are from m on average. Where it knows names already, as one does
+    that started from a ready-made network, it goes on from there (`fit_beyond`).
 
     Args:
         network: one with a text prototype; otherwise as training left it, and left so.
         base: what it makes of the base classes.
+        familiar: float32 (n, T), the text of all names that it is fitted to; by default the base classes'.
 
     Raises:
         DataError: fewer than three classes.
@@ -99,20 +102,42 @@ def fit_text_prototype(network: PromptedNetwork, base: BaseClasses) -> TextFit:
     assert network.text_prototype is not None  # noqa: S101 - the caller's, not the user's mistake
     layer = network.text_prototype
     text = base.text.astype(np.float64)
-    with torch.no_grad():
-        if layer.mean is None:
-            weight, bias, fit = fit_ridge(text, base.means)
-        else:
-            directions = unit(base.means)
-            mean = directions.mean(axis=0)
-            weight, bias, fit = fit_ridge(text, directions - mean)
-            layer.mean.copy_(torch.from_numpy(mean))
-            layer.reach.fill_(float(np.linalg.norm(directions - mean, axis=1).mean()))
-            layer.length.fill_(float(np.linalg.norm(base.features, axis=1).mean()))
-        layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))
-    network.familiarity = Familiarity.of(base.text)
+    if layer.mean is None:
+        weight, bias, fit = fit_ridge(text, base.means)
+        layer.set(weight, bias)
+    else:
+        directions = unit(base.means).astype(np.float64)
+        mean = directions.mean(axis=0)
+        known = _wide(layer.weight), _wide(layer.bias)
+        weight, bias, fit = fit_beyond(known, text, directions - mean) if layer.fitted else fit_ridge(text, directions - mean)
+        reach, length = (float(np.linalg.norm(rows, axis=1).mean()) for rows in (directions - mean, base.features))
+        layer.set(weight, bias, mean, reach, length)
+    network.familiarity = Familiarity.of(base.text if familiar is None else familiar)
     return fit
+
+
+def _wide(values: Tensor) -> NDArray[np.float64]:
+    return values.detach().cpu().numpy().astype(np.float64)
+
+
+def fit_beyond(
+    known: tuple[NDArray[np.float64], NDArray[np.float64]], text: NDArray[np.float64], prototypes: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], TextFit]:
+    """As `fit_ridge`, of what a map that is there already leaves to be said; returns the sum of both.
+
+    Few classes tell little of what other names look like. So the map of many names stays, by the factor, 0 or more, that
+    leaves the least to be said.
+
+    Args:
+        known: A0 float64 (D, T) and b0 float64 (D,).
+    """
+    said = text @ known[0].T + known[1]
+    around, wanted = said - said.mean(axis=0), prototypes - prototypes.mean(axis=0)
+    factor = max(0.0, float((around * wanted).sum()) / max(float(np.square(around).sum()), 1e-12))
+    weight, bias, fit = fit_ridge(text, prototypes - factor * said)
+    left = float(np.square(wanted - factor * around).sum()) / max(float(np.square(wanted).sum()), 1e-12)
+    explained = 1 - left * (1 - fit.explained)
+    return factor * known[0] + weight, factor * known[1] + bias, dataclasses.replace(fit, explained=explained)
 
 
 def check_classes(count: int) -> None:

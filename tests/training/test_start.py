@@ -13,10 +13,11 @@ from sp_edge.cli.training import recipe_and_overrides
 from sp_edge.data import sets
 from sp_edge.errors import CheckpointError
 from sp_edge.model import PromptedPlaces, build_network
-from sp_edge.model.ready.weights import ReadyWeights
-from sp_edge.settings.settings import Settings
+from sp_edge.model.ready.weights import PROMPT_LR, Head, ReadyWeights
+from sp_edge.settings.settings import Settings, TuneSettings
 from sp_edge.training import places, run, start
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.directions import fit_directions
 from sp_edge.training.evaluate import evaluate_checkpoint
 from sp_edge.training.run import train
 from sp_edge.training.start import ready_model, settings_of
@@ -66,6 +67,20 @@ def test_a_ready_made_network_brings_its_settings(ready: ReadyWeights) -> None:
     assert model.image_size == 96, "what is asked for expressly comes after"
     assert (model.mean, model.std) == (ready.mean, ready.std)
     assert (data.interpolation, data.resize_ratio) == ("bicubic", 1 / 0.875)
+
+
+def test_what_a_classifier_knows_by_name_is_tuned_in_small_steps(
+    ready: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = Head(np.ones((2, 512), np.float32), ("kite", "drum"))
+    monkeypatch.setattr(start, "find_weights", lambda _model: dataclasses.replace(ready, head=head))
+    (tmp_path / "own.toml").write_text("[tune]\nprompt_lr = 0.25\n")
+    for recipe, expected in ((None, PROMPT_LR), (str(tmp_path / "own.toml"), 0.25)):
+        given = recipe_and_overrides(recipe, [], data="x", root=None, init=Path("timm/resnet10t"))
+        assert Settings.load(*given).tune.prompt_lr == expected
+    monkeypatch.setattr(start, "find_weights", lambda _model: ready)
+    given = recipe_and_overrides(None, [], data="x", root=None, init=Path("timm/resnet10t"))
+    assert Settings.load(*given).tune.prompt_lr == TuneSettings().prompt_lr, "nothing is known that could be lost"
 
 
 @pytest.mark.parametrize(
@@ -153,6 +168,44 @@ def test_directions_fitted_to_other_text_vectors_are_not_taken(quick: Quick, tmp
     assert not network.prompt.fitted
     start.start_from(network, file, settings, table)
     assert network.prompt.fitted
+
+
+def test_what_a_classifier_knows_by_name_outlasts_training(
+    quick: Quick, tmp_path: Path, ready: ReadyWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names are fitted to the classifier's classes, and go on from there, also in a run that starts from this run."""
+    settings = quick(model=PLACED, tune=STILL)
+    names = tuple(f"{kind} {what}" for kind in ("old", "new") for what in ("boat", "kite", "drum", "comb", "lamp", "harp"))
+    rows = np.random.default_rng(0).normal(size=(len(names), 512)).astype(np.float32)
+    monkeypatch.setattr(start, "extend_table", lambda _table, wanted, settings, given: run.prompt_table(wanted, settings))
+    monkeypatch.setattr(start, "find_weights", lambda _model: dataclasses.replace(ready, head=Head(rows, names)))
+    first = train(settings, tmp_path / "first", device="cpu", init=Path("timm/resnet10t"))
+    assert first.classes["named"] == names
+    text = first.prompts.select(names)
+    weight, bias = fit_directions(text, rows)
+    assert isinstance(first.network, PromptedPlaces)
+    direction = first.network.prompt.direction
+    np.testing.assert_allclose(direction.weight.detach().numpy(), weight, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(direction.bias.detach().numpy(), bias, rtol=1e-5, atol=1e-6)
+    again = train(settings, tmp_path / "again", device="cpu", init=tmp_path / "first" / runs.CHECKPOINT)
+    for checkpoint in (first, again, Checkpoint.load(tmp_path / "first" / runs.CHECKPOINT)):
+        assert set(names) <= set(checkpoint.classes["named"])
+        every = (*names, *checkpoint.classes["train"])
+        assert checkpoint.network.familiarity_of(checkpoint.prompts.select(every)) == pytest.approx(1, abs=1e-6)
+        assert isinstance(checkpoint.network, PromptedPlaces)
+        np.testing.assert_allclose(checkpoint.network.prompt.direction.weight.detach().numpy(), weight, rtol=1e-5, atol=1e-6)
+
+
+def test_a_classifier_whose_names_cannot_be_encoded_is_passed_over(
+    quick: Quick, tmp_path: Path, ready: ReadyWeights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = quick(model=PLACED, tune=STILL)  # whose prompts come from an encoder that is not there any more
+    head = Head(np.ones((1, 512), np.float32), ("nothing of ours",))
+    monkeypatch.setattr(start, "find_weights", lambda _model: dataclasses.replace(ready, head=head))
+    checkpoint = train(settings, tmp_path / "run", device="cpu", init=Path("timm/resnet10t"))
+    assert "the classifier's cannot be encoded" in caplog.text
+    assert "named" not in checkpoint.classes
+    assert checkpoint.network.prompt.fitted  # type: ignore[union-attr]
 
 
 def test_weights_of_another_network_are_refused(quick: Quick, tmp_path: Path, ready: ReadyWeights) -> None:

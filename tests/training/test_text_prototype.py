@@ -13,7 +13,7 @@ from sp_edge.prompts.familiarity import Familiarity
 from sp_edge.prompts.table import PromptTable, TextSpec
 from sp_edge.settings.settings import ModelSettings
 from sp_edge.training import text_prototype as module
-from sp_edge.training.text_prototype import BaseClasses, fit_ridge, fit_text_prototype
+from sp_edge.training.text_prototype import BaseClasses, fit_beyond, fit_ridge, fit_text_prototype
 
 
 def test_what_is_explained_is_measured_on_the_class_left_out() -> None:
@@ -125,3 +125,37 @@ def test_vectors_of_any_length_with_one_picture_a_class_give_numbers(monkeypatch
     told = network.text_prototype(torch.from_numpy(vectors)).detach().numpy()
     assert np.abs(told).max() < 2 * np.abs(features).max()
     assert fit.explained <= 1
+
+
+def test_what_a_map_of_many_names_says_stays_and_base_classes_add_the_rest() -> None:
+    rng = np.random.default_rng(0)
+    many, added = rng.normal(size=(6, 8)), np.zeros((6, 8))
+    added[:, 0] = 2 * rng.normal(size=6)  # of what the first number says, the map of many names knows nothing
+    many[:, 0] = 0
+    text = rng.normal(size=(60, 8))
+    weight, bias, fit = fit_beyond((many / 3, np.ones(6)), text, text @ (many + added).T - 5)
+    assert weight == pytest.approx(many + added, abs=0.05)
+    assert bias == pytest.approx(np.full(6, -5), abs=0.05)
+    assert fit.explained > 0.99
+
+
+def test_few_classes_leave_what_other_names_look_like() -> None:
+    """Four names span little of 60 directions: alone they say nothing of others, beside a map of many they spoil nothing."""
+    rng = np.random.default_rng(1)
+    true = rng.normal(size=(5, 60))
+    few, others = rng.normal(size=(4, 60)), rng.normal(size=(50, 60))
+    wanted = few @ true.T
+    beyond, alone = fit_beyond((true / 2, np.zeros(5)), few, wanted), fit_ridge(few, wanted)
+    errors = [np.square(others @ (weight - true).T + bias).mean() for weight, bias, _ in (beyond, alone)]
+    assert errors[0] < 0.01 * errors[1]
+    assert beyond[2].explained > 0.99
+    assert alone[2].explained < 0.5
+
+
+def test_a_map_that_contradicts_the_pictures_counts_for_nothing() -> None:
+    rng = np.random.default_rng(2)
+    text, true = rng.normal(size=(40, 4)), rng.normal(size=(3, 4))
+    found, expected = fit_beyond((-true, np.zeros(3)), text, text @ true.T), fit_ridge(text, text @ true.T)
+    for one, other in zip(found[:2], expected[:2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found[2] == expected[2]

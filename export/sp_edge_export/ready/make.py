@@ -17,7 +17,6 @@ from sp_edge.data.pictures import PictureSet
 from sp_edge.data.sets import preprocess_of
 from sp_edge.errors import SettingsError
 from sp_edge.matching.decide import class_sums, unit
-from sp_edge.matching.metric import shrunk
 from sp_edge.model import PromptedNetwork, PromptedPlaces, build_network
 from sp_edge.model.ready import ReadyWeights, find_weights
 from sp_edge.model.ready.names import imagenet_names
@@ -30,11 +29,11 @@ from sp_edge.prompts.table import PromptTable, clean_name
 from sp_edge.settings.settings import DataSettings, ModelSettings, Settings, TextSettings, TuneSettings
 from sp_edge.text import CLIP, MiniLM, TextEncoder, encoded_table
 from sp_edge.training.checkpoint import Checkpoint
+from sp_edge.training.directions import RIDGE, fit_directions, towards_means
 from sp_edge.training.evaluate import encode
 from sp_edge_export.background import calibrate
 from sp_edge_export.export import ExportOptions, check_place, export
 from sp_edge_export.material import Measured
-from sp_edge_export.ready.fit import RIDGE, fit_directions
 from sp_edge_export.ready.pictures import FEW_VIEWS, VIEWS, calibration_pictures, of_folder, of_photographs
 from sp_edge_export.ready.statistics import USUAL, Statistics, measure
 
@@ -223,8 +222,7 @@ def set_names(
 ) -> None:
     """Sets what names do in a network: the direction of each, the statistics of places, the text prototype.
 
-    By linear discriminant analysis a classifier's row is S^-1 (mean of its class - mean of all), S being the covariance within
-    classes, shrunk as in the metric. The text prototype, which is to lie where features do, then goes along S (A g + b).
+    The text prototype is to lie where features do, and so goes along what a classifier's rows say of means (`towards_means`).
 
     Args:
         network: with a text prototype.
@@ -232,18 +230,12 @@ def set_names(
         statistics: of the network.
         of_classifier: whether they were fitted to a classifier's rows, rather than to features.
     """
-    prototype: Any = network.text_prototype
-    along = (weight, bias)
-    if of_classifier:
-        spread = shrunk(statistics.background.within)
-        along = (spread @ weight, spread @ bias)
-    for layer, (a, b) in ((network.prompt.direction, (weight, bias)), (prototype, along)):
-        layer.weight.copy_(torch.from_numpy(a))
-        layer.bias.copy_(torch.from_numpy(b))
+    assert network.text_prototype is not None  # noqa: S101 - the caller's, not the user's mistake
+    along = towards_means(weight, bias, statistics.background.within) if of_classifier else (weight, bias)
+    network.prompt.direction.weight.copy_(torch.from_numpy(weight))
+    network.prompt.direction.bias.copy_(torch.from_numpy(bias))
     network.prompt.set_patches(statistics.patch_mean, statistics.patch_covariance)
-    prototype.mean.copy_(torch.from_numpy(statistics.background.mean))
-    prototype.reach.fill_(statistics.reach)
-    prototype.length.fill_(statistics.length)
+    network.text_prototype.set(*along, statistics.background.mean, statistics.reach, statistics.length)
 
 
 def _tower(model: str, file: Path | None) -> tuple[str, str | Path]:

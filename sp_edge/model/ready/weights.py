@@ -14,6 +14,7 @@ from torch import Tensor
 from sp_edge.errors import CheckpointError, SettingsError
 from sp_edge.model.backbone import TIMM
 
+PROMPT_LR = 5e-6  # a hundredth of the usual; see docs/measurements/training.md
 SHOWN = 5  # of a list of tensors
 OPEN = frozenset({"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0", "isc", "unlicense"})
 
@@ -80,8 +81,10 @@ class ReadyWeights:
     def settings(self) -> dict[str, dict[str, Any]]:
         """Section of `Settings` -> name -> value: the network, weighed by names, how it sees pictures, and how it is tuned.
 
-        What has seen far more photographs than the user has stays as it is: what follows the prompt's layer is tuned.
+        What has seen far more photographs than the user has stays as it is: what follows the prompt's layer is tuned. And what
+        many names have told is tuned in small steps: at the usual rate, what other names mean is lost.
         """
+        tune: dict[str, Any] = {"cached_views": 2} if self.head is None else {"cached_views": 2, "prompt_lr": PROMPT_LR}
         return {
             "model": {
                 "backbone": self.backbone,
@@ -92,7 +95,7 @@ class ReadyWeights:
                 "std": self.std,
             },
             "data": {"resize_ratio": 1 / self.crop, "interpolation": self.interpolation},
-            "tune": {"cached_views": 2},
+            "tune": tune,
         }
 
     def to_json(self) -> dict[str, Any]:

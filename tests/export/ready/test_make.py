@@ -25,6 +25,7 @@ from sp_edge.matching.decide import row_cosines
 from sp_edge.matching.metric import shrunk
 from sp_edge.model import PromptedPlaces
 from sp_edge.model.ready import find_weights
+from sp_edge.model.ready.weights import PROMPT_LR
 from sp_edge.photographs import photograph
 from sp_edge_export.ready import ReadyOptions, make_ready
 from sp_edge_export.ready import make as module
@@ -78,6 +79,7 @@ def test_the_network_is_the_weights(default: Prepared) -> None:
     assert all(torch.equal(own[name], value) for name, value in weights.weights.items())
     settings = default.checkpoint.settings
     assert settings.tune.cached_views == 2, "who trains from the checkpoint tunes what follows its last feature map, too"
+    assert settings.tune.prompt_lr == PROMPT_LR, "and names in small steps"
     assert settings.model.mean == settings.model.std == (127.5, 127.5, 127.5)
     assert settings.data.interpolation == "bicubic"
     assert settings.data.resize_ratio == pytest.approx(1 / 0.875)

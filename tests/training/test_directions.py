@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sp_edge_export.ready.fit import fit_directions
+from sp_edge.training.directions import fit_directions
 
 
 def test_the_map_is_the_ridge_regressions_by_hand() -> None:
