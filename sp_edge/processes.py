@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
@@ -24,9 +25,8 @@ def lasting() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "MALLOC_ARENA_MAX" in os.environ or "arena_max" in os.environ.get("GLIBC_TUNABLES", ""):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; other C libraries have no arenas
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)
+    if platform.libc_ver()[0] == "glibc":  # other C libraries have no arenas
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def python_command(module: str, *arguments: str) -> list[str]:

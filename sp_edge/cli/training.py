@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from sp_edge.cli.shared import PATH, together
 from sp_edge.errors import SettingsError
 
+_log = logging.getLogger(__name__)
 training_device = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Compute on this device."
 )
@@ -44,7 +46,7 @@ training_options = together(
         type=PATH,
         metavar="FILE|ready|timm/NAME|timm",
         help="Start from this checkpoint or ready-made network and skip pre-training. A ready-made network brings its model, "
-        "picture size and preprocessing with it; timm gives weights for the model of the settings.",
+        "picture size, preprocessing and how it is tuned with it; timm gives weights for the model of the settings.",
     ),
     training_device,
 )
@@ -65,7 +67,8 @@ def recipe_and_overrides(
         recipe: as given; by default scenes, or folder where another data set is named.
         overrides: of `--set`.
         data, root, imgsz: of the options of these names, which stand for settings.
-        init: of the option of this name, whose network may bring settings; `--set` and the other options come after them.
+        init: of the option of this name, whose network may bring settings. `--set` and the other options come after them, and
+            what a recipe that was named says of `tune`.
 
     Raises:
         SettingsError: an option and `--set` name the same setting, or what `Settings.load` refuses.
@@ -91,8 +94,14 @@ def recipe_and_overrides(
 
         given = tuple(every)
         brought = settings_of(init, lambda: Settings.load(named_or_usual(given), given).model.backbone)
-        own = read(named_or_usual([*brought, *given])).get("tune", {})  # how to tune is the recipe's where it says so
-        every = [*(one for one in brought if not one.startswith("tune.") or one.partition("=")[0][5:] not in own), *given]
+        own = {} if recipe is None else read(recipe).get("tune", {})  # how to tune is the recipe's where the user names one
+        passed = [one for one in brought if one.startswith("tune.") and one.partition("=")[0][5:] in own]
+        if passed:
+            _log.info(f"as {recipe} says how to tune, {init} does not: {', '.join(passed)}")
+        every = [*(one for one in brought if one not in passed), *given]
+        model = Settings.load(named_or_usual(every), every).model
+        if (model.interaction, model.layer) != ("spatial", "last"):  # where no names are known that long steps could lose
+            every = [one for one in every if one in given or not one.startswith("tune.prompt_lr=")]
     return named_or_usual(every), every
 
 

@@ -15,7 +15,7 @@ import sp_edge
 from sp_edge.errors import CheckpointError, InputError
 from sp_edge.model import PromptedNetwork, build_network
 from sp_edge.prompts.familiarity import Familiarity
-from sp_edge.prompts.table import PromptTable, TextSpec, clean_name, descriptions_from_json
+from sp_edge.prompts.table import PromptTable, TextSpec, descriptions_from_json
 from sp_edge.settings.settings import Settings
 from sp_edge.tensors import load_tensors, save_tensors
 
@@ -26,7 +26,7 @@ _PROMPTS = "class_prompts"
 
 def familiar_names(classes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The names that a network was fitted to, each once: of a checkpoint's `classes`, the base classes' and those before."""
-    return tuple(dict.fromkeys(clean_name(name) for split in ("train", NAMED) for name in classes.get(split, ())))
+    return tuple(dict.fromkeys(name for split in ("train", NAMED) for name in classes.get(split, ())))
 
 
 @dataclass(frozen=True)

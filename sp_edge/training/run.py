@@ -39,6 +39,7 @@ from sp_edge.training.tune import base_episodes, tune, tuning_augmentation
 
 _log = logging.getLogger(__name__)
 VALIDATION_EPISODES = 200
+_TOO_FEW = "too few validation pictures to choose the prompts' strength: it stays as set"
 
 
 def train(
@@ -85,7 +86,7 @@ def train(
     _check_stages(network, pictures, settings, Share.of(accelerator), pretrains=init is None)
     known = None if init is None else start_from(network, init, settings, table)
     if known is not None:
-        table, classes = known.table(table), {**classes, NAMED: known.names}
+        table = known.added_to(table)
     validation = _validation(network, settings, load)
     measure = _measure(network, validation, table, settings, accelerator)
     if main:
@@ -107,6 +108,7 @@ def train(
         _drop_state(folder, "pretrain")
     kept, log = _tuned(network, pictures, table, settings, folder, accelerator, measure, known)
     record["tune"] = _sound(network, log, pictures)
+    classes = {**classes, **_named(network, known)}
     if not main:
         accelerator.wait_for_everyone()  # the first process chooses and writes
         return Checkpoint.load(folder / runs.CHECKPOINT)
@@ -169,6 +171,16 @@ def _fit(network: PromptedNetwork, pictures: PictureSet, table: PromptTable, kep
         fit = fit_places(network, pictures, table, kept, None if known is None else known.directions())
         if fit is not None:
             _log.info(f"names explain {100 * fit.explained:.0f} % of where classes lie that they were not fitted on")
+
+
+def _named(network: PromptedNetwork, known: Known | None) -> dict[str, tuple[str, ...]]:
+    """The names that the network knew before it saw the base classes, under `NAMED`, where it still does."""
+    if known is None:
+        return {}
+    if network.text_prototype is not None and not network.text_prototype.fitted:
+        _log.info("an earlier version of sp-edge began this run, on the names of the base classes alone: so it ends")
+        return {}
+    return {NAMED: known.names}
 
 
 def _check_stages(network: PromptedNetwork, pictures: PictureSet, settings: Settings, share: Share, *, pretrains: bool) -> None:
@@ -253,7 +265,9 @@ def _weigh_prompts(
 ) -> Settings:
     """Fits the text prototype where there is one, and sets the prompts' strength where it is to be chosen."""
     chooses = _chooses_strength(network, settings)
-    if network.text_prototype is None and not chooses:
+    if network.text_prototype is None and not (chooses and validation is not None):
+        if chooses:
+            _log.warning(_TOO_FEW)
         return settings
     base = BaseClasses.of(network, pictures, table, kept)
     if network.text_prototype is not None:
@@ -261,12 +275,14 @@ def _weigh_prompts(
         network.text_share = settings.model.text_share
         record["text_prototype"] = dataclasses.asdict(fit)
         _log.info(f"text alone explains {100 * fit.explained:.0f} % of the features of classes that it was not fitted on")
+        if fit.factor == 0:
+            _log.warning("what the network knew by name before does not tell these classes apart: it no longer counts")
     if not chooses:
         return settings
     background = Background.of(base.features, pictures.labels[base.rows])
     found = None if validation is None else choose_strength(network, validation, table, settings.eval, background)
     if found is None:
-        _log.warning("too few validation pictures to choose the prompts' strength: it stays as set")
+        _log.warning(_TOO_FEW)
         return settings
     record["strength"] = found
     network.strength, network.text_share = found["strength"], found["text_share"]

@@ -19,9 +19,9 @@ from sp_edge.model.pretrained import load_timm_weights, seen_classes, timm_norma
 from sp_edge.model.ready.google import PACKAGES
 from sp_edge.model.ready.hub import PREFIX
 from sp_edge.model.ready.registry import DEFAULT, find_weights
-from sp_edge.model.ready.weights import Head, check_fit
-from sp_edge.prompts.table import PromptTable, clean_name
-from sp_edge.settings.settings import Settings
+from sp_edge.model.ready.weights import PROMPT_LR, Head, check_fit
+from sp_edge.prompts.table import PromptTable
+from sp_edge.settings.settings import Settings, TuneSettings
 from sp_edge.text import extend_table
 from sp_edge.training.checkpoint import Checkpoint, familiar_names
 from sp_edge.training.directions import fit_directions
@@ -46,9 +46,9 @@ def ready_model(init: Path) -> str | None:
 def settings_of(init: Path, backbone: Callable[[], str]) -> list[str]:
     """The settings that come with what training starts from, as 'section.name=value'.
 
-    A ready-made network brings its backbone, its picture size, how pictures are resized and normalized, the spatial
-    interaction at its last feature map, and that only what follows this map is tuned. timm's weights bring how pictures are
-    normalized. Other starts bring nothing.
+    A ready-made network, and a checkpoint of one, brings its backbone, its picture size, how pictures are resized and
+    normalized, the spatial interaction at its last feature map, that only what follows this map is tuned, and the steps in
+    which names are, where it knows any. timm's weights bring how pictures are normalized. Other starts bring nothing.
 
     Args:
         init: what training starts from.
@@ -72,7 +72,7 @@ def settings_of(init: Path, backbone: Callable[[], str]) -> list[str]:
         found = {
             "model": {name: getattr(checkpoint.settings.model, name) for name in _OWN},
             "data": {"resize_ratio": data.resize_ratio, "interpolation": data.interpolation},
-            "tune": {name: getattr(checkpoint.settings.tune, name) for name in ("cached_views", "prompt_lr")},
+            "tune": {"cached_views": checkpoint.settings.tune.cached_views, "prompt_lr": _steps(checkpoint)},
         }
     # JSON's texts, numbers and lists are TOML's, too.
     return [f"{section}.{name}={json.dumps(value)}" for section, own in found.items() for name, value in own.items()]
@@ -84,22 +84,26 @@ class Known:
 
     Attributes:
         names: of n classes; a name may stand twice.
-        vectors: float32 (n, T), their text.
+        prompts: of each of them.
         rows: float32 (n, D), of the classifier whose classes they are; None where they are fitted in the network already.
     """
 
     names: tuple[str, ...]
-    vectors: NDArray[np.float32]
+    prompts: PromptTable
     rows: NDArray[np.float32] | None
 
     def directions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """As `fit_places` takes them."""
-        return None if self.rows is None else fit_directions(self.vectors, self.rows)
+        return None if self.rows is None else fit_directions(self.prompts.select(self.names), self.rows)
 
-    def table(self, table: PromptTable) -> PromptTable:
-        """The table with these names added, where it has none."""
-        rows = {clean_name(name): row for row, name in enumerate(self.names) if name not in table}
-        return table.with_table(PromptTable(table.text, tuple(rows), self.vectors[list(rows.values())])) if rows else table
+    def added_to(self, table: PromptTable) -> PromptTable:
+        """The table with these names where it has none, as they are described."""
+        return table.with_table(self.prompts.only([name for name in self.names if name not in table]))
+
+
+def _steps(checkpoint: Checkpoint) -> float:
+    """Names that only many classes have told are tuned in small steps, as those of a classifier are."""
+    return PROMPT_LR if checkpoint.stage == "ready" else checkpoint.settings.tune.prompt_lr
 
 
 def start_from(network: PromptedNetwork, init: Path, settings: Settings, table: PromptTable) -> Known | None:
@@ -137,9 +141,12 @@ def _of_classifier(head: Head | None, settings: Settings, table: PromptTable) ->
     try:
         wide = extend_table(table, head.names, settings.text, given=head.names)
     except PromptError as error:
-        _log.warning(f"names are fitted on the base classes alone, as the classifier's cannot be encoded: {error.what}")
+        _log.warning(
+            f"names are fitted on the base classes alone, as the classifier's cannot be encoded ({error.what}), and tuned in "
+            f"steps of {settings.tune.prompt_lr:g}: --set tune.prompt_lr={TuneSettings().prompt_lr:g} suits them more"
+        )
         return None
-    return Known(head.names, wide.select(head.names), head.rows)
+    return Known(head.names, wide.only(head.names), head.rows)
 
 
 def _warn(settings: Settings) -> None:
@@ -165,4 +172,4 @@ def _take(network: PromptedNetwork, init: Path, table: PromptTable) -> Known | N
     if not (isinstance(network, PromptedPlaces) and network.text_prototype is not None and network.text_prototype.fitted):
         return None
     names = familiar_names(checkpoint.classes)
-    return Known(names, checkpoint.prompts.select(names), None)
+    return Known(names, checkpoint.prompts, None)

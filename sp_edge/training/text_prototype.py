@@ -37,11 +37,13 @@ class TextFit:
         ridge: the penalty, as a share of the text vectors' mean squared distance from their mean.
         explained: share of the class prototypes' variance that the map explains for classes left out of the fit, one at a
             time; at most 1; 0 or less where text tells nothing.
+        factor: by which a map of other names counts that was there before (`fit_beyond`); None where there was none.
     """
 
     classes: int
     ridge: float
     explained: float
+    factor: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +139,7 @@ def fit_beyond(
     weight, bias, fit = fit_ridge(text, prototypes - factor * said)
     left = float(np.square(wanted - factor * around).sum()) / max(float(np.square(wanted).sum()), 1e-12)
     explained = 1 - left * (1 - fit.explained)
-    return factor * known[0] + weight, factor * known[1] + bias, dataclasses.replace(fit, explained=explained)
+    return factor * known[0] + weight, factor * known[1] + bias, dataclasses.replace(fit, explained=explained, factor=factor)
 
 
 def check_classes(count: int) -> None:

@@ -345,6 +345,19 @@ def test_text_and_familiarity_count_where_text_was_fitted(tmp_path: Path, protot
     assert found.familiarity_of(saved.prompts.vectors[0]) == pytest.approx(1)
 
 
+def test_names_that_an_earlier_version_stored_as_they_were_written_are_found(tmp_path: Path) -> None:
+    """They hold a character that is not seen, which is left out of names today."""
+    settings = Settings.from_mapping({**SETTINGS.to_json(), "model": {**SETTINGS.to_json()["model"], "text_prototype": True}})
+    saved = checkpoint(settings)
+    spelled = ("dog\u200b house", *saved.prompts.names[1:])
+    prompts = PromptTable(saved.prompts.text, spelled, saved.prompts.vectors)
+    classes = {"train": spelled[:2]}
+    record = {"text_prototype": {"classes": 2, "ridge": 1.0, "explained": 0.5}}
+    replace(saved, record=record, classes=classes, prompts=prompts).save(tmp_path / "checkpoint.safetensors")
+    found = Checkpoint.load(tmp_path / "checkpoint.safetensors")
+    assert found.network.familiarity_of(found.prompts.select(spelled[:2])) == pytest.approx(1)
+
+
 def test_base_names_that_are_too_few_for_a_text_prototype_are_refused(tmp_path: Path) -> None:
     settings = Settings.from_mapping({**SETTINGS.to_json(), "model": {**SETTINGS.to_json()["model"], "text_prototype": True}})
     for classes in ({"test": NAMES}, {"train": NAMES[:1]}, {"train": ("nobody",)}):

@@ -666,7 +666,7 @@ def test_a_text_prototype_has_no_part_in_anything_before_it_is_fitted(
     assert first.network.text_prototype is not None
     assert first.network.text_prototype.weight.any()
     assert first.network.text_share == first.settings.model.text_share == 0.5, "there were too few pictures to choose it"
-    assert set(first.record["text_prototype"]) == {"classes", "ridge", "explained"}
+    assert set(first.record["text_prototype"]) == {"classes", "ridge", "explained", "factor"}
 
     def measure(network: Any, *_: object, **__: object) -> Any:
         measured.append(network.text_share)

@@ -14,13 +14,14 @@ from sp_edge.data import sets
 from sp_edge.errors import CheckpointError
 from sp_edge.model import PromptedPlaces, build_network
 from sp_edge.model.ready.weights import PROMPT_LR, Head, ReadyWeights
+from sp_edge.prompts.table import PromptTable
 from sp_edge.settings.settings import Settings, TuneSettings
 from sp_edge.training import places, run, start
 from sp_edge.training.checkpoint import Checkpoint
 from sp_edge.training.directions import fit_directions
 from sp_edge.training.evaluate import evaluate_checkpoint
 from sp_edge.training.run import train
-from sp_edge.training.start import ready_model, settings_of
+from sp_edge.training.start import Known, ready_model, settings_of
 
 Quick = Callable[..., Settings]
 PLACED = {"backbone": "timm:resnet10t", "interaction": "spatial", "layer": "last", "text_prototype": True}
@@ -70,14 +71,18 @@ def test_a_ready_made_network_brings_its_settings(ready: ReadyWeights) -> None:
 
 
 def test_what_a_classifier_knows_by_name_is_tuned_in_small_steps(
-    ready: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ready: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     head = Head(np.ones((2, 512), np.float32), ("kite", "drum"))
     monkeypatch.setattr(start, "find_weights", lambda _model: dataclasses.replace(ready, head=head))
     (tmp_path / "own.toml").write_text("[tune]\nprompt_lr = 0.25\n")
     for recipe, expected in ((None, PROMPT_LR), (str(tmp_path / "own.toml"), 0.25)):
         given = recipe_and_overrides(recipe, [], data="x", root=None, init=Path("timm/resnet10t"))
         assert Settings.load(*given).tune.prompt_lr == expected
+        assert ("own.toml says how to tune" in caplog.text) == (recipe is not None)
+    elsewhere = recipe_and_overrides(None, ["model.interaction=channel"], data="x", root=None, init=Path("timm/resnet10t"))
+    assert Settings.load(*elsewhere).tune.prompt_lr == TuneSettings().prompt_lr, "its prompt has learned nothing yet"
     monkeypatch.setattr(start, "find_weights", lambda _model: ready)
     given = recipe_and_overrides(None, [], data="x", root=None, init=Path("timm/resnet10t"))
     assert Settings.load(*given).tune.prompt_lr == TuneSettings().prompt_lr, "nothing is known that could be lost"
@@ -194,6 +199,26 @@ def test_what_a_classifier_knows_by_name_outlasts_training(
         assert checkpoint.network.familiarity_of(checkpoint.prompts.select(every)) == pytest.approx(1, abs=1e-6)
         assert isinstance(checkpoint.network, PromptedPlaces)
         np.testing.assert_allclose(checkpoint.network.prompt.direction.weight.detach().numpy(), weight, rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_that_was_begun_on_base_names_alone_claims_no_others(quick: Quick) -> None:
+    """As an earlier version began it, whose state knows nothing of the classifier."""
+    network = build_network(quick(model=PLACED).model, 8)
+    table = run.prompt_table(["kite", "drum", "comb"], Settings().text)
+    known = Known(table.names, table, None)
+    assert run._named(network, None) == run._named(network, known) == {}
+    assert network.text_prototype is not None
+    network.text_prototype.set(np.eye(512, 8), np.ones(512), np.ones(512))
+    assert run._named(network, known) == {"named": table.names}
+
+
+def test_known_names_keep_their_descriptions(quick: Quick) -> None:
+    text = Settings().text
+    own, others = run.prompt_table(["kite"], quick().text), run.prompt_table(["kite", "drum", "comb"], text)
+    described = PromptTable(others.text, others.names, others.vectors, {"kite": ("red",), "drum": ("loud", "round")})
+    table = Known(("drum", "comb", "kite"), described, None).added_to(own)
+    assert dict(table.descriptions) == {"drum": ("loud", "round")}, "what the run itself says of a name counts"
+    assert set(table.names) == set(others.names)
 
 
 def test_a_classifier_whose_names_cannot_be_encoded_is_passed_over(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 _SLICE, _IDR, _SPS, _PPS = 1, 5, 7, 8
 _HIGH = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}  # profiles whose parameters tell the color format
+_SEQUENCES, _PICTURES = 32, 256  # parameter sets that a stream may hold
 _HEAD = 48  # bytes of a slice that hold its number, with room to spare
 
 
@@ -137,16 +138,24 @@ class Gaps:
         return missing
 
     def _learn(self, unit: bytes) -> None:
+        kind = unit[0] & 31
         try:
-            if unit[0] & 31 == _SPS:
+            if kind == _SPS:
                 parameters = _Parameters.read(unit)
-                self._sequences[parameters.sequence] = parameters
-            elif unit[0] & 31 == _PPS:
+                self._sequences[_within(parameters.sequence, _SEQUENCES)] = parameters
+            elif kind == _PPS:
                 bits = _Bits(unit)
-                picture = bits.golomb()
+                picture = _within(bits.golomb(), _PICTURES)
                 self._pictures[picture] = bits.golomb()
         except ValueError:  # which one it replaces may be unknown
-            self._sequences.clear()
+            (self._sequences if kind == _SPS else self._pictures).clear()
+
+
+def _within(number: int, count: int) -> int:
+    """A number below `count`; else the ValueError of what cannot be read."""
+    if number < count:
+        return number
+    raise ValueError
 
 
 def _listed(content: bytes) -> list[bytes]:

@@ -195,6 +195,10 @@ def test_what_cannot_be_read_is_not_called_missing() -> None:
     assert told(Gaps(PARAMETERS), picture(1), unknown, picture(9), picture(11)) == [False, False, False, True]
     short = b"\0\0\1\x61" + bytes([0b11010001])  # three of the number's five bits
     assert told(Gaps(PARAMETERS), picture(1), short, picture(9), picture(11)) == [False, False, False, True]
+    for broken in (of_sequence(ORDERS["as decoded"], gaps="0", name=32), of_picture(256)):
+        for healed in (of_sequence(ORDERS["as decoded"], gaps="0"), of_picture()):
+            told_there = told(Gaps(PARAMETERS), picture(1), broken, picture(9), healed + picture(11), picture(13))
+            assert told_there == [*[False] * 4, broken[3] == healed[3]], "a number that no set has breaks one kind alone"
     other = b"\0\0\1\x09\xf0"  # the mark between two pictures
     assert told(Gaps(PARAMETERS), picture(1), other, other + picture(3)) == [False, False, True]
     assert told(Gaps(PARAMETERS), picture(1), picture(3) + picture(9), picture(4)) == [False, True, False], "a second slice"
