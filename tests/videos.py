@@ -76,6 +76,15 @@ def encoders() -> frozenset[str]:
     return frozenset(line.split()[1] for line in listed.stdout.splitlines() if len(line.split()) > 1)
 
 
+@functools.cache
+def keeping_times() -> tuple[str, str]:
+    """The option by which ffmpeg keeps the times of frames: newer ones call it so, and the newest refuse the older word."""
+    if not FFMPEG:
+        return "-fps_mode", "vfr"
+    told = subprocess.run([FFMPEG, "-hide_banner", "-h", "long"], capture_output=True, check=True, text=True)
+    return ("-fps_mode" if "-fps_mode" in told.stdout else "-vsync"), "vfr"
+
+
 def run_ffmpeg(*arguments: str, given: bytes = b"") -> None:
     """Skips the test where ffmpeg is absent."""
     if not FFMPEG:

@@ -10,7 +10,7 @@ from sp_edge.errors import SourceError
 from sp_edge_runtime.sources.camera import open_source
 from sp_edge_runtime.sources.options import SourceOptions
 from sp_edge_runtime.sources.recorded import VideoFileSource
-from videos import COUNT, RATE, cut, held, make, number_in
+from videos import COUNT, RATE, cut, held, keeping_times, make, number_in
 
 pytest.importorskip("av")
 
@@ -73,7 +73,7 @@ def test_a_stream_without_a_container_has_its_rate_for_a_clock(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
 def test_a_frame_rate_that_changes(name: str, tmp_path: Path) -> None:
     slower = "setpts='if(lt(N,12),N,12+(N-12)*4)/12/TB'"
-    numbers, times = frames_of(make(tmp_path / name, *REORDERED, "-vf", slower))
+    numbers, times = frames_of(make(tmp_path / name, *REORDERED, "-vf", slower, *keeping_times()))
     assert numbers == list(range(COUNT))
     np.testing.assert_allclose(times, [n / 12 if n < 12 else (12 + (n - 12) * 4) / 12 for n in range(COUNT)], atol=0.002)
 
@@ -212,7 +212,7 @@ def test_a_video_that_was_trimmed_is_whole(name: str, tmp_path: Path) -> None:
 
 def test_a_stride_gives_each_frame_its_own_time(tmp_path: Path) -> None:
     slower = "setpts='if(lt(N,12),N,12+(N-12)*4)/12/TB'"
-    path = make(tmp_path / "clip.mp4", *REORDERED, "-vf", slower)
+    path = make(tmp_path / "clip.mp4", *REORDERED, "-vf", slower, *keeping_times())
     with open_source(str(path), SourceOptions(vid_stride=5)) as source:
         frames = list(source)
     assert [frame.frame_id for frame in frames] == [number_in(frame.image_rgb) for frame in frames] == [0, 5, 10, 15, 20]
