@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import warnings
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.functional import conv2d
 
 from sp_edge import runs
 from sp_edge.errors import SettingsError
@@ -16,6 +19,7 @@ from sp_edge.errors import SettingsError
 if TYPE_CHECKING:  # encoding pictures, as a ready-made network's export does, needs no accelerate
     from accelerate import Accelerator
 
+_log = logging.getLogger(__name__)
 # While one process chooses or writes, the others wait for it.
 PATIENCE = timedelta(hours=6)
 
@@ -47,8 +51,17 @@ def make_accelerator(precision: str, device: str) -> Accelerator:
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     on_cpu = torch_device(device) == "cpu"
+    computes = precision != "fp32" and _computes_bf16(on_cpu)
+    if on_cpu and computes:
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # oneDNN reads it when it first computes
+    right = not (on_cpu and computes) or bf16_is_right()
+    if not right:
+        _log.warning(
+            "convolutions in bf16 come out wrong here, as those of oneDNN 3.12 (torch 2.14) do with AMX: "
+            + ("training in fp32" if precision == "auto" else "set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16, or precision=fp32")
+        )
     if precision == "auto":
-        precision = "bf16" if _computes_bf16(on_cpu) else "fp32"
+        precision = "bf16" if computes and right else "fp32"
     joined = DistributedDataParallelKwargs(find_unused_parameters=True)  # pre-training leaves the prompt out
     warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     try:
@@ -72,6 +85,14 @@ def _computes_bf16(on_cpu: bool) -> bool:
     # Older releases of torch cannot tell; fp32 is right there, if slower.
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def bf16_is_right() -> bool:
+    """Whether a CPU's strided convolution of few channels is in bf16 near to what it is in fp32."""
+    chance = torch.Generator().manual_seed(0)
+    image, kernel = (torch.randn(shape, generator=chance) for shape in ((2, 16, 16, 16), (16, 16, 4, 4)))
+    exact, rounded = (conv2d(image.to(kind), kernel.to(kind), stride=4).float() for kind in (torch.float32, torch.bfloat16))
+    return float((rounded - exact).norm()) < 0.05 * float(exact.norm())
 
 
 @dataclass(frozen=True)

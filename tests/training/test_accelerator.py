@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import torch
 
 from sp_edge import runs
 from sp_edge.errors import SettingsError
+from sp_edge.training import accelerator
 from sp_edge.training.accelerator import Share, make_accelerator, new_run, torch_device
 
 
@@ -38,16 +42,46 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_auto_takes_bf16_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, precision: str, capabilities: dict[str, bool], expected: str
 ) -> None:
+    asked = made(monkeypatch, capabilities, right=True)
+    make_accelerator(precision, "cpu")
+    assert asked == [(True, expected)]
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("auto", "no"), ("bf16", "bf16"), ("fp32", "no")])
+def test_bf16_that_computes_wrong_is_told_and_auto_does_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, precision: str, expected: str
+) -> None:
+    asked = made(monkeypatch, {"amx_bf16": True}, right=False)
+    make_accelerator(precision, "cpu")
+    assert asked == [(True, expected)]
+    assert ("come out wrong here" in caplog.text) == (precision != "fp32")
+    assert ("training in fp32" in caplog.text) == (precision == "auto")
+
+
+def test_bf16_is_right_in_a_process_that_begins_to_train() -> None:
+    """Also where the processor has AMX, with which oneDNN 3.12 computes noise."""
+    program = (
+        "from sp_edge.training.accelerator import bf16_is_right, make_accelerator; import torch; "
+        "made = make_accelerator('auto', 'cpu'); assert made.mixed_precision == 'no' or bf16_is_right(); "
+        "has = getattr(torch.cpu, 'get_capabilities', dict)(); "
+        "assert (made.mixed_precision == 'bf16') == bool(has.get('amx_bf16') or has.get('avx512_bf16'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+def made(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], *, right: bool) -> list[tuple[bool, str]]:
+    """What accelerators are asked for from now on, on a processor like this: on a CPU or not, and in which precision."""
     asked: list[tuple[bool, str]] = []
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(accelerator, "bf16_is_right", lambda: right)
 
     class Alone:
         def __init__(self, *, cpu: bool, mixed_precision: str, **_: object) -> None:
             asked.append((cpu, mixed_precision))
 
     monkeypatch.setattr("accelerate.Accelerator", Alone)
-    make_accelerator(precision, "cpu")
-    assert asked == [(True, expected)]
+    return asked
 
 
 def test_a_process_that_has_trained_in_one_precision_says_that_it_cannot_in_another() -> None:
