@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from sp_edge.text import MiniLM
 from sp_edge.data import cache
 from sp_edge_runtime.backends import fastest, openvino_runtime
+
+# As a process that trains: torch computes in many tests before one makes an accelerator, which would be too late.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 # Under nohup and in the background of a script they are ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

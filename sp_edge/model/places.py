@@ -46,6 +46,12 @@ class NamedPlaces(nn.Module):
         return bool(self.patch_factor.any())
 
     @torch.no_grad()
+    def set_direction(self, weight: NDArray[np.floating], bias: NDArray[np.floating]) -> None:
+        """Takes the directions of names: A (D, T) and b (D,)."""
+        self.direction.weight.copy_(torch.from_numpy(weight))
+        self.direction.bias.copy_(torch.from_numpy(bias))
+
+    @torch.no_grad()
     def set_patches(self, mean: NDArray[np.floating], covariance: NDArray[np.floating]) -> None:
         """Takes the statistics of patches of unrelated photographs: their mean (D,) and covariance (D, D)."""
         factor, rest = low_rank(covariance, RANK)

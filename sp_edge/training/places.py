@@ -53,9 +53,7 @@ def fit_places(
         if network.text_prototype is not None:
             background = Background.of(base.features, pictures.labels[base.rows])
             network.text_prototype.set(*towards_means(weight, bias, background.within), background.mean)
-    with torch.no_grad():
-        network.prompt.direction.weight.copy_(torch.from_numpy(weight))
-        network.prompt.direction.bias.copy_(torch.from_numpy(bias))
+    network.prompt.set_direction(weight, bias)
     network.prompt.set_patches(*_patches(network, pictures.images, base.rows, kept))
     return fit
 

@@ -39,7 +39,6 @@ from sp_edge.training.tune import base_episodes, tune, tuning_augmentation
 
 _log = logging.getLogger(__name__)
 VALIDATION_EPISODES = 200
-_TOO_FEW = "too few validation pictures to choose the prompts' strength: it stays as set"
 
 
 def train(
@@ -265,12 +264,9 @@ def _weigh_prompts(
 ) -> Settings:
     """Fits the text prototype where there is one, and sets the prompts' strength where it is to be chosen."""
     chooses = _chooses_strength(network, settings)
-    if network.text_prototype is None and not (chooses and validation is not None):
-        if chooses:
-            _log.warning(_TOO_FEW)
-        return settings
-    base = BaseClasses.of(network, pictures, table, kept)
-    if network.text_prototype is not None:
+    needed = network.text_prototype is not None or (chooses and validation is not None)
+    base = BaseClasses.of(network, pictures, table, kept) if needed else None
+    if base is not None and network.text_prototype is not None:
         fit = fit_text_prototype(network, base, table.select(familiar))
         network.text_share = settings.model.text_share
         record["text_prototype"] = dataclasses.asdict(fit)
@@ -279,10 +275,12 @@ def _weigh_prompts(
             _log.warning("what the network knew by name before does not tell these classes apart: it no longer counts")
     if not chooses:
         return settings
-    background = Background.of(base.features, pictures.labels[base.rows])
-    found = None if validation is None else choose_strength(network, validation, table, settings.eval, background)
+    found = None
+    if base is not None and validation is not None:
+        background = Background.of(base.features, pictures.labels[base.rows])
+        found = choose_strength(network, validation, table, settings.eval, background)
     if found is None:
-        _log.warning(_TOO_FEW)
+        _log.warning("too few validation pictures to choose the prompts' strength: it stays as set")
         return settings
     record["strength"] = found
     network.strength, network.text_share = found["strength"], found["text_share"]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sp_edge.bundle.bundle import Bundle
@@ -211,7 +210,6 @@ def _network(settings: ModelSettings, weights: ReadyWeights, table: PromptTable,
     return network.eval()
 
 
-@torch.no_grad()
 def set_names(
     network: PromptedPlaces,
     weight: NDArray[np.float64],
@@ -232,8 +230,7 @@ def set_names(
     """
     assert network.text_prototype is not None  # noqa: S101 - the caller's, not the user's mistake
     along = towards_means(weight, bias, statistics.background.within) if of_classifier else (weight, bias)
-    network.prompt.direction.weight.copy_(torch.from_numpy(weight))
-    network.prompt.direction.bias.copy_(torch.from_numpy(bias))
+    network.prompt.set_direction(weight, bias)
     network.prompt.set_patches(statistics.patch_mean, statistics.patch_covariance)
     network.text_prototype.set(*along, statistics.background.mean, statistics.reach, statistics.length)
 
